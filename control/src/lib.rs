@@ -1,0 +1,1 @@
+//! The control core of shunt.
