@@ -1,1 +1,22 @@
-//! What a worker does with a packet.
+//! What a shunt worker does with a packet.
+//!
+//! Bytes with room around them go in ([`packet`]), a verdict comes out ([`forward`]); what the
+//! director knows of the world is one immutable [`snapshot`]. Nothing here does I/O or reads a clock,
+//! so unit tests, the oracle, fuzzing and `shunt explain` run what the workers run. The one exception
+//! is `worker`, the loop around it all, which is also the only file that knows DPDK.
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod address;
+pub mod connections;
+pub mod counters;
+pub mod flow;
+pub mod id;
+pub mod packet;
+pub mod reason;
+pub mod rewrite;
+pub mod route;
+pub mod service;
+pub mod snapshot;
+pub mod time;
+pub mod wire;

@@ -1,0 +1,159 @@
+//! IPv4 and IPv6 addresses under one trait, so that the data path is written once for both.
+
+use std::fmt::{Debug, Display};
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// The two versions of IP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// The family of an address.
+    #[must_use]
+    pub const fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+}
+
+/// An address of one family.
+pub trait Address: Copy + Eq + Ord + Hash + Debug + Display + Into<IpAddr> + Send + Sync + 'static {
+    /// The family.
+    const FAMILY: Family;
+    /// Bits in an address.
+    const BITS: u8;
+    /// The address of no host: 0.0.0.0 or ::.
+    const UNSPECIFIED: Self;
+
+    /// The address, if it is of this family.
+    fn from_ip(address: IpAddr) -> Option<Self>;
+
+    /// Two words that hold the address; the second is 0 for IPv4. What hashing reads.
+    fn words(self) -> [u64; 2];
+
+    /// The address with all but the first `length` bits cleared; `length` above [`Self::BITS`] keeps all.
+    #[must_use]
+    fn masked(self, length: u8) -> Self;
+
+    /// True for an address that may stand as the source of a packet from outside: not unspecified, not
+    /// loopback, not multicast, not broadcast (RFC 1812, 5.3.7; RFC 4291, 2.5 and 2.7).
+    fn is_valid_source(self) -> bool;
+
+    /// True for multicast, and for IPv4 the limited broadcast address.
+    fn is_group(self) -> bool;
+}
+
+impl Address for Ipv4Addr {
+    const FAMILY: Family = Family::V4;
+    const BITS: u8 = 32;
+    const UNSPECIFIED: Self = Ipv4Addr::UNSPECIFIED;
+
+    fn from_ip(address: IpAddr) -> Option<Self> {
+        match address {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        }
+    }
+
+    #[inline]
+    fn words(self) -> [u64; 2] {
+        [u64::from(self.to_bits()), 0]
+    }
+
+    #[inline]
+    fn masked(self, length: u8) -> Self {
+        let host = 32 - u32::from(length.min(32));
+        Self::from_bits(self.to_bits() & u32::MAX.checked_shl(host).unwrap_or(0))
+    }
+
+    #[inline]
+    fn is_valid_source(self) -> bool {
+        let first = self.octets()[0];
+        first != 0 && first != 127 && first < 224
+    }
+
+    #[inline]
+    fn is_group(self) -> bool {
+        self.is_multicast() || self.is_broadcast()
+    }
+}
+
+impl Address for Ipv6Addr {
+    const FAMILY: Family = Family::V6;
+    const BITS: u8 = 128;
+    const UNSPECIFIED: Self = Ipv6Addr::UNSPECIFIED;
+
+    fn from_ip(address: IpAddr) -> Option<Self> {
+        match address {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(address) => Some(address),
+        }
+    }
+
+    #[inline]
+    fn words(self) -> [u64; 2] {
+        let bits = self.to_bits();
+        [(bits >> 64) as u64, bits as u64]
+    }
+
+    #[inline]
+    fn masked(self, length: u8) -> Self {
+        let host = 128 - u32::from(length.min(128));
+        Self::from_bits(self.to_bits() & u128::MAX.checked_shl(host).unwrap_or(0))
+    }
+
+    #[inline]
+    fn is_valid_source(self) -> bool {
+        !self.is_unspecified() && !self.is_loopback() && !self.is_multicast()
+    }
+
+    #[inline]
+    fn is_group(self) -> bool {
+        self.is_multicast()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks() {
+        let v4: Ipv4Addr = "198.51.100.77".parse().unwrap();
+        for (length, want) in
+            [(0, "0.0.0.0"), (24, "198.51.100.0"), (32, "198.51.100.77"), (40, "198.51.100.77")]
+        {
+            assert_eq!(v4.masked(length).to_string(), want);
+        }
+        let v6: Ipv6Addr = "2001:db8:c::77".parse().unwrap();
+        for (length, want) in [(0, "::"), (32, "2001:db8::"), (128, "2001:db8:c::77")] {
+            assert_eq!(v6.masked(length).to_string(), want);
+        }
+    }
+
+    #[test]
+    fn sources() {
+        for (text, valid) in [
+            ("10.0.0.1", true),
+            ("0.0.0.0", false),
+            ("127.0.0.1", false),
+            ("224.0.0.18", false),
+            ("255.255.255.255", false),
+        ] {
+            assert_eq!(text.parse::<Ipv4Addr>().unwrap().is_valid_source(), valid, "{text}");
+        }
+        for (text, valid) in
+            [("2001:db8::1", true), ("fe80::1", true), ("::", false), ("::1", false), ("ff02::1", false)]
+        {
+            assert_eq!(text.parse::<Ipv6Addr>().unwrap().is_valid_source(), valid, "{text}");
+        }
+    }
+}

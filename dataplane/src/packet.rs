@@ -1,0 +1,131 @@
+//! A packet in the director's hands: bytes with room around them.
+
+use crate::id::NicId;
+
+/// One frame inside a larger buffer. Head room lets a tunnel header be put in front without a copy.
+#[derive(Debug)]
+pub struct Packet<'a> {
+    room: &'a mut [u8],
+    start: usize,
+    length: usize,
+    /// Where it arrived.
+    pub nic: NicId,
+}
+
+impl<'a> Packet<'a> {
+    /// The frame `room[start..start + length]`. A range that does not fit is cut to what does.
+    #[inline]
+    #[must_use]
+    pub fn new(room: &'a mut [u8], start: usize, length: usize, nic: NicId) -> Self {
+        let start = start.min(room.len());
+        let length = length.min(room.len() - start);
+        Self { room, start, length, nic }
+    }
+
+    /// The frame.
+    #[inline]
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.room[self.start..self.start + self.length]
+    }
+
+    /// The frame, to be rewritten in place.
+    #[inline]
+    #[must_use]
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.room[self.start..self.start + self.length]
+    }
+
+    /// Where the frame starts in its buffer.
+    #[inline]
+    #[must_use]
+    pub const fn start(&self) -> usize {
+        self.start
+    }
+
+    /// Bytes in the frame.
+    #[inline]
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.length
+    }
+
+    /// True when no byte is left.
+    #[inline]
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Bytes free behind the frame.
+    #[inline]
+    #[must_use]
+    pub const fn tail_room(&self) -> usize {
+        self.room.len() - self.start - self.length
+    }
+
+    /// Puts `count` bytes of unknown content in front of the frame; false when the head room is too small.
+    #[inline]
+    #[must_use]
+    pub fn prepend(&mut self, count: usize) -> bool {
+        if count > self.start {
+            return false;
+        }
+        self.start -= count;
+        self.length += count;
+        true
+    }
+
+    /// Puts `count` bytes of unknown content behind the frame; false when the tail room is too small.
+    #[inline]
+    #[must_use]
+    pub fn append(&mut self, count: usize) -> bool {
+        if count > self.tail_room() {
+            return false;
+        }
+        self.length += count;
+        true
+    }
+
+    /// Takes up to `count` bytes off the front.
+    #[inline]
+    pub fn trim_front(&mut self, count: usize) {
+        let count = count.min(self.length);
+        self.start += count;
+        self.length -= count;
+    }
+
+    /// Keeps at most the first `length` bytes.
+    #[inline]
+    pub fn truncate(&mut self, length: usize) {
+        self.length = self.length.min(length);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grows_and_shrinks_within_its_room() {
+        let mut room = *b"..abcdef..";
+        let mut packet = Packet::new(&mut room, 2, 6, NicId(0));
+        assert_eq!(packet.bytes(), b"abcdef");
+        assert!(!packet.prepend(3) && packet.prepend(2) && !packet.prepend(1));
+        assert_eq!(packet.bytes(), b"..abcdef");
+        packet.trim_front(3);
+        packet.truncate(2);
+        assert_eq!(packet.bytes(), b"bc");
+        assert_eq!(packet.tail_room(), 5);
+        assert!(!packet.append(6) && packet.append(5));
+        packet.trim_front(100);
+        assert!(packet.is_empty());
+    }
+
+    #[test]
+    fn a_range_outside_the_room_is_cut() {
+        let mut room = [0; 4];
+        assert_eq!(Packet::new(&mut room, 3, 9, NicId(0)).len(), 1);
+        assert_eq!(Packet::new(&mut room, 9, 9, NicId(0)).len(), 0);
+    }
+}

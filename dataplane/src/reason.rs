@@ -1,0 +1,115 @@
+//! Every way out that is not "sent": each variant is a counter, a word of the API and a line of help.
+
+macro_rules! reasons {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident = $word:literal: $help:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum $name {
+            $(#[doc = $help] $variant,)+
+        }
+
+        impl $name {
+            /// All of them, in the order of their counters.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+            /// How many there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The word that operators see: in counters, the API and `--explain`.
+            #[must_use]
+            pub const fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word,)+ }
+            }
+
+            /// One sentence: what happened, and what to do where something can be done.
+            #[must_use]
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$variant => $help,)+ }
+            }
+
+            /// The reason with this word.
+            #[must_use]
+            pub fn from_word(word: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|reason| reason.word() == word)
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Why a packet was dropped.
+    DropReason {
+        Truncated = "truncated": "The frame ends before the headers it announces.",
+        CutShort = "cut_short": "The IP packet is longer than the frame that carries it: cut by a GSO or reassembling sender. Run `ethtool -K PEER gso off tso off gro off tx off` on the peer's interface.",
+        Oversize = "oversize": "The frame is larger than the NIC's MTU: an offload of the sender. Run `ethtool -K PEER gso off tso off gro off tx off` on the peer's interface.",
+        Segmented = "segmented": "The NIC delivered the frame in several buffers, larger than any MTU configured.",
+        OtherMac = "other_mac": "The frame is addressed to another host's MAC (a switch is flooding).",
+        Vlan = "vlan": "The frame carries a VLAN tag and no NIC of the director is configured for it.",
+        EtherType = "ether_type": "Neither IPv4, IPv6 nor ARP.",
+        IpHeader = "ip_header": "The IP header is malformed: version, header length, total length or an option.",
+        IpChecksum = "ip_checksum": "The IPv4 header checksum is wrong.",
+        TransportHeader = "transport_header": "The TCP, UDP or ICMP header is malformed or cut.",
+        TransportChecksum = "transport_checksum": "The ICMP checksum is wrong.",
+        ExtensionHeaders = "extension_headers": "More IPv6 extension headers, or longer ones, than the director follows.",
+        Martian = "martian": "The source address cannot be one: loopback, multicast, unspecified, or an address of the director itself (RFC 1812, 5.3.7).",
+        Group = "group": "Multicast or broadcast that nobody here asked for.",
+        Fragment = "fragment": "A fragment for a virtual service; the director does not forward fragments of services yet.",
+        SourceRoute = "source_route": "The packet asks for source routing, which is refused (RFC 6274, 3.13.2; RFC 5095).",
+        NoConnection = "no_connection": "A reset for no known connection; nothing needs to be told (RFC 9293, 3.5.2).",
+        NoReal = "no_real": "The service has no real server that is up and has weight; the client is told by ICMP as far as the reply limit allows.",
+        RealRemoved = "real_removed": "The connection's real server was taken out of the configuration; put it back to revive the connection.",
+        TableFull = "table_full": "The connection table is full; raise runtime.connections.",
+        NoRoute = "no_route": "No route to the destination; add a [[route]] or a gateway.",
+        NoTunnelSource = "no_tunnel_source": "The director has no address of the real server's family to tunnel from; add one to the NIC's addresses.",
+        NoHeadRoom = "no_head_room": "No room in front of the frame for a tunnel header.",
+        TtlExceeded = "ttl_exceeded": "The TTL or hop limit ran out; the sender is told as far as the reply limit allows.",
+        TooBig = "too_big": "Larger than the MTU of the way on and not to be fragmented; the sender is told as far as the reply limit allows.",
+        ReplyLimit = "reply_limit": "The director would have answered (RST, ICMP), but runtime.replies a second were already made.",
+        ReplyRoom = "reply_room": "A reply could not be built in the room of the packet.",
+        Unwanted = "unwanted": "For an address of the director, of a kind that it does not answer (an ICMP error about no connection, an unknown ICMP type).",
+        HandOverFull = "hand_over_full": "The ring to the worker that owns the connection was full.",
+        PuntFull = "punt_full": "The ring to the control core was full.",
+        TransmitFull = "transmit_full": "The NIC's transmit queue did not take the packet.",
+    }
+}
+
+reasons! {
+    /// Why a worker handed a packet up to the control core.
+    PuntReason {
+        Arp = "arp": "An ARP packet (RFC 826).",
+        NeighbourDiscovery = "neighbour_discovery": "An IPv6 neighbour discovery packet (RFC 4861).",
+        Local = "local": "For the director's own address: to the kernel-side interface.",
+        Unresolved = "unresolved": "The next hop's MAC is not known yet; the packet waits for its resolution and is injected again.",
+    }
+}
+
+reasons! {
+    /// What the director answered itself: the packet is consumed and a reply made.
+    ReplyKind {
+        EchoReply = "echo_reply": "Ping of a VIP.",
+        Reset = "reset": "TCP for a port without a service, or for no connection (RFC 9293, 3.5.2).",
+        PortUnreachable = "port_unreachable": "UDP for a port without a service, or no real server to be had.",
+        ProtocolUnreachable = "protocol_unreachable": "A transport protocol that no VIP speaks.",
+        NetUnreachable = "net_unreachable": "No route to the destination.",
+        TimeExceeded = "time_exceeded": "The TTL or hop limit ran out.",
+        TooBig = "too_big": "Larger than the MTU of the way on and not to be fragmented (RFC 1191, RFC 8201).",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn words_are_unique_and_read_back() {
+        let words: HashSet<_> = DropReason::ALL.iter().map(|reason| reason.word()).collect();
+        assert_eq!(words.len(), DropReason::COUNT);
+        for &reason in DropReason::ALL {
+            assert_eq!(DropReason::from_word(reason.word()), Some(reason));
+            assert!(reason.help().ends_with(['.', '.']), "{}", reason.word());
+            assert_eq!(DropReason::ALL[reason as usize], reason);
+        }
+        assert_eq!(DropReason::from_word("nothing"), None);
+    }
+}

@@ -1,0 +1,1 @@
+//! Rewriting packets in place.

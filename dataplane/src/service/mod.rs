@@ -1,0 +1,131 @@
+//! Virtual services and their real servers as the workers see them.
+
+pub mod schedulers;
+pub mod table;
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use crate::counters::RealCounters;
+use crate::id::{L4Port, Mac, NicId, Protocol, RealId, ServiceId};
+use schedulers::{Lookup, Scheduler};
+
+/// How packets reach the real server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Method {
+    /// Direct routing: only the MAC changes; the real server holds the VIP and answers by itself.
+    Dr,
+    /// Address and port are rewritten; answers come back through the director.
+    Nat,
+    /// The packet travels inside another IP packet (RFC 2003, RFC 2473); the real server holds the VIP.
+    Tun,
+}
+
+impl Method {
+    /// The word of the configuration.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Dr => "dr",
+            Self::Nat => "nat",
+            Self::Tun => "tun",
+        }
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// A virtual service. Immutable; a change makes a new one with the same identifier.
+#[derive(Debug)]
+pub struct Service {
+    /// Its identifier.
+    pub id: ServiceId,
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// VIP and port.
+    pub listen: SocketAddr,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// Which scheduler chooses.
+    pub scheduler: Scheduler,
+    /// The real servers that may be chosen, as the kernel holds them: last added first. Those of weight 0 are
+    /// among them, those found dead are not.
+    pub candidates: Box<[Candidate]>,
+    /// What the scheduler computed ahead of time.
+    pub lookup: Lookup,
+    /// Changes whenever a candidate comes, goes or changes its weight, and only then: what the kernel's
+    /// schedulers are told by `add_dest`, `del_dest` and `upd_dest`.
+    pub edition: u64,
+}
+
+/// A real server as its scheduler sees it.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// Which.
+    pub real: RealId,
+    /// Its weight; 0 takes no new connections.
+    pub weight: u32,
+    /// Its counters, for the schedulers that choose by connections.
+    pub counters: Arc<RealCounters>,
+}
+
+/// Where a frame goes on a NIC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NextHop {
+    /// Out of this NIC.
+    pub nic: NicId,
+    /// To this neighbour.
+    pub destination: Mac,
+    /// The NIC's own MAC.
+    pub source: Mac,
+    /// The NIC's MTU: bytes of an IP packet.
+    pub mtu: u16,
+}
+
+/// A neighbour whose MAC is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Unresolved {
+    /// The NIC behind which it is.
+    pub nic: NicId,
+    /// Its address.
+    pub address: IpAddr,
+}
+
+/// The way to an address, when there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// By this next hop.
+    Known(NextHop),
+    /// By a neighbour that has to be resolved first.
+    Unresolved(Unresolved),
+    /// No route.
+    None,
+}
+
+/// A real server as the connections that use it see it.
+#[derive(Clone, Debug)]
+pub struct Real {
+    /// Its identifier.
+    pub id: RealId,
+    /// The service that it serves.
+    pub service: ServiceId,
+    /// RIP.
+    pub address: IpAddr,
+    /// Its port; 0 keeps the port of the packet. Only NAT rewrites the port.
+    pub l4_port: L4Port,
+    /// How packets reach it.
+    pub method: Method,
+    /// False once it was taken out of the configuration: packets of its connections are dropped.
+    pub configured: bool,
+    /// The way to it.
+    pub way: Way,
+    /// The director's address that a tunnel to it starts from; none when the NIC has none of its family.
+    pub tunnel_source: Option<IpAddr>,
+    /// Its counters.
+    pub counters: Arc<RealCounters>,
+}

@@ -1,0 +1,170 @@
+//! The immutable configuration that workers read, and its generation.
+//!
+//! The publisher makes a [`Plan`] of what should hold, [`Registry::compile`] turns it into a [`Snapshot`], and
+//! workers pick that up at a burst boundary. Identifiers and counters belong to the registry and live on
+//! from one snapshot to the next.
+
+mod compile;
+mod plan;
+mod registry;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use foldhash::quality::RandomState;
+use hashbrown::HashMap;
+
+use crate::address::Address;
+use crate::connections::Timeouts;
+use crate::flow::Owners;
+use crate::id::{Generation, Mac, NicId, RealId, ServiceId};
+use crate::route::RouteTable;
+use crate::service::table::ServiceTable;
+use crate::service::{NextHop, Real, Service, Unresolved, Way};
+pub use plan::{NeighbourPlan, NicPlan, Plan, RealPlan, RoutePlan, ServicePlan};
+pub use registry::Registry;
+
+/// What an address of the director is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Local {
+    /// Its own: the kernel-side interface answers.
+    Own(NicId),
+    /// A virtual IP address: the worker answers.
+    Vip,
+}
+
+/// A NIC as the workers see it.
+#[derive(Clone, Debug)]
+pub struct NicView {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// Its MAC.
+    pub mac: Mac,
+    /// Bytes of the largest IP packet.
+    pub mtu: u16,
+    /// The address that errors about IPv4 packets are sent from.
+    pub source_v4: Option<Ipv4Addr>,
+    /// The address that errors about IPv6 packets are sent from.
+    pub source_v6: Option<Ipv6Addr>,
+}
+
+/// The tables of one address family.
+#[derive(Clone, Debug)]
+pub struct FamilyTables<A: Address> {
+    /// Services by address and port.
+    pub services: ServiceTable<A>,
+    /// The director's addresses.
+    pub local: HashMap<A, Local, RandomState>,
+    /// Routes by longest prefix.
+    pub routes: RouteTable<A>,
+    /// Neighbours whose MAC is known.
+    pub neighbours: HashMap<(NicId, A), Mac, RandomState>,
+    /// Addresses of NAT real servers: packets from them may be answers.
+    pub nat_reals: HashMap<A, (), RandomState>,
+}
+
+/// One generation of everything that workers read.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Its number.
+    pub generation: Generation,
+    /// NICs by [`NicId`].
+    pub nics: Box<[NicView]>,
+    /// Services by [`ServiceId`].
+    pub services: Box<[Option<Arc<Service>>]>,
+    /// Real servers by [`RealId`], those removed but still referred to included.
+    pub reals: Box<[Option<Real>]>,
+    /// IPv4.
+    pub v4: FamilyTables<Ipv4Addr>,
+    /// IPv6.
+    pub v6: FamilyTables<Ipv6Addr>,
+    /// Timeouts of connections.
+    pub timeouts: Timeouts,
+    /// Who owns which client.
+    pub owners: Owners,
+    /// How many replies (RST, ICMP) a worker makes in a second.
+    pub replies_per_second: u32,
+}
+
+impl Snapshot {
+    /// A service.
+    #[inline]
+    #[must_use]
+    pub fn service(&self, id: ServiceId) -> Option<&Service> {
+        self.services.get(id.index())?.as_deref()
+    }
+
+    /// A real server.
+    #[inline]
+    #[must_use]
+    pub fn real(&self, id: RealId) -> Option<&Real> {
+        self.reals.get(id.index())?.as_ref()
+    }
+
+    /// A NIC.
+    #[inline]
+    #[must_use]
+    pub fn nic(&self, id: NicId) -> Option<&NicView> {
+        self.nics.get(id.index())
+    }
+}
+
+/// An address family that has tables in a snapshot; lets the data path be written once for both.
+pub trait Family: Address {
+    /// The tables of this family.
+    fn tables(snapshot: &Snapshot) -> &FamilyTables<Self>;
+    /// The address of a NIC that errors are sent from.
+    fn nic_source(nic: &NicView) -> Option<Self>;
+}
+
+impl Family for Ipv4Addr {
+    #[inline]
+    fn tables(snapshot: &Snapshot) -> &FamilyTables<Self> {
+        &snapshot.v4
+    }
+
+    #[inline]
+    fn nic_source(nic: &NicView) -> Option<Self> {
+        nic.source_v4
+    }
+}
+
+impl Family for Ipv6Addr {
+    #[inline]
+    fn tables(snapshot: &Snapshot) -> &FamilyTables<Self> {
+        &snapshot.v6
+    }
+
+    #[inline]
+    fn nic_source(nic: &NicView) -> Option<Self> {
+        nic.source_v6
+    }
+}
+
+impl<A: Address> FamilyTables<A> {
+    /// The way to an address: longest prefix, then its neighbour.
+    #[inline]
+    #[must_use]
+    pub fn way(&self, nics: &[NicView], to: A) -> Way {
+        let Some(route) = self.routes.find(to) else { return Way::None };
+        let address = route.via.unwrap_or(to);
+        let Some(nic) = nics.get(route.nic.index()) else { return Way::None };
+        match self.neighbours.get(&(route.nic, address)) {
+            Some(&destination) => {
+                Way::Known(NextHop { nic: route.nic, destination, source: nic.mac, mtu: nic.mtu })
+            }
+            None => Way::Unresolved(Unresolved { nic: route.nic, address: address.into() }),
+        }
+    }
+}
+
+impl Snapshot {
+    /// The way to an address of either family.
+    #[must_use]
+    pub fn way_to(&self, to: IpAddr) -> Way {
+        match to {
+            IpAddr::V4(to) => self.v4.way(&self.nics, to),
+            IpAddr::V6(to) => self.v6.way(&self.nics, to),
+        }
+    }
+}

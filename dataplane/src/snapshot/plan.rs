@@ -1,0 +1,93 @@
+//! What should hold, plainly: the input of compilation.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+
+use crate::connections::Timeouts;
+use crate::id::{Mac, NicId, Protocol};
+use crate::service::Method;
+use crate::service::schedulers::Scheduler;
+
+/// Everything that workers need to know, before identifiers are given out. It was checked already: names
+/// are unique, references resolve, families agree.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// NICs in the order of their [`NicId`].
+    pub nics: Vec<NicPlan>,
+    /// Routes beyond the networks of the NICs' own addresses.
+    pub routes: Vec<RoutePlan>,
+    /// VIPs that belong to the director now; those of services are not implied.
+    pub vips: Vec<IpAddr>,
+    /// Neighbours that are known.
+    pub neighbours: Vec<NeighbourPlan>,
+    /// Virtual services.
+    pub services: Vec<ServicePlan>,
+    /// Timeouts of connections.
+    pub timeouts: Timeouts,
+    /// Replies (RST, ICMP) a second and worker.
+    pub replies_per_second: u32,
+}
+
+/// A NIC.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NicPlan {
+    /// Its name.
+    pub name: String,
+    /// Its MAC.
+    pub mac: Mac,
+    /// Bytes of the largest IP packet.
+    pub mtu: u16,
+    /// The director's own addresses on it, with their networks.
+    pub addresses: Vec<IpNet>,
+}
+
+/// A route.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RoutePlan {
+    /// Destinations.
+    pub to: IpNet,
+    /// The router; none when destinations are neighbours.
+    pub via: Option<IpAddr>,
+    /// The NIC.
+    pub nic: NicId,
+}
+
+/// A neighbour that answered.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NeighbourPlan {
+    /// Behind this NIC.
+    pub nic: NicId,
+    /// Its address.
+    pub address: IpAddr,
+    /// Its MAC.
+    pub mac: Mac,
+}
+
+/// A virtual service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServicePlan {
+    /// Its name.
+    pub name: String,
+    /// VIP and port; port 0 for all ports.
+    pub listen: SocketAddr,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// The scheduler.
+    pub scheduler: Scheduler,
+    /// Real servers in the order in which they were added.
+    pub reals: Vec<RealPlan>,
+}
+
+/// A real server of a service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RealPlan {
+    /// RIP and port.
+    pub address: SocketAddr,
+    /// Forwarding method.
+    pub method: Method,
+    /// Weight; 0 quiesces.
+    pub weight: u32,
+    /// False while its health check fails: it leaves the schedule, its connections stay.
+    pub up: bool,
+}
