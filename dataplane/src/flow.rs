@@ -107,7 +107,7 @@ impl Owners {
     pub fn of<A: Address>(&self, client: A) -> WorkerId {
         let netmask = if A::BITS > 32 { self.netmask_v6 } else { self.netmask_v4 };
         let hash = self.key.client(client.masked(netmask)) >> 32;
-        WorkerId((hash * u64::from(self.workers) >> 32) as u8)
+        WorkerId(((hash * u64::from(self.workers)) >> 32) as u8)
     }
 }
 

@@ -20,11 +20,14 @@ pub struct Route<A> {
     pub source: Option<A>,
 }
 
+/// The routes of one prefix length.
+type Prefixes<A> = HashMap<A, Route<A>, RandomState>;
+
 /// The routes of one address family.
 #[derive(Clone, Debug)]
 pub struct RouteTable<A: Address> {
     /// By prefix length, longest first.
-    lengths: Vec<(u8, HashMap<A, Route<A>, RandomState>)>,
+    lengths: Vec<(u8, Prefixes<A>)>,
 }
 
 impl<A: Address> Default for RouteTable<A> {

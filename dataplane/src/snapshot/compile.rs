@@ -1,1 +1,237 @@
 //! From plan to snapshot.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::registry::{RealRecord, Registry, ServiceRecord};
+use super::{FamilyTables, Local, NicView, Plan, ServicePlan, Snapshot};
+use crate::address::Address;
+use crate::counters::RealCounters;
+use crate::id::{Generation, L4Port, NicId, RealId, ServiceId};
+use crate::route::{Route, RouteTable};
+use crate::service::schedulers::Lookup;
+use crate::service::table::ServiceTable;
+use crate::service::{Candidate, Method, Real, Service, Way};
+
+impl Registry {
+    /// Compiles a plan into the next generation. Services that did not change are taken over as they are.
+    pub fn compile(&mut self, plan: &Plan) -> Snapshot {
+        self.reclaim();
+        self.generation = Generation(self.generation.0 + 1);
+        let nics = plan.nics.iter().map(nic_view).collect::<Box<[_]>>();
+        let mut snapshot = Snapshot {
+            generation: self.generation,
+            nics,
+            services: Box::default(),
+            reals: Box::default(),
+            v4: FamilyTables::compile(plan),
+            v6: FamilyTables::compile(plan),
+            timeouts: plan.timeouts.clone(),
+            owners: self.owners,
+            replies_per_second: plan.replies_per_second,
+        };
+        self.retire(plan);
+        for service in &plan.services {
+            self.compile_service(service, &mut snapshot);
+        }
+        self.fill(&mut snapshot);
+        snapshot
+    }
+
+    /// Marks services and real servers that the plan does not name any more.
+    fn retire(&mut self, plan: &Plan) {
+        let mut kept = vec![false; self.reals.capacity()];
+        let mut services_kept = vec![false; self.services.capacity()];
+        for service in &plan.services {
+            let Some(id) = self.service_id(service.listen, service.protocol) else { continue };
+            services_kept[id.index()] = true;
+            for real in &service.reals {
+                if let Some(real) = self.real_id(id, real.address) {
+                    kept[real.index()] = true;
+                }
+            }
+        }
+        for (number, record) in self.reals.iter_mut() {
+            if !kept[number as usize] && record.removed_in.is_none() {
+                record.removed_in = Some(self.generation);
+            }
+        }
+        for (number, record) in self.services.iter_mut() {
+            if !services_kept[number as usize] {
+                record.compiled = None;
+            }
+        }
+    }
+
+    fn compile_service(&mut self, plan: &ServicePlan, snapshot: &mut Snapshot) {
+        let key = (plan.listen, plan.protocol);
+        let id = ServiceId(self.services.number(key, || ServiceRecord { compiled: None, edition: 0 }));
+        let port = L4Port(plan.listen.port());
+        match plan.listen.ip() {
+            IpAddr::V4(vip) => snapshot.v4.services.insert(vip, port, plan.protocol, id),
+            IpAddr::V6(vip) => snapshot.v6.services.insert(vip, port, plan.protocol, id),
+        }
+        let reals = plan.reals.iter().map(|real| self.compile_real(id, real, snapshot)).collect::<Vec<_>>();
+        let unchanged =
+            |record: &ServiceRecord| record.compiled.as_ref().is_some_and(|(last, _)| last == plan);
+        if !self.services.get(id.0).is_some_and(unchanged) {
+            self.recompile(id, plan, &reals);
+        }
+    }
+
+    fn recompile(&mut self, id: ServiceId, plan: &ServicePlan, reals: &[(RealId, Arc<RealCounters>)]) {
+        // The kernel adds a real server at the head of its list.
+        let candidates = (plan.reals.iter().zip(reals).rev())
+            .filter(|(real, _)| real.up)
+            .map(|(real, (id, counters))| Candidate {
+                real: *id,
+                weight: real.weight,
+                counters: counters.clone(),
+            })
+            .collect::<Box<[_]>>();
+        let Some(record) = self.services.get_mut(id.0) else { return };
+        let same = |last: &Candidate, now: &Candidate| last.real == now.real && last.weight == now.weight;
+        let unchanged = record.compiled.as_ref().is_some_and(|(_, last)| {
+            last.candidates.len() == candidates.len()
+                && last.scheduler == plan.scheduler
+                && last.candidates.iter().zip(&candidates).all(|(last, now)| same(last, now))
+        });
+        if !unchanged {
+            self.edition += 1;
+            record.edition = self.edition;
+        }
+        let service = Service {
+            id,
+            name: plan.name.as_str().into(),
+            listen: plan.listen,
+            protocol: plan.protocol,
+            scheduler: plan.scheduler,
+            lookup: Lookup::compile(plan.scheduler, &candidates),
+            candidates,
+            edition: record.edition,
+        };
+        record.compiled = Some((plan.clone(), Arc::new(service)));
+    }
+
+    fn compile_real(
+        &mut self,
+        service: ServiceId,
+        plan: &super::RealPlan,
+        snapshot: &mut Snapshot,
+    ) -> (RealId, Arc<RealCounters>) {
+        let workers = self.owners.workers;
+        let new =
+            || RealRecord { counters: Arc::new(RealCounters::new(workers)), last: None, removed_in: None };
+        let id = RealId(self.reals.number((service, plan.address), new));
+        let address = plan.address.ip();
+        if plan.method == Method::Nat {
+            match address {
+                IpAddr::V4(address) => drop(snapshot.v4.nat_reals.insert(address, ())),
+                IpAddr::V6(address) => drop(snapshot.v6.nat_reals.insert(address, ())),
+            }
+        }
+        let Some(record) = self.reals.get_mut(id.0) else {
+            unreachable!("the real server was just given a number")
+        };
+        record.removed_in = None;
+        record.last = Some(Real {
+            id,
+            service,
+            address,
+            l4_port: L4Port(plan.address.port()),
+            method: plan.method,
+            configured: true,
+            way: Way::None,
+            tunnel_source: None,
+            counters: record.counters.clone(),
+        });
+        (id, record.counters.clone())
+    }
+
+    /// Fills services and real servers in, those removed but still referred to included.
+    fn fill(&mut self, snapshot: &mut Snapshot) {
+        let mut services = vec![None; self.services.capacity()];
+        for (number, record) in self.services.iter_mut() {
+            services[number as usize] = record.compiled.as_ref().map(|(_, service)| service.clone());
+        }
+        let mut reals = vec![None; self.reals.capacity()];
+        for (number, record) in self.reals.iter_mut() {
+            let Some(real) = &mut record.last else { continue };
+            real.configured = record.removed_in.is_none();
+            real.way = snapshot.way_to(real.address);
+            real.tunnel_source = snapshot.source_to(real.address);
+            reals[number as usize] = Some(real.clone());
+        }
+        snapshot.services = services.into();
+        snapshot.reals = reals.into();
+    }
+}
+
+impl Snapshot {
+    /// The director's own address that traffic to `to` starts from.
+    fn source_to(&self, to: IpAddr) -> Option<IpAddr> {
+        match to {
+            IpAddr::V4(to) => self.v4.routes.find(to)?.source.map(IpAddr::V4),
+            IpAddr::V6(to) => self.v6.routes.find(to)?.source.map(IpAddr::V6),
+        }
+    }
+}
+
+fn nic_view(plan: &super::NicPlan) -> NicView {
+    let first = |wanted: fn(&IpAddr) -> bool| plan.addresses.iter().map(|net| net.addr()).find(wanted);
+    NicView {
+        name: plan.name.as_str().into(),
+        mac: plan.mac,
+        mtu: plan.mtu,
+        source_v4: first(IpAddr::is_ipv4).and_then(Address::from_ip),
+        source_v6: first(IpAddr::is_ipv6).and_then(Address::from_ip),
+    }
+}
+
+impl<A: Address> FamilyTables<A> {
+    /// Everything but services and real servers.
+    fn compile(plan: &Plan) -> Self {
+        let mut tables = Self {
+            services: ServiceTable::default(),
+            local: Default::default(),
+            routes: RouteTable::default(),
+            neighbours: Default::default(),
+            nat_reals: Default::default(),
+        };
+        for vip in plan.vips.iter().filter_map(|&vip| A::from_ip(vip)) {
+            tables.local.insert(vip, Local::Vip);
+        }
+        for (number, nic) in plan.nics.iter().enumerate() {
+            let nic_id = NicId(number as u8);
+            for net in &nic.addresses {
+                let Some(own) = A::from_ip(net.addr()) else { continue };
+                tables.local.insert(own, Local::Own(nic_id));
+                tables.routes.insert(
+                    own,
+                    net.prefix_len(),
+                    Route { nic: nic_id, via: None, source: Some(own) },
+                );
+            }
+        }
+        for route in &plan.routes {
+            let Some(network) = A::from_ip(route.to.network()) else { continue };
+            let via = route.via.and_then(A::from_ip);
+            let source = own_address(plan, route.nic, route.via);
+            tables.routes.insert(network, route.to.prefix_len(), Route { nic: route.nic, via, source });
+        }
+        for neighbour in &plan.neighbours {
+            if let Some(address) = A::from_ip(neighbour.address) {
+                tables.neighbours.insert((neighbour.nic, address), neighbour.mac);
+            }
+        }
+        tables
+    }
+}
+
+/// The director's address on a NIC: the one in the gateway's network, or else the first of the family.
+fn own_address<A: Address>(plan: &Plan, nic: NicId, via: Option<IpAddr>) -> Option<A> {
+    let addresses = &plan.nics.get(nic.index())?.addresses;
+    let near = addresses.iter().find(|net| via.is_some_and(|via| net.contains(&via)));
+    near.and_then(|net| A::from_ip(net.addr()))
+        .or_else(|| addresses.iter().find_map(|net| A::from_ip(net.addr())))
+}

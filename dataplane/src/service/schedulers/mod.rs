@@ -47,3 +47,11 @@ pub enum Lookup {
     #[default]
     None,
 }
+
+impl Lookup {
+    /// Computes what `scheduler` needs over `candidates`.
+    #[must_use]
+    pub fn compile(_scheduler: Scheduler, _candidates: &[super::Candidate]) -> Self {
+        Self::None
+    }
+}
