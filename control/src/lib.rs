@@ -1,1 +1,4 @@
 //! The control core of shunt.
+#![forbid(unsafe_code)]
+
+pub mod neighbour;

@@ -1,0 +1,492 @@
+//! Timelines of the neighbour machine: at a millisecond an input, and everything that comes out.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use shunt_dataplane::id::{Mac, NicId};
+
+use super::super::message::{self, Message, Speaker, link_local};
+use super::super::{INCOMPLETE_MAX, NEIGHBOURS_MAX, WAITING_MAX, WAITING_PER_NEIGHBOUR_MAX};
+use super::*;
+
+const FRONT: NicId = NicId(0);
+const BACK: NicId = NicId(1);
+const DIRECTOR: [Mac; 2] = [Mac([2, 0, 0, 0, 0xd0, 1]), Mac([2, 0, 0, 0, 0xd0, 2])];
+const REAL: Mac = Mac([2, 0, 0, 0, 0, 0x21]);
+const OTHER: Mac = Mac([2, 0, 0, 0, 0, 0x99]);
+
+enum Input {
+    Own,
+    Vips(&'static [&'static str]),
+    Wanted(&'static [(NicId, &'static str)]),
+    Announce,
+    /// A host at this MAC asks: who has .1? tell .0.
+    Asks(NicId, Mac, &'static str, &'static str),
+    /// A host answers a question of the director.
+    Answers(NicId, Mac, &'static str),
+    /// A host tells everybody where it is.
+    Tells(NicId, Mac, &'static str),
+    Resolve(NicId, &'static str, u32),
+    Tick,
+}
+use Input::*;
+
+struct Timeline {
+    machine: Machine<u32>,
+    start: Instant,
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn nics() -> Vec<Nic> {
+    let nic =
+        |mac, networks: [&str; 2]| Nic { mac, addresses: networks.map(|n| n.parse().unwrap()).to_vec() };
+    vec![
+        nic(DIRECTOR[0], ["192.0.2.2/24", "2001:db8::2/64"]),
+        nic(DIRECTOR[1], ["10.0.0.2/24", "2001:db8:b::2/64"]),
+    ]
+}
+
+/// A host answers the director: the frame that `message::reply` makes for the director makes it for others too.
+fn answer(nic: NicId, mac: Mac, address: &str) -> Vec<u8> {
+    let address = ip(address);
+    let to = if address.is_ipv4() { ip("192.0.2.2") } else { ip("2001:db8::2") };
+    message::reply(Speaker { mac, address }, to, DIRECTOR[nic.index()])
+}
+
+impl Timeline {
+    fn new() -> Self {
+        let start = Instant::now();
+        let mut timeline = Self { machine: Machine::new(start), start };
+        timeline.run(0, Own);
+        timeline.run(0, Tick);
+        timeline.run(1_000, Tick);
+        timeline
+    }
+
+    fn run(&mut self, at: u64, input: Input) -> Vec<String> {
+        let now = self.start + Duration::from_millis(at);
+        let out = &mut Vec::new();
+        let machine = &mut self.machine;
+        match input {
+            Own => machine.set_owned(now, nics(), Vec::new(), out),
+            Vips(vips) => {
+                let vips = vips.iter().map(|vip| Vip { nic: None, address: ip(vip) }).collect();
+                machine.set_vips(now, vips, out);
+            }
+            Wanted(wanted) => {
+                machine.set_wanted(now, wanted.iter().map(|&(nic, address)| (nic, ip(address))), out)
+            }
+            Announce => machine.announce(now, out),
+            Asks(nic, mac, sender, target) => {
+                let frame = message::request(Speaker { mac, address: ip(sender) }, ip(target), None);
+                assert!(!machine.frame(now, nic, &frame, out));
+            }
+            Answers(nic, mac, address) => {
+                machine.frame(now, nic, &answer(nic, mac, address), out);
+            }
+            Tells(nic, mac, address) => {
+                let frame = message::announcement(Speaker { mac, address: ip(address) });
+                machine.frame(now, nic, &frame, out);
+            }
+            Resolve(nic, address, packet) => machine.resolve(now, (nic, ip(address)), packet, out),
+            Tick => machine.tick(now, out),
+        }
+        out.iter().map(show).collect()
+    }
+
+    fn table(&mut self, table: impl IntoIterator<Item = (u64, Input, Vec<&'static str>)>) {
+        for (row, (at, input, expect)) in table.into_iter().enumerate() {
+            assert_eq!(self.run(at, input), expect, "row {row} at {at} ms");
+        }
+    }
+}
+
+fn tail(mac: Mac) -> String {
+    format!("{:02x}", mac.0[5])
+}
+
+/// An output in a few words; frames are read back.
+fn show(output: &Output<u32>) -> String {
+    match output {
+        Output::Transmit { nic, frame } => {
+            let to = Mac(*frame.first_chunk().unwrap());
+            let to = if to.is_group() { "all".to_owned() } else { tail(to) };
+            match Message::parse(frame).unwrap() {
+                Message::Request { sender, target, sender_mac, .. } => {
+                    assert_eq!(sender_mac, Some(DIRECTOR[nic.index()]));
+                    format!("nic {nic}: {sender} asks {to} for {target}")
+                }
+                Message::Reply { address, mac, solicited: true, .. } => {
+                    format!("nic {nic}: answers {to} {address} is {}", tail(mac.unwrap()))
+                }
+                Message::Reply { address, mac, .. } => {
+                    format!("nic {nic}: tells {to} {address} is {}", tail(mac.unwrap()))
+                }
+            }
+        }
+        Output::Change(Change { nic, address, mac }) => {
+            format!("nic {nic}: {address} at {}", mac.map_or("none".to_owned(), tail))
+        }
+        Output::Release(packet) => format!("release {packet}"),
+        Output::Event(Event::Resolved { address, .. }) => format!("resolved {address}"),
+        Output::Event(Event::MacChanged { address, from, to, .. }) => {
+            format!("{address} moved {} to {}", tail(*from), tail(*to))
+        }
+        Output::Event(Event::Silent { address, .. }) => format!("silent {address}"),
+        Output::Event(Event::Conflict { address, other, .. }) => {
+            format!("conflict {address} with {}", tail(*other))
+        }
+    }
+}
+
+#[test]
+fn own_addresses_and_vips_are_announced_twice_when_they_are_new() {
+    let start = Instant::now();
+    let mut timeline = Timeline { machine: Machine::new(start), start };
+    let own = timeline.run(0, Own);
+    assert_eq!(own.len(), 6, "two addresses and the link-local one on each NIC: {own:?}");
+    assert!(own.contains(&"nic 0: tells all 192.0.2.2 is 01".to_owned()));
+    assert!(own.contains(&format!("nic 1: tells all {} is 02", link_local(DIRECTOR[1]))));
+    assert_eq!(timeline.run(1_000, Tick).len(), 6);
+    timeline.table([
+        (1_100, Tick, vec![]),
+        (
+            2_000,
+            Vips(&["192.0.2.10", "2001:db8:b::10"]),
+            vec!["nic 0: tells all 192.0.2.10 is 01", "nic 1: tells all 2001:db8:b::10 is 02"],
+        ),
+        (2_500, Vips(&["192.0.2.10"]), vec![]),
+        (3_000, Tick, vec!["nic 0: tells all 192.0.2.10 is 01"]),
+        (4_000, Tick, vec![]),
+        (5_000, Announce, vec!["nic 0: tells all 192.0.2.10 is 01"]),
+        (6_000, Tick, vec!["nic 0: tells all 192.0.2.10 is 01"]),
+        (9_000, Tick, vec![]),
+    ]);
+    assert_eq!(timeline.machine.deadline(), None);
+}
+
+#[test]
+fn requests_for_own_addresses_and_vips_are_answered_where_they_belong() {
+    let mut timeline = Timeline::new();
+    timeline.run(1_000, Vips(&["192.0.2.10", "203.0.113.5", "2001:db8::10"]));
+    timeline.run(2_000, Tick);
+    timeline.table([
+        (
+            3_000,
+            Asks(FRONT, REAL, "192.0.2.21", "192.0.2.2"),
+            vec!["nic 0: 192.0.2.21 at 21", "nic 0: answers 21 192.0.2.2 is 01"],
+        ),
+        (3_000, Asks(FRONT, REAL, "192.0.2.21", "192.0.2.10"), vec!["nic 0: answers 21 192.0.2.10 is 01"]),
+        (3_000, Asks(FRONT, REAL, "192.0.2.21", "192.0.2.77"), vec![]),
+        (3_000, Asks(BACK, OTHER, "10.0.0.99", "192.0.2.10"), vec![]),
+        (3_000, Asks(BACK, OTHER, "10.0.0.99", "192.0.2.2"), vec![]),
+        // In nobody's network: answered on every NIC. The asker is not on the link and so not learned.
+        (3_000, Asks(BACK, OTHER, "172.16.0.1", "203.0.113.5"), vec!["nic 1: answers 99 203.0.113.5 is 02"]),
+        (
+            3_000,
+            Asks(FRONT, OTHER, "2001:db8::99", "2001:db8::10"),
+            vec!["nic 0: 2001:db8::99 at 99", "nic 0: answers 99 2001:db8::10 is 01"],
+        ),
+        (
+            3_000,
+            Asks(FRONT, OTHER, "fe80::99", "fe80::ff:fe00:d001"),
+            vec!["nic 0: fe80::99 at 99", "nic 0: answers 99 fe80::ff:fe00:d001 is 01"],
+        ),
+        // Probes of hosts that want the address for themselves (RFC 5227, RFC 4862).
+        (
+            3_000,
+            Asks(FRONT, OTHER, "0.0.0.0", "192.0.2.10"),
+            vec!["conflict 192.0.2.10 with 99", "nic 0: answers 99 192.0.2.10 is 01"],
+        ),
+        (
+            3_000,
+            Asks(FRONT, OTHER, "::", "2001:db8::10"),
+            vec!["conflict 2001:db8::10 with 99", "nic 0: tells all 2001:db8::10 is 01"],
+        ),
+        (3_000, Asks(FRONT, OTHER, "::", "2001:db8::77"), vec![]),
+    ]);
+}
+
+#[test]
+fn a_wanted_neighbour_is_resolved_refreshed_and_asked_for_when_it_is_gone() {
+    let mut timeline = Timeline::new();
+    timeline.table([
+        (2_000, Wanted(&[(BACK, "10.0.0.21")]), vec!["nic 1: 10.0.0.2 asks all for 10.0.0.21"]),
+        (2_500, Tick, vec![]),
+        (2_600, Answers(BACK, REAL, "10.0.0.21"), vec!["nic 1: 10.0.0.21 at 21", "resolved 10.0.0.21"]),
+        (32_500, Tick, vec![]),
+        (32_600, Tick, vec!["nic 1: 10.0.0.2 asks 21 for 10.0.0.21"]),
+        (32_601, Answers(BACK, REAL, "10.0.0.21"), vec![]),
+        (62_601, Tick, vec!["nic 1: 10.0.0.2 asks 21 for 10.0.0.21"]),
+        (63_601, Tick, vec!["nic 1: 10.0.0.2 asks 21 for 10.0.0.21"]),
+        (64_601, Tick, vec!["nic 1: 10.0.0.2 asks all for 10.0.0.21"]),
+        (
+            65_601,
+            Tick,
+            vec!["nic 1: 10.0.0.21 at none", "silent 10.0.0.21", "nic 1: 10.0.0.2 asks all for 10.0.0.21"],
+        ),
+        (66_601, Tick, vec!["nic 1: 10.0.0.2 asks all for 10.0.0.21"]),
+        (66_700, Resolve(BACK, "10.0.0.21", 7), vec![]),
+        (67_601, Tick, vec!["nic 1: 10.0.0.2 asks all for 10.0.0.21"]),
+        (67_700, Resolve(BACK, "10.0.0.21", 8), vec![]),
+        (
+            67_800,
+            Answers(BACK, OTHER, "10.0.0.21"),
+            vec!["nic 1: 10.0.0.21 at 99", "resolved 10.0.0.21", "release 8"],
+        ),
+    ]);
+    assert_eq!(timeline.machine.counters().unresolved, 1);
+}
+
+#[test]
+fn no_longer_wanted_means_kept_until_it_is_silent() {
+    let mut timeline = Timeline::new();
+    timeline.table([
+        (
+            2_000,
+            Wanted(&[(BACK, "10.0.0.21"), (BACK, "10.0.0.2")]),
+            vec!["nic 1: 10.0.0.2 asks all for 10.0.0.21"],
+        ),
+        (2_100, Answers(BACK, REAL, "10.0.0.21"), vec!["nic 1: 10.0.0.21 at 21", "resolved 10.0.0.21"]),
+        (2_200, Wanted(&[]), vec![]),
+        (32_100, Tick, vec!["nic 1: 10.0.0.2 asks 21 for 10.0.0.21"]),
+        (33_100, Tick, vec!["nic 1: 10.0.0.2 asks 21 for 10.0.0.21"]),
+        (34_100, Tick, vec!["nic 1: 10.0.0.2 asks all for 10.0.0.21"]),
+        (35_100, Tick, vec!["nic 1: 10.0.0.21 at none"]),
+    ]);
+    assert_eq!((timeline.machine.deadline(), timeline.machine.neighbours().count()), (None, 0));
+}
+
+#[test]
+fn packets_wait_for_neighbours_on_demand_and_go_when_they_answer() {
+    let mut timeline = Timeline::new();
+    timeline.table([
+        (2_000, Resolve(FRONT, "2001:db8::7", 1), vec!["nic 0: 2001:db8::2 asks all for 2001:db8::7"]),
+        (2_100, Resolve(FRONT, "2001:db8::7", 2), vec![]),
+        (
+            2_200,
+            Answers(FRONT, OTHER, "2001:db8::7"),
+            vec!["nic 0: 2001:db8::7 at 99", "release 1", "release 2"],
+        ),
+        (2_300, Resolve(FRONT, "2001:db8::7", 3), vec!["release 3"]),
+        // Workers have had time enough: this one circles.
+        (7_201, Resolve(FRONT, "2001:db8::7", 4), vec![]),
+        (8_000, Resolve(FRONT, "192.0.2.9", 5), vec!["nic 0: 192.0.2.2 asks all for 192.0.2.9"]),
+        (9_000, Tick, vec!["nic 0: 192.0.2.2 asks all for 192.0.2.9"]),
+        (10_000, Tick, vec!["nic 0: 192.0.2.2 asks all for 192.0.2.9"]),
+        (11_000, Tick, vec![]),
+        // An address of the director itself, and a NIC that is not there.
+        (12_000, Resolve(FRONT, "192.0.2.2", 6), vec![]),
+        (12_000, Resolve(NicId(9), "192.0.2.9", 6), vec![]),
+    ]);
+    let counters = timeline.machine.counters();
+    assert_eq!((counters.circling, counters.unresolved), (1, 3));
+    assert_eq!((timeline.machine.waiting(), timeline.machine.neighbours().count()), (0, 1));
+}
+
+#[test]
+fn who_asks_the_director_is_learned_and_confirmed_later() {
+    let mut timeline = Timeline::new();
+    timeline.table([
+        (
+            2_000,
+            Asks(FRONT, REAL, "192.0.2.21", "192.0.2.2"),
+            vec!["nic 0: 192.0.2.21 at 21", "nic 0: answers 21 192.0.2.2 is 01"],
+        ),
+        (7_000, Tick, vec!["nic 0: 192.0.2.2 asks 21 for 192.0.2.21"]),
+        (7_001, Answers(FRONT, REAL, "192.0.2.21"), vec![]),
+        (37_000, Tick, vec![]),
+        (37_001, Tick, vec!["nic 0: 192.0.2.2 asks 21 for 192.0.2.21"]),
+    ]);
+}
+
+#[test]
+fn unasked_news_updates_known_neighbours_only() {
+    let mut timeline = Timeline::new();
+    timeline.run(2_000, Wanted(&[(BACK, "10.0.0.21"), (BACK, "2001:db8:b::21")]));
+    timeline.table([
+        (2_100, Answers(BACK, REAL, "10.0.0.21"), vec!["nic 1: 10.0.0.21 at 21", "resolved 10.0.0.21"]),
+        (2_100, Tells(BACK, OTHER, "10.0.0.50"), vec![]),
+        (2_100, Tells(BACK, OTHER, "2001:db8:b::50"), vec![]),
+        // Within a second of the last change: asked once the second is over.
+        (2_200, Tells(BACK, OTHER, "10.0.0.21"), vec![]),
+        (3_050, Tick, vec!["nic 1: 2001:db8:b::2 asks all for 2001:db8:b::21"]),
+        (3_100, Tick, vec!["nic 1: 10.0.0.2 asks 21 for 10.0.0.21"]),
+        (3_200, Tells(BACK, OTHER, "10.0.0.21"), vec!["nic 1: 10.0.0.21 at 99", "10.0.0.21 moved 21 to 99"]),
+        (3_200, Tick, vec!["nic 1: 10.0.0.2 asks 99 for 10.0.0.21"]),
+        (
+            3_300,
+            Tells(BACK, REAL, "2001:db8:b::21"),
+            vec!["nic 1: 2001:db8:b::21 at 21", "resolved 2001:db8:b::21"],
+        ),
+    ]);
+}
+
+#[test]
+fn an_advertisement_without_override_casts_doubt_only() {
+    let mut timeline = Timeline::new();
+    timeline.run(2_000, Wanted(&[(FRONT, "2001:db8::21")]));
+    timeline.run(2_100, Answers(FRONT, REAL, "2001:db8::21"));
+    let mut frame = answer(FRONT, OTHER, "2001:db8::21");
+    // Clear the override flag, and put into the checksum what the word lost.
+    frame[58] &= !0x20;
+    let sum = u16::from_be_bytes([frame[56], frame[57]]) + 0x2000;
+    frame[56..58].copy_from_slice(&sum.to_be_bytes());
+    assert!(matches!(Message::parse(&frame), Ok(Message::Reply { overrides: false, .. })));
+    let mut out = Vec::new();
+    let now = timeline.start + Duration::from_millis(9_000);
+    timeline.machine.frame(now, FRONT, &frame, &mut out);
+    assert_eq!(out, []);
+    timeline.table([(9_000, Tick, vec!["nic 0: 2001:db8::2 asks 21 for 2001:db8::21"])]);
+}
+
+#[test]
+fn a_conflict_is_told_once_in_a_while_and_changes_nothing() {
+    let mut timeline = Timeline::new();
+    timeline.run(1_000, Vips(&["192.0.2.10"]));
+    timeline.run(2_000, Tick);
+    timeline.table([
+        (3_000, Tells(FRONT, OTHER, "192.0.2.10"), vec!["conflict 192.0.2.10 with 99"]),
+        (4_000, Answers(FRONT, OTHER, "192.0.2.10"), vec![]),
+        (5_000, Asks(FRONT, OTHER, "192.0.2.10", "192.0.2.2"), vec![]),
+        (13_000, Tells(FRONT, OTHER, "192.0.2.10"), vec!["conflict 192.0.2.10 with 99"]),
+        // The director's own frames, come back through a loop.
+        (14_000, Tells(FRONT, DIRECTOR[0], "192.0.2.10"), vec![]),
+        (14_000, Asks(FRONT, DIRECTOR[0], "192.0.2.2", "192.0.2.10"), vec![]),
+    ]);
+    assert_eq!(timeline.machine.counters().looped, 2);
+}
+
+#[test]
+fn a_flood_for_many_addresses_stays_bounded_and_wanted_ones_pass() {
+    let mut timeline = Timeline::new();
+    let mut out = Vec::new();
+    for n in 0..200_000_u32 {
+        let now = timeline.start + Duration::from_millis(2_000 + u64::from(n) / 100);
+        let address = IpAddr::from((u128::from(n) | 0x2001_0db8 << 96).to_be_bytes());
+        timeline.machine.resolve(now, (FRONT, address), n, &mut out);
+    }
+    let machine = &mut timeline.machine;
+    assert!(machine.neighbours().count() <= INCOMPLETE_MAX);
+    assert!(machine.waiting() <= WAITING_MAX);
+    // 2 s of flood.
+    assert!(out.len() <= (2 * REQUESTS_PER_SECOND_MAX + REQUESTS_BURST_MAX) as usize, "{}", out.len());
+    assert!(machine.counters().table_full > 190_000);
+    let mut sent = timeline.run(4_300, Wanted(&[(BACK, "10.0.0.21")]));
+    for at in [4_400, 4_500, 4_600] {
+        sent.extend(timeline.run(at, Tick));
+    }
+    assert!(sent.contains(&"nic 1: 10.0.0.2 asks all for 10.0.0.21".to_owned()));
+    for second in 5..12 {
+        timeline.run(second * 1_000, Tick);
+    }
+    assert_eq!(timeline.machine.neighbours().count(), 1, "all but the wanted one are forgotten");
+    assert_eq!(timeline.machine.waiting(), 0);
+}
+
+#[test]
+fn a_flood_of_askers_stays_bounded() {
+    let mut timeline = Timeline::new();
+    let mut out = Vec::new();
+    for n in 0..40_000_u32 {
+        let now = timeline.start + Duration::from_millis(2_000);
+        let address = IpAddr::from((u128::from(n + 16) | 0x2001_0db8 << 96).to_be_bytes());
+        let frame = message::request(Speaker { mac: OTHER, address }, ip("2001:db8::2"), None);
+        timeline.machine.frame(now, FRONT, &frame, &mut out);
+        out.clear();
+    }
+    assert_eq!(timeline.machine.neighbours().count(), NEIGHBOURS_MAX);
+    for millisecond in (7_000..60_000).step_by(50) {
+        timeline.run(millisecond, Tick);
+    }
+    assert_eq!(timeline.machine.neighbours().count(), 0);
+    assert_eq!(timeline.machine.deadline(), None);
+}
+
+#[test]
+fn the_oldest_packet_gives_way() {
+    let mut timeline = Timeline::new();
+    for packet in 0..WAITING_PER_NEIGHBOUR_MAX as u32 + 2 {
+        timeline.run(2_000, Resolve(FRONT, "192.0.2.9", packet));
+    }
+    let out = timeline.run(2_001, Answers(FRONT, REAL, "192.0.2.9"));
+    assert_eq!(out[1], "release 2");
+    assert_eq!(out.len(), 1 + WAITING_PER_NEIGHBOUR_MAX);
+    assert_eq!(timeline.machine.counters().waiting_full, 2);
+}
+
+#[test]
+fn many_wanted_neighbours_are_asked_at_a_bounded_rate() {
+    let mut timeline = Timeline::new();
+    let wanted = (1..=5_000_u32).map(|n| (BACK, IpAddr::from((0x0a01_0000 + n).to_be_bytes())));
+    let mut out = Vec::new();
+    let mut now = timeline.start + Duration::from_millis(2_000);
+    timeline.machine.set_wanted(now, wanted, &mut out);
+    assert_eq!(out.len(), REQUESTS_BURST_MAX as usize);
+    while out.len() < 5_000 {
+        let deadline = timeline.machine.deadline().unwrap();
+        assert!(deadline > now, "the driver would spin");
+        now = deadline;
+        timeline.machine.tick(now, &mut out);
+    }
+    let took = now - timeline.start - Duration::from_millis(2_000);
+    assert!(took > Duration::from_millis(2_300) && took < Duration::from_millis(2_500), "{took:?}");
+}
+
+proptest! {
+    #[test]
+    fn random_frames_and_times_keep_the_bounds(
+        steps in proptest::collection::vec(
+            (0_u64..2_000, 0_usize..5, proptest::collection::vec(any::<u8>(), 0..100), 0_u8..8, 0_usize..4),
+            0..200,
+        )
+    ) {
+        let mut timeline = Timeline::new();
+        timeline.run(1_000, Vips(&["192.0.2.10"]));
+        let mut at = 2_000;
+        let mut packets = (0, 0);
+        for (later, kind, mut bytes, host, cut) in steps {
+            at += later;
+            let now = timeline.start + Duration::from_millis(at);
+            let mac = Mac([2, 0, 0, 0, 1, host]);
+            let address = ip(&format!("192.0.2.{}", host + 4));
+            let mut out = Vec::new();
+            match kind {
+                0 => {
+                    timeline.machine.frame(now, FRONT, &bytes, &mut out);
+                }
+                // Right ARP and discovery frames with a byte changed or the end cut off.
+                1 | 2 => {
+                    let mut frame = if kind == 1 {
+                        message::request(Speaker { mac, address }, ip("192.0.2.10"), None)
+                    } else {
+                        answer(FRONT, mac, &format!("2001:db8::{host}"))
+                    };
+                    if let Some(byte) = bytes.pop() {
+                        let place = bytes.len() % frame.len();
+                        frame[place] = byte;
+                    }
+                    frame.truncate(frame.len() - cut * 7);
+                    timeline.machine.frame(now, FRONT, &frame, &mut out);
+                }
+                3 => {
+                    packets.0 += 1;
+                    timeline.machine.resolve(now, (FRONT, address), 0, &mut out);
+                }
+                _ => timeline.machine.tick(now, &mut out),
+            }
+            packets.1 += out.iter().filter(|output| matches!(output, Output::Release(_))).count();
+            let machine = &timeline.machine;
+            let counters = machine.counters();
+            let dropped = counters.unresolved + counters.waiting_full + counters.table_full + counters.circling;
+            prop_assert_eq!(packets.0, packets.1 + machine.waiting() + dropped as usize, "packets balance");
+            prop_assert_eq!(machine.timers.len(), machine.entries.len(), "one timer each");
+            let incomplete = machine.entries.values().filter(|e| !e.wanted && e.mac().is_none()).count();
+            prop_assert_eq!(machine.incomplete, incomplete);
+        }
+    }
+}

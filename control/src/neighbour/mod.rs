@@ -1,0 +1,49 @@
+//! Neighbours on the links of the director: who has which MAC, and answers to those who ask for the director's.
+//!
+//! [`machine`] decides and does no I/O; the control loop feeds it what workers punt and carries out what it says.
+
+mod entry;
+pub mod machine;
+pub mod message;
+mod owned;
+
+pub use machine::{Change, Counters, Event, Listed, Machine, Output};
+pub use owned::{Nic, Vip};
+
+use std::time::Duration;
+
+/// Neighbours in the table. Wanted ones (real servers, gateways) always have a place; further ones are refused
+/// and counted.
+pub const NEIGHBOURS_MAX: usize = 16_384;
+/// Unwanted neighbours that were asked for and have not answered yet: a scan of the link's addresses through the
+/// director fills no more than this.
+pub const INCOMPLETE_MAX: usize = 512;
+/// Packets that wait for one neighbour; the oldest gives way.
+pub const WAITING_PER_NEIGHBOUR_MAX: usize = 16;
+/// Packets that wait for all neighbours together.
+pub const WAITING_MAX: usize = 512;
+/// Requests and announcements a second, over all NICs; further ones are put off.
+pub const REQUESTS_PER_SECOND_MAX: u32 = 2_000;
+/// Requests and announcements at once.
+pub const REQUESTS_BURST_MAX: u32 = 200;
+
+/// How long an answer holds before the neighbour is asked again (RFC 4861, 10: `REACHABLE_TIME`).
+pub const REACHABLE: Duration = Duration::from_secs(30);
+/// How long a MAC holds that was heard but not asked for (RFC 4861, 10: `DELAY_FIRST_PROBE_TIME`).
+pub const UNCONFIRMED: Duration = Duration::from_secs(5);
+/// How long a question waits for its answer (RFC 4861, 10: `RETRANS_TIMER`).
+pub const RETRANSMIT: Duration = Duration::from_secs(1);
+/// Questions without an answer after which a neighbour counts as gone (RFC 4861, 10: `MAX_UNICAST_SOLICIT`).
+pub const PROBES_MAX: u32 = 3;
+/// How long a changed MAC must have held before it may change again: two hosts with one address must not make
+/// the table flap with each packet (the kernel's `locktime`).
+pub const CHANGE_INTERVAL: Duration = Duration::from_secs(1);
+/// How often an address is announced when it is taken, and how far apart.
+pub const ANNOUNCEMENTS: u8 = 2;
+/// The time between two announcements of an address (RFC 5227, 1.1: `ANNOUNCE_INTERVAL` is 2 s).
+pub const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a conflict about one address is told (RFC 5227, 1.1: `DEFEND_INTERVAL`).
+pub const CONFLICT_INTERVAL: Duration = Duration::from_secs(10);
+/// How long workers may take to pick up a neighbour. A packet that still comes back as unresolved afterwards is
+/// dropped, so that it cannot circle.
+pub const PUBLICATION_MAX: Duration = Duration::from_secs(5);
