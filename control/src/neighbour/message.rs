@@ -95,8 +95,8 @@ fn parse_arp(arp: &[u8], frame_destination: Mac, frame_source: Mac) -> Result<Me
         return Err(Refused::OtherKind);
     }
     let sender_mac = mac_at(arp, 8)?;
-    let sender = Ipv4Addr::from_octets(array_at(arp, 14)?);
-    let target = Ipv4Addr::from_octets(array_at(arp, 24)?);
+    let sender = Ipv4Addr::from(array_at::<4>(arp, 14)?);
+    let target = Ipv4Addr::from(array_at::<4>(arp, 24)?);
     let probe = sender.is_unspecified();
     if sender_mac.is_group() || sender_mac == Mac([0; 6]) || !probe && !sender.is_valid_source() {
         return Err(Refused::Malformed);
@@ -135,12 +135,12 @@ fn parse_discovery(packet: &[u8], frame_source: Mac) -> Result<Message, Refused>
     if kind != SOLICITATION && kind != ADVERTISEMENT {
         return Err(Refused::OtherKind);
     }
-    let source = Ipv6Addr::from_octets(array_at(header, 8)?);
-    let destination = Ipv6Addr::from_octets(array_at(header, 24)?);
+    let source = Ipv6Addr::from(array_at::<16>(header, 8)?);
+    let destination = Ipv6Addr::from(array_at::<16>(header, 24)?);
     if message.len() < DISCOVERY_LENGTH {
         return Err(Refused::Truncated);
     }
-    let target = Ipv6Addr::from_octets(array_at(message, 8)?);
+    let target = Ipv6Addr::from(array_at::<16>(message, 8)?);
     let probe = source.is_unspecified();
     if header[7] != HOP_LIMIT
         || message[1] != 0
@@ -273,14 +273,14 @@ pub fn announcement(from: Speaker) -> Vec<u8> {
 #[must_use]
 pub fn link_local(mac: Mac) -> Ipv6Addr {
     let [a, b, c, d, e, f] = mac.0;
-    Ipv6Addr::from_octets([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
+    Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
 }
 
 /// The group that whoever has an address listens to (RFC 4291, 2.7.1).
 #[must_use]
 pub fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
     let [.., a, b, c] = address.octets();
-    Ipv6Addr::from_octets([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c])
+    Ipv6Addr::from([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c])
 }
 
 /// The MAC that frames for an IPv6 group go to (RFC 2464, 7).
