@@ -32,6 +32,8 @@ pub trait Address: Copy + Eq + Ord + Hash + Debug + Display + Into<IpAddr> + Sen
     const BITS: u8;
     /// The address of no host: 0.0.0.0 or ::.
     const UNSPECIFIED: Self;
+    /// Holds nothing; its alignment is the size of a connection's entry, so that no entry straddles a cache line.
+    type EntryAlignment: Copy + Debug + Send + Sync + 'static;
 
     /// The address, if it is of this family.
     fn from_ip(address: IpAddr) -> Option<Self>;
@@ -51,7 +53,18 @@ pub trait Address: Copy + Eq + Ord + Hash + Debug + Display + Into<IpAddr> + Sen
     fn is_group(self) -> bool;
 }
 
+/// Aligns what an IPv4 connection needs.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(32))]
+pub struct HalfCacheLine;
+
+/// Aligns what an IPv6 connection needs.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+pub struct CacheLine;
+
 impl Address for Ipv4Addr {
+    type EntryAlignment = HalfCacheLine;
     const FAMILY: Family = Family::V4;
     const BITS: u8 = 32;
     const UNSPECIFIED: Self = Ipv4Addr::UNSPECIFIED;
@@ -87,6 +100,7 @@ impl Address for Ipv4Addr {
 }
 
 impl Address for Ipv6Addr {
+    type EntryAlignment = CacheLine;
     const FAMILY: Family = Family::V6;
     const BITS: u8 = 128;
     const UNSPECIFIED: Self = Ipv6Addr::UNSPECIFIED;

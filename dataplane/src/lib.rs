@@ -13,6 +13,7 @@ pub mod counters;
 pub mod flow;
 pub mod id;
 pub mod packet;
+pub mod prefetch;
 pub mod reason;
 pub mod rewrite;
 pub mod route;

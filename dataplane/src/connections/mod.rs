@@ -1,3 +1,16 @@
-//! The connection table of a worker.
+//! The connections of a worker: one [`Table`] for each address family, with LVS's states and timeouts.
+//!
+//! An entry ([`entry`]) lives in one array for as long as its connection; an index of cache-line buckets (`slots`)
+//! leads to it from the flow as clients send it and, for NAT, from the flow as the real server answers.
+//! Expired entries are swept by a hand that goes round ([`sweep`]), so a packet only writes when its
+//! connection ends.
+
+pub mod entry;
+mod slots;
+pub mod sweep;
+mod table;
 pub mod tcp_state;
-pub use tcp_state::Timeouts;
+
+pub use entry::{Direction, Entry};
+pub use table::{ConnectionIndex, Found, NewConnection, Table, TableFull};
+pub use tcp_state::{Activity, TcpState, Timeouts};

@@ -100,13 +100,14 @@ impl Registry {
             self.edition += 1;
             record.edition = self.edition;
         }
+        let previous = record.compiled.as_ref().map(|(_, last)| &**last);
         let service = Service {
             id,
             name: plan.name.as_str().into(),
             listen: plan.listen,
             protocol: plan.protocol,
             scheduler: plan.scheduler,
-            lookup: Lookup::compile(plan.scheduler, &candidates),
+            lookup: Lookup::compile(plan.scheduler, &candidates, record.edition, previous),
             candidates,
             edition: record.edition,
         };

@@ -1,0 +1,290 @@
+//! One connection: 32 bytes for IPv4, 64 for IPv6.
+
+use crate::address::Address;
+use crate::flow::Flow;
+use crate::id::{L4Port, Protocol, RealId};
+use crate::time::Tick;
+
+use super::tcp_state::{Activity, TcpState, Timeouts};
+
+/// Which way a packet of a connection goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// From the client to the VIP.
+    FromClient,
+    /// From the real server to the client: an answer of a NAT connection.
+    FromReal,
+}
+
+/// The entry holds a connection.
+const IN_USE: u8 = 1;
+/// The connection is found by its answers too.
+const NAT: u8 = 1 << 1;
+/// It counts as inactive (kernel: `IP_VS_CONN_F_INACTIVE`).
+const INACTIVE: u8 = 1 << 2;
+/// No answer was seen, or will be (kernel: `IP_VS_CONN_F_NOOUTPUT`).
+const NO_OUTPUT: u8 = 1 << 3;
+/// UDP; else TCP.
+const UDP: u8 = 1 << 4;
+
+/// A connection. Spare bytes of the IPv4 entry are reserved.
+#[derive(Clone, Debug)]
+#[repr(C)]
+pub struct Entry<A: Address> {
+    client: A,
+    vip: A,
+    real_address: A,
+    /// The real server; in an unused entry, the next unused one.
+    real: RealId,
+    expires: Tick,
+    client_port: L4Port,
+    vip_port: L4Port,
+    real_port: L4Port,
+    state: TcpState,
+    flags: u8,
+    alignment: [A::EntryAlignment; 0],
+}
+
+const _: () = {
+    assert!(size_of::<Entry<std::net::Ipv4Addr>>() == 32);
+    assert!(size_of::<Entry<std::net::Ipv6Addr>>() == 64);
+    assert!(align_of::<Entry<std::net::Ipv4Addr>>() == 32);
+    assert!(align_of::<Entry<std::net::Ipv6Addr>>() == 64);
+};
+
+impl<A: Address> Entry<A> {
+    /// An entry without a connection.
+    pub(super) const UNUSED: Self = Self {
+        client: A::UNSPECIFIED,
+        vip: A::UNSPECIFIED,
+        real_address: A::UNSPECIFIED,
+        real: RealId(0),
+        expires: Tick(0),
+        client_port: L4Port(0),
+        vip_port: L4Port(0),
+        real_port: L4Port(0),
+        state: TcpState::None,
+        flags: 0,
+        alignment: [],
+    };
+
+    /// A new connection, which counts as inactive until its first packet was observed. Answers of `nat`
+    /// connections come by the director, others' do not.
+    pub(super) fn new(flow: &Flow<A>, real: RealId, real_address: A, real_port: L4Port, nat: bool) -> Self {
+        let method = if nat { NAT } else { NO_OUTPUT };
+        let protocol = match flow.protocol {
+            Protocol::Tcp => 0,
+            Protocol::Udp => UDP,
+        };
+        Self {
+            client: flow.source,
+            vip: flow.destination,
+            real_address,
+            real,
+            client_port: flow.source_port,
+            vip_port: flow.destination_port,
+            real_port,
+            flags: IN_USE | INACTIVE | method | protocol,
+            ..Self::UNUSED
+        }
+    }
+
+    /// Takes the connection out; the entry leads to the next unused one.
+    pub(super) fn release(&mut self, next: u32) {
+        self.flags = 0;
+        self.real = RealId(next);
+    }
+
+    /// The unused entry after this unused one.
+    pub(super) const fn next_unused(&self) -> u32 {
+        self.real.0
+    }
+
+    pub(super) const fn in_use(&self) -> bool {
+        self.flags & IN_USE != 0
+    }
+
+    /// True when the connection's time is over; nobody finds it any more.
+    #[inline]
+    #[must_use]
+    pub const fn is_expired(&self, now: Tick) -> bool {
+        self.expires.has_come(now)
+    }
+
+    /// Which way a packet of this flow goes, if it belongs to this connection.
+    #[inline]
+    #[must_use]
+    pub fn direction_of(&self, flow: &Flow<A>) -> Option<Direction> {
+        if self.protocol() != flow.protocol {
+            return None;
+        }
+        if self.client == flow.source
+            && self.client_port == flow.source_port
+            && self.vip == flow.destination
+            && self.vip_port == flow.destination_port
+        {
+            return Some(Direction::FromClient);
+        }
+        let answer = self.is_nat()
+            && self.client == flow.destination
+            && self.client_port == flow.destination_port
+            && self.real_address == flow.source
+            && self.real_port == flow.source_port;
+        answer.then_some(Direction::FromReal)
+    }
+
+    /// Takes notice of a packet of this connection: its TCP flag byte (ignored for UDP) moves the state, and its
+    /// time starts anew (kernel: `set_tcp_state`). The caller moves the real server's counts by the result.
+    #[inline]
+    pub fn observe(&mut self, flags: u8, direction: Direction, now: Tick, timeouts: &Timeouts) -> Activity {
+        if self.flags & UDP != 0 {
+            self.expires = now.after(timeouts.udp);
+            return Activity::Unchanged;
+        }
+        if direction == Direction::FromReal {
+            self.flags &= !NO_OUTPUT;
+        }
+        let state = self.state.after(flags, direction, self.flags & NO_OUTPUT == 0);
+        self.expires = now.after(timeouts.of(state));
+        if state == self.state {
+            return Activity::Unchanged;
+        }
+        self.state = state;
+        match (state.is_active(), self.counts_as_active()) {
+            (true, false) => {
+                self.flags &= !INACTIVE;
+                Activity::BecameActive
+            }
+            (false, true) => {
+                self.flags |= INACTIVE;
+                Activity::BecameInactive
+            }
+            _ => Activity::Unchanged,
+        }
+    }
+
+    /// Sets the moment at which the connection ends, unless a packet comes before.
+    #[inline]
+    pub fn set_expires(&mut self, expires: Tick) {
+        self.expires = expires;
+    }
+
+    /// When the connection ends.
+    #[inline]
+    #[must_use]
+    pub const fn expires(&self) -> Tick {
+        self.expires
+    }
+
+    /// The real server.
+    #[inline]
+    #[must_use]
+    pub const fn real(&self) -> RealId {
+        self.real
+    }
+
+    /// The client's address.
+    #[inline]
+    #[must_use]
+    pub const fn client(&self) -> A {
+        self.client
+    }
+
+    /// The client's port.
+    #[inline]
+    #[must_use]
+    pub const fn client_port(&self) -> L4Port {
+        self.client_port
+    }
+
+    /// The virtual IP address.
+    #[inline]
+    #[must_use]
+    pub const fn vip(&self) -> A {
+        self.vip
+    }
+
+    /// The port of the service as the client used it.
+    #[inline]
+    #[must_use]
+    pub const fn vip_port(&self) -> L4Port {
+        self.vip_port
+    }
+
+    /// The real server's address.
+    #[inline]
+    #[must_use]
+    pub const fn real_address(&self) -> A {
+        self.real_address
+    }
+
+    /// The real server's port.
+    #[inline]
+    #[must_use]
+    pub const fn real_port(&self) -> L4Port {
+        self.real_port
+    }
+
+    /// TCP or UDP.
+    #[inline]
+    #[must_use]
+    pub const fn protocol(&self) -> Protocol {
+        if self.flags & UDP != 0 { Protocol::Udp } else { Protocol::Tcp }
+    }
+
+    /// The TCP state; [`TcpState::None`] for UDP.
+    #[inline]
+    #[must_use]
+    pub const fn state(&self) -> TcpState {
+        self.state
+    }
+
+    /// What `ipvsadm -Lc` shows as the state.
+    #[must_use]
+    pub const fn state_word(&self) -> &'static str {
+        match self.protocol() {
+            Protocol::Tcp => self.state.word(),
+            Protocol::Udp => "UDP",
+        }
+    }
+
+    /// True when answers pass the director and are found too.
+    #[inline]
+    #[must_use]
+    pub const fn is_nat(&self) -> bool {
+        self.flags & NAT != 0
+    }
+
+    /// True when it counts among its real server's active connections, false for the inactive ones.
+    #[inline]
+    #[must_use]
+    pub const fn counts_as_active(&self) -> bool {
+        self.flags & INACTIVE == 0
+    }
+
+    /// The flow as the client sends it.
+    #[inline]
+    #[must_use]
+    pub const fn client_flow(&self) -> Flow<A> {
+        Flow {
+            source: self.client,
+            destination: self.vip,
+            source_port: self.client_port,
+            destination_port: self.vip_port,
+            protocol: self.protocol(),
+        }
+    }
+
+    /// The flow as the real server of a NAT connection answers it.
+    #[inline]
+    #[must_use]
+    pub const fn answer_flow(&self) -> Flow<A> {
+        Flow {
+            source: self.real_address,
+            destination: self.client,
+            source_port: self.real_port,
+            destination_port: self.client_port,
+            protocol: self.protocol(),
+        }
+    }
+}

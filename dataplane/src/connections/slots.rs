@@ -1,0 +1,205 @@
+//! The index of a table: from the hash of a flow to the places of entries that may be it.
+//!
+//! A bucket is one cache line of 15 slots. A slot is one word: the upper bits are a tag from the hash, the lower
+//! ones the place of the entry. A slot goes into the bucket that its hash names, its home, or else into
+//! the next one that has room; the home counts those that sit further on and how far at most, so that a
+//! lookup knows where to stop.
+
+use crate::prefetch;
+
+/// Slots in a bucket; the last word of the line counts those further on.
+const SLOTS: usize = 15;
+/// Further on than this no slot goes.
+const REACH_LIMIT: usize = 63;
+/// Slots of one home further on: the lower half of a bucket's last word.
+const COUNT_MASK: u32 = 0xffff;
+/// How far on at most: the upper half.
+const REACH_SHIFT: u32 = 16;
+/// Slots in use when the table is full of NAT connections, in percent.
+const FULL_PERCENT: u64 = 78;
+
+/// One cache line: 15 slots, empty ones 0, and the count and reach of those further on.
+#[derive(Clone, Debug)]
+#[repr(C, align(64))]
+struct Bucket([u32; SLOTS + 1]);
+
+const _: () = assert!(size_of::<Bucket>() == 64);
+
+impl Bucket {
+    /// The slots that equal `word` in the bits of `mask`, one bit each.
+    #[inline]
+    fn matches(&self, word: u32, mask: u32) -> u32 {
+        let mut found = 0;
+        for (slot, &value) in self.0.iter().enumerate() {
+            found |= u32::from((value ^ word) & mask == 0) << slot;
+        }
+        found & ((1 << SLOTS) - 1)
+    }
+
+    /// How far on a slot may sit whose home this is.
+    #[inline]
+    fn reach(&self) -> usize {
+        (self.0[SLOTS] >> REACH_SHIFT) as usize
+    }
+
+    fn add_further(&mut self, steps: usize) {
+        let count = ((self.0[SLOTS] & COUNT_MASK) + 1).min(COUNT_MASK);
+        self.0[SLOTS] = (self.reach().max(steps) as u32) << REACH_SHIFT | count;
+    }
+
+    fn remove_further(&mut self) {
+        let count = (self.0[SLOTS] & COUNT_MASK).saturating_sub(1);
+        // How far the others sit is not known; only when none is left the reach is.
+        self.0[SLOTS] = if count == 0 { 0 } else { self.0[SLOTS] & !COUNT_MASK | count };
+    }
+}
+
+/// The buckets.
+#[derive(Debug)]
+pub(super) struct Slots {
+    buckets: Box<[Bucket]>,
+    /// The bits of a slot that hold the tag.
+    tag_mask: u32,
+    /// The lowest bit of the tag.
+    tag_one: u32,
+}
+
+impl Slots {
+    /// Room for two slots of each of `entries` entries.
+    pub(super) fn new(entries: u32) -> Self {
+        let place_bits = u32::BITS - entries.saturating_sub(1).leading_zeros();
+        let buckets = (u64::from(entries) * 2 * 100).div_ceil(SLOTS as u64 * FULL_PERCENT) as usize;
+        // A small table gets more than its share, since chance evens out less.
+        let buckets = buckets + 2 + (buckets.min(1024) / 4);
+        Self {
+            buckets: vec![Bucket([0; SLOTS + 1]); buckets].into(),
+            tag_mask: u32::MAX << place_bits,
+            tag_one: 1 << place_bits,
+        }
+    }
+
+    /// Bytes of the index.
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&*self.buckets)
+    }
+
+    /// The bucket that a hash names: its low half, scaled to the number of buckets.
+    #[inline]
+    fn home(&self, hash: u64) -> usize {
+        ((hash & 0xffff_ffff) * self.buckets.len() as u64 >> 32) as usize
+    }
+
+    /// The tag of a hash, which is never 0, so that no slot in use looks empty.
+    #[inline]
+    fn tag(&self, hash: u64) -> u32 {
+        let tag = (hash >> 32) as u32 & self.tag_mask;
+        if tag == 0 { self.tag_one } else { tag }
+    }
+
+    /// The bucket `steps` after one.
+    #[inline]
+    fn after(&self, home: usize, steps: usize) -> usize {
+        let at = home + steps;
+        if at < self.buckets.len() { at } else { at % self.buckets.len() }
+    }
+
+    /// Fetches the home bucket of a hash.
+    #[inline]
+    pub(super) fn prefetch(&self, hash: u64) {
+        prefetch::read(&self.buckets[self.home(hash)]);
+    }
+
+    /// Calls `each` with the places in the home bucket that may be the one.
+    #[inline]
+    pub(super) fn candidates_at_home(&self, hash: u64, mut each: impl FnMut(u32)) {
+        let bucket = &self.buckets[self.home(hash)];
+        let mut found = bucket.matches(self.tag(hash), self.tag_mask);
+        while found != 0 {
+            each(bucket.0[found.trailing_zeros() as usize] & !self.tag_mask);
+            found &= found - 1;
+        }
+    }
+
+    /// The first answer that `each` gives to a place that may be the one.
+    #[inline]
+    pub(super) fn find<T>(&self, hash: u64, mut each: impl FnMut(u32) -> Option<T>) -> Option<T> {
+        let home = self.home(hash);
+        let tag = self.tag(hash);
+        let reach = self.buckets[home].reach();
+        let mut steps = 0;
+        loop {
+            let bucket = &self.buckets[self.after(home, steps)];
+            let mut found = bucket.matches(tag, self.tag_mask);
+            while found != 0 {
+                let answer = each(bucket.0[found.trailing_zeros() as usize] & !self.tag_mask);
+                if answer.is_some() {
+                    return answer;
+                }
+                found &= found - 1;
+            }
+            if steps == reach {
+                return None;
+            }
+            steps += 1;
+        }
+    }
+
+    /// Puts a slot in; false when there is none free within reach.
+    #[must_use]
+    pub(super) fn insert(&mut self, hash: u64, place: u32) -> bool {
+        let home = self.home(hash);
+        for steps in 0..=REACH_LIMIT.min(self.buckets.len() - 1) {
+            let at = self.after(home, steps);
+            let free = self.buckets[at].matches(0, u32::MAX);
+            if free != 0 {
+                self.buckets[at].0[free.trailing_zeros() as usize] = self.tag(hash) | place;
+                if steps > 0 {
+                    self.buckets[home].add_further(steps);
+                }
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Takes the slot of an entry out that has only this one.
+    pub(super) fn remove(&mut self, hash: u64, place: u32) {
+        if self.clear(hash, place).is_some_and(|steps| steps > 0) {
+            let home = self.home(hash);
+            self.buckets[home].remove_further();
+        }
+    }
+
+    /// Takes both slots of an entry out.
+    pub(super) fn remove_both(&mut self, hash: u64, other: u64, place: u32) {
+        if self.tag(hash) != self.tag(other) {
+            self.remove(hash, place);
+            self.remove(other, place);
+            return;
+        }
+        // The two slots look the same, and where one's home reaches the other's, nobody knows whose is whose.
+        // Both go; a count that stays too high only makes lookups longer.
+        if self.home(hash) == self.home(other) {
+            self.remove(hash, place);
+            self.remove(other, place);
+        } else {
+            while self.clear(hash, place).is_some() {}
+            while self.clear(other, place).is_some() {}
+        }
+    }
+
+    /// Empties the slot; how far from home it sat.
+    fn clear(&mut self, hash: u64, place: u32) -> Option<usize> {
+        let home = self.home(hash);
+        let word = self.tag(hash) | place;
+        for steps in 0..=self.buckets[home].reach() {
+            let at = self.after(home, steps);
+            let found = self.buckets[at].matches(word, u32::MAX);
+            if found != 0 {
+                self.buckets[at].0[found.trailing_zeros() as usize] = 0;
+                return Some(steps);
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,246 @@
+//! The connection table of one worker and address family: bounded, allocated at start, without a lock.
+
+use std::fmt;
+
+use crate::address::Address;
+use crate::flow::{Flow, HashKey};
+use crate::id::{L4Port, RealId};
+use crate::prefetch;
+use crate::time::{TICKS_PER_SECOND, Tick, Ticks};
+
+use super::entry::{Direction, Entry};
+use super::slots::Slots;
+use super::sweep::Hand;
+
+/// How long a connection lives that was made and not observed yet.
+const UNOBSERVED: Ticks = Ticks(2 * TICKS_PER_SECOND);
+/// The end of the list of unused entries.
+const NONE: u32 = u32::MAX;
+/// Entries that are looked at for expired ones when there is no unused one.
+const LAST_RESORT: usize = 64;
+
+/// The place of a connection in its table; good until the connection is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnectionIndex(pub(super) u32);
+
+/// The connection of a packet, and which way the packet goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The connection.
+    pub index: ConnectionIndex,
+    /// The way.
+    pub direction: Direction,
+}
+
+/// What makes a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct NewConnection<A> {
+    /// Client to VIP.
+    pub flow: Flow<A>,
+    /// The real server.
+    pub real: RealId,
+    /// Its address.
+    pub real_address: A,
+    /// Its port.
+    pub real_port: L4Port,
+    /// True when its answers come back through the director.
+    pub nat: bool,
+}
+
+/// There is no room for another connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableFull;
+
+impl fmt::Display for TableFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the connection table is full")
+    }
+}
+
+impl std::error::Error for TableFull {}
+
+/// The connections of one worker and address family.
+#[derive(Debug)]
+pub struct Table<A: Address> {
+    pub(super) entries: Box<[Entry<A>]>,
+    slots: Slots,
+    key: HashKey,
+    unused: u32,
+    /// Entries from here on were never used.
+    pub(super) high_water: u32,
+    used: u32,
+    pub(super) hand: Hand,
+}
+
+impl<A: Address> Table<A> {
+    /// The largest capacity: beyond it slots would have no room for tags.
+    pub const MAX_CAPACITY: u32 = 1 << 28;
+
+    /// An empty table for up to `capacity` connections, at least 1 and at most [`Self::MAX_CAPACITY`]. All its memory is
+    /// taken and touched here.
+    #[must_use]
+    pub fn new(capacity: u32, key: HashKey) -> Self {
+        let capacity = capacity.clamp(1, Self::MAX_CAPACITY);
+        Self {
+            entries: vec![Entry::UNUSED; capacity as usize].into(),
+            slots: Slots::new(capacity),
+            key,
+            unused: NONE,
+            high_water: 0,
+            used: 0,
+            hand: Hand::default(),
+        }
+    }
+
+    /// How many connections it can hold.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// How many it holds, those included that expired and were not swept yet.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.used as usize
+    }
+
+    /// True when it holds none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.used == 0
+    }
+
+    /// Bytes that it takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.entries) + self.slots.bytes()
+    }
+
+    /// The hash of a flow.
+    #[inline]
+    #[must_use]
+    pub fn hash(&self, flow: &Flow<A>) -> u64 {
+        self.key.flow(flow)
+    }
+
+    /// First stage of a burst: fetches the line of the index that a lookup starts with.
+    #[inline]
+    pub fn prefetch_bucket(&self, hash: u64) {
+        self.slots.prefetch(hash);
+    }
+
+    /// Second stage, when that line has come: fetches the entries that it leads to.
+    #[inline]
+    pub fn prefetch_entry(&self, hash: u64) {
+        self.slots.candidates_at_home(hash, |place| prefetch::read(&self.entries[place as usize]));
+    }
+
+    /// The connection of a flow that has not expired.
+    #[inline]
+    #[must_use]
+    pub fn find(&self, hash: u64, flow: &Flow<A>, now: Tick) -> Option<Found> {
+        self.slots.find(hash, |place| {
+            let entry = &self.entries[place as usize];
+            let direction = entry.direction_of(flow)?;
+            (!entry.is_expired(now)).then_some(Found { index: ConnectionIndex(place), direction })
+        })
+    }
+
+    /// A connection.
+    #[inline]
+    #[must_use]
+    pub fn entry(&self, index: ConnectionIndex) -> &Entry<A> {
+        &self.entries[index.0 as usize]
+    }
+
+    /// A connection, to be changed.
+    #[inline]
+    #[must_use]
+    pub fn entry_mut(&mut self, index: ConnectionIndex) -> &mut Entry<A> {
+        &mut self.entries[index.0 as usize]
+    }
+
+    /// Makes a connection. It counts as inactive and ends after two seconds unless a packet is observed. An older
+    /// connection of the same flow, dead or alive, ends first; `ended` sees each that ends.
+    ///
+    /// # Errors
+    /// [`TableFull`] when no entry is unused and none expired is near.
+    pub fn insert(
+        &mut self,
+        new: NewConnection<A>,
+        now: Tick,
+        mut ended: impl FnMut(&Entry<A>),
+    ) -> Result<ConnectionIndex, TableFull> {
+        let hash = self.hash(&new.flow);
+        if let Some(older) = self.find_even_expired(hash, &new.flow) {
+            ended(self.entry(older));
+            self.remove(older);
+        }
+        let place = match self.take_unused() {
+            Some(place) => place,
+            None => {
+                self.sweep(now, LAST_RESORT, &mut ended);
+                self.take_unused().ok_or(TableFull)?
+            }
+        };
+        let entry = &mut self.entries[place as usize];
+        *entry = Entry::new(&new.flow, new.real, new.real_address, new.real_port, new.nat);
+        entry.set_expires(now.after(UNOBSERVED));
+        let answer = entry.answer_flow();
+        if !self.slots.insert(hash, place) {
+            self.release(place);
+            return Err(TableFull);
+        }
+        if new.nat && !self.slots.insert(self.key.flow(&answer), place) {
+            self.slots.remove(hash, place);
+            self.release(place);
+            return Err(TableFull);
+        }
+        Ok(ConnectionIndex(place))
+    }
+
+    /// Ends a connection; an index of one that ended already changes nothing.
+    pub fn remove(&mut self, index: ConnectionIndex) {
+        let entry = &self.entries[index.0 as usize];
+        if !entry.in_use() {
+            return;
+        }
+        let hash = self.key.flow(&entry.client_flow());
+        if entry.is_nat() {
+            let answer = self.key.flow(&entry.answer_flow());
+            self.slots.remove_both(hash, answer, index.0);
+        } else {
+            self.slots.remove(hash, index.0);
+        }
+        self.release(index.0);
+    }
+
+    /// The connection that a client's flow has, dead or alive.
+    fn find_even_expired(&self, hash: u64, flow: &Flow<A>) -> Option<ConnectionIndex> {
+        self.slots.find(hash, |place| {
+            let direction = self.entries[place as usize].direction_of(flow)?;
+            (direction == Direction::FromClient).then_some(ConnectionIndex(place))
+        })
+    }
+
+    fn take_unused(&mut self) -> Option<u32> {
+        let place = if self.unused != NONE {
+            let place = self.unused;
+            self.unused = self.entries[place as usize].next_unused();
+            place
+        } else if (self.high_water as usize) < self.entries.len() {
+            self.high_water += 1;
+            self.high_water - 1
+        } else {
+            return None;
+        };
+        self.used += 1;
+        Some(place)
+    }
+
+    fn release(&mut self, place: u32) {
+        self.entries[place as usize].release(self.unused);
+        self.unused = place;
+        self.used -= 1;
+    }
+}

@@ -1,0 +1,289 @@
+//! The schedulers against recordings of the kernel (6.1), and what holds for all of them.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::counters::RealCounters;
+use crate::id::{Protocol, ServiceId, WorkerId};
+
+/// A service under one worker, with counts moved as a director moves them.
+struct Director {
+    scheduler: Scheduler,
+    /// In the order of addition.
+    reals: Vec<(RealId, u32)>,
+    counters: Vec<Arc<RealCounters>>,
+    edition: u64,
+    service: Option<Service>,
+    cursor: Cursor,
+}
+
+impl Director {
+    fn new(scheduler: Scheduler, weights: &[u32]) -> Self {
+        let counters = (0..16).map(|_| Arc::new(RealCounters::new(1))).collect();
+        let mut director = Self {
+            scheduler,
+            reals: (1..).map(RealId).zip(weights.iter().copied()).collect(),
+            counters,
+            edition: 0,
+            service: None,
+            cursor: Cursor::default(),
+        };
+        director.publish();
+        director
+    }
+
+    /// Publishes a new edition.
+    fn publish(&mut self) {
+        self.edition += 1;
+        self.republish();
+    }
+
+    /// Publishes what holds, with the same edition.
+    fn republish(&mut self) {
+        let counters = &self.counters;
+        let candidate = |&(real, weight): &(RealId, u32)| {
+            let counters = counters[real.index()].clone();
+            Candidate { real, weight, counters }
+        };
+        let candidates = self.reals.iter().rev().map(candidate).collect::<Box<[_]>>();
+        self.service = Some(Service {
+            id: ServiceId(0),
+            name: "web".into(),
+            listen: SocketAddr::from(([192, 0, 2, 10], 80)),
+            protocol: Protocol::Tcp,
+            scheduler: self.scheduler,
+            lookup: Lookup::compile(self.scheduler, &candidates, self.edition, self.service.as_ref()),
+            candidates,
+            edition: self.edition,
+        });
+    }
+
+    fn add(&mut self, real: u32, weight: u32) {
+        self.reals.push((RealId(real), weight));
+        self.publish();
+    }
+
+    fn delete(&mut self, real: u32) {
+        self.reals.retain(|&(other, _)| other != RealId(real));
+        self.publish();
+    }
+
+    fn edit(&mut self, real: u32, weight: u32) {
+        self.reals.iter_mut().filter(|(other, _)| *other == RealId(real)).for_each(|entry| entry.1 = weight);
+        self.publish();
+    }
+
+    /// Schedules a connection from client 198.51.100.`client`, which counts as active; 0 when there is no real server.
+    fn open(&mut self, client: u8) -> u32 {
+        let address = IpAddr::V4(Ipv4Addr::new(198, 51, 100, client));
+        let service = self.service.as_ref().unwrap();
+        let Some(choice) = choose(service, &self.cursor, &Client { address, l4_port: L4Port(50_000) }) else {
+            return 0;
+        };
+        self.cursor = choice.cursor;
+        let chosen = &service.candidates[choice.candidate];
+        chosen.counters.of(WorkerId(0)).active.add(1);
+        chosen.real.0
+    }
+
+    /// A connection to a real server counts as inactive from now on.
+    fn close(&self, real: u32) {
+        if let Some(counters) = self.counters.get(real as usize).filter(|_| real > 0) {
+            counters.of(WorkerId(0)).active.subtract(1);
+            counters.of(WorkerId(0)).inactive.add(1);
+        }
+    }
+}
+
+fn recorded(digits: &str) -> Vec<u32> {
+    digits.chars().filter_map(|digit| digit.to_digit(10)).collect()
+}
+
+/// 60 connections, weights 3 1 4 2; the first 10 close after 30; before the 46th real 3 gets weight 0 and real 2 weight 5.
+fn sixty(scheduler: Scheduler, republish: impl Fn(usize) -> bool) -> Vec<u32> {
+    let mut director = Director::new(scheduler, &[3, 1, 4, 2]);
+    let mut chosen = Vec::new();
+    for connection in 0..60 {
+        if connection == 30 {
+            chosen[..10].iter().for_each(|&real| director.close(real));
+        }
+        if connection == 45 {
+            director.edit(3, 0);
+            director.edit(2, 5);
+        }
+        if republish(connection) {
+            director.republish();
+        }
+        let client = if connection < 45 { connection % 7 * 29 + 1 } else { connection };
+        chosen.push(director.open(client as u8));
+    }
+    chosen
+}
+
+/// What the kernel chose of the real servers 1 to 4; 0 is an ICMP error.
+const SIXTY: [(Scheduler, &str); 5] = [
+    (Scheduler::Rr, "4321432143214321 4321432143214321 4321432143214 21421421421421 4"),
+    (Scheduler::Wrr, "4321331431 4321331431 4321331431 4321331431 43213 214214212221421"),
+    (Scheduler::Lc, "4321432143214321 4321432143214321 4321432143214 21421421421421 4"),
+    (Scheduler::Wlc, "4321314313 4321314313 4321314313 4321314313 43213 222222222222212"),
+    (Scheduler::Sh, "2233333 2233333 2233333 2233333 2233333 2233333 223 044224412241122"),
+];
+
+#[test]
+fn sixty_connections_as_the_kernel() {
+    for (scheduler, digits) in SIXTY {
+        assert_eq!(sixty(scheduler, |_| false), recorded(digits), "{scheduler}");
+    }
+}
+
+#[test]
+fn publishing_without_a_change_changes_no_choice() {
+    for (scheduler, digits) in SIXTY {
+        assert_eq!(sixty(scheduler, |_| true), recorded(digits), "{scheduler}");
+        for only in 0..60 {
+            assert_eq!(sixty(scheduler, |at| at == only), recorded(digits), "{scheduler} before {only}");
+        }
+    }
+}
+
+#[test]
+fn real_servers_come_and_go_as_in_the_kernel() {
+    for (scheduler, digits) in [
+        (Scheduler::Wrr, "3213332321 43214 54321 5432354354 1543215432"),
+        (Scheduler::Wlc, "3213231323 44444 55555 3235423543 1111111112"),
+        (Scheduler::Sh, "2332323323 24324 44134 5342423535 3333444411"),
+    ] {
+        let mut director = Director::new(scheduler, &[2, 3, 5]);
+        let mut chosen = Vec::new();
+        for connection in 0..40 {
+            match connection {
+                10 => director.add(4, 4),
+                15 => director.add(5, 4),
+                20 => director.delete(1),
+                30 => director.add(1, 6),
+                _ => {}
+            }
+            chosen.push(director.open(connection as u8 * 5 + 1));
+        }
+        assert_eq!(chosen, recorded(digits), "{scheduler}");
+    }
+}
+
+#[test]
+fn rr_goes_on_where_a_real_that_went_stood() {
+    let mut director = Director::new(Scheduler::Rr, &[1, 1, 1, 1]);
+    assert_eq!([director.open(1), director.open(1), director.open(1)], [4, 3, 2]);
+    // Two go and one comes back at the head of the list before the next choice.
+    director.delete(2);
+    director.delete(3);
+    director.add(2, 1);
+    assert_eq!([director.open(1), director.open(1), director.open(1)], [1, 2, 4]);
+    // The first in the list goes while the mark is on it: the head is next.
+    director.delete(2);
+    director.open(1);
+    director.delete(4);
+    director.add(5, 1);
+    assert_eq!([director.open(1), director.open(1)], [5, 1]);
+}
+
+#[test]
+fn a_service_that_comes_back_starts_anew() {
+    for (scheduler, first) in [(Scheduler::Rr, [3, 2, 1]), (Scheduler::Wrr, [3, 2, 1])] {
+        let mut director = Director::new(scheduler, &[2, 1, 1]);
+        assert_eq!(director.open(1), first[0]);
+        director.service = None;
+        director.publish();
+        assert_eq!([(); 3].map(|()| director.open(1)), first, "{scheduler}");
+    }
+}
+
+#[test]
+fn nobody_to_choose() {
+    for &scheduler in Scheduler::ALL {
+        let mut director = Director::new(scheduler, &[]);
+        assert_eq!(director.open(1), 0, "{scheduler}");
+        director.add(1, 0);
+        director.add(2, 0);
+        assert_eq!(director.open(1), 0, "{scheduler}");
+        director.edit(1, 1);
+        director.delete(2);
+        assert_eq!(director.open(1), 1, "{scheduler}");
+    }
+}
+
+#[test]
+fn wrr_takes_any_change_of_scheduler() {
+    let mut director = Director::new(Scheduler::Lc, &[1, 4]);
+    director.open(1);
+    director.scheduler = Scheduler::Wrr;
+    director.republish();
+    assert_eq!([(); 5].map(|()| director.open(1)), [2, 2, 2, 2, 1]);
+}
+
+#[test]
+fn sh_folds_ipv6_addresses() {
+    let service = Director::new(Scheduler::Sh, &[1, 1]).service.unwrap();
+    let of = |address: &str| {
+        choose(
+            &service,
+            &Cursor::default(),
+            &Client { address: address.parse().unwrap(), l4_port: L4Port(1) },
+        )
+        .map(|choice| choice.candidate)
+    };
+    assert_eq!(of("0:0:c633:6401::"), of("198.51.100.1"));
+    assert_eq!(of("::c633:6402"), of("198.51.100.2"));
+    let spread = (0..64).filter(|n| of(&format!("2001:db8::{n:x}")) == Some(0)).count();
+    assert!((16..=48).contains(&spread), "{spread}");
+}
+
+proptest! {
+    #[test]
+    fn wrr_is_exact_over_a_cycle(weights in proptest::collection::vec(0_u32..20, 1..8), skipped in 0_usize..50) {
+        let total = weights.iter().sum::<u32>() as usize;
+        prop_assume!(total > 0);
+        let mut director = Director::new(Scheduler::Wrr, &weights);
+        for _ in 0..skipped {
+            director.open(1);
+        }
+        let divisor = weights.iter().fold(0, |a, &b| num_gcd(a, b)) as usize;
+        let mut counts = vec![0; weights.len() + 1];
+        for _ in 0..total / divisor {
+            counts[director.open(1) as usize] += 1;
+        }
+        let expected = weights.iter().map(|&weight| weight as usize / divisor).collect::<Vec<_>>();
+        prop_assert_eq!(&counts[1..], &expected[..]);
+    }
+
+    /// Whatever happens, somebody with a weight is chosen as long as there is one (sh may hit one without).
+    #[test]
+    fn somebody_is_chosen(changes in proptest::collection::vec((0_u8..4, 1_u32..8, 0_u32..6), 1..150)) {
+        for &scheduler in Scheduler::ALL {
+            let mut director = Director::new(scheduler, &[1, 2]);
+            for &(what, real, weight) in &changes {
+                match what {
+                    0 if director.reals.iter().all(|&(other, _)| other != RealId(real)) => director.add(real, weight),
+                    1 => director.delete(real),
+                    2 => director.edit(real, weight),
+                    _ => {
+                        let chosen = director.open(weight as u8);
+                        let weight = director.reals.iter().find(|(real, _)| real.0 == chosen).map(|real| real.1);
+                        let any = director.reals.iter().any(|&(_, weight)| weight > 0);
+                        if chosen == 0 {
+                            prop_assert!(!any || scheduler == Scheduler::Sh, "{}", scheduler);
+                        } else {
+                            prop_assert!(weight.is_some_and(|weight| weight > 0), "{}", scheduler);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn num_gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { num_gcd(b, a % b) }
+}
