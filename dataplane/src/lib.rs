@@ -15,6 +15,7 @@ pub mod id;
 pub mod packet;
 pub mod prefetch;
 pub mod reason;
+pub mod reply;
 pub mod rewrite;
 pub mod route;
 pub mod service;

@@ -1,1 +1,280 @@
-//! Header views over bytes.
+//! Header views over bytes: what a frame says, checked once, and builders for what the director says itself.
+//!
+//! [`parse`] is the way in of the data path. The files beside it hold one protocol each: the offsets of its fields,
+//! its checks, and what writes it.
+
+pub mod arp;
+pub mod build;
+pub mod checksum;
+pub mod ethernet;
+pub mod icmp;
+mod ip;
+pub mod ipv4;
+pub mod ipv6;
+pub mod ndp;
+pub mod tcp;
+pub mod udp;
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use crate::address::Address;
+use crate::flow::Flow;
+use crate::id::{L4Port, Mac, Protocol};
+use crate::reason::DropReason;
+pub use ip::{IpHeader, IpVersion};
+pub use tcp::TcpFlags;
+
+/// The largest IP packet that is taken, whatever MTU a NIC is given: offsets from the start of the frame stay
+/// within 16 bits.
+pub const LARGEST_PACKET: u16 = u16::MAX - ethernet::HEADER as u16;
+
+/// A frame, sorted and checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// ARP, unchecked: see [`arp::parse`].
+    Arp,
+    /// IPv4.
+    V4(Headers<Ipv4Addr>),
+    /// IPv6.
+    V6(Headers<Ipv6Addr>),
+}
+
+/// What parsing learned. Offsets count from the start of the frame and lie within it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Headers<A> {
+    /// Source address.
+    pub source: A,
+    /// Destination address.
+    pub destination: A,
+    /// Source port of TCP and UDP, else 0.
+    pub source_port: L4Port,
+    /// Destination port of TCP and UDP, else 0.
+    pub destination_port: L4Port,
+    /// Where the IP header starts.
+    pub network: u16,
+    /// Where what follows the IP header and its extensions starts.
+    pub transport: u16,
+    /// Past the IP packet; what the frame has beyond is padding.
+    pub end: u16,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// Protocol or next header, after all extension headers.
+    pub protocol: u8,
+    /// Flags of TCP, else none.
+    pub tcp_flags: TcpFlags,
+    /// Which part of a datagram it is.
+    pub fragment: Fragment,
+    /// The frame was sent to a broadcast or multicast MAC.
+    pub link_group: bool,
+    /// Where in the IPv4 header a record route option with room for an address starts, counted from the start of that
+    /// header; 0 when there is none.
+    pub record_route: u8,
+}
+
+/// Which part of a datagram a packet is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fragment {
+    /// All of it (an IPv6 fragment header may be there all the same: RFC 6946).
+    Whole,
+    /// The first fragment; it holds the transport header.
+    First,
+    /// A later fragment, without transport header.
+    Later,
+}
+
+impl<A: Address> Headers<A> {
+    /// The 5-tuple, when the packet is TCP or UDP and has its ports.
+    #[inline]
+    #[must_use]
+    pub const fn flow(&self) -> Option<Flow<A>> {
+        match self.transport_protocol() {
+            Some(protocol) => Some(Flow {
+                source: self.source,
+                destination: self.destination,
+                source_port: self.source_port,
+                destination_port: self.destination_port,
+                protocol,
+            }),
+            None => None,
+        }
+    }
+
+    /// TCP or UDP, when the packet holds that header.
+    #[inline]
+    #[must_use]
+    pub const fn transport_protocol(&self) -> Option<Protocol> {
+        match self.fragment {
+            Fragment::Later => None,
+            Fragment::Whole | Fragment::First => Protocol::from_number(self.protocol),
+        }
+    }
+
+    /// Bytes of the IP packet.
+    #[inline]
+    #[must_use]
+    pub const fn ip_length(&self) -> usize {
+        (self.end - self.network) as usize
+    }
+
+    /// Bytes from the transport header to the end of the IP packet.
+    #[inline]
+    #[must_use]
+    pub const fn transport_length(&self) -> usize {
+        (self.end - self.transport) as usize
+    }
+
+    /// The transport header and what follows it, padding left out.
+    #[inline]
+    #[must_use]
+    pub fn transport_bytes<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
+        frame.get(usize::from(self.transport)..usize::from(self.end)).unwrap_or_default()
+    }
+
+    /// The same, to be written.
+    #[inline]
+    #[must_use]
+    pub fn transport_bytes_mut<'a>(&self, frame: &'a mut [u8]) -> &'a mut [u8] {
+        frame.get_mut(usize::from(self.transport)..usize::from(self.end)).unwrap_or_default()
+    }
+
+    /// The type of an ICMP or ICMPv6 message; none when it is something else.
+    #[inline]
+    #[must_use]
+    pub fn icmp_type(&self, frame: &[u8]) -> Option<u8>
+    where
+        A: IpVersion,
+    {
+        if self.protocol != A::ICMP_PROTOCOL || self.fragment == Fragment::Later {
+            return None;
+        }
+        self.transport_bytes(frame).first().copied()
+    }
+
+    /// True for neighbour and router discovery (RFC 4861), by type alone; [`ndp::parse`] checks the rest.
+    #[inline]
+    #[must_use]
+    pub fn is_neighbour_discovery(&self, frame: &[u8]) -> bool
+    where
+        A: IpVersion,
+    {
+        A::BITS > 32 && self.icmp_type(frame).is_some_and(|kind| (133..=137).contains(&kind))
+    }
+
+    /// True when a TCP or UDP checksum is what a sender leaves for its NIC to complete: the sum of the pseudo
+    /// header alone. Right only for whole packets that were not rewritten yet.
+    #[inline]
+    #[must_use]
+    pub fn checksum_not_filled(&self, frame: &[u8]) -> bool {
+        let at = match self.transport_protocol() {
+            Some(Protocol::Tcp) => tcp::field::CHECKSUM,
+            Some(Protocol::Udp) => udp::field::CHECKSUM,
+            None => return false,
+        };
+        let Some(found) = array(self.transport_bytes(frame), at).map(u16::from_be_bytes) else {
+            return false;
+        };
+        let length = self.transport_length() as u32;
+        found == checksum::pseudo_header(self.source, self.destination, self.protocol, length).fold()
+    }
+
+    /// True when the checksum of a whole TCP, UDP or ICMP packet holds. UDP without checksum counts as holding.
+    /// Reads the whole packet.
+    #[must_use]
+    pub fn transport_checksum_holds(&self, frame: &[u8]) -> bool
+    where
+        A: IpVersion,
+    {
+        let bytes = self.transport_bytes(frame);
+        if self.protocol == Protocol::Udp.number()
+            && array(bytes, udp::field::CHECKSUM).is_none_or(|field: [u8; 2]| field == [0; 2])
+        {
+            return true;
+        }
+        let sum = if A::BITS == 32 && self.protocol == A::ICMP_PROTOCOL {
+            checksum::Sum::ZERO
+        } else {
+            checksum::pseudo_header(self.source, self.destination, self.protocol, bytes.len() as u32)
+        };
+        sum.bytes(bytes).holds()
+    }
+}
+
+/// Sorts and checks a frame that arrived on a NIC with this MAC and this MTU (bytes of an IP packet).
+///
+/// # Errors
+/// The reason for which the frame is to be dropped.
+#[inline]
+pub fn parse(frame: &[u8], nic_mac: Mac, mtu: u16) -> Result<Frame, DropReason> {
+    let Some(&[a, b, c, d, e, f, .., high, low]) = frame.first_chunk::<{ ethernet::HEADER }>() else {
+        return Err(DropReason::Truncated);
+    };
+    let destination = Mac([a, b, c, d, e, f]);
+    let link_group = destination.is_group();
+    if destination != nic_mac && !link_group {
+        return Err(DropReason::OtherMac);
+    }
+    let mtu = mtu.min(LARGEST_PACKET);
+    match u16::from_be_bytes([high, low]) {
+        ethernet::IPV4 => ipv4::parse(frame, mtu, link_group).map(Frame::V4),
+        ethernet::IPV6 => ipv6::parse(frame, mtu, link_group).map(Frame::V6),
+        ethernet::ARP => Ok(Frame::Arp),
+        ethernet::VLAN | ethernet::SERVICE_VLAN => Err(DropReason::Vlan),
+        _ => Err(DropReason::EtherType),
+    }
+}
+
+/// What a transport header says.
+#[derive(Clone, Copy, Default)]
+struct Transport {
+    source_port: L4Port,
+    destination_port: L4Port,
+    tcp_flags: TcpFlags,
+}
+
+/// Reads and checks a transport header. Protocols that the director does not know have none.
+#[inline]
+fn transport(bytes: &[u8], protocol: u8, icmp: u8) -> Result<Transport, DropReason> {
+    const TCP: u8 = Protocol::Tcp.number();
+    const UDP: u8 = Protocol::Udp.number();
+    let ports = |&[a, b, c, d]: &[u8; 4]| Transport {
+        source_port: L4Port(u16::from_be_bytes([a, b])),
+        destination_port: L4Port(u16::from_be_bytes([c, d])),
+        tcp_flags: TcpFlags::default(),
+    };
+    match protocol {
+        TCP => {
+            let Some((header, _)) = bytes.split_first_chunk::<{ tcp::HEADER }>() else {
+                return Err(DropReason::TransportHeader);
+            };
+            let length = tcp::header_length(header);
+            if length < tcp::HEADER || length > bytes.len() {
+                return Err(DropReason::TransportHeader);
+            }
+            let [a, b, c, d, ..] = *header;
+            Ok(Transport { tcp_flags: TcpFlags(header[tcp::field::FLAGS]), ..ports(&[a, b, c, d]) })
+        }
+        UDP => match bytes.first_chunk::<{ udp::HEADER }>() {
+            Some(&[a, b, c, d, ..]) => Ok(ports(&[a, b, c, d])),
+            None => Err(DropReason::TransportHeader),
+        },
+        _ if protocol == icmp && bytes.len() < icmp::HEADER => Err(DropReason::TransportHeader),
+        _ => Ok(Transport::default()),
+    }
+}
+
+/// `N` bytes at an offset.
+#[inline]
+pub(crate) fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..)?.first_chunk().copied()
+}
+
+/// Writes at an offset; nothing when it does not fit.
+#[inline]
+pub(crate) fn put<const N: usize>(bytes: &mut [u8], at: usize, value: [u8; N]) {
+    if let Some(place) = bytes.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+        *place = value;
+    }
+}
+
+#[cfg(test)]
+mod tests;

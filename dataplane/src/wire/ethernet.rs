@@ -1,0 +1,98 @@
+//! Ethernet II headers, and how group addresses of IP map to MACs.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use super::{array, put};
+use crate::id::Mac;
+
+/// Bytes of an Ethernet header without VLAN tag.
+pub const HEADER: usize = 14;
+
+/// EtherType of IPv4.
+pub const IPV4: u16 = 0x0800;
+/// EtherType of ARP.
+pub const ARP: u16 = 0x0806;
+/// EtherType of IPv6.
+pub const IPV6: u16 = 0x86dd;
+/// EtherType of a VLAN tag (IEEE 802.1Q).
+pub const VLAN: u16 = 0x8100;
+/// EtherType of a service VLAN tag (IEEE 802.1ad).
+pub const SERVICE_VLAN: u16 = 0x88a8;
+
+/// Offsets in the header.
+pub mod field {
+    /// Destination MAC.
+    pub const DESTINATION: usize = 0;
+    /// Source MAC.
+    pub const SOURCE: usize = 6;
+    /// EtherType.
+    pub const ETHERTYPE: usize = 12;
+}
+
+/// Writes the header; a frame shorter than it stays as it is.
+#[inline]
+pub fn write(frame: &mut [u8], destination: Mac, source: Mac, ethertype: u16) {
+    let Some(header) = frame.first_chunk_mut::<HEADER>() else { return };
+    put(header, field::DESTINATION, destination.0);
+    put(header, field::SOURCE, source.0);
+    put(header, field::ETHERTYPE, ethertype.to_be_bytes());
+}
+
+/// The destination MAC.
+#[inline]
+#[must_use]
+pub fn destination(frame: &[u8]) -> Option<Mac> {
+    array(frame, field::DESTINATION).map(Mac)
+}
+
+/// The source MAC.
+#[inline]
+#[must_use]
+pub fn source(frame: &[u8]) -> Option<Mac> {
+    array(frame, field::SOURCE).map(Mac)
+}
+
+/// The EtherType.
+#[inline]
+#[must_use]
+pub fn ethertype(frame: &[u8]) -> Option<u16> {
+    array(frame, field::ETHERTYPE).map(u16::from_be_bytes)
+}
+
+/// The MAC of an IPv4 multicast group (RFC 1112, 6.4).
+#[must_use]
+pub const fn of_group_v4(group: Ipv4Addr) -> Mac {
+    let [_, b, c, d] = group.octets();
+    Mac([0x01, 0x00, 0x5e, b & 0x7f, c, d])
+}
+
+/// The MAC of an IPv6 multicast group (RFC 2464, 7).
+#[must_use]
+pub const fn of_group_v6(group: Ipv6Addr) -> Mac {
+    let [.., a, b, c, d] = group.octets();
+    Mac([0x33, 0x33, a, b, c, d])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_it_writes() {
+        let (to, from) = (Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2]));
+        let mut frame = [0xa5; 20];
+        write(&mut frame, to, from, IPV6);
+        assert_eq!((destination(&frame), source(&frame)), (Some(to), Some(from)));
+        assert_eq!(ethertype(&frame), Some(IPV6));
+        assert_eq!(frame[14..], [0xa5; 6]);
+        let mut short = [0xa5; 13];
+        write(&mut short, to, from, IPV6);
+        assert_eq!((short, ethertype(&short)), ([0xa5; 13], None));
+    }
+
+    #[test]
+    fn groups() {
+        assert_eq!(of_group_v4("224.128.0.18".parse().unwrap()).to_string(), "01:00:5e:00:00:12");
+        assert_eq!(of_group_v6("ff02::1:ff00:100".parse().unwrap()).to_string(), "33:33:ff:00:01:00");
+    }
+}

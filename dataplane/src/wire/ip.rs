@@ -1,0 +1,97 @@
+//! What IPv4 and IPv6 have in common, under one trait, so that rewriting and replying are written once.
+
+use super::checksum::Sum;
+use super::{Headers, array};
+use crate::address::Address;
+use crate::wire::icmp;
+
+/// A version of IP as bytes. Offsets count from the start of the IP header. Functions that write do nothing where
+/// the frame is too short for what `headers` says; after a successful parse it never is.
+pub trait IpVersion: Address {
+    /// The EtherType.
+    const ETHERTYPE: u16;
+    /// Bytes of a header without options or extensions.
+    const HEADER: usize;
+    /// Offset of the TTL or hop limit.
+    const TTL: usize;
+    /// Offset of the source address.
+    const SOURCE: usize;
+    /// Offset of the destination address.
+    const DESTINATION: usize;
+    /// The protocol number of this version's ICMP.
+    const ICMP_PROTOCOL: u8;
+    /// The protocol number of a packet of this version inside another IP packet (RFC 2003, RFC 2473).
+    const TUNNEL_PROTOCOL: u8;
+    /// The ICMP type of an echo request.
+    const ECHO_REQUEST: u8;
+    /// The ICMP type of an echo reply.
+    const ECHO_REPLY: u8;
+    /// Bytes of the largest IP packet that carries an ICMP error (RFC 1812, 4.3.2.3; RFC 4443, 2.4c).
+    const LARGEST_ERROR: usize;
+
+    /// The address at an offset.
+    fn read(bytes: &[u8], at: usize) -> Option<Self>;
+
+    /// Writes the address at an offset.
+    fn write(self, bytes: &mut [u8], at: usize);
+
+    /// Takes one off the TTL or hop limit; one of 0 stays 0. IPv4: the header checksum follows.
+    fn decrement_ttl(frame: &mut [u8], headers: &Headers<Self>);
+
+    /// The type of service or traffic class.
+    fn traffic_class(frame: &[u8], headers: &Headers<Self>) -> u8;
+
+    /// True when a router may not fragment the packet: IPv4 with DF set, and IPv6 always.
+    fn dont_fragment(frame: &[u8], headers: &Headers<Self>) -> bool;
+
+    /// Writes the director's address into a record route option that has room (RFC 791, 3.1). IPv6 has none.
+    fn record_route(frame: &mut [u8], headers: &Headers<Self>, address: Self);
+
+    /// Replaces an address of the IP header at one of [`Self::SOURCE`] and [`Self::DESTINATION`]; the IPv4 header checksum
+    /// follows. Returns what the transport checksum has to follow.
+    fn replace_address(frame: &mut [u8], headers: &Headers<Self>, at: usize, new: Self) -> Sum;
+
+    /// Writes a header without options at the start of `bytes`, which hold the whole IP packet.
+    fn write_header(bytes: &mut [u8], header: &IpHeader<Self>);
+
+    /// Type, code and the second word of an ICMP error, but for `PROTOCOL_UNREACHABLE` of IPv6 (see
+    /// [`icmp::Error::ProtocolUnreachable`]).
+    fn error_words(error: icmp::Error, headers: &Headers<Self>, frame: &[u8]) -> (u8, u8, u32);
+
+    /// The TTL or hop limit as it stands in the frame now.
+    #[inline]
+    fn ttl(frame: &[u8], headers: &Headers<Self>) -> u8 {
+        frame.get(usize::from(headers.network) + Self::TTL).copied().unwrap_or(0)
+    }
+}
+
+/// The fields of an IP header that the director makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IpHeader<A> {
+    /// Source address.
+    pub source: A,
+    /// Destination address.
+    pub destination: A,
+    /// Protocol or next header.
+    pub protocol: u8,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// Type of service or traffic class.
+    pub traffic_class: u8,
+    /// IPv4: identification.
+    pub identification: u16,
+    /// IPv4: DF.
+    pub dont_fragment: bool,
+}
+
+/// Replaces the 16-bit word at an offset and keeps a checksum at another in step (RFC 1624). Nothing when the bytes are
+/// too short.
+#[inline]
+pub(super) fn change_word(bytes: &mut [u8], at: usize, checksum_at: usize, change: impl Fn(u16) -> u16) {
+    let (Some(old), Some(checksum)) = (array(bytes, at), array(bytes, checksum_at)) else { return };
+    let old = u16::from_be_bytes(old);
+    let new = change(old);
+    let checksum = Sum::ZERO.word_changed(old, new).update(u16::from_be_bytes(checksum));
+    super::put(bytes, at, new.to_be_bytes());
+    super::put(bytes, checksum_at, checksum.to_be_bytes());
+}

@@ -1,0 +1,270 @@
+//! IPv4 headers and their options (RFC 791).
+
+use std::net::Ipv4Addr;
+
+use super::checksum::Sum;
+use super::ip::{IpHeader, IpVersion, change_word};
+use super::{Fragment, Headers, array, ethernet, icmp, put, transport};
+use crate::address::Address;
+use crate::reason::DropReason;
+
+/// Bytes of a header without options.
+pub const HEADER: usize = 20;
+/// Bytes of the longest header.
+pub const LONGEST_HEADER: usize = 60;
+
+/// Offsets in the header.
+pub mod field {
+    /// Version and header length in words of four bytes.
+    pub const VERSION: usize = 0;
+    /// Type of service: DSCP and ECN.
+    pub const TOS: usize = 1;
+    /// Bytes of the whole packet.
+    pub const TOTAL_LENGTH: usize = 2;
+    /// Identification.
+    pub const IDENTIFICATION: usize = 4;
+    /// DF, MF and fragment offset in units of eight bytes.
+    pub const FRAGMENT: usize = 6;
+    /// Time to live.
+    pub const TTL: usize = 8;
+    /// Protocol.
+    pub const PROTOCOL: usize = 9;
+    /// Header checksum.
+    pub const CHECKSUM: usize = 10;
+    /// Source address.
+    pub const SOURCE: usize = 12;
+    /// Destination address.
+    pub const DESTINATION: usize = 16;
+}
+
+/// Don't fragment, in the fragment word.
+pub const DONT_FRAGMENT: u16 = 0x4000;
+/// More fragments, in the fragment word.
+pub const MORE_FRAGMENTS: u16 = 0x2000;
+/// The fragment offset, in the fragment word.
+pub const FRAGMENT_OFFSET: u16 = 0x1fff;
+
+/// Checks an IPv4 frame. `mtu` is at most [`super::LARGEST_PACKET`].
+#[inline]
+pub(super) fn parse(frame: &[u8], mtu: u16, link_group: bool) -> Result<Headers<Ipv4Addr>, DropReason> {
+    let packet = frame.get(ethernet::HEADER..).unwrap_or_default();
+    let Some(header) = packet.first_chunk::<HEADER>() else { return Err(DropReason::Truncated) };
+    let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
+    let length = usize::from(header[field::VERSION] & 0x0f) * 4;
+    let total = usize::from(word(field::TOTAL_LENGTH));
+    if header[field::VERSION] >> 4 != 4 || length < HEADER || total < length {
+        return Err(DropReason::IpHeader);
+    }
+    if total > packet.len() {
+        return Err(DropReason::CutShort);
+    }
+    if total > usize::from(mtu) {
+        return Err(DropReason::Oversize);
+    }
+    let mut sum = Sum::of(header);
+    let mut record_route = 0;
+    if length > HEADER {
+        let options = &packet[HEADER..length];
+        sum = sum.bytes(options);
+        if !sum.holds() {
+            return Err(DropReason::IpChecksum);
+        }
+        record_route = check_options(options)?;
+    } else if !sum.holds() {
+        return Err(DropReason::IpChecksum);
+    }
+
+    let address = |at: usize| Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3]);
+    let (source, destination) = (address(field::SOURCE), address(field::DESTINATION));
+    if !source.is_valid_source() || destination.octets()[0] == 0 || destination.is_loopback() {
+        return Err(DropReason::Martian);
+    }
+    let protocol = header[field::PROTOCOL];
+    let fragment = fragment(word(field::FRAGMENT), total - length)?;
+    let found = match fragment {
+        Fragment::Later => super::Transport::default(),
+        Fragment::Whole | Fragment::First => transport(&packet[length..total], protocol, icmp::V4)?,
+    };
+    Ok(Headers {
+        source,
+        destination,
+        source_port: found.source_port,
+        destination_port: found.destination_port,
+        network: ethernet::HEADER as u16,
+        transport: (ethernet::HEADER + length) as u16,
+        end: (ethernet::HEADER + total) as u16,
+        ttl: header[field::TTL],
+        protocol,
+        tcp_flags: found.tcp_flags,
+        fragment,
+        link_group,
+        record_route,
+    })
+}
+
+/// Which part of a datagram it is; one that would end past the largest datagram, or that is empty though it is not the
+/// whole, is refused.
+#[inline]
+fn fragment(word: u16, payload: usize) -> Result<Fragment, DropReason> {
+    if word & (MORE_FRAGMENTS | FRAGMENT_OFFSET) == 0 {
+        return Ok(Fragment::Whole);
+    }
+    let offset = usize::from(word & FRAGMENT_OFFSET) * 8;
+    if payload == 0 || offset + payload > usize::from(u16::MAX) - HEADER {
+        return Err(DropReason::IpHeader);
+    }
+    Ok(if offset == 0 { Fragment::First } else { Fragment::Later })
+}
+
+/// Walks over the options (RFC 791, 3.1). Returns where in the header a record route option with room starts, else 0.
+fn check_options(options: &[u8]) -> Result<u8, DropReason> {
+    const END: u8 = 0;
+    const NOTHING: u8 = 1;
+    const RECORD_ROUTE: u8 = 7;
+    const TIMESTAMP: u8 = 68;
+    const LOOSE_SOURCE_ROUTE: u8 = 131;
+    const STRICT_SOURCE_ROUTE: u8 = 137;
+
+    let mut at = 0;
+    let mut recorded = false;
+    let mut room = 0;
+    while let Some(&kind) = options.get(at) {
+        match kind {
+            END => break,
+            NOTHING => {
+                at += 1;
+                continue;
+            }
+            LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE => return Err(DropReason::SourceRoute),
+            _ => {}
+        }
+        let length = options.get(at + 1).map_or(0, |&length| usize::from(length));
+        if length < 2 || at + length > options.len() {
+            return Err(DropReason::IpHeader);
+        }
+        let pointer = options.get(at + 2).map_or(0, |&pointer| usize::from(pointer));
+        match kind {
+            RECORD_ROUTE => {
+                let full = pointer > length;
+                if recorded || length < 3 || pointer < 4 || !full && pointer + 3 > length {
+                    return Err(DropReason::IpHeader);
+                }
+                recorded = true;
+                room = if full { 0 } else { (HEADER + at) as u8 };
+            }
+            TIMESTAMP if length < 4 || pointer < 5 => return Err(DropReason::IpHeader),
+            _ => {}
+        }
+        at += length;
+    }
+    Ok(room)
+}
+
+/// The header of a frame at hand, with options left out.
+#[inline]
+fn header<'a>(frame: &'a mut [u8], headers: &Headers<Ipv4Addr>) -> Option<&'a mut [u8; HEADER]> {
+    frame.get_mut(usize::from(headers.network)..)?.first_chunk_mut()
+}
+
+impl IpVersion for Ipv4Addr {
+    const ETHERTYPE: u16 = ethernet::IPV4;
+    const HEADER: usize = HEADER;
+    const TTL: usize = field::TTL;
+    const SOURCE: usize = field::SOURCE;
+    const DESTINATION: usize = field::DESTINATION;
+    const ICMP_PROTOCOL: u8 = icmp::V4;
+    const TUNNEL_PROTOCOL: u8 = 4;
+    const ECHO_REQUEST: u8 = 8;
+    const ECHO_REPLY: u8 = 0;
+    const LARGEST_ERROR: usize = 576;
+
+    #[inline]
+    fn read(bytes: &[u8], at: usize) -> Option<Self> {
+        array(bytes, at).map(|octets: [u8; 4]| Self::from(octets))
+    }
+
+    #[inline]
+    fn write(self, bytes: &mut [u8], at: usize) {
+        put(bytes, at, self.octets());
+    }
+
+    #[inline]
+    fn decrement_ttl(frame: &mut [u8], headers: &Headers<Self>) {
+        let Some(header) = header(frame, headers) else { return };
+        if header[field::TTL] > 0 {
+            change_word(header, field::TTL, field::CHECKSUM, |word| word - 0x0100);
+        }
+    }
+
+    #[inline]
+    fn traffic_class(frame: &[u8], headers: &Headers<Self>) -> u8 {
+        frame.get(usize::from(headers.network) + field::TOS).copied().unwrap_or(0)
+    }
+
+    #[inline]
+    fn dont_fragment(frame: &[u8], headers: &Headers<Self>) -> bool {
+        array(frame, usize::from(headers.network) + field::FRAGMENT)
+            .is_some_and(|word| u16::from_be_bytes(word) & DONT_FRAGMENT != 0)
+    }
+
+    #[inline]
+    fn record_route(frame: &mut [u8], headers: &Headers<Self>, address: Self) {
+        if headers.record_route != 0 {
+            fill_record_route(frame, headers, address);
+        }
+    }
+
+    #[inline]
+    fn replace_address(frame: &mut [u8], headers: &Headers<Self>, at: usize, new: Self) -> Sum {
+        let Some(header) = header(frame, headers) else { return Sum::ZERO };
+        let Some(old) = Self::read(header, at) else { return Sum::ZERO };
+        let change = Sum::ZERO.address_changed(old, new);
+        let checksum = u16::from_be_bytes([header[field::CHECKSUM], header[field::CHECKSUM + 1]]);
+        put(header, field::CHECKSUM, change.update(checksum).to_be_bytes());
+        new.write(header, at);
+        change
+    }
+
+    #[inline]
+    fn write_header(bytes: &mut [u8], ip: &IpHeader<Self>) {
+        let length = bytes.len() as u16;
+        let Some(header) = bytes.first_chunk_mut::<HEADER>() else { return };
+        let fragment = if ip.dont_fragment { DONT_FRAGMENT } else { 0 };
+        put(header, field::VERSION, [0x45, ip.traffic_class]);
+        put(header, field::TOTAL_LENGTH, length.to_be_bytes());
+        put(header, field::IDENTIFICATION, ip.identification.to_be_bytes());
+        put(header, field::FRAGMENT, fragment.to_be_bytes());
+        put(header, field::TTL, [ip.ttl, ip.protocol, 0, 0]);
+        put(header, field::SOURCE, ip.source.octets());
+        put(header, field::DESTINATION, ip.destination.octets());
+        let checksum = Sum::of(header).checksum();
+        put(header, field::CHECKSUM, checksum.to_be_bytes());
+    }
+
+    fn error_words(error: icmp::Error, _: &Headers<Self>, _: &[u8]) -> (u8, u8, u32) {
+        match error {
+            icmp::Error::NetUnreachable => (3, 0, 0),
+            icmp::Error::ProtocolUnreachable => (3, 2, 0),
+            icmp::Error::PortUnreachable => (3, 3, 0),
+            icmp::Error::TooBig { mtu } => (3, 4, u32::from(mtu)),
+            icmp::Error::TimeExceeded => (11, 0, 0),
+        }
+    }
+}
+
+/// Fills in the next place of the record route option; the header checksum is made anew.
+#[cold]
+fn fill_record_route(frame: &mut [u8], headers: &Headers<Ipv4Addr>, address: Ipv4Addr) {
+    let range = usize::from(headers.network)..usize::from(headers.transport);
+    let Some(header) = frame.get_mut(range) else { return };
+    let option = usize::from(headers.record_route);
+    let Some([_, length, pointer]) = array(header, option) else { return };
+    if pointer < 4 || usize::from(pointer) + 3 > usize::from(length) {
+        return;
+    }
+    put(header, option + usize::from(pointer) - 1, address.octets());
+    put(header, option + 2, [pointer + 4]);
+    put(header, field::CHECKSUM, [0; 2]);
+    let checksum = Sum::of(header).checksum();
+    put(header, field::CHECKSUM, checksum.to_be_bytes());
+}

@@ -1,0 +1,257 @@
+//! IPv6 headers and their extensions (RFC 8200).
+
+use std::net::Ipv6Addr;
+
+use super::checksum::Sum;
+use super::ip::{IpHeader, IpVersion};
+use super::{Fragment, Headers, array, ethernet, icmp, put, transport};
+use crate::address::Address;
+use crate::reason::DropReason;
+
+/// Bytes of a header without extensions.
+pub const HEADER: usize = 40;
+/// How many extension headers are followed.
+pub const EXTENSION_HEADERS: usize = 8;
+
+/// Offsets in the header.
+pub mod field {
+    /// Version, traffic class and flow label.
+    pub const VERSION: usize = 0;
+    /// Bytes after the header.
+    pub const PAYLOAD_LENGTH: usize = 4;
+    /// Next header.
+    pub const NEXT_HEADER: usize = 6;
+    /// Hop limit.
+    pub const HOP_LIMIT: usize = 7;
+    /// Source address.
+    pub const SOURCE: usize = 8;
+    /// Destination address.
+    pub const DESTINATION: usize = 24;
+}
+
+/// Numbers of extension headers.
+mod extension {
+    pub const HOP_BY_HOP: u8 = 0;
+    pub const ROUTING: u8 = 43;
+    pub const FRAGMENT: u8 = 44;
+    pub const AUTHENTICATION: u8 = 51;
+    pub const DESTINATION: u8 = 60;
+}
+
+/// Checks an IPv6 frame. `mtu` is at most [`super::LARGEST_PACKET`].
+#[inline]
+pub(super) fn parse(frame: &[u8], mtu: u16, link_group: bool) -> Result<Headers<Ipv6Addr>, DropReason> {
+    let packet = frame.get(ethernet::HEADER..).unwrap_or_default();
+    let Some(header) = packet.first_chunk::<HEADER>() else { return Err(DropReason::Truncated) };
+    if header[field::VERSION] >> 4 != 6 {
+        return Err(DropReason::IpHeader);
+    }
+    let payload = u16::from_be_bytes([header[field::PAYLOAD_LENGTH], header[field::PAYLOAD_LENGTH + 1]]);
+    let total = HEADER + usize::from(payload);
+    if total > packet.len() {
+        return Err(DropReason::CutShort);
+    }
+    if total > usize::from(mtu) {
+        return Err(DropReason::Oversize);
+    }
+    let mut walk = Walk {
+        at: HEADER,
+        next: header[field::NEXT_HEADER],
+        next_at: field::NEXT_HEADER,
+        fragment: Fragment::Whole,
+    };
+    if walk.is_extension() {
+        walk.follow(&packet[..total])?;
+    }
+
+    let (source, destination) = addresses(header);
+    let martian_destination = destination.is_unspecified() || destination.is_loopback();
+    // Who asks whether an address is free, or joins a group before it has one, has no address (RFC 4862, 5.4.2).
+    let has_none_yet = source.is_unspecified() && destination.is_multicast() && walk.next == icmp::V6;
+    if martian_destination || !source.is_valid_source() && !has_none_yet {
+        return Err(DropReason::Martian);
+    }
+    let found = match walk.fragment {
+        Fragment::Later => super::Transport::default(),
+        Fragment::Whole | Fragment::First => transport(&packet[walk.at..total], walk.next, icmp::V6)?,
+    };
+    Ok(Headers {
+        source,
+        destination,
+        source_port: found.source_port,
+        destination_port: found.destination_port,
+        network: ethernet::HEADER as u16,
+        transport: (ethernet::HEADER + walk.at) as u16,
+        end: (ethernet::HEADER + total) as u16,
+        ttl: header[field::HOP_LIMIT],
+        protocol: walk.next,
+        tcp_flags: found.tcp_flags,
+        fragment: walk.fragment,
+        link_group,
+        record_route: 0,
+    })
+}
+
+#[inline]
+fn addresses(header: &[u8; HEADER]) -> (Ipv6Addr, Ipv6Addr) {
+    let at = |offset| array(header, offset).map_or(Ipv6Addr::UNSPECIFIED, |octets: [u8; 16]| octets.into());
+    (at(field::SOURCE), at(field::DESTINATION))
+}
+
+/// The way along extension headers.
+struct Walk {
+    /// Where the header `next` starts in the packet.
+    at: usize,
+    /// The number of that header.
+    next: u8,
+    /// Where that number stands in the packet.
+    next_at: usize,
+    fragment: Fragment,
+}
+
+impl Walk {
+    #[inline]
+    const fn is_extension(&self) -> bool {
+        matches!(
+            self.next,
+            extension::HOP_BY_HOP
+                | extension::ROUTING
+                | extension::FRAGMENT
+                | extension::AUTHENTICATION
+                | extension::DESTINATION
+        )
+    }
+
+    /// Goes on to the first header that is no extension, or to the end of what a later fragment tells.
+    #[cold]
+    fn follow(&mut self, packet: &[u8]) -> Result<(), DropReason> {
+        for count in 0.. {
+            if !self.is_extension() {
+                break;
+            }
+            if count == EXTENSION_HEADERS {
+                return Err(DropReason::ExtensionHeaders);
+            }
+            let Some([next, length]) = array(packet, self.at) else { return Err(DropReason::IpHeader) };
+            let units = usize::from(length);
+            let bytes = match self.next {
+                extension::HOP_BY_HOP if self.at != HEADER => return Err(DropReason::IpHeader),
+                extension::ROUTING if array(packet, self.at + 2) == Some([0]) => {
+                    return Err(DropReason::SourceRoute);
+                }
+                extension::FRAGMENT => 8,
+                extension::AUTHENTICATION => (units + 2) * 4,
+                _ => (units + 1) * 8,
+            };
+            if self.at + bytes > packet.len() {
+                return Err(DropReason::IpHeader);
+            }
+            let is_fragment = self.next == extension::FRAGMENT;
+            if is_fragment {
+                self.fragment = fragment(packet, self.at)?;
+            }
+            (self.next_at, self.next, self.at) = (self.at, next, self.at + bytes);
+            if is_fragment && self.fragment == Fragment::Later {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Which part of a datagram it is, by the fragment header at an offset (RFC 8200, 4.5).
+fn fragment(packet: &[u8], at: usize) -> Result<Fragment, DropReason> {
+    let Some(word) = array(packet, at + 2).map(u16::from_be_bytes) else { return Err(DropReason::IpHeader) };
+    let (offset, more) = (usize::from(word & !7), word & 1 != 0);
+    let payload = packet.len() - at - 8;
+    if offset == 0 && !more {
+        return Ok(Fragment::Whole);
+    }
+    if payload == 0 || offset + payload > usize::from(u16::MAX) {
+        return Err(DropReason::IpHeader);
+    }
+    Ok(if offset == 0 { Fragment::First } else { Fragment::Later })
+}
+
+/// Where in the IP packet the number of the upper-layer protocol stands: what an error about it points at (RFC 4443, 3.4).
+fn next_header_at(frame: &[u8], headers: &Headers<Ipv6Addr>) -> usize {
+    let packet = frame.get(usize::from(headers.network)..usize::from(headers.end)).unwrap_or_default();
+    let next = packet.get(field::NEXT_HEADER).copied().unwrap_or(extension::HOP_BY_HOP);
+    let mut walk = Walk { at: HEADER, next, next_at: field::NEXT_HEADER, fragment: Fragment::Whole };
+    match walk.follow(packet) {
+        Ok(()) => walk.next_at,
+        Err(_) => field::NEXT_HEADER,
+    }
+}
+
+impl IpVersion for Ipv6Addr {
+    const ETHERTYPE: u16 = ethernet::IPV6;
+    const HEADER: usize = HEADER;
+    const TTL: usize = field::HOP_LIMIT;
+    const SOURCE: usize = field::SOURCE;
+    const DESTINATION: usize = field::DESTINATION;
+    const ICMP_PROTOCOL: u8 = icmp::V6;
+    const TUNNEL_PROTOCOL: u8 = 41;
+    const ECHO_REQUEST: u8 = 128;
+    const ECHO_REPLY: u8 = 129;
+    const LARGEST_ERROR: usize = 1280;
+
+    #[inline]
+    fn read(bytes: &[u8], at: usize) -> Option<Self> {
+        array(bytes, at).map(|octets: [u8; 16]| Self::from(octets))
+    }
+
+    #[inline]
+    fn write(self, bytes: &mut [u8], at: usize) {
+        put(bytes, at, self.octets());
+    }
+
+    #[inline]
+    fn decrement_ttl(frame: &mut [u8], headers: &Headers<Self>) {
+        if let Some(hop_limit) = frame.get_mut(usize::from(headers.network) + field::HOP_LIMIT) {
+            *hop_limit = hop_limit.saturating_sub(1);
+        }
+    }
+
+    #[inline]
+    fn traffic_class(frame: &[u8], headers: &Headers<Self>) -> u8 {
+        array(frame, usize::from(headers.network)).map_or(0, |word| (u16::from_be_bytes(word) >> 4) as u8)
+    }
+
+    #[inline]
+    fn dont_fragment(_: &[u8], _: &Headers<Self>) -> bool {
+        true
+    }
+
+    #[inline]
+    fn record_route(_: &mut [u8], _: &Headers<Self>, _: Self) {}
+
+    #[inline]
+    fn replace_address(frame: &mut [u8], headers: &Headers<Self>, at: usize, new: Self) -> Sum {
+        let at = usize::from(headers.network) + at;
+        let Some(old) = Self::read(frame, at) else { return Sum::ZERO };
+        new.write(frame, at);
+        Sum::ZERO.address_changed(old, new)
+    }
+
+    #[inline]
+    fn write_header(bytes: &mut [u8], ip: &IpHeader<Self>) {
+        let length = bytes.len().saturating_sub(HEADER) as u16;
+        let Some(header) = bytes.first_chunk_mut::<HEADER>() else { return };
+        put(header, field::VERSION, (0x6000_0000 | u32::from(ip.traffic_class) << 20).to_be_bytes());
+        put(header, field::PAYLOAD_LENGTH, length.to_be_bytes());
+        put(header, field::NEXT_HEADER, [ip.protocol, ip.ttl]);
+        put(header, field::SOURCE, ip.source.octets());
+        put(header, field::DESTINATION, ip.destination.octets());
+    }
+
+    fn error_words(error: icmp::Error, headers: &Headers<Self>, frame: &[u8]) -> (u8, u8, u32) {
+        match error {
+            icmp::Error::NetUnreachable => (1, 0, 0),
+            icmp::Error::PortUnreachable => (1, 4, 0),
+            icmp::Error::TooBig { mtu } => (2, 0, u32::from(mtu)),
+            icmp::Error::TimeExceeded => (3, 0, 0),
+            icmp::Error::ProtocolUnreachable => (4, 1, next_header_at(frame, headers) as u32),
+        }
+    }
+}
