@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
-use crate::id::WorkerId;
+use crate::id::{NicId, WorkerId};
 use crate::reason::{DropReason, PuntReason, ReplyKind};
 
 /// A number with one writer. Readers see some recent value.
@@ -57,6 +57,18 @@ impl<const N: usize> PerReason<N> {
     }
 }
 
+/// NICs that a director can have.
+pub const NICS_MAX: usize = 16;
+
+/// What one worker counts for one NIC: senders that leave work to a NIC that is not there.
+#[derive(Debug, Default)]
+pub struct NicCell {
+    /// First packets of connections whose checksum the sender did not fill in; forwarded as they are.
+    pub checksum_not_filled: Counter,
+    /// Frames cut short or larger than the MTU ([`DropReason::CutShort`], [`DropReason::Oversize`]).
+    pub offloaded: Counter,
+}
+
 /// The books of one worker. At all times, over all workers and with the control core's `injected`:
 /// `received + made + injected = sent + punted + consumed + Σ dropped + held`.
 #[derive(Debug, Default)]
@@ -85,8 +97,8 @@ pub struct WorkerCounters {
     pub connections_made: Counter,
     /// Connections that ended by time since the start.
     pub connections_expired: Counter,
-    /// TCP and UDP packets whose checksum was not filled in by a sender that left it to its NIC; forwarded as they are.
-    pub checksum_not_filled: Counter,
+    /// By NIC.
+    pub nics: [NicCell; NICS_MAX],
     /// Turns of the loop.
     pub turns: Counter,
     /// Turns that found nothing to do.
@@ -96,6 +108,22 @@ pub struct WorkerCounters {
 }
 
 impl WorkerCounters {
+    /// A packet came whose checksum is not filled in.
+    pub(crate) fn checksum_not_filled(&self, nic: NicId) {
+        if let Some(cell) = self.nics.get(nic.index()) {
+            cell.checksum_not_filled.add(1);
+        }
+    }
+
+    /// A frame was refused by parsing.
+    pub(crate) fn refused_frame(&self, nic: NicId, reason: DropReason) {
+        if matches!(reason, DropReason::CutShort | DropReason::Oversize)
+            && let Some(cell) = self.nics.get(nic.index())
+        {
+            cell.offloaded.add(1);
+        }
+    }
+
     /// Packets in a ring or a buffer of this worker now: what its books lack.
     /// Negative while packets that other workers handed over are on their way.
     #[must_use]

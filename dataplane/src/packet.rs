@@ -10,6 +10,8 @@ pub struct Packet<'a> {
     length: usize,
     /// Where it arrived.
     pub nic: NicId,
+    /// True when another worker gave it to this one, which therefore owns it.
+    pub handed_over: bool,
 }
 
 impl<'a> Packet<'a> {
@@ -19,7 +21,7 @@ impl<'a> Packet<'a> {
     pub fn new(room: &'a mut [u8], start: usize, length: usize, nic: NicId) -> Self {
         let start = start.min(room.len());
         let length = length.min(room.len() - start);
-        Self { room, start, length, nic }
+        Self { room, start, length, nic, handed_over: false }
     }
 
     /// The frame.

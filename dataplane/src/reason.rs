@@ -88,7 +88,8 @@ reasons! {
     ReplyKind {
         EchoReply = "echo_reply": "Ping of a VIP.",
         Reset = "reset": "TCP for a port without a service, or for no connection (RFC 9293, 3.5.2).",
-        PortUnreachable = "port_unreachable": "UDP for a port without a service, or no real server to be had.",
+        PortUnreachable = "port_unreachable": "UDP for a port without a service.",
+        NoReal = "no_real": "The service has no real server that is up and has weight: ICMP port unreachable, as the kernel says it.",
         ProtocolUnreachable = "protocol_unreachable": "A transport protocol that no VIP speaks.",
         NetUnreachable = "net_unreachable": "No route to the destination.",
         TimeExceeded = "time_exceeded": "The TTL or hop limit ran out.",

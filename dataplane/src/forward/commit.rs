@@ -1,0 +1,241 @@
+//! Writes what was decided: connection and counters, then the packet in place.
+
+use super::decide::{Answer, Decision, New, Subject, Then, real_port};
+use super::{Forwarder, Punt, Tables, Verdict};
+use crate::address::Address;
+use crate::connections::{Activity, ConnectionIndex, Direction, Entry, NewConnection};
+use crate::counters::{RealCell, WorkerCounters};
+use crate::flow::Flow;
+use crate::id::{RealId, WorkerId};
+use crate::packet::Packet;
+use crate::reason::DropReason;
+use crate::reply::{self, IcmpError};
+use crate::rewrite::{self, nat, tun};
+use crate::service::{Method, NextHop, Real};
+use crate::snapshot::Snapshot;
+use crate::time::Tick;
+use crate::wire::{Headers, IpVersion, checksum};
+
+impl Forwarder {
+    /// Does what was decided about a packet and says what became of it.
+    #[inline]
+    pub(super) fn commit<A: Tables + IpVersion>(
+        &mut self,
+        snapshot: &Snapshot,
+        packet: &mut Packet<'_>,
+        headers: &Headers<A>,
+        decision: Decision<A>,
+        now: Tick,
+    ) -> Verdict {
+        let connection = match decision.subject {
+            Subject::None => None,
+            Subject::Found(found, real) => {
+                self.observe(snapshot, headers, found.index, found.direction, real, now);
+                Some((found.index, found.direction, real))
+            }
+            Subject::New(new) => {
+                self.notice_checksum(packet, headers);
+                match self.insert(snapshot, headers, &new, now) {
+                    Some(index) => Some((index, Direction::FromClient, new.real)),
+                    None => return Verdict::Drop(DropReason::TableFull),
+                }
+            }
+        };
+        match (decision.then, connection) {
+            (Then::Forward(hop), None) => route(packet, headers, &hop),
+            (Then::Forward(hop), Some((index, direction, real))) => {
+                let Some(real) = snapshot.real(real) else { return Verdict::Drop(DropReason::RealRemoved) };
+                self.forward(packet, headers, index, direction, real, &hop)
+            }
+            (Then::Reply(answer, hop), _) => self.reply(snapshot, packet, headers, answer, &hop, now),
+            (Then::Punt(unresolved), _) => Verdict::Punt(Punt::Unresolved(unresolved)),
+            (Then::Drop(reason), _) => Verdict::Drop(reason),
+        }
+    }
+
+    /// State, time and activity of a connection that sees a packet.
+    #[inline]
+    fn observe<A: Tables + IpVersion>(
+        &mut self,
+        snapshot: &Snapshot,
+        headers: &Headers<A>,
+        index: ConnectionIndex,
+        direction: Direction,
+        real: RealId,
+        now: Tick,
+    ) {
+        let entry = A::table_mut(&mut self.connections).entry_mut(index);
+        match entry.observe(headers.tcp_flags.0, direction, now, &snapshot.timeouts) {
+            Activity::Unchanged => {}
+            change => self.activity(snapshot, real, change),
+        }
+    }
+
+    /// A connection began or ceased to count as active.
+    #[cold]
+    fn activity(&self, snapshot: &Snapshot, real: RealId, change: Activity) {
+        let Some(real) = snapshot.real(real) else { return };
+        let cell = real.counters.of(self.worker);
+        let (up, down) = match change {
+            Activity::Unchanged => return,
+            Activity::BecameActive => (&cell.active, &cell.inactive),
+            Activity::BecameInactive => (&cell.inactive, &cell.active),
+        };
+        up.add(1);
+        down.subtract(1);
+    }
+
+    /// Makes a connection (kernel: `ip_vs_conn_new`, `ip_vs_bind_dest`); none when the table is full.
+    fn insert<A: Tables + IpVersion>(
+        &mut self,
+        snapshot: &Snapshot,
+        headers: &Headers<A>,
+        new: &New,
+        now: Tick,
+    ) -> Option<ConnectionIndex> {
+        let (flow, real) = (headers.flow()?, snapshot.real(new.real)?);
+        if let Some(old) = new.replaces {
+            self.remove::<A>(snapshot, old);
+        }
+        let connection = NewConnection {
+            flow,
+            real: real.id,
+            real_address: A::from_ip(real.address)?,
+            real_port: tunnelled_port(real, &flow),
+            nat: real.method == Method::Nat,
+        };
+        let ended = |entry: &Entry<A>| ended(snapshot, self.worker, &self.counters, entry);
+        let index = A::table_mut(&mut self.connections).insert(connection, now, ended).ok()?;
+        if let Some(cursor) = self.cursors.get_mut(new.service.index()) {
+            *cursor = new.choice.cursor.clone();
+        }
+        let cell = real.counters.of(self.worker);
+        cell.inactive.add(1);
+        cell.connections.add(1);
+        self.counters.connections_made.add(1);
+        self.observe(snapshot, headers, index, Direction::FromClient, real.id, now);
+        Some(index)
+    }
+
+    #[cold]
+    fn remove<A: Tables>(&mut self, snapshot: &Snapshot, index: ConnectionIndex) {
+        let table = A::table_mut(&mut self.connections);
+        ended(snapshot, self.worker, &self.counters, table.entry(index));
+        table.remove(index);
+    }
+
+    /// Rewrites a packet of a connection and counts it.
+    #[inline]
+    fn forward<A: Tables + IpVersion>(
+        &mut self,
+        packet: &mut Packet<'_>,
+        headers: &Headers<A>,
+        index: ConnectionIndex,
+        direction: Direction,
+        real: &Real,
+        hop: &NextHop,
+    ) -> Verdict {
+        packet.truncate(usize::from(headers.end));
+        let bytes = headers.ip_length() as u64;
+        let cell = real.counters.of(self.worker);
+        let entry = A::table(&self.connections).entry(index);
+        A::fill_options(packet.bytes_mut(), headers);
+        A::decrement_ttl(packet.bytes_mut(), headers);
+        if direction == Direction::FromReal {
+            count(&cell.packets_out, &cell.bytes_out, bytes);
+            nat::from_real(packet.bytes_mut(), headers, entry.vip(), entry.vip_port());
+            if headers.tcp_flags.is_syn() {
+                self.notice_checksum(packet, headers);
+            }
+        } else {
+            count(&cell.packets_in, &cell.bytes_in, bytes);
+            match real.method {
+                Method::Dr => {}
+                Method::Nat => nat::to_real(packet.bytes_mut(), headers, entry.real_address(), entry.real_port()),
+                Method::Tun => {
+                    self.identification = self.identification.wrapping_add(1);
+                    let Some(source) = real.tunnel_source else { return Verdict::Drop(DropReason::NoTunnelSource) };
+                    if !tun::encapsulate(packet, headers, source, real.address, self.identification) {
+                        return Verdict::Drop(DropReason::NoHeadRoom);
+                    }
+                }
+            }
+        }
+        rewrite::ethernet(packet.bytes_mut(), hop);
+        Verdict::Send(hop.nic)
+    }
+
+    /// Makes the reply in the packet's room.
+    #[cold]
+    fn reply<A: Tables + IpVersion>(
+        &mut self,
+        snapshot: &Snapshot,
+        packet: &mut Packet<'_>,
+        headers: &Headers<A>,
+        answer: Answer<A>,
+        hop: &NextHop,
+        now: Tick,
+    ) -> Verdict {
+        if !self.reply_limit.allow(now, snapshot.replies_per_second) {
+            return Verdict::Drop(DropReason::ReplyLimit);
+        }
+        packet.truncate(usize::from(headers.end));
+        self.identification = self.identification.wrapping_add(1);
+        let made = match answer {
+            Answer::Echo => reply::echo_reply(packet, headers, self.identification),
+            Answer::Reset => reply::tcp_reset(packet, headers),
+            Answer::Error(error, _, source) => {
+                if matches!(error, IcmpError::TooBig { .. }) {
+                    A::decrement_ttl(packet.bytes_mut(), headers);
+                }
+                reply::icmp_error(packet, headers, error, source, self.identification)
+            }
+        };
+        match made {
+            Ok(()) => {
+                rewrite::ethernet(packet.bytes_mut(), hop);
+                Verdict::Reply(hop.nic, answer.kind())
+            }
+            Err(reason) => Verdict::Drop(reason),
+        }
+    }
+
+    /// Notices senders that leave checksums to a NIC that is not there (offloads on a veth peer).
+    fn notice_checksum<A: IpVersion>(&self, packet: &Packet<'_>, headers: &Headers<A>) {
+        if checksum::is_not_filled(packet.bytes(), headers) {
+            self.counters.checksum_not_filled(packet.nic);
+        }
+    }
+}
+
+/// A packet of no connection, on by the routes.
+fn route<A: IpVersion>(packet: &mut Packet<'_>, headers: &Headers<A>, hop: &NextHop) -> Verdict {
+    packet.truncate(usize::from(headers.end));
+    A::decrement_ttl(packet.bytes_mut(), headers);
+    rewrite::ethernet(packet.bytes_mut(), hop);
+    Verdict::Send(hop.nic)
+}
+
+/// Only NAT reaches another port; DR and TUN keep the service's (kernel: the port of `-r` is ignored).
+fn tunnelled_port<A: Address>(real: &Real, flow: &Flow<A>) -> crate::id::L4Port {
+    if real.method == Method::Nat { real_port(real, flow.destination_port) } else { flow.destination_port }
+}
+
+fn count(packets: &crate::counters::Counter, bytes: &crate::counters::Counter, length: u64) {
+    packets.add(1);
+    bytes.add(length);
+}
+
+/// A connection ended: its real server has one less.
+pub(super) fn ended<A: Address>(
+    snapshot: &Snapshot,
+    worker: WorkerId,
+    counters: &WorkerCounters,
+    entry: &Entry<A>,
+) {
+    counters.connections_expired.add(1);
+    if let Some(real) = snapshot.real(entry.real()) {
+        let cell: &RealCell = real.counters.of(worker);
+        if entry.is_active() { &cell.active } else { &cell.inactive }.subtract(1);
+    }
+}

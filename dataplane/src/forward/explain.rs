@@ -1,0 +1,126 @@
+//! What the director would do with a packet, and why: `decide` on a built packet, told in steps. Nothing is
+//! changed by asking.
+
+use std::net::IpAddr;
+
+use super::decide::{Decision, Subject, Then};
+use super::{Aside, Forwarder, Punt, Staged, Tables};
+use crate::connections::Direction;
+use crate::id::{NicId, RealId, WorkerId};
+use crate::packet::Packet;
+use crate::reason::{DropReason, ReplyKind};
+use crate::service::{Method, NextHop};
+use crate::snapshot::Snapshot;
+use crate::time::Tick;
+use crate::wire::{Headers, IpVersion};
+
+/// The steps of a decision, in order.
+pub type Explanation = Vec<Step>;
+
+/// One step of a decision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The worker that owns the client.
+    Owner(WorkerId),
+    /// A connection exists, in this state.
+    Connection {
+        /// Its state, in `ipvsadm`'s word.
+        state: &'static str,
+        /// True for a packet from the real server.
+        from_real: bool,
+    },
+    /// No connection: this service's scheduler is asked.
+    Service {
+        /// Its name.
+        name: String,
+        /// Its scheduler's word.
+        scheduler: &'static str,
+    },
+    /// The real server that has, or would get, the connection.
+    Real {
+        /// Which.
+        id: RealId,
+        /// RIP.
+        address: IpAddr,
+        /// How packets reach it.
+        method: Method,
+    },
+    /// The next hop.
+    NextHop(NextHop),
+    /// It would be answered.
+    Reply(ReplyKind, NicId),
+    /// It would go to the control core.
+    Punt(Punt),
+    /// It would go to another worker.
+    HandOver(WorkerId),
+    /// It would be dropped.
+    Drop(DropReason),
+}
+
+impl Forwarder {
+    /// Explains what would become of `packet` now.
+    #[must_use]
+    pub fn explain(&self, snapshot: &Snapshot, packet: &Packet<'_>, now: Tick) -> Explanation {
+        match self.stage(snapshot, packet) {
+            Staged::V4(headers, hash) => self.explain_decision(snapshot, packet, &headers, hash, now),
+            Staged::V6(headers, hash) => self.explain_decision(snapshot, packet, &headers, hash, now),
+            Staged::Done(aside) => vec![aside.into()],
+        }
+    }
+
+    fn explain_decision<A: Tables + IpVersion>(
+        &self,
+        snapshot: &Snapshot,
+        packet: &Packet<'_>,
+        headers: &Headers<A>,
+        hash: u64,
+        now: Tick,
+    ) -> Explanation {
+        match self.decide(snapshot, packet, headers, hash, now) {
+            Ok(decision) => {
+                let mut steps = vec![Step::Owner(self.worker)];
+                self.explain_subject(snapshot, &decision, &mut steps);
+                steps.push(match decision.then {
+                    Then::Forward(hop) => Step::NextHop(hop),
+                    Then::Reply(answer, hop) => Step::Reply(answer.kind(), hop.nic),
+                    Then::Punt(unresolved) => Step::Punt(Punt::Unresolved(unresolved)),
+                    Then::Drop(reason) => Step::Drop(reason),
+                });
+                steps
+            }
+            Err(aside) => vec![aside.into()],
+        }
+    }
+
+    fn explain_subject<A: Tables>(&self, snapshot: &Snapshot, decision: &Decision<A>, steps: &mut Explanation) {
+        let real = match &decision.subject {
+            Subject::None => return,
+            Subject::Found(found, real) => {
+                let entry = A::table(&self.connections).entry(found.index);
+                let from_real = found.direction == Direction::FromReal;
+                steps.push(Step::Connection { state: entry.state_word(), from_real });
+                *real
+            }
+            Subject::New(new) => {
+                if let Some(service) = snapshot.service(new.service) {
+                    let (name, scheduler) = (service.name.to_string(), service.scheduler.word());
+                    steps.push(Step::Service { name, scheduler });
+                }
+                new.real
+            }
+        };
+        if let Some(real) = snapshot.real(real) {
+            steps.push(Step::Real { id: real.id, address: real.address, method: real.method });
+        }
+    }
+}
+
+impl From<Aside> for Step {
+    fn from(aside: Aside) -> Self {
+        match aside {
+            Aside::Drop(reason) => Self::Drop(reason),
+            Aside::Punt(punt) => Self::Punt(punt),
+            Aside::HandOver(worker) => Self::HandOver(worker),
+        }
+    }
+}

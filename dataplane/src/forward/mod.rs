@@ -1,0 +1,267 @@
+//! The decision: a burst of packets in, a verdict for each out.
+//!
+//! A burst goes through in stages, so that memory is fetched before it is needed: parse and hash all and ask for
+//! their table lines, then for their entries, then decide each in turn. `decide` reads only; what it
+//! decided is written by [`commit`]. So `shunt explain` asks `decide` and changes nothing.
+
+mod commit;
+mod decide;
+mod explain;
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+
+use crate::address::Address;
+use crate::connections::Table;
+use crate::counters::WorkerCounters;
+use crate::flow::HashKey;
+use crate::id::{NicId, WorkerId};
+use crate::packet::Packet;
+use crate::reason::{DropReason, PuntReason, ReplyKind};
+use crate::reply::ReplyLimit;
+use crate::service::Unresolved;
+use crate::service::schedulers::Cursor;
+use crate::snapshot::{Family, Snapshot};
+use crate::time::Tick;
+use crate::wire::{self, Frame, Headers, IpVersion};
+pub use explain::{Explanation, Step};
+
+/// Packets in the largest burst.
+pub const BURST_MAX: usize = 64;
+
+/// One verdict for each packet of a burst, in order.
+pub type Verdicts = ArrayVec<Verdict, BURST_MAX>;
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It was rewritten: out of this NIC.
+    Send(NicId),
+    /// It was consumed and a reply made in its place: out of this NIC.
+    Reply(NicId, ReplyKind),
+    /// It belongs to another worker; unchanged.
+    HandOver(WorkerId),
+    /// To the control core; unchanged.
+    Punt(Punt),
+    /// Gone.
+    Drop(DropReason),
+}
+
+/// Why, and with what, a packet goes to the control core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Punt {
+    /// An ARP packet.
+    Arp,
+    /// An IPv6 neighbour discovery packet.
+    NeighbourDiscovery,
+    /// For the director's own address.
+    Local,
+    /// Waits until this neighbour is resolved, and is then injected again.
+    Unresolved(Unresolved),
+}
+
+impl Punt {
+    /// The counter's reason.
+    #[must_use]
+    pub const fn reason(self) -> PuntReason {
+        match self {
+            Self::Arp => PuntReason::Arp,
+            Self::NeighbourDiscovery => PuntReason::NeighbourDiscovery,
+            Self::Local => PuntReason::Local,
+            Self::Unresolved(_) => PuntReason::Unresolved,
+        }
+    }
+}
+
+/// A verdict that needs nothing to be written: neither a connection nor the packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Aside {
+    HandOver(WorkerId),
+    Punt(Punt),
+    Drop(DropReason),
+}
+
+impl From<Aside> for Verdict {
+    fn from(aside: Aside) -> Self {
+        match aside {
+            Aside::HandOver(worker) => Self::HandOver(worker),
+            Aside::Punt(punt) => Self::Punt(punt),
+            Aside::Drop(reason) => Self::Drop(reason),
+        }
+    }
+}
+
+/// The data path of one worker: its connections and cursors, and the rules by which packets meet them.
+#[derive(Debug)]
+pub struct Forwarder {
+    worker: WorkerId,
+    connections: Connections,
+    /// Where each service's scheduler stands, by [`crate::id::ServiceId`].
+    cursors: Vec<Cursor>,
+    reply_limit: ReplyLimit,
+    /// Of the next tunnel header or reply that needs one.
+    identification: u16,
+    counters: Arc<WorkerCounters>,
+}
+
+/// How many connections a worker can hold, by family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// IPv4 connections.
+    pub v4: u32,
+    /// IPv6 connections.
+    pub v6: u32,
+}
+
+/// A packet between the stages.
+enum Staged {
+    V4(Headers<Ipv4Addr>, u64),
+    V6(Headers<Ipv6Addr>, u64),
+    Done(Aside),
+}
+
+impl Forwarder {
+    /// The data path of `worker`; all its memory is allocated here.
+    #[must_use]
+    pub fn new(worker: WorkerId, capacity: Capacity, key: HashKey, counters: Arc<WorkerCounters>) -> Self {
+        Self {
+            worker,
+            connections: Connections { v4: Table::new(capacity.v4, key), v6: Table::new(capacity.v6, key) },
+            cursors: Vec::new(),
+            reply_limit: ReplyLimit::default(),
+            identification: 0,
+            counters,
+        }
+    }
+
+    /// This worker's counters.
+    #[must_use]
+    pub const fn counters(&self) -> &Arc<WorkerCounters> {
+        &self.counters
+    }
+
+    /// The IPv4 connections.
+    #[must_use]
+    pub const fn v4(&self) -> &Table<Ipv4Addr> {
+        &self.connections.v4
+    }
+
+    /// The IPv6 connections.
+    #[must_use]
+    pub const fn v6(&self) -> &Table<Ipv6Addr> {
+        &self.connections.v6
+    }
+
+    /// Takes a burst of at most [`BURST_MAX`] packets; rewrites those that are sent and says what becomes of each.
+    /// What it gives is what the same packets give one by one.
+    pub fn burst(&mut self, snapshot: &Snapshot, packets: &mut [Packet<'_>], verdicts: &mut Verdicts, now: Tick) {
+        verdicts.clear();
+        if self.cursors.len() < snapshot.services.len() {
+            self.cursors.resize(snapshot.services.len(), Cursor::default());
+        }
+        let mut staged = ArrayVec::<Staged, BURST_MAX>::new();
+        for packet in packets.iter() {
+            staged.push(self.stage(snapshot, packet));
+        }
+        for packet in &staged {
+            match packet {
+                Staged::V4(_, hash) => self.connections.v4.prefetch_entry(*hash),
+                Staged::V6(_, hash) => self.connections.v6.prefetch_entry(*hash),
+                Staged::Done(_) => {}
+            }
+        }
+        for (packet, staged) in packets.iter_mut().zip(staged) {
+            verdicts.push(match staged {
+                Staged::V4(headers, hash) => self.one(snapshot, packet, &headers, hash, now),
+                Staged::V6(headers, hash) => self.one(snapshot, packet, &headers, hash, now),
+                Staged::Done(aside) => aside.into(),
+            });
+        }
+    }
+
+    /// First stage: parse, hash, ask for the bucket.
+    #[inline]
+    fn stage(&self, snapshot: &Snapshot, packet: &Packet<'_>) -> Staged {
+        let Some(nic) = snapshot.nic(packet.nic) else { return Staged::Done(Aside::Drop(DropReason::NoRoute)) };
+        match wire::parse(packet.bytes(), nic.mac, nic.mtu) {
+            Ok(Frame::V4(headers)) => {
+                let hash = headers.flow().map_or(0, |flow| self.connections.v4.hash(&flow));
+                self.connections.v4.prefetch_bucket(hash);
+                Staged::V4(headers, hash)
+            }
+            Ok(Frame::V6(headers)) => {
+                let hash = headers.flow().map_or(0, |flow| self.connections.v6.hash(&flow));
+                self.connections.v6.prefetch_bucket(hash);
+                Staged::V6(headers, hash)
+            }
+            Ok(Frame::Arp) => Staged::Done(Aside::Punt(Punt::Arp)),
+            Err(reason) => {
+                self.counters.refused_frame(packet.nic, reason);
+                Staged::Done(Aside::Drop(reason))
+            }
+        }
+    }
+
+    /// Last stage: decide, then do it.
+    #[inline]
+    fn one<A: Tables + IpVersion>(
+        &mut self,
+        snapshot: &Snapshot,
+        packet: &mut Packet<'_>,
+        headers: &Headers<A>,
+        hash: u64,
+        now: Tick,
+    ) -> Verdict {
+        match self.decide(snapshot, packet, headers, hash, now) {
+            Ok(decision) => self.commit(snapshot, packet, headers, decision, now),
+            Err(aside) => aside.into(),
+        }
+    }
+
+    /// Ends connections whose time has come: looks at `budget` entries of each table, on from where the last
+    /// call stopped.
+    pub fn expire(&mut self, snapshot: &Snapshot, now: Tick, budget: usize) {
+        let Self { worker, connections: Connections { v4, v6 }, counters, .. } = self;
+        v4.sweep(now, budget, |entry| commit::ended(snapshot, *worker, counters, entry));
+        v6.sweep(now, budget, |entry| commit::ended(snapshot, *worker, counters, entry));
+    }
+}
+
+/// The connection tables of a worker.
+#[derive(Debug)]
+struct Connections {
+    v4: Table<Ipv4Addr>,
+    v6: Table<Ipv6Addr>,
+}
+
+/// A family that has a connection table.
+trait Tables: Address + Family {
+    fn table(connections: &Connections) -> &Table<Self>;
+    fn table_mut(connections: &mut Connections) -> &mut Table<Self>;
+}
+
+impl Tables for Ipv4Addr {
+    #[inline]
+    fn table(connections: &Connections) -> &Table<Self> {
+        &connections.v4
+    }
+
+    #[inline]
+    fn table_mut(connections: &mut Connections) -> &mut Table<Self> {
+        &mut connections.v4
+    }
+}
+
+impl Tables for Ipv6Addr {
+    #[inline]
+    fn table(connections: &Connections) -> &Table<Self> {
+        &connections.v6
+    }
+
+    #[inline]
+    fn table_mut(connections: &mut Connections) -> &mut Table<Self> {
+        &mut connections.v6
+    }
+}
