@@ -1,0 +1,82 @@
+//! How a worker rests when nothing arrives.
+
+use std::time::Duration;
+
+/// What a worker does when it finds nothing to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// Polls always: a whole core, the lowest latency.
+    Busy,
+    /// Sleeps briefly after a while without work, longer the longer it lasts.
+    Adaptive,
+}
+
+/// Empty turns before the first nap: a pause shorter than this costs no latency.
+const TURNS_BEFORE_NAP: u32 = 256;
+/// The first nap. The system adds its timer slack (50 µs as a rule) to each.
+const NAP_MIN: Duration = Duration::from_micros(10);
+/// The longest nap.
+const NAP_MAX: Duration = Duration::from_micros(100);
+
+/// Decides when to sleep and for how long.
+#[derive(Debug)]
+pub struct Rest {
+    idle: Idle,
+    empty_turns: u32,
+    nap: Duration,
+}
+
+impl Rest {
+    /// Rest of the given kind.
+    #[must_use]
+    pub const fn new(idle: Idle) -> Self {
+        Self { idle, empty_turns: 0, nap: NAP_MIN }
+    }
+
+    /// How long to sleep after a turn that did `work` packets; none to go on at once.
+    #[inline]
+    pub fn after_turn(&mut self, work: usize) -> Option<Duration> {
+        if work > 0 {
+            self.empty_turns = 0;
+            self.nap = NAP_MIN;
+            return None;
+        }
+        if self.idle == Idle::Busy {
+            return None;
+        }
+        self.empty_turns += 1;
+        if self.empty_turns <= TURNS_BEFORE_NAP {
+            return None;
+        }
+        // Stays just above the threshold, so that the count never overflows.
+        self.empty_turns = TURNS_BEFORE_NAP;
+        let nap = self.nap;
+        self.nap = (nap * 2).min(NAP_MAX);
+        Some(nap)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn naps_grow_with_idleness_and_end_with_work() {
+        let mut rest = Rest::new(Idle::Adaptive);
+        for _ in 0..TURNS_BEFORE_NAP {
+            assert_eq!(rest.after_turn(0), None);
+        }
+        let naps: Vec<_> = (0..6).filter_map(|_| rest.after_turn(0)).collect();
+        assert_eq!(naps.first(), Some(&NAP_MIN));
+        assert_eq!(naps.last(), Some(&NAP_MAX));
+        assert!(naps.is_sorted());
+        assert_eq!(rest.after_turn(1), None);
+        assert_eq!(rest.after_turn(0), None);
+    }
+
+    #[test]
+    fn a_busy_worker_never_sleeps() {
+        let mut rest = Rest::new(Idle::Busy);
+        assert!((0..10 * TURNS_BEFORE_NAP).all(|_| rest.after_turn(0).is_none()));
+    }
+}

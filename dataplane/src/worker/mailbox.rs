@@ -1,0 +1,167 @@
+//! What passes between a worker and the control core: packets up and down, questions and answers. All rings are
+//! bounded; a full one is a counter.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use dpdk_sys::Mbuf;
+use rtrb::{Consumer, Producer, RingBuffer};
+
+use crate::counters::WorkerCounters;
+use crate::forward::{Explanation, Punt};
+use crate::id::{Generation, NicId, Protocol, RealId};
+use crate::time::Ticks;
+
+/// Packets on their way to the control core, per worker.
+pub const PUNT_RING_MAX: usize = 1024;
+/// Packets on their way from the control core, per worker.
+pub const INJECT_RING_MAX: usize = 1024;
+/// Answers on their way to the control core, per worker.
+pub const ANSWER_RING_MAX: usize = 1024;
+/// Questions that wait, per worker.
+pub const QUESTION_RING_MAX: usize = 16;
+
+/// A packet handed up, unchanged.
+#[derive(Debug)]
+pub struct Punted {
+    /// The packet.
+    pub mbuf: Mbuf,
+    /// Where it arrived.
+    pub nic: NicId,
+    /// Why, and what it waits for.
+    pub punt: Punt,
+}
+
+/// A packet handed down.
+#[derive(Debug)]
+pub enum Injected {
+    /// Out of this NIC as it is.
+    Transmit(NicId, Mbuf),
+    /// As if it had just arrived at this NIC.
+    Receive(NicId, Mbuf),
+}
+
+/// A question to a worker.
+#[derive(Debug)]
+pub enum Question {
+    /// All its connections, one answer each, then [`Answer::Done`].
+    Connections,
+    /// What it would do with this frame from this NIC.
+    Explain(NicId, Box<[u8]>),
+}
+
+/// A worker's answer.
+#[derive(Debug)]
+pub enum Answer {
+    /// One connection.
+    Connection(ConnectionView),
+    /// What would become of the frame.
+    Explanation(Explanation),
+    /// Nothing more comes for the question.
+    Done,
+}
+
+/// A connection as operators see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionView {
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// CIP and port.
+    pub client: SocketAddr,
+    /// VIP and port.
+    pub vip: SocketAddr,
+    /// RIP and port.
+    pub real: SocketAddr,
+    /// Which real server of which service.
+    pub real_id: RealId,
+    /// The state in `ipvsadm`'s word.
+    pub state: &'static str,
+    /// How long until it ends without a packet.
+    pub remaining: Ticks,
+}
+
+/// What control and a worker both see. Each field says who writes it.
+#[derive(Debug, Default)]
+pub struct Shared {
+    /// Written by the worker.
+    pub counters: std::sync::Arc<WorkerCounters>,
+    /// The generation that the worker runs. Written by the worker.
+    acknowledged: AtomicU64,
+    /// Connections in the worker's tables, IPv4 and IPv6. Written by the worker.
+    connections: [AtomicU64; 2],
+    /// Tells the worker to end. Written by control.
+    stop: AtomicBool,
+}
+
+impl Shared {
+    /// The generation that the worker runs.
+    #[must_use]
+    pub fn acknowledged(&self) -> Generation {
+        Generation(self.acknowledged.load(Ordering::Acquire))
+    }
+
+    pub(super) fn acknowledge(&self, generation: Generation) {
+        self.acknowledged.store(generation.0, Ordering::Release);
+    }
+
+    /// Connections in the worker's tables, IPv4 and IPv6.
+    #[must_use]
+    pub fn connections(&self) -> [u64; 2] {
+        self.connections.each_ref().map(|count| count.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_connections(&self, v4: usize, v6: usize) {
+        self.connections[0].store(v4 as u64, Ordering::Relaxed);
+        self.connections[1].store(v6 as u64, Ordering::Relaxed);
+    }
+
+    /// Asks the worker to end after its turn.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// The worker's ends of the rings.
+#[derive(Debug)]
+pub struct WorkerEnds {
+    pub(super) punts: Producer<Punted>,
+    pub(super) injects: Consumer<Injected>,
+    pub(super) questions: Consumer<Question>,
+    pub(super) answers: Producer<Answer>,
+}
+
+/// The control core's ends for packets.
+#[derive(Debug)]
+pub struct PacketEnds {
+    /// What the worker handed up.
+    pub punts: Consumer<Punted>,
+    /// What is handed down to it.
+    pub injects: Producer<Injected>,
+}
+
+/// The control core's ends for questions.
+#[derive(Debug)]
+pub struct QuestionEnds {
+    /// Questions to the worker.
+    pub questions: Producer<Question>,
+    /// Its answers, in the order of the questions.
+    pub answers: Consumer<Answer>,
+}
+
+/// The rings between one worker and the control core.
+#[must_use]
+pub fn rings() -> (WorkerEnds, PacketEnds, QuestionEnds) {
+    let (punts_in, punts) = RingBuffer::new(PUNT_RING_MAX);
+    let (injects, injects_out) = RingBuffer::new(INJECT_RING_MAX);
+    let (questions, questions_out) = RingBuffer::new(QUESTION_RING_MAX);
+    let (answers_in, answers) = RingBuffer::new(ANSWER_RING_MAX);
+    (
+        WorkerEnds { punts: punts_in, injects: injects_out, questions: questions_out, answers: answers_in },
+        PacketEnds { punts, injects },
+        QuestionEnds { questions, answers },
+    )
+}

@@ -1,0 +1,296 @@
+//! The loop of a polling core: rx burst → forward → tx burst → expire → inject.
+//!
+//! The only room of the data path that knows DPDK. Each turn takes what NICs, other workers and the control core
+//! have, lets [`Forwarder`] decide, and moves every packet to where its verdict says; the books of
+//! [`WorkerCounters`](crate::counters::WorkerCounters) are kept here. Work in a turn is bounded by count.
+
+mod answer;
+mod idle;
+mod mailbox;
+
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Cache};
+use arrayvec::ArrayVec;
+use dpdk_sys::{Clock, Mbuf, MbufBurst, RingReceiver, RingSender, RxQueue, TxQueue};
+
+use crate::forward::{BURST_MAX, Forwarder, Punt, Verdict, Verdicts};
+use crate::id::{Generation, NicId, WorkerId};
+use crate::packet::Packet;
+use crate::reason::DropReason;
+use crate::snapshot::Snapshot;
+use crate::time::Tick;
+use answer::Listing;
+pub use idle::Idle;
+use idle::Rest;
+pub use mailbox::{
+    ANSWER_RING_MAX, Answer, ConnectionView, INJECT_RING_MAX, Injected, PUNT_RING_MAX, PacketEnds, Punted,
+    QUESTION_RING_MAX, Question, QuestionEnds, Shared, WorkerEnds, rings,
+};
+
+/// The queues of one NIC that belong to a worker.
+#[derive(Debug)]
+pub struct NicQueues {
+    /// The NIC.
+    pub nic: NicId,
+    /// Where its packets come from.
+    pub rx: RxQueue,
+    /// Where packets go.
+    pub tx: TxQueue,
+}
+
+/// What a worker is made of.
+#[derive(Debug)]
+pub struct WorkerParts {
+    /// Its number.
+    pub id: WorkerId,
+    /// Its data path.
+    pub forwarder: Forwarder,
+    /// Its queue of every NIC, in the order of their [`NicId`].
+    pub nics: Vec<NicQueues>,
+    /// Packets that other workers found to be this one's.
+    pub taken_over: RingReceiver,
+    /// To the other workers, by [`WorkerId`]; its own place is never used.
+    pub hand_over: Vec<RingSender>,
+    /// To and from the control core.
+    pub ends: WorkerEnds,
+    /// The published snapshot.
+    pub snapshots: Arc<ArcSwap<Snapshot>>,
+    /// What control sees of it.
+    pub shared: Arc<Shared>,
+    /// How it rests.
+    pub idle: Idle,
+    /// Its time.
+    pub clock: Clock,
+}
+
+/// A polling core.
+#[derive(Debug)]
+pub struct Worker {
+    forwarder: Forwarder,
+    nics: Vec<NicQueues>,
+    taken_over: RingReceiver,
+    outputs: Outputs,
+    ends: WorkerEnds,
+    snapshots: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
+    generation: Generation,
+    shared: Arc<Shared>,
+    rest: Rest,
+    clock: Clock,
+    listing: Option<Listing>,
+}
+
+/// Packets on their way out of a worker, gathered into bursts.
+#[derive(Debug)]
+struct Outputs {
+    /// By [`NicId`].
+    transmit: Vec<MbufBurst>,
+    /// By [`WorkerId`].
+    hand_over: Vec<(RingSender, MbufBurst)>,
+}
+
+impl Worker {
+    /// A worker ready to run. `parts.shared.counters` and the forwarder's counters are the same.
+    #[must_use]
+    pub fn new(parts: WorkerParts) -> Self {
+        let transmit = parts.nics.iter().map(|_| MbufBurst::new()).collect();
+        let hand_over = parts.hand_over.into_iter().map(|ring| (ring, MbufBurst::new())).collect();
+        Self {
+            forwarder: parts.forwarder,
+            nics: parts.nics,
+            taken_over: parts.taken_over,
+            outputs: Outputs { transmit, hand_over },
+            ends: parts.ends,
+            snapshots: Cache::new(parts.snapshots),
+            generation: Generation(0),
+            shared: parts.shared,
+            rest: Rest::new(parts.idle),
+            clock: parts.clock,
+            listing: None,
+        }
+    }
+
+    /// Runs until [`Shared::stop`] is called, then sends what it holds and gives everything back.
+    pub fn run(mut self) {
+        while !self.shared.is_stopped() {
+            let work = self.turn();
+            if let Some(nap) = self.rest.after_turn(work) {
+                self.shared.counters.naps.add(1);
+                std::thread::sleep(nap);
+            }
+        }
+        self.flush();
+    }
+
+    /// One turn; tells how many packets it moved.
+    pub fn turn(&mut self) -> usize {
+        let now = Tick::at(self.clock.elapsed());
+        let snapshot = self.snapshot();
+        let mut burst = MbufBurst::new();
+        let mut work = 0;
+        for nic in 0..self.nics.len() {
+            let received = self.nics[nic].rx.burst(&mut burst);
+            self.shared.counters.received.add(received as u64);
+            work += received;
+            // Not every driver says where a packet came in.
+            let id = self.nics[nic].nic;
+            burst.iter_mut().for_each(|mbuf| mbuf.set_nic(id.0.into()));
+            self.process(&snapshot, &mut burst, false, now);
+        }
+        work += self.take_over(&snapshot, &mut burst, now);
+        work += self.inject(&snapshot, &mut burst, now);
+        self.flush();
+        self.forwarder.expire(&snapshot, now);
+        self.answer(&snapshot, now);
+        self.book_turn(work);
+        work
+    }
+
+    /// The newest snapshot. Taking it up here, between turns, acknowledges it: nothing refers to the last one.
+    #[inline]
+    fn snapshot(&mut self) -> Arc<Snapshot> {
+        let snapshot = self.snapshots.load().clone();
+        if snapshot.generation != self.generation {
+            self.generation = snapshot.generation;
+            self.shared.acknowledge(snapshot.generation);
+        }
+        snapshot
+    }
+
+    /// Decides about a burst and moves each packet to where its verdict says.
+    fn process(&mut self, snapshot: &Snapshot, burst: &mut MbufBurst, handed_over: bool, now: Tick) {
+        if burst.is_empty() {
+            return;
+        }
+        let mut verdicts = Verdicts::new();
+        let mut places = ArrayVec::<(usize, usize), BURST_MAX>::new();
+        {
+            let mut packets = ArrayVec::<Packet<'_>, BURST_MAX>::new();
+            for mbuf in burst.iter_mut() {
+                let nic = arrival(mbuf);
+                let (room, start, length) = mbuf.room_mut();
+                let mut packet = Packet::new(room, start, length, nic);
+                packet.handed_over = handed_over;
+                packets.push(packet);
+            }
+            self.forwarder.burst(snapshot, &mut packets, &mut verdicts, now);
+            places.extend(packets.iter().map(|packet| (packet.start(), packet.len())));
+        }
+        for ((mut mbuf, verdict), (start, length)) in burst.drain().zip(verdicts).zip(places) {
+            mbuf.set_data(start, length);
+            self.dispose(mbuf, verdict);
+        }
+    }
+
+    /// Moves one packet to where its verdict says.
+    #[inline]
+    fn dispose(&mut self, mbuf: Mbuf, verdict: Verdict) {
+        let counters = &self.shared.counters;
+        match verdict {
+            Verdict::Send(out) => self.transmit(out, mbuf),
+            Verdict::Reply(out, kind) => {
+                counters.consumed.add(1);
+                counters.made.add(1);
+                counters.replies.at(kind as usize).add(1);
+                self.transmit(out, mbuf);
+            }
+            Verdict::HandOver(worker) => self.hand_over(worker, mbuf),
+            Verdict::Punt(punt) => self.punt(mbuf, punt),
+            Verdict::Drop(reason) => counters.dropped.at(reason as usize).add(1),
+        }
+    }
+
+    /// Queues a packet for a NIC.
+    #[inline]
+    fn transmit(&mut self, nic: NicId, mbuf: Mbuf) {
+        let Some(burst) = self.outputs.transmit.get_mut(nic.index()) else {
+            return self.shared.counters.dropped.at(DropReason::NoRoute as usize).add(1);
+        };
+        if burst.is_full() {
+            let sent = self.nics[nic.index()].tx.burst(burst);
+            self.shared.counters.sent.add(sent as u64);
+        }
+        if burst.push(mbuf).is_err() {
+            self.shared.counters.dropped.at(DropReason::TransmitFull as usize).add(1);
+        }
+    }
+
+    /// Queues a packet for the worker that owns it.
+    fn hand_over(&mut self, worker: WorkerId, mbuf: Mbuf) {
+        let Some((ring, burst)) = self.outputs.hand_over.get_mut(worker.index()) else {
+            return self.shared.counters.dropped.at(DropReason::HandOverFull as usize).add(1);
+        };
+        if burst.is_full() {
+            self.shared.counters.handed_over.add(ring.send_burst(burst) as u64);
+        }
+        if burst.push(mbuf).is_err() {
+            self.shared.counters.dropped.at(DropReason::HandOverFull as usize).add(1);
+        }
+    }
+
+    /// Hands a packet up to the control core.
+    fn punt(&mut self, mbuf: Mbuf, punt: Punt) {
+        let nic = arrival(&mbuf);
+        let counters = &self.shared.counters;
+        match self.ends.punts.push(Punted { mbuf, nic, punt }) {
+            Ok(()) => counters.punted.at(punt.reason() as usize).add(1),
+            Err(_full) => counters.dropped.at(DropReason::PuntFull as usize).add(1),
+        }
+    }
+
+    /// Takes over what other workers found to be this one's.
+    fn take_over(&mut self, snapshot: &Snapshot, burst: &mut MbufBurst, now: Tick) -> usize {
+        let taken = self.taken_over.receive_burst(burst);
+        self.shared.counters.taken_over.add(taken as u64);
+        self.process(snapshot, burst, true, now);
+        taken
+    }
+
+    /// Takes a burst of what the control core hands down.
+    fn inject(&mut self, snapshot: &Snapshot, burst: &mut MbufBurst, now: Tick) -> usize {
+        let mut injected = 0;
+        while injected < BURST_MAX {
+            let Ok(packet) = self.ends.injects.pop() else { break };
+            injected += 1;
+            match packet {
+                Injected::Transmit(nic, mbuf) => self.transmit(nic, mbuf),
+                Injected::Receive(nic, mut mbuf) => {
+                    mbuf.set_nic(nic.0.into());
+                    // No more than a burst is taken in a turn.
+                    let _ = burst.push(mbuf);
+                }
+            }
+        }
+        self.shared.counters.injected.add(injected as u64);
+        self.process(snapshot, burst, true, now);
+        injected
+    }
+
+    /// Sends what was gathered. What a ring or a NIC does not take now stays for the next turn.
+    fn flush(&mut self) {
+        let counters = &self.shared.counters;
+        for (queues, burst) in self.nics.iter_mut().zip(&mut self.outputs.transmit) {
+            if !burst.is_empty() {
+                counters.sent.add(queues.tx.burst(burst) as u64);
+            }
+        }
+        for (ring, burst) in &mut self.outputs.hand_over {
+            if !burst.is_empty() {
+                counters.handed_over.add(ring.send_burst(burst) as u64);
+            }
+        }
+    }
+
+    fn book_turn(&mut self, work: usize) {
+        self.shared.counters.turns.add(1);
+        if work == 0 {
+            self.shared.counters.turns_idle.add(1);
+        }
+        self.shared.set_connections(self.forwarder.v4().len(), self.forwarder.v6().len());
+    }
+}
+
+/// Where a packet arrived: noted in the mbuf, so that it survives rings.
+fn arrival(mbuf: &Mbuf) -> NicId {
+    NicId(mbuf.nic() as u8)
+}
