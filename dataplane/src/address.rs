@@ -49,6 +49,9 @@ pub trait Address: Copy + Eq + Ord + Hash + Debug + Display + Into<IpAddr> + Sen
     /// loopback, not multicast, not broadcast (RFC 1812, 5.3.7; RFC 4291, 2.5 and 2.7).
     fn is_valid_source(self) -> bool;
 
+    /// True for addresses that mean something on one link only and are never routed (RFC 3927, 7; RFC 4291, 2.5.6).
+    fn is_link_local(self) -> bool;
+
     /// True for multicast, and for IPv4 the limited broadcast address.
     fn is_group(self) -> bool;
 }
@@ -94,6 +97,11 @@ impl Address for Ipv4Addr {
     }
 
     #[inline]
+    fn is_link_local(self) -> bool {
+        Ipv4Addr::is_link_local(&self)
+    }
+
+    #[inline]
     fn is_group(self) -> bool {
         self.is_multicast() || self.is_broadcast()
     }
@@ -127,6 +135,11 @@ impl Address for Ipv6Addr {
     #[inline]
     fn is_valid_source(self) -> bool {
         !self.is_unspecified() && !self.is_loopback() && !self.is_multicast()
+    }
+
+    #[inline]
+    fn is_link_local(self) -> bool {
+        self.is_unicast_link_local()
     }
 
     #[inline]

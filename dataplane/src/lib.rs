@@ -11,6 +11,7 @@ pub mod address;
 pub mod connections;
 pub mod counters;
 pub mod flow;
+pub mod forward;
 pub mod id;
 pub mod packet;
 pub mod prefetch;

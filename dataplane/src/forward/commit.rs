@@ -4,17 +4,18 @@ use super::decide::{Answer, Decision, New, Subject, Then, real_port};
 use super::{Forwarder, Punt, Tables, Verdict};
 use crate::address::Address;
 use crate::connections::{Activity, ConnectionIndex, Direction, Entry, NewConnection};
-use crate::counters::{RealCell, WorkerCounters};
+use crate::counters::WorkerCounters;
 use crate::flow::Flow;
 use crate::id::{RealId, WorkerId};
 use crate::packet::Packet;
 use crate::reason::DropReason;
-use crate::reply::{self, IcmpError};
-use crate::rewrite::{self, nat, tun};
+use crate::reply;
+use crate::rewrite::{self, dr, nat, tun};
 use crate::service::{Method, NextHop, Real};
 use crate::snapshot::Snapshot;
 use crate::time::Tick;
-use crate::wire::{Headers, IpVersion, checksum};
+use crate::wire::icmp::Error;
+use crate::wire::{Headers, IpVersion, ethernet};
 
 impl Forwarder {
     /// Does what was decided about a packet and says what became of it.
@@ -42,7 +43,7 @@ impl Forwarder {
             }
         };
         match (decision.then, connection) {
-            (Then::Forward(hop), None) => route(packet, headers, &hop),
+            (Then::Forward(hop), None) => route(snapshot, packet, headers, &hop),
             (Then::Forward(hop), Some((index, direction, real))) => {
                 let Some(real) = snapshot.real(real) else { return Verdict::Drop(DropReason::RealRemoved) };
                 self.forward(packet, headers, index, direction, real, &hop)
@@ -104,10 +105,10 @@ impl Forwarder {
             real_port: tunnelled_port(real, &flow),
             nat: real.method == Method::Nat,
         };
-        let ended = |entry: &Entry<A>| ended(snapshot, self.worker, &self.counters, entry);
+        let ended = |entry: &Entry<A>| expired(snapshot, self.worker, &self.counters, entry);
         let index = A::table_mut(&mut self.connections).insert(connection, now, ended).ok()?;
         if let Some(cursor) = self.cursors.get_mut(new.service.index()) {
-            *cursor = new.choice.cursor.clone();
+            *cursor = new.choice.cursor;
         }
         let cell = real.counters.of(self.worker);
         cell.inactive.add(1);
@@ -120,7 +121,7 @@ impl Forwarder {
     #[cold]
     fn remove<A: Tables>(&mut self, snapshot: &Snapshot, index: ConnectionIndex) {
         let table = A::table_mut(&mut self.connections);
-        ended(snapshot, self.worker, &self.counters, table.entry(index));
+        expired(snapshot, self.worker, &self.counters, table.entry(index));
         table.remove(index);
     }
 
@@ -136,32 +137,47 @@ impl Forwarder {
         hop: &NextHop,
     ) -> Verdict {
         packet.truncate(usize::from(headers.end));
-        let bytes = headers.ip_length() as u64;
+        let length = headers.ip_length() as u64;
         let cell = real.counters.of(self.worker);
         let entry = A::table(&self.connections).entry(index);
-        A::fill_options(packet.bytes_mut(), headers);
-        A::decrement_ttl(packet.bytes_mut(), headers);
         if direction == Direction::FromReal {
-            count(&cell.packets_out, &cell.bytes_out, bytes);
-            nat::from_real(packet.bytes_mut(), headers, entry.vip(), entry.vip_port());
-            if headers.tcp_flags.is_syn() {
+            if headers.tcp_flags.syn() {
                 self.notice_checksum(packet, headers);
             }
+            count(&cell.packets_out, &cell.bytes_out, length);
+            rewrite::pass(packet.bytes_mut(), headers, entry.vip());
+            nat::from_real(packet.bytes_mut(), headers, entry.vip(), entry.vip_port());
         } else {
-            count(&cell.packets_in, &cell.bytes_in, bytes);
+            count(&cell.packets_in, &cell.bytes_in, length);
+            rewrite::pass(packet.bytes_mut(), headers, entry.vip());
             match real.method {
                 Method::Dr => {}
-                Method::Nat => nat::to_real(packet.bytes_mut(), headers, entry.real_address(), entry.real_port()),
-                Method::Tun => {
-                    self.identification = self.identification.wrapping_add(1);
-                    let Some(source) = real.tunnel_source else { return Verdict::Drop(DropReason::NoTunnelSource) };
-                    if !tun::encapsulate(packet, headers, source, real.address, self.identification) {
-                        return Verdict::Drop(DropReason::NoHeadRoom);
-                    }
+                Method::Nat => {
+                    nat::to_real(packet.bytes_mut(), headers, entry.real_address(), Some(entry.real_port()));
                 }
+                Method::Tun => return self.tunnel(packet, headers, real, hop),
             }
         }
-        rewrite::ethernet(packet.bytes_mut(), hop);
+        rewrite::address(packet.bytes_mut(), hop, A::ETHERTYPE);
+        Verdict::Send(hop.nic)
+    }
+
+    /// Puts a rewritten packet into a tunnel to its real server.
+    #[inline]
+    fn tunnel<A: IpVersion>(
+        &mut self,
+        packet: &mut Packet<'_>,
+        headers: &Headers<A>,
+        real: &Real,
+        hop: &NextHop,
+    ) -> Verdict {
+        let Some(source) = real.tunnel_source else { return Verdict::Drop(DropReason::NoTunnelSource) };
+        self.identification = self.identification.wrapping_add(1);
+        if !tun::encapsulate(packet, headers, source, real.address, self.identification) {
+            return Verdict::Drop(DropReason::NoHeadRoom);
+        }
+        let ethertype = if source.is_ipv4() { ethernet::IPV4 } else { ethernet::IPV6 };
+        rewrite::address(packet.bytes_mut(), hop, ethertype);
         Verdict::Send(hop.nic)
     }
 
@@ -180,20 +196,19 @@ impl Forwarder {
             return Verdict::Drop(DropReason::ReplyLimit);
         }
         packet.truncate(usize::from(headers.end));
-        self.identification = self.identification.wrapping_add(1);
         let made = match answer {
-            Answer::Echo => reply::echo_reply(packet, headers, self.identification),
+            Answer::Echo => reply::echo_reply(packet, headers),
             Answer::Reset => reply::tcp_reset(packet, headers),
             Answer::Error(error, _, source) => {
-                if matches!(error, IcmpError::TooBig { .. }) {
+                if matches!(error, Error::TooBig { .. }) {
                     A::decrement_ttl(packet.bytes_mut(), headers);
                 }
-                reply::icmp_error(packet, headers, error, source, self.identification)
+                reply::icmp_error(packet, headers, error, source)
             }
         };
         match made {
             Ok(()) => {
-                rewrite::ethernet(packet.bytes_mut(), hop);
+                rewrite::address(packet.bytes_mut(), hop, A::ETHERTYPE);
                 Verdict::Reply(hop.nic, answer.kind())
             }
             Err(reason) => Verdict::Drop(reason),
@@ -202,17 +217,22 @@ impl Forwarder {
 
     /// Notices senders that leave checksums to a NIC that is not there (offloads on a veth peer).
     fn notice_checksum<A: IpVersion>(&self, packet: &Packet<'_>, headers: &Headers<A>) {
-        if checksum::is_not_filled(packet.bytes(), headers) {
+        if headers.checksum_not_filled(packet.bytes()) {
             self.counters.checksum_not_filled(packet.nic);
         }
     }
 }
 
 /// A packet of no connection, on by the routes.
-fn route<A: IpVersion>(packet: &mut Packet<'_>, headers: &Headers<A>, hop: &NextHop) -> Verdict {
+fn route<A: Tables + IpVersion>(
+    snapshot: &Snapshot,
+    packet: &mut Packet<'_>,
+    headers: &Headers<A>,
+    hop: &NextHop,
+) -> Verdict {
     packet.truncate(usize::from(headers.end));
-    A::decrement_ttl(packet.bytes_mut(), headers);
-    rewrite::ethernet(packet.bytes_mut(), hop);
+    let own = snapshot.nic(hop.nic).and_then(A::nic_source).unwrap_or(A::UNSPECIFIED);
+    dr::forward(packet.bytes_mut(), headers, hop, own);
     Verdict::Send(hop.nic)
 }
 
@@ -226,8 +246,8 @@ fn count(packets: &crate::counters::Counter, bytes: &crate::counters::Counter, l
     bytes.add(length);
 }
 
-/// A connection ended: its real server has one less.
-pub(super) fn ended<A: Address>(
+/// A connection's time has come.
+pub(super) fn expired<A: Address>(
     snapshot: &Snapshot,
     worker: WorkerId,
     counters: &WorkerCounters,
@@ -235,7 +255,7 @@ pub(super) fn ended<A: Address>(
 ) {
     counters.connections_expired.add(1);
     if let Some(real) = snapshot.real(entry.real()) {
-        let cell: &RealCell = real.counters.of(worker);
-        if entry.is_active() { &cell.active } else { &cell.inactive }.subtract(1);
+        let cell = real.counters.of(worker);
+        if entry.counts_as_active() { &cell.active } else { &cell.inactive }.subtract(1);
     }
 }

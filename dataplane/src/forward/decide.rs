@@ -9,12 +9,14 @@ use crate::flow::Flow;
 use crate::id::{L4Port, Protocol, RealId, ServiceId};
 use crate::packet::Packet;
 use crate::reason::{DropReason, ReplyKind};
-use crate::reply::{self, IcmpError};
+use crate::reply;
+use crate::rewrite::tun;
 use crate::service::schedulers::{self, Choice, Client, Cursor};
 use crate::service::{Method, NextHop, Real, Unresolved, Way};
 use crate::snapshot::{FamilyTables, Local, Snapshot};
 use crate::time::Tick;
-use crate::wire::{Fragment, Headers, IpVersion, icmp};
+use crate::wire::icmp::Error;
+use crate::wire::{Fragment, Headers, IpVersion};
 
 /// What was decided about a packet.
 #[derive(Clone, Debug)]
@@ -66,7 +68,7 @@ pub(super) enum Answer<A> {
     Echo,
     Reset,
     /// An ICMP error from this address, counted under this kind.
-    Error(IcmpError, ReplyKind, A),
+    Error(Error, ReplyKind, A),
 }
 
 type Decided<A> = Result<Decision<A>, Aside>;
@@ -123,7 +125,7 @@ impl Forwarder {
             let then = asked.onward(asked.tables.way(&asked.snapshot.nics, flow.destination), 0, None);
             return Ok(Decision { subject, then });
         }
-        if asked.headers.tcp_flags.is_syn() && entry.state() == TcpState::TimeWait {
+        if asked.headers.tcp_flags.syn() && entry.state() == TcpState::TimeWait {
             return self.new_connection(asked, &flow, Some(found.index));
         }
         let then = match asked.snapshot.real(entry.real()) {
@@ -141,9 +143,11 @@ impl Forwarder {
         replaces: Option<ConnectionIndex>,
     ) -> Decided<A> {
         let service = asked.tables.services.find(flow.destination, flow.destination_port, flow.protocol);
-        let Some(service) = service.and_then(|id| asked.snapshot.service(id)) else { return asked.no_service() };
+        let Some(service) = service.and_then(|id| asked.snapshot.service(id)) else {
+            return asked.no_service();
+        };
         let flags = asked.headers.tcp_flags;
-        if flow.protocol == Protocol::Tcp && (!flags.is_syn() || flags.is_rst()) {
+        if flow.protocol == Protocol::Tcp && (!flags.syn() || flags.rst()) {
             return asked.reset();
         }
         let client = Client { address: flow.source.into(), l4_port: flow.source_port };
@@ -154,7 +158,7 @@ impl Forwarder {
             Some((choice, asked.snapshot.real(real)?))
         });
         let Some((choice, real)) = chosen else {
-            return asked.refuse(IcmpError::PortUnreachable, ReplyKind::NoReal, DropReason::NoReal);
+            return asked.refuse(Error::PortUnreachable, ReplyKind::NoReal, DropReason::NoReal);
         };
         let new = New { service: service.id, real: real.id, choice, replaces };
         Ok(Decision { subject: Subject::New(new), then: asked.to_real(real) })
@@ -165,7 +169,8 @@ impl<A: IpVersion + crate::snapshot::Family> Asked<'_, A> {
     /// Whose address the destination is. A source that cannot be one ends here.
     fn local(&self) -> Result<Option<Local>, Aside> {
         let own_source = self.tables.local.contains_key(&self.headers.source);
-        if own_source && A::REFUSES_OWN_SOURCE {
+        // The kernel has this check for IPv4 alone.
+        if own_source && A::BITS == 32 {
             return Err(Aside::Drop(DropReason::Martian));
         }
         Ok(self.tables.local.get(&self.headers.destination).copied())
@@ -201,7 +206,7 @@ impl<A: IpVersion + crate::snapshot::Family> Asked<'_, A> {
     fn without_flow(&self) -> Decided<A> {
         let headers = self.headers;
         if headers.protocol == A::ICMP_PROTOCOL && headers.fragment == Fragment::Whole {
-            if A::is_neighbour_discovery(self.packet.bytes(), headers) {
+            if headers.is_neighbour_discovery(self.packet.bytes()) {
                 return Err(Aside::Punt(Punt::NeighbourDiscovery));
             }
         } else if headers.transport_protocol().is_some() {
@@ -212,13 +217,12 @@ impl<A: IpVersion + crate::snapshot::Family> Asked<'_, A> {
             None => self.route(),
             Some(Local::Vip) if headers.fragment != Fragment::Whole => Err(Aside::Drop(DropReason::Fragment)),
             Some(Local::Vip) if headers.protocol != A::ICMP_PROTOCOL => {
-                self.refuse(IcmpError::ProtocolUnreachable, ReplyKind::ProtocolUnreachable, DropReason::Unwanted)
+                self.refuse(Error::ProtocolUnreachable, ReplyKind::ProtocolUnreachable, DropReason::Unwanted)
             }
-            Some(Local::Vip) => match icmp::verify::<A>(self.packet.bytes(), headers) {
-                Ok(kind) if kind == A::ECHO_REQUEST => Ok(no_connection(self.answer(Answer::Echo))),
-                Ok(_) => Err(Aside::Drop(DropReason::Unwanted)),
-                Err(reason) => Err(Aside::Drop(reason)),
-            },
+            Some(Local::Vip) if headers.icmp_type(self.packet.bytes()) == Some(A::ECHO_REQUEST) => {
+                Ok(no_connection(self.answer(Answer::Echo)))
+            }
+            Some(Local::Vip) => Err(Aside::Drop(DropReason::Unwanted)),
         }
     }
 
@@ -226,29 +230,29 @@ impl<A: IpVersion + crate::snapshot::Family> Asked<'_, A> {
     fn no_service(&self) -> Decided<A> {
         match self.headers.transport_protocol() {
             Some(Protocol::Tcp) => self.reset(),
-            _ => self.refuse(IcmpError::PortUnreachable, ReplyKind::PortUnreachable, DropReason::Unwanted),
+            _ => self.refuse(Error::PortUnreachable, ReplyKind::PortUnreachable, DropReason::Unwanted),
         }
     }
 
     fn reset(&self) -> Decided<A> {
-        if self.headers.tcp_flags.is_rst() {
+        if self.headers.tcp_flags.rst() {
             return Err(Aside::Drop(DropReason::NoConnection));
         }
         Ok(no_connection(self.answer(Answer::Reset)))
     }
 
     /// An ICMP error from the address that the packet was for.
-    fn refuse(&self, error: IcmpError, kind: ReplyKind, otherwise: DropReason) -> Decided<A> {
+    fn refuse(&self, error: Error, kind: ReplyKind, otherwise: DropReason) -> Decided<A> {
         let then = self.error(error, kind, Some(self.headers.destination), otherwise);
         Ok(no_connection(then))
     }
 
     /// No service's and not for the director: by the routes, as a router does (RFC 1812, RFC 8200).
     fn route(&self) -> Decided<A> {
-        if self.headers.destination.is_group() || self.packet.bytes()[0] & 1 != 0 {
+        if self.headers.destination.is_group() || self.headers.link_group {
             return Err(Aside::Drop(DropReason::Group));
         }
-        if A::is_link_local(self.headers.destination) || A::is_link_local(self.headers.source) {
+        if self.headers.destination.is_link_local() || self.headers.source.is_link_local() {
             return Err(Aside::Punt(Punt::Local));
         }
         let way = self.tables.way(&self.snapshot.nics, self.headers.destination);
@@ -258,12 +262,10 @@ impl<A: IpVersion + crate::snapshot::Family> Asked<'_, A> {
     /// On to a real server. Errors come from the VIP.
     #[inline]
     fn to_real(&self, real: &Real) -> Then<A> {
-        let overhead = if real.method != Method::Tun {
-            0
-        } else if let Some(source) = real.tunnel_source {
-            if source.is_ipv4() { 20 } else { 40 }
-        } else {
-            return Then::Drop(DropReason::NoTunnelSource);
+        let overhead = match real.method {
+            Method::Dr | Method::Nat => 0,
+            Method::Tun if real.tunnel_source.is_none() => return Then::Drop(DropReason::NoTunnelSource),
+            Method::Tun => tun::overhead(real.address),
         };
         self.onward(real.way, overhead, Some(self.headers.destination))
     }
@@ -271,33 +273,38 @@ impl<A: IpVersion + crate::snapshot::Family> Asked<'_, A> {
     /// On by `way`: TTL and MTU are checked, `overhead` bytes will be added. Errors come from `source`, or else from
     /// the NIC that the packet came in by.
     #[inline]
-    fn onward(&self, way: Way, overhead: u16, source: Option<A>) -> Then<A> {
+    fn onward(&self, way: Way, overhead: usize, source: Option<A>) -> Then<A> {
         if self.headers.ttl <= 1 {
-            return self.error(IcmpError::TimeExceeded, ReplyKind::TimeExceeded, source, DropReason::TtlExceeded);
+            return self.error(Error::TimeExceeded, ReplyKind::TimeExceeded, source, DropReason::TtlExceeded);
         }
         let hop = match way {
             Way::Known(hop) => hop,
             Way::Unresolved(unresolved) => return Then::Punt(unresolved),
             Way::None => {
-                return self.error(IcmpError::NetUnreachable, ReplyKind::NetUnreachable, source, DropReason::NoRoute);
+                return self.error(
+                    Error::NetUnreachable,
+                    ReplyKind::NetUnreachable,
+                    source,
+                    DropReason::NoRoute,
+                );
             }
         };
-        let mtu = hop.mtu.saturating_sub(overhead);
+        let mtu = hop.mtu.saturating_sub(overhead as u16);
         if self.headers.ip_length() <= usize::from(mtu) {
             return Then::Forward(hop);
         }
-        if !A::refuses_fragmentation(self.packet.bytes(), self.headers) {
+        if !A::dont_fragment(self.packet.bytes(), self.headers) {
             return Then::Drop(DropReason::TooBig);
         }
-        self.error(IcmpError::TooBig { mtu }, ReplyKind::TooBig, source, DropReason::TooBig)
+        self.error(Error::TooBig { mtu }, ReplyKind::TooBig, source, DropReason::TooBig)
     }
 
     /// An ICMP error to the sender, unless this packet must not be answered with one.
     #[cold]
-    fn error(&self, error: IcmpError, kind: ReplyKind, source: Option<A>, otherwise: DropReason) -> Then<A> {
+    fn error(&self, error: Error, kind: ReplyKind, source: Option<A>, otherwise: DropReason) -> Then<A> {
         let own = || self.snapshot.nic(self.packet.nic).and_then(A::nic_source);
         match source.or_else(own) {
-            Some(source) if reply::may_answer(self.packet.bytes(), self.headers) => {
+            Some(source) if reply::may_answer(self.headers, self.packet.bytes()) => {
                 self.answer(Answer::Error(error, kind, source))
             }
             _ => Then::Drop(otherwise),

@@ -92,7 +92,12 @@ impl Forwarder {
         }
     }
 
-    fn explain_subject<A: Tables>(&self, snapshot: &Snapshot, decision: &Decision<A>, steps: &mut Explanation) {
+    fn explain_subject<A: Tables>(
+        &self,
+        snapshot: &Snapshot,
+        decision: &Decision<A>,
+        steps: &mut Explanation,
+    ) {
         let real = match &decision.subject {
             Subject::None => return,
             Subject::Found(found, real) => {

@@ -156,7 +156,13 @@ impl Forwarder {
 
     /// Takes a burst of at most [`BURST_MAX`] packets; rewrites those that are sent and says what becomes of each.
     /// What it gives is what the same packets give one by one.
-    pub fn burst(&mut self, snapshot: &Snapshot, packets: &mut [Packet<'_>], verdicts: &mut Verdicts, now: Tick) {
+    pub fn burst(
+        &mut self,
+        snapshot: &Snapshot,
+        packets: &mut [Packet<'_>],
+        verdicts: &mut Verdicts,
+        now: Tick,
+    ) {
         verdicts.clear();
         if self.cursors.len() < snapshot.services.len() {
             self.cursors.resize(snapshot.services.len(), Cursor::default());
@@ -184,7 +190,9 @@ impl Forwarder {
     /// First stage: parse, hash, ask for the bucket.
     #[inline]
     fn stage(&self, snapshot: &Snapshot, packet: &Packet<'_>) -> Staged {
-        let Some(nic) = snapshot.nic(packet.nic) else { return Staged::Done(Aside::Drop(DropReason::NoRoute)) };
+        let Some(nic) = snapshot.nic(packet.nic) else {
+            return Staged::Done(Aside::Drop(DropReason::NoRoute));
+        };
         match wire::parse(packet.bytes(), nic.mac, nic.mtu) {
             Ok(Frame::V4(headers)) => {
                 let hash = headers.flow().map_or(0, |flow| self.connections.v4.hash(&flow));
@@ -220,12 +228,19 @@ impl Forwarder {
         }
     }
 
+    /// Ends connections whose time has come, a bounded number of them: what a worker calls each turn.
+    pub fn expire_turn(&mut self, snapshot: &Snapshot, now: Tick) {
+        let Self { worker, connections: Connections { v4, v6 }, counters, .. } = self;
+        v4.sweep_turn(now, |entry| commit::expired(snapshot, *worker, counters, entry));
+        v6.sweep_turn(now, |entry| commit::expired(snapshot, *worker, counters, entry));
+    }
+
     /// Ends connections whose time has come: looks at `budget` entries of each table, on from where the last
     /// call stopped.
     pub fn expire(&mut self, snapshot: &Snapshot, now: Tick, budget: usize) {
         let Self { worker, connections: Connections { v4, v6 }, counters, .. } = self;
-        v4.sweep(now, budget, |entry| commit::ended(snapshot, *worker, counters, entry));
-        v6.sweep(now, budget, |entry| commit::ended(snapshot, *worker, counters, entry));
+        v4.sweep(now, budget, |entry| commit::expired(snapshot, *worker, counters, entry));
+        v6.sweep(now, budget, |entry| commit::expired(snapshot, *worker, counters, entry));
     }
 }
 
