@@ -1,0 +1,146 @@
+//! Addresses, routes and settings of the kernel side, through rtnetlink and `/proc/sys`. Runs inside the namespace.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::{fs, io};
+
+use ipnet::IpNet;
+use rtnetlink::packet_route::address::AddressHeaderFlags;
+use rtnetlink::packet_route::route::RouteMessage;
+use rtnetlink::{Error, Handle, LinkUnspec, RouteMessageBuilder};
+use tracing::warn;
+
+use super::{KernelError, NicSide, Tap};
+
+/// The loopback interface of any namespace.
+const LOOPBACK: u32 = 1;
+/// Routes of lower metric win; those of NICs further up in the configuration are lower.
+const METRIC: u32 = 100;
+
+/// Settings of the namespace and of every TAP made in it. None is vital: the kernel only ever sees what the control
+/// loop hands it.
+const SETTINGS: [(&str, &str); 14] = [
+    // Only the neighbour machine answers.
+    ("net/ipv4/conf/all/arp_ignore", "8"),
+    ("net/ipv4/conf/all/arp_announce", "2"),
+    // Answers may come in by another NIC than questions went out by.
+    ("net/ipv4/conf/all/rp_filter", "0"),
+    ("net/ipv4/conf/default/rp_filter", "0"),
+    ("net/ipv4/ip_forward", "0"),
+    // Taking an address away leaves the others of its network in place.
+    ("net/ipv4/conf/all/promote_secondaries", "1"),
+    ("net/ipv6/conf/all/disable_ipv6", "0"),
+    ("net/ipv6/conf/default/disable_ipv6", "0"),
+    // All addresses come from the configuration, and the director defends them itself.
+    ("net/ipv6/conf/default/accept_ra", "0"),
+    ("net/ipv6/conf/default/autoconf", "0"),
+    ("net/ipv6/conf/default/router_solicitations", "0"),
+    ("net/ipv6/conf/default/accept_dad", "0"),
+    ("net/ipv6/conf/default/dad_transmits", "0"),
+    // The link-local address that the neighbour machine forms: EUI-64.
+    ("net/ipv6/conf/default/addr_gen_mode", "0"),
+];
+
+/// Sets what every TAP made later inherits. A setting that the kernel does not take is told, not fatal.
+pub(super) fn namespace_defaults() {
+    for (name, value) in SETTINGS {
+        if let Err(error) = fs::write(format!("/proc/sys/{name}"), value) {
+            warn!("kernel-side interface: {name} stays as it is ({error}); wanted {value}");
+        }
+    }
+}
+
+/// Brings everything up and makes each TAP what its side says.
+pub(super) fn apply(taps: &[Tap], sides: &[NicSide]) -> Result<(), KernelError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+    let runtime = runtime.map_err(KernelError::Thread)?;
+    runtime.block_on(async {
+        let (connection, handle, _) = rtnetlink::new_connection().map_err(KernelError::Thread)?;
+        tokio::spawn(connection);
+        let up = LinkUnspec::new_with_index(LOOPBACK).up().build();
+        told("lo", || "up".to_owned(), handle.link().set(up).execute()).await?;
+        for (place, (tap, side)) in taps.iter().zip(sides).enumerate() {
+            apply_one(&handle, METRIC + place as u32, tap, side).await?;
+        }
+        Ok(())
+    })
+}
+
+async fn apply_one(handle: &Handle, metric: u32, tap: &Tap, side: &NicSide) -> Result<(), KernelError> {
+    let name = &tap.interface;
+    let link = LinkUnspec::new_with_index(tap.index).mtu(u32::from(side.mtu)).up().build();
+    told(name, || format!("MTU {} and up", side.mtu), handle.link().set(link).execute()).await?;
+    for address in side.addresses.iter().filter(|address| !tap.side.addresses.contains(address)) {
+        let mut add = handle.address().add(tap.index, address.addr(), address.prefix_len()).replace();
+        add.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        told(name, || format!("address {address}"), add.execute()).await?;
+    }
+    let (old, new) = (routes(tap, &tap.side, metric)?, routes(tap, side, metric)?);
+    for (what, route) in old.iter().filter(|old| !new.contains(old)) {
+        // It may be gone already, with the address that it depended on.
+        if let Err(error) = handle.route().del(route.clone()).execute().await {
+            warn!("kernel-side interface: {name}: {what} was not there to be taken away: {error}");
+        }
+    }
+    for address in tap.side.addresses.iter().filter(|address| !side.addresses.contains(address)) {
+        let mut message = handle.address().add(tap.index, address.addr(), address.prefix_len());
+        let message = message.message_mut().clone();
+        told(name, || format!("taking away {address}"), handle.address().del(message).execute()).await?;
+    }
+    for (what, route) in new {
+        told(name, || what, handle.route().add(route).replace().execute()).await?;
+    }
+    Ok(())
+}
+
+/// The routes of a NIC, each with the words that name it.
+fn routes(tap: &Tap, side: &NicSide, metric: u32) -> Result<Vec<(String, RouteMessage)>, KernelError> {
+    let default = |via: &IpAddr| {
+        let any = if via.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
+        (IpNet::from(any), Some(*via))
+    };
+    let default = side.gateways.iter().map(default).map(|(any, via)| (zero_length(any), via));
+    default
+        .chain(side.routes.iter().copied())
+        .map(|(to, via)| {
+            let what = via.map_or(format!("route to {to}"), |via| format!("route to {to} by {via}"));
+            let refused = |reason: String| KernelError::Configure {
+                interface: tap.interface.clone(),
+                what: what.clone(),
+                source: io::Error::other(reason),
+            };
+            let to = to.trunc();
+            let mut route = RouteMessageBuilder::<IpAddr>::new()
+                .destination_prefix(to.addr(), to.prefix_len())
+                .map_err(|error| refused(error.to_string()))?
+                .output_interface(tap.index)
+                .priority(metric);
+            if let Some(via) = via {
+                route = route.gateway(via).map_err(|error| refused(error.to_string()))?;
+                if !side.addresses.iter().any(|network| network.contains(&via)) {
+                    route = route.onlink();
+                }
+            }
+            Ok((what, route.build()))
+        })
+        .collect()
+}
+
+fn zero_length(any: IpNet) -> IpNet {
+    IpNet::new(any.addr(), 0).unwrap_or(any)
+}
+
+async fn told(
+    interface: &str,
+    what: impl FnOnce() -> String,
+    request: impl Future<Output = Result<(), Error>>,
+) -> Result<(), KernelError> {
+    request.await.map_err(|error| KernelError::Configure {
+        interface: interface.to_owned(),
+        what: what(),
+        source: match error {
+            Error::NetlinkError(message) => message.to_io(),
+            other => io::Error::other(other.to_string()),
+        },
+    })
+}
