@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Installs by apt what building, testing and the demo need, when it is missing. Debian 12 or later.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+source "$repository/scripts/packages.sh"
+
+trap forget_policy EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+install_packages

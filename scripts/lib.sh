@@ -1,0 +1,129 @@
+# shellcheck shell=bash
+# What the scripts share: words to the operator, waiting, and running things inside network namespaces.
+# Sourced, never run; the caller sets -euo pipefail.
+
+repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+# Colour only on a terminal.
+if [[ -t 1 ]]; then
+    bold=$'\e[1m' green=$'\e[32m' red=$'\e[31m' plain=$'\e[0m'
+else
+    bold='' green='' red='' plain=''
+fi
+
+say() { printf '%s\n' "$*"; }
+title() { printf '\n%s== %s ==%s\n' "$bold" "$*" "$plain"; }
+passed() { printf '  %sok%s    %s\n' "$green" "$plain" "$*"; }
+failed() { printf '  %sFAIL%s  %s\n' "$red" "$plain" "$*"; }
+
+die() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 1
+}
+
+# wait_until SECONDS COMMAND...: 0 as soon as COMMAND succeeds, 1 when it has not by then.
+wait_until() {
+    local deadline=$(($(milliseconds) + $1 * 1000))
+    shift
+    until "$@"; do
+        (($(milliseconds) < deadline)) || return 1
+        sleep 0.05
+    done
+}
+
+milliseconds() {
+    local now=${EPOCHREALTIME/[.,]/}
+    printf '%s\n' "${now%???}"
+}
+
+# interruptible COMMAND...: like COMMAND, but a signal to this script is acted upon at once and not when
+# COMMAND ends by itself. What still runs then is ended by end_jobs.
+interruptible() {
+    "$@" &
+    wait $!
+}
+
+# Ends the background processes of this shell, and waits for them.
+end_jobs() {
+    local -a ids
+    mapfile -t ids < <(jobs -p)
+    ((${#ids[@]} == 0)) && return 0
+    kill "${ids[@]}" 2>/dev/null || true
+    wait "${ids[@]}" 2>/dev/null || true
+}
+
+# --- network namespaces -------------------------------------------------------------------------------------
+
+netns_directory=/run/netns
+# Present while /run/netns is a mount that these scripts caused, so that the last of them takes it away again.
+netns_mark=/run/shunt-scripts.netns
+netns_lock=/run/shunt-scripts.lock
+
+# Says what is missing on this machine for network namespaces, tun devices and packet sockets.
+require_namespaces() {
+    ((EUID == 0)) || die "network namespaces take root: this is user $(id -un): run it as root or with sudo"
+    [[ -e /proc/self/ns/net ]] ||
+        die "/proc is not mounted: network namespaces are found through it: mount -t proc proc /proc"
+    [[ -w /proc/sys/net/ipv4/ip_forward ]] ||
+        die "/proc/sys is read-only: the topology sets net.* there: in a container, run it privileged"
+    unshare --net true 2>/dev/null ||
+        die "no network namespace can be made: it takes CAP_SYS_ADMIN and CONFIG_NET_NS: in a container, run it privileged"
+}
+
+require_tun() {
+    if [[ ! -e /dev/net/tun ]]; then
+        mkdir -p /dev/net
+        mknod -m 600 /dev/net/tun c 10 200 ||
+            die "/dev/net/tun is missing and cannot be made: it takes CAP_MKNOD: make it outside, or bind-mount /dev"
+    fi
+    # Opening tells whether the kernel has the driver; it changes nothing.
+    (exec 3<>/dev/net/tun) 2>/dev/null ||
+        die "/dev/net/tun does not open: this kernel has no CONFIG_TUN, or the container may not use the device"
+}
+
+add_namespace() {
+    (
+        flock 9
+        if ! grep -q " $netns_directory " /proc/self/mountinfo; then
+            : >"$netns_mark"
+        fi
+        ip netns add "$1"
+    ) 9>"$netns_lock"
+}
+
+# delete_namespaces NAME...: ends whatever runs in them (only this topology's processes can) and removes them.
+delete_namespaces() {
+    local name
+    for name; do
+        [[ -e $netns_directory/$name ]] || continue
+        end_processes_in "$name"
+    done
+    (
+        flock 9
+        for name; do
+            [[ -e $netns_directory/$name ]] && ip netns delete "$name"
+        done
+        if [[ -e $netns_mark && -z $(ls -A "$netns_directory" 2>/dev/null) ]]; then
+            umount -n "$netns_directory" 2>/dev/null || true
+            rmdir "$netns_directory" 2>/dev/null || true
+            rm -f "$netns_mark" "$netns_lock"
+        fi
+    ) 9>"$netns_lock"
+}
+
+end_processes_in() {
+    local signal
+    for signal in TERM KILL; do
+        ip netns pids "$1" 2>/dev/null | xargs -r kill -s "$signal" 2>/dev/null || true
+        wait_until 5 namespace_is_empty "$1" && return 0
+    done
+}
+
+namespace_is_empty() { [[ -z $(ip netns pids "$1" 2>/dev/null) ]]; }
+
+# inside NAMESPACE COMMAND...: not `ip netns exec`, which remounts /sys and refuses to work in a plain chroot.
+inside() {
+    local name=$1
+    shift
+    nsenter --net="$netns_directory/$name" "$@"
+}
