@@ -5,7 +5,7 @@ use crate::flow::Flow;
 use crate::id::{L4Port, Protocol, RealId};
 use crate::time::Tick;
 
-use super::tcp_state::{Activity, TcpState, Timeouts};
+use super::tcp_state::{Activity, SYN, TcpState, Timeouts};
 
 /// Which way a packet of a connection goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -161,6 +161,14 @@ impl<A: Address> Entry<A> {
             }
             _ => Activity::Unchanged,
         }
+    }
+
+    /// True when a client's packet with this TCP flag byte is the SYN of a new connection that uses an old one's ports
+    /// again: the old one ends and the packet is scheduled (kernel: `is_new_conn_expected`, `conn_reuse_mode=1`).
+    #[inline]
+    #[must_use]
+    pub fn is_reused_by(&self, flags: u8) -> bool {
+        self.flags & UDP == 0 && self.state == TcpState::TimeWait && flags & SYN != 0
     }
 
     /// Sets the moment at which the connection ends, unless a packet comes before.

@@ -14,3 +14,6 @@ pub mod tcp_state;
 pub use entry::{Direction, Entry};
 pub use table::{ConnectionIndex, Found, NewConnection, Table, TableFull};
 pub use tcp_state::{Activity, TcpState, Timeouts};
+
+#[cfg(test)]
+mod tests;

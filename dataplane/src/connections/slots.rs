@@ -203,3 +203,86 @@ impl Slots {
         None
     }
 }
+
+#[cfg(test)]
+impl Slots {
+    /// Slots in use.
+    pub(super) fn used(&self) -> usize {
+        self.buckets.iter().flat_map(|bucket| &bucket.0[..SLOTS]).filter(|&&slot| slot != 0).count()
+    }
+
+    /// Slots that sit further on than their home, as the homes count them.
+    pub(super) fn further_on(&self) -> usize {
+        self.buckets.iter().map(|bucket| (bucket.0[SLOTS] & COUNT_MASK) as usize).sum()
+    }
+
+    /// How many buckets there are, and the one that a hash names.
+    pub(super) fn place_of(&self, hash: u64) -> (usize, usize) {
+        (self.buckets.len(), self.home(hash))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(slots: &Slots, hash: u64, place: u32) -> bool {
+        slots.find(hash, |found| (found == place).then_some(())).is_some()
+    }
+
+    /// A hash of the given bucket and tag bits.
+    fn hash(slots: &Slots, home: usize, tag: u32) -> u64 {
+        let low = ((home as u64) << 32).div_ceil(slots.buckets.len() as u64);
+        assert_eq!(slots.home(low), home);
+        u64::from(tag) << 32 | low
+    }
+
+    #[test]
+    fn slots_that_look_the_same_both_go() {
+        for (home, other) in [(3, 3), (3, 4), (4, 3), (3, 5), (3, 60)] {
+            for crowd in [0, 14, 15, 31] {
+                let mut slots = Slots::new(1000);
+                let (one, two) = (hash(&slots, home, 0xabcd_0000), hash(&slots, other, 0xabcd_0000));
+                let crowded = hash(&slots, 3, 0x1234_0000);
+                (0..crowd).for_each(|place| assert!(slots.insert(crowded, place)));
+                assert!(slots.insert(one, 500) && slots.insert(two, 500));
+                assert!(found(&slots, one, 500) && found(&slots, two, 500));
+                slots.remove_both(one, two, 500);
+                assert!(!found(&slots, one, 500) && !found(&slots, two, 500));
+                assert_eq!(slots.used(), crowd as usize);
+                (0..crowd).for_each(|place| assert!(found(&slots, crowded, place)));
+            }
+        }
+    }
+
+    #[test]
+    fn reach_ends_with_the_last_that_sits_further_on() {
+        let mut slots = Slots::new(1000);
+        let crowded = hash(&slots, 7, 0x1234_0000);
+        (0..40).for_each(|place| assert!(slots.insert(crowded, place)));
+        assert_eq!((slots.further_on(), slots.buckets[7].reach()), (25, 2));
+        (15..40).rev().for_each(|place| slots.remove(crowded, place));
+        assert_eq!((slots.further_on(), slots.buckets[7].reach(), slots.used()), (0, 0, 15));
+    }
+
+    #[test]
+    fn wraps_round_the_end() {
+        let mut slots = Slots::new(1000);
+        let last = slots.buckets.len() - 1;
+        let crowded = hash(&slots, last, 0x1234_0000);
+        (0..40).for_each(|place| assert!(slots.insert(crowded, place)));
+        (0..40).for_each(|place| assert!(found(&slots, crowded, place)));
+        assert_eq!(slots.home(u64::MAX), last);
+    }
+
+    #[test]
+    fn a_tag_of_zero_does_not_look_empty() {
+        let mut slots = Slots::new(1000);
+        let zero = hash(&slots, 0, 0);
+        assert!(!found(&slots, zero, 0));
+        assert!(slots.insert(zero, 0));
+        assert!(found(&slots, zero, 0));
+        slots.remove(zero, 0);
+        assert_eq!(slots.used(), 0);
+    }
+}

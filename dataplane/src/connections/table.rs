@@ -63,7 +63,7 @@ impl std::error::Error for TableFull {}
 #[derive(Debug)]
 pub struct Table<A: Address> {
     pub(super) entries: Box<[Entry<A>]>,
-    slots: Slots,
+    pub(super) slots: Slots,
     key: HashKey,
     unused: u32,
     /// Entries from here on were never used.

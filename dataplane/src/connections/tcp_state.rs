@@ -42,7 +42,7 @@ use TcpState::{
 /// FIN of the TCP header's flag byte (RFC 9293, 3.1).
 const FIN: u8 = 1;
 /// SYN.
-const SYN: u8 = 2;
+pub(super) const SYN: u8 = 2;
 /// RST.
 const RST: u8 = 4;
 /// ACK.
@@ -188,5 +188,177 @@ impl Default for Timeouts {
             tcp: TcpState::ALL.map(|state| Ticks::from_seconds(seconds(state))),
             udp: Ticks::from_seconds(300),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connections::{NewConnection, Table};
+    use crate::flow::{Flow, HashKey};
+    use crate::id::{L4Port, Protocol, RealId};
+    use crate::time::Tick;
+    use std::net::Ipv4Addr;
+
+    /// What happens, each packet (`c` from the client, `r` from the real server, and its flags) with the state that the kernel
+    /// (6.1) lists after it, and the active and inactive connections after all that happened so far.
+    type Recording = [(&'static str, &'static str, i32, i32)];
+
+    /// One real server under DR or TUN.
+    const ONE_WAY: &Recording = &[
+        ("plain", "cS SYN_RECV, cA ESTABLISHED, cPA ESTABLISHED, cFA FIN_WAIT, cA FIN_WAIT", 0, 1),
+        ("server closes", "cS SYN_RECV, cA ESTABLISHED, cA ESTABLISHED, cFA FIN_WAIT", 0, 2),
+        ("syn then rst", "cS SYN_RECV, cR SYN_RECV", 1, 2),
+        ("retransmit", "cS SYN_RECV, cS SYN_RECV, cA ESTABLISHED, cA ESTABLISHED", 2, 2),
+        (
+            "reuse after fin",
+            "cS SYN_RECV, cA ESTABLISHED, cFA FIN_WAIT, cA FIN_WAIT, cS SYN_RECV, cA ESTABLISHED",
+            3,
+            2,
+        ),
+        ("reuse while established", "cS SYN_RECV, cA ESTABLISHED, cS ESTABLISHED, cA ESTABLISHED", 4, 2),
+        ("syn fin", "cSF SYN_RECV", 5, 2),
+        ("rst by client", "cS SYN_RECV, cA ESTABLISHED, cRA CLOSE", 5, 3),
+        ("rst by server", "cS SYN_RECV, cA ESTABLISHED", 6, 3),
+        ("synack refused", "cS SYN_RECV", 7, 3),
+        ("no flag but psh", "cS SYN_RECV, cA ESTABLISHED, cP CLOSE, cA CLOSE", 7, 4),
+    ];
+
+    /// One real server under NAT.
+    const BOTH_WAYS: &Recording = &[
+        (
+            "plain",
+            "cS SYN_RECV, rSA SYN_RECV, cA ESTABLISHED, cPA ESTABLISHED, rPA ESTABLISHED, cFA CLOSE_WAIT, \
+             rFA TIME_WAIT, cA TIME_WAIT, rA TIME_WAIT",
+            0,
+            1,
+        ),
+        (
+            "server closes",
+            "cS SYN_RECV, rSA SYN_RECV, cA ESTABLISHED, rFA FIN_WAIT, cA FIN_WAIT, cFA TIME_WAIT, rA TIME_WAIT",
+            0,
+            2,
+        ),
+        ("syn then rst", "cS SYN_RECV, cR SYN_RECV", 1, 2),
+        (
+            "retransmit",
+            "cS SYN_RECV, cS SYN_RECV, rSA SYN_RECV, rSA SYN_RECV, cA ESTABLISHED, cA ESTABLISHED",
+            2,
+            2,
+        ),
+        (
+            "reuse after fin",
+            "cS SYN_RECV, rSA SYN_RECV, cA ESTABLISHED, cFA CLOSE_WAIT, rFA TIME_WAIT, cA TIME_WAIT, cS SYN_RECV, \
+             rSA SYN_RECV, cA ESTABLISHED",
+            3,
+            2,
+        ),
+        (
+            "reuse while established",
+            "cS SYN_RECV, rSA SYN_RECV, cA ESTABLISHED, cS ESTABLISHED, cA ESTABLISHED",
+            4,
+            2,
+        ),
+        ("syn fin", "cSF SYN_RECV", 5, 2),
+        ("rst by client", "cS SYN_RECV, rSA SYN_RECV, cA ESTABLISHED, cRA CLOSE", 5, 3),
+        ("rst by server", "cS SYN_RECV, rSA SYN_RECV, cA ESTABLISHED, rRA CLOSE", 5, 4),
+        ("synack refused", "cS SYN_RECV, rRA CLOSE", 5, 5),
+        ("no flag but psh", "cS SYN_RECV, rSA SYN_RECV, cA ESTABLISHED, cP CLOSE, cA CLOSE", 5, 6),
+    ];
+
+    fn flag_byte(letters: &str) -> u8 {
+        letters
+            .chars()
+            .map(|letter| match letter {
+                'F' => FIN,
+                'S' => SYN,
+                'R' => RST,
+                'P' => 8,
+                'A' => ACK,
+                _ => panic!("{letter}"),
+            })
+            .sum()
+    }
+
+    fn replay(recording: &Recording, nat: bool) {
+        let mut table = Table::new(100, HashKey::random());
+        let (now, timeouts) = (Tick(1000), Timeouts::default());
+        let (mut active, mut inactive) = (0, 0);
+        for (number, &(what, packets, active_after, inactive_after)) in recording.iter().enumerate() {
+            let new = NewConnection {
+                flow: Flow {
+                    source: Ipv4Addr::new(198, 51, 100, 1),
+                    destination: Ipv4Addr::new(10, 0, 0, 100),
+                    source_port: L4Port(43_000 + number as u16),
+                    destination_port: L4Port(80),
+                    protocol: Protocol::Tcp,
+                },
+                real: RealId(1),
+                real_address: Ipv4Addr::new(10, 1, 0, 11),
+                real_port: L4Port(8080),
+                nat,
+            };
+            let mut index = table.insert(new, now, |_| panic!("a new flow")).unwrap();
+            inactive += 1;
+            for packet in packets.split(", ") {
+                let (packet, state) = packet.split_once(' ').unwrap();
+                let flags = flag_byte(&packet[1..]);
+                let direction =
+                    if packet.starts_with('c') { Direction::FromClient } else { Direction::FromReal };
+                if direction == Direction::FromClient && table.entry(index).is_reused_by(flags) {
+                    let counted = &mut inactive;
+                    index =
+                        table.insert(new, now, |old| *counted -= i32::from(!old.counts_as_active())).unwrap();
+                    inactive += 1;
+                }
+                let entry = table.entry_mut(index);
+                match entry.observe(flags, direction, now, &timeouts) {
+                    Activity::Unchanged => {}
+                    Activity::BecameActive => (active, inactive) = (active + 1, inactive - 1),
+                    Activity::BecameInactive => (active, inactive) = (active - 1, inactive + 1),
+                }
+                assert_eq!(entry.state().word(), state, "{what}: {packet}");
+                assert_eq!(entry.expires(), now.after(timeouts.of(entry.state())), "{what}: {packet}");
+            }
+            assert_eq!((active, inactive), (active_after, inactive_after), "{what}");
+        }
+    }
+
+    #[test]
+    fn states_and_counts_as_the_kernel() {
+        replay(ONE_WAY, false);
+        replay(BOTH_WAYS, true);
+    }
+
+    #[test]
+    fn an_answer_of_a_connection_thought_one_way_ends_that() {
+        let (closed_one_way, closed) = (TcpState::FinWait, TcpState::CloseWait);
+        assert_eq!(TcpState::Established.after(FIN, Direction::FromClient, false), closed_one_way);
+        assert_eq!(TcpState::Established.after(FIN, Direction::FromClient, true), closed);
+    }
+
+    #[test]
+    fn every_event_leads_somewhere() {
+        for state in TcpState::ALL {
+            assert_eq!(TcpState::ALL[state as usize], state);
+            for flags in 0..=255 {
+                for (direction, pass) in [
+                    (Direction::FromClient, true),
+                    (Direction::FromClient, false),
+                    (Direction::FromReal, true),
+                ] {
+                    let next = state.after(flags, direction, pass);
+                    assert!(flags & (FIN | SYN | RST | ACK) != 0 || next == TcpState::Close);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn timeouts_are_the_kernels() {
+        let timeouts = Timeouts::default();
+        let seconds = TcpState::ALL.map(|state| timeouts.of(state).as_duration().as_secs());
+        assert_eq!(seconds, [2, 900, 120, 60, 120, 120, 10, 60, 30, 120, 120]);
+        assert_eq!(timeouts.udp.as_duration().as_secs(), 300);
     }
 }
