@@ -224,6 +224,16 @@ fn wrr_takes_any_change_of_scheduler() {
 }
 
 #[test]
+fn wrr_keeps_in_step_with_a_new_divisor() {
+    let mut director = Director::new(Scheduler::Wrr, &[2, 4]);
+    assert_eq!([(); 3].map(|()| director.open(1)), [2, 1, 2]);
+    // It looks for 3 of 4 by 2; then for 3 of 6 by 1; then, with 6 and 3, for 4 of 6 by 3.
+    director.edit(1, 3);
+    director.edit(2, 6);
+    assert_eq!([(); 6].map(|()| director.open(1)), [2, 2, 1, 2, 2, 1]);
+}
+
+#[test]
 fn sh_folds_ipv6_addresses() {
     let service = Director::new(Scheduler::Sh, &[1, 1]).service.unwrap();
     let of = |address: &str| {
