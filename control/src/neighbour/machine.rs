@@ -20,9 +20,10 @@ use std::time::{Duration, Instant};
 
 use hashbrown::{HashMap, HashSet};
 use shunt_dataplane::id::{Mac, NicId};
+use shunt_dataplane::reason::DropReason;
 
 use super::entry::{Entry, Heard, State};
-use super::message::{self, Message, Refused, Speaker};
+use super::message::{self, Message, Speaker};
 use super::owned::{Nic, Owned, Vip};
 use super::{
     ANNOUNCE_INTERVAL, ANNOUNCEMENTS, CONFLICT_INTERVAL, INCOMPLETE_MAX, NEIGHBOURS_MAX, PROBES_MAX,
@@ -106,11 +107,9 @@ pub enum Event {
 /// What the machine counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Frames that held no message of interest.
-    pub other_kind: u64,
-    /// Frames that ended early.
-    pub truncated: u64,
-    /// Frames with a field that cannot be so.
+    /// Frames of a kind that the director does not heed: router discovery, redirects, another host's.
+    pub unwanted: u64,
+    /// Frames that end early or have a field that cannot be so.
     pub malformed: u64,
     /// The director's own frames, come back.
     pub looped: u64,
@@ -255,13 +254,14 @@ impl<P> Machine<P> {
     /// interface should see it too: it tells a MAC that the kernel may have asked for.
     pub fn frame(&mut self, now: Instant, nic: NicId, frame: &[u8], out: &mut Vec<Output<P>>) -> bool {
         let Some(own) = self.owned.nic(nic).map(|nic| nic.mac) else { return false };
-        let message = match Message::parse(frame) {
+        let message = match Message::parse(frame, own) {
             Ok(message) => message,
-            Err(refused) => {
-                *match refused {
-                    Refused::Truncated => &mut self.counters.truncated,
-                    Refused::OtherKind => &mut self.counters.other_kind,
-                    Refused::Malformed => &mut self.counters.malformed,
+            Err(reason) => {
+                *match reason {
+                    DropReason::EtherType | DropReason::Unwanted | DropReason::OtherMac => {
+                        &mut self.counters.unwanted
+                    }
+                    _ => &mut self.counters.malformed,
                 } += 1;
                 return false;
             }

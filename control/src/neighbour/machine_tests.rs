@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use shunt_dataplane::id::{Mac, NicId};
 
-use super::super::message::{self, Message, Speaker, link_local};
+use shunt_dataplane::wire::ndp::link_local;
+
+use super::super::message::{self, Message, Speaker};
 use super::super::{INCOMPLETE_MAX, NEIGHBOURS_MAX, WAITING_MAX, WAITING_PER_NEIGHBOUR_MAX};
 use super::*;
 
@@ -115,7 +117,7 @@ fn show(output: &Output<u32>) -> String {
         Output::Transmit { nic, frame } => {
             let to = Mac(*frame.first_chunk().unwrap());
             let to = if to.is_group() { "all".to_owned() } else { tail(to) };
-            match Message::parse(frame).unwrap() {
+            match Message::parse(frame, Mac(*frame.first_chunk().unwrap())).unwrap() {
                 Message::Request { sender, target, sender_mac, .. } => {
                     assert_eq!(sender_mac, Some(DIRECTOR[nic.index()]));
                     format!("nic {nic}: {sender} asks {to} for {target}")
@@ -336,7 +338,7 @@ fn an_advertisement_without_override_casts_doubt_only() {
     frame[58] &= !0x20;
     let sum = u16::from_be_bytes([frame[56], frame[57]]) + 0x2000;
     frame[56..58].copy_from_slice(&sum.to_be_bytes());
-    assert!(matches!(Message::parse(&frame), Ok(Message::Reply { overrides: false, .. })));
+    assert!(matches!(Message::parse(&frame, DIRECTOR[0]), Ok(Message::Reply { overrides: false, .. })));
     let mut out = Vec::new();
     let now = timeline.start + Duration::from_millis(9_000);
     timeline.machine.frame(now, FRONT, &frame, &mut out);

@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use shunt_dataplane::address::{Address, Family};
 use shunt_dataplane::id::{Mac, NicId};
+use shunt_dataplane::wire::ndp::link_local;
 
-use super::message::{Speaker, link_local};
+use super::message::Speaker;
 
 /// A NIC as its neighbours see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
