@@ -86,7 +86,7 @@ impl Slots {
     /// The bucket that a hash names: its low half, scaled to the number of buckets.
     #[inline]
     fn home(&self, hash: u64) -> usize {
-        ((hash & 0xffff_ffff) * self.buckets.len() as u64 >> 32) as usize
+        (((hash & 0xffff_ffff) * self.buckets.len() as u64) >> 32) as usize
     }
 
     /// The tag of a hash, which is never 0, so that no slot in use looks empty.

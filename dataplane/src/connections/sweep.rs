@@ -59,7 +59,7 @@ impl<A: Address> Table<A> {
             return;
         }
         self.hand.reckoned = now;
-        let share = (self.high_water as u64 * ENTRY_SHARE >> 16) as u32 + 1;
+        let share = ((u64::from(self.high_water) * ENTRY_SHARE) >> 16) as u32 + 1;
         let owed = self.hand.owed.saturating_add(share.saturating_mul(elapsed));
         self.hand.owed = owed.min(self.high_water);
     }

@@ -172,6 +172,11 @@ impl<A: Address> Table<A> {
         mut ended: impl FnMut(&Entry<A>),
     ) -> Result<ConnectionIndex, TableFull> {
         let hash = self.hash(&new.flow);
+        let made = Entry::new(&new.flow, new.real, new.real_address, new.real_port, new.nat);
+        let answer = new.nat.then(|| self.hash(&made.answer_flow()));
+        if let Some(answer) = answer {
+            self.prefetch_bucket(answer);
+        }
         if let Some(older) = self.find_even_expired(hash, &new.flow) {
             ended(self.entry(older));
             self.remove(older);
@@ -184,14 +189,13 @@ impl<A: Address> Table<A> {
             }
         };
         let entry = &mut self.entries[place as usize];
-        *entry = Entry::new(&new.flow, new.real, new.real_address, new.real_port, new.nat);
+        *entry = made;
         entry.set_expires(now.after(UNOBSERVED));
-        let answer = entry.answer_flow();
         if !self.slots.insert(hash, place) {
             self.release(place);
             return Err(TableFull);
         }
-        if new.nat && !self.slots.insert(self.key.flow(&answer), place) {
+        if answer.is_some_and(|answer| !self.slots.insert(answer, place)) {
             self.slots.remove(hash, place);
             self.release(place);
             return Err(TableFull);

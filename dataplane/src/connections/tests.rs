@@ -17,14 +17,14 @@ const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 fn connection(number: u32) -> NewConnection<Ipv4Addr> {
     NewConnection {
         flow: Flow {
-            source: Ipv4Addr::from_bits(0xc633_6400 | number >> 14),
+            source: Ipv4Addr::from_bits(0xc633_6400 | (number >> 14)),
             destination: VIP,
             source_port: L4Port((number & 0x3fff) as u16 + 1024),
             destination_port: L4Port(80),
             protocol: if number % 5 == 0 { Protocol::Udp } else { Protocol::Tcp },
         },
         real: RealId(number % 7),
-        real_address: Ipv4Addr::from_bits(0x0a01_0000 | number % 7),
+        real_address: Ipv4Addr::from_bits(0x0a01_0000 | (number % 7)),
         real_port: L4Port(8080),
         nat: number % 3 == 0,
     }

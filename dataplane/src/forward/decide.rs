@@ -4,7 +4,7 @@
 
 use super::{Aside, Forwarder, Punt, Tables};
 use crate::address::Address;
-use crate::connections::{ConnectionIndex, Direction, Found, TcpState};
+use crate::connections::{ConnectionIndex, Direction, Found};
 use crate::flow::Flow;
 use crate::id::{L4Port, Protocol, RealId, ServiceId};
 use crate::packet::Packet;
@@ -125,7 +125,7 @@ impl Forwarder {
             let then = asked.onward(asked.tables.way(&asked.snapshot.nics, flow.destination), 0, None);
             return Ok(Decision { subject, then });
         }
-        if asked.headers.tcp_flags.syn() && entry.state() == TcpState::TimeWait {
+        if entry.is_reused_by(asked.headers.tcp_flags.0) {
             return self.new_connection(asked, &flow, Some(found.index));
         }
         let then = match asked.snapshot.real(entry.real()) {
