@@ -8,8 +8,8 @@ pub fn read<T>(value: &T) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: SSE is part of x86-64, and a prefetch neither faults nor changes what the program sees, whatever the address;
-        // this one comes from a reference.
+        // SAFETY: SSE is part of x86-64, and a prefetch neither faults nor changes what the program sees, whatever
+        // the address; this one comes from a reference.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]

@@ -76,8 +76,8 @@ impl<A: Address> Table<A> {
     /// The largest capacity: beyond it slots would have no room for tags.
     pub const MAX_CAPACITY: u32 = 1 << 28;
 
-    /// An empty table for up to `capacity` connections, at least 1 and at most [`Self::MAX_CAPACITY`]. All its memory is
-    /// taken and touched here.
+    /// An empty table for up to `capacity` connections, at least 1 and at most [`Self::MAX_CAPACITY`]. All its
+    /// memory is taken and touched here.
     #[must_use]
     pub fn new(capacity: u32, key: HashKey) -> Self {
         let capacity = capacity.clamp(1, Self::MAX_CAPACITY);

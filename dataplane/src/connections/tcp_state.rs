@@ -200,8 +200,8 @@ mod tests {
     use crate::time::Tick;
     use std::net::Ipv4Addr;
 
-    /// What happens, each packet (`c` from the client, `r` from the real server, and its flags) with the state that the kernel
-    /// (6.1) lists after it, and the active and inactive connections after all that happened so far.
+    /// What happens, each packet (`c` from the client, `r` from the real server, and its flags) with the state
+    /// that the kernel (6.1) lists after it, and the active and inactive connections after all so far.
     type Recording = [(&'static str, &'static str, i32, i32)];
 
     /// One real server under DR or TUN.

@@ -76,8 +76,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..400)
 }
 
-/// A table and what should be in it: connections by number with the moment of their end, dead ones included until
-/// the table says that they ended.
+/// A table and what should be in it: connections by number with the moment of their end, dead ones included
+/// until the table says that they ended.
 struct Modelled {
     table: Table<Ipv4Addr>,
     model: HashMap<u32, Tick>,

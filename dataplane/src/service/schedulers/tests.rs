@@ -102,7 +102,8 @@ fn recorded(digits: &str) -> Vec<u32> {
     digits.chars().filter_map(|digit| digit.to_digit(10)).collect()
 }
 
-/// 60 connections, weights 3 1 4 2; the first 10 close after 30; before the 46th real 3 gets weight 0 and real 2 weight 5.
+/// 60 connections, weights 3 1 4 2; the first 10 close after 30; before the 46th real 3 gets weight 0 and real
+/// 2 weight 5.
 fn sixty(scheduler: Scheduler, republish: impl Fn(usize) -> bool) -> Vec<u32> {
     let mut director = Director::new(scheduler, &[3, 1, 4, 2]);
     let mut chosen = Vec::new();
