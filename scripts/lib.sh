@@ -36,19 +36,24 @@ milliseconds() {
     printf '%s\n' "${now%???}"
 }
 
-# interruptible COMMAND...: like COMMAND, but a signal to this script is acted upon at once and not when
-# COMMAND ends by itself. What still runs then is ended by end_jobs.
+# interruptible COMMAND...: like COMMAND, but a signal to this script is acted upon at once and not when COMMAND ends by
+# itself. It runs in a process group of its own, which end_jobs ends whole.
 interruptible() {
-    "$@" &
+    set -m
+    "$@" </dev/null &
+    set +m
     wait $!
 }
 
 # Ends the background processes of this shell, and waits for them.
 end_jobs() {
     local -a ids
+    local id
     mapfile -t ids < <(jobs -p)
-    ((${#ids[@]} == 0)) && return 0
-    kill "${ids[@]}" 2>/dev/null || true
+    ((${#ids[@]} > 0)) || return 0
+    for id in "${ids[@]}"; do
+        kill -TERM -- "-$id" 2>/dev/null || kill -TERM "$id" 2>/dev/null || true
+    done
     wait "${ids[@]}" 2>/dev/null || true
 }
 
@@ -57,7 +62,8 @@ end_jobs() {
 netns_directory=/run/netns
 # Present while /run/netns is a mount that these scripts caused, so that the last of them takes it away again.
 netns_mark=/run/shunt-scripts.netns
-netns_lock=/run/shunt-scripts.lock
+# What is locked while that may change; a directory that is always there, so that no lock file stays behind.
+netns_lock=/run
 
 # Says what is missing on this machine for network namespaces, tun devices and packet sockets.
 require_namespaces() {
@@ -88,7 +94,7 @@ add_namespace() {
             : >"$netns_mark"
         fi
         ip netns add "$1"
-    ) 9>"$netns_lock"
+    ) 9<"$netns_lock"
 }
 
 # delete_namespaces NAME...: ends whatever runs in them (only this topology's processes can) and removes them.
@@ -106,9 +112,9 @@ delete_namespaces() {
         if [[ -e $netns_mark && -z $(ls -A "$netns_directory" 2>/dev/null) ]]; then
             umount -n "$netns_directory" 2>/dev/null || true
             rmdir "$netns_directory" 2>/dev/null || true
-            rm -f "$netns_mark" "$netns_lock"
+            rm -f "$netns_mark"
         fi
-    ) 9>"$netns_lock"
+    ) 9<"$netns_lock"
 }
 
 end_processes_in() {

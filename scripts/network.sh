@@ -62,7 +62,15 @@ topology_down() {
     local -a names
     mapfile -t names < <(namespaces_of)
     delete_namespaces "${names[@]}"
+    return_hugepages
     rm -rf "$(topology_directory)"
+}
+
+# Undoes reserve_hugepages of this topology.
+return_hugepages() {
+    local former
+    former=$(topology_directory)/nr_hugepages
+    [[ ! -s $former ]] || cat "$former" >/proc/sys/vm/nr_hugepages
 }
 
 make_namespaces() {

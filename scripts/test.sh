@@ -1,0 +1,105 @@
+#!/usr/bin/env bash
+# Everything that must pass: formatting, lints, all tests of the workspace, and the demo end to end.
+# The last line is `N passed, N failed`; whatever could not run has failed.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+source "$repository/scripts/packages.sh"
+
+usage() {
+    cat <<'TEXT'
+usage: scripts/test.sh [--all]
+
+Installs what is missing, builds, and runs: cargo fmt --check, clippy, all tests of the workspace (unit, packet tables,
+property tests, network namespaces) and the demo. Takes root, and no hugepages.
+
+  --all   also the long runs: tests that are marked as ignored because they take long
+
+Exit code: 0 all passed, 1 something did not, 2 wrong use.
+TEXT
+}
+
+all=''
+case ${1:-} in
+    '') ;;
+    --all) all=yes ;;
+    -h | --help)
+        usage
+        exit 0
+        ;;
+    *)
+        printf "test.sh: '%s' is no option\n" "$1" >&2
+        usage >&2
+        exit 2
+        ;;
+esac
+
+count_passed=0
+count_failed=0
+log=''
+
+clean_up() {
+    local status=$?
+    trap '' INT TERM HUP
+    trap - EXIT
+    forget_policy
+    end_jobs
+    [[ -z $log ]] || rm -f "$log"
+    exit "$status"
+}
+
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+trap 'exit 129' HUP
+
+# part WORDS COMMAND...: a part that passes or fails as a whole.
+part() {
+    local words=$1
+    shift
+    title "$words"
+    if interruptible "$@"; then
+        passed "$words"
+        count_passed=$((count_passed + 1))
+    else
+        failed "$words"
+        count_failed=$((count_failed + 1))
+    fi
+}
+
+# The tests of the workspace, each counted by itself.
+cargo_tests() {
+    local status=0 ran failing
+    local -a options=(--workspace --locked --no-fail-fast)
+    [[ -z $all ]] || options+=(-- --include-ignored)
+    title "tests of the workspace${all:+, with the long ones}"
+    log=$(mktemp)
+    interruptible run_logged cargo test "${options[@]}" || status=$?
+    read -r ran failing < <(awk '
+        /^test result: / { passed += $4; failed += $6 }
+        END { print passed + 0, failed + 0 }' "$log")
+    # A test program that does not build, or dies on the way, prints no result.
+    if ((status != 0 && failing == 0)) || ((ran == 0)); then
+        failing=$((failing + 1))
+    fi
+    count_passed=$((count_passed + ran))
+    count_failed=$((count_failed + failing))
+}
+
+run_logged() { "$@" 2>&1 | tee "$log"; }
+
+cd "$repository"
+install_packages
+require_namespaces
+require_tun
+export CARGO_TERM_PROGRESS_WHEN=never
+
+part "release build" cargo build --release --locked --workspace --bins
+part "cargo fmt --check" cargo fmt --all --check
+part "cargo clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
+cargo_tests
+part "demo" scripts/demo.sh
+part "demo with two workers" scripts/demo.sh --workers 2
+
+say ''
+say "$count_passed passed, $count_failed failed"
+((count_failed == 0))
