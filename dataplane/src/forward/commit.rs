@@ -31,7 +31,9 @@ impl Forwarder {
         let connection = match decision.subject {
             Subject::None => None,
             Subject::Found(found, real) => {
-                self.observe(snapshot, headers, found.index, found.direction, real, now);
+                if is_noticed(found.direction, &decision.then) {
+                    self.observe(snapshot, headers, found.index, found.direction, real, now);
+                }
                 Some((found.index, found.direction, real))
             }
             Subject::New(new) => {
@@ -48,9 +50,37 @@ impl Forwarder {
                 let Some(real) = snapshot.real(real) else { return Verdict::Drop(DropReason::RealRemoved) };
                 self.forward(packet, headers, index, direction, real, &hop)
             }
-            (Then::Reply(answer, hop), _) => self.reply(snapshot, packet, headers, answer, &hop, now),
+            (Then::Reply(answer, hop), connection) => {
+                let verdict = self.reply(snapshot, packet, headers, answer, &hop, now);
+                self.count_refused(snapshot, packet, headers, connection, verdict);
+                verdict
+            }
             (Then::Punt(unresolved), _) => Verdict::Punt(Punt::Unresolved(unresolved)),
-            (Then::Drop(reason), _) => Verdict::Drop(reason),
+            (Then::Drop(reason), connection) => {
+                self.count_refused(snapshot, packet, headers, connection, Verdict::Drop(reason));
+                Verdict::Drop(reason)
+            }
+        }
+    }
+
+    /// Counts a client's packet that went no further as the kernel does: it came in, and an error about a
+    /// connection whose answers do not come by went out (kernel: `ip_vs_in_hook`, `ip_vs_out_icmp`).
+    #[cold]
+    fn count_refused<A: Address>(
+        &self,
+        snapshot: &Snapshot,
+        packet: &Packet<'_>,
+        headers: &Headers<A>,
+        connection: Option<(ConnectionIndex, Direction, RealId)>,
+        verdict: Verdict,
+    ) {
+        let Some((_, Direction::FromClient, real)) = connection else { return };
+        let Some(real) = snapshot.real(real).filter(|real| real.configured) else { return };
+        let cell = real.counters.of(self.worker);
+        count(&cell.packets_in, &cell.bytes_in, headers.ip_length() as u64);
+        if matches!(verdict, Verdict::Reply(..)) && real.method != Method::Nat {
+            let length = packet.len().saturating_sub(ethernet::HEADER);
+            count(&cell.packets_out, &cell.bytes_out, length as u64);
         }
     }
 
@@ -239,6 +269,16 @@ fn route<A: Tables + IpVersion>(
 /// Only NAT reaches another port; DR and TUN keep the service's (kernel: the port of `-r` is ignored).
 fn tunnelled_port<A: Address>(real: &Real, flow: &Flow<A>) -> crate::id::L4Port {
     if real.method == Method::Nat { real_port(real, flow.destination_port) } else { flow.destination_port }
+}
+
+/// Whether a packet moves its connection: not when the real server was removed, nor when an answer goes no
+/// further (kernel: `ip_vs_in_hook` drops, `ip_forward` refuses before `ip_vs_out_hook` looks).
+const fn is_noticed<A>(direction: Direction, then: &Then<A>) -> bool {
+    match then {
+        Then::Forward(_) | Then::Punt(_) => true,
+        Then::Drop(DropReason::RealRemoved) => false,
+        Then::Reply(..) | Then::Drop(_) => matches!(direction, Direction::FromClient),
+    }
 }
 
 fn count(packets: &crate::counters::Counter, bytes: &crate::counters::Counter, length: u64) {

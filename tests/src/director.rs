@@ -1,0 +1,230 @@
+//! A director without NICs, clock, threads and control core: the real snapshots and the real data path, fed by hand.
+//!
+//! It stands where `worker` stands in the real one: it keeps the books that `worker` keeps and carries packets
+//! from one worker to the one that owns them. It makes no frame.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shunt_dataplane::counters::WorkerCounters;
+use shunt_dataplane::flow::{HashKey, Owners};
+use shunt_dataplane::forward::{BURST_MAX, Capacity, Forwarder, Verdict, Verdicts};
+use shunt_dataplane::id::{NicId, WorkerId};
+use shunt_dataplane::packet::Packet;
+use shunt_dataplane::snapshot::{Plan, Registry, Snapshot};
+use shunt_dataplane::time::{Tick, Ticks};
+
+/// Bytes free in front of each frame, as in an mbuf of DPDK.
+pub const HEAD_ROOM: usize = 128;
+/// Bytes free behind each frame.
+pub const TAIL_ROOM: usize = 256;
+/// The key of all directors in tests, so that runs repeat.
+pub const KEY: HashKey = HashKey::new([
+    0x9e37_79b9_7f4a_7c15,
+    0xbf58_476d_1ce4_e5b9,
+    0x94d0_49bb_1331_11eb,
+    0x2545_f491_4f6c_dd1d,
+]);
+
+/// A director fed by hand.
+#[derive(Debug)]
+pub struct Director {
+    plan: Plan,
+    registry: Registry,
+    snapshot: Snapshot,
+    workers: Vec<Forwarder>,
+    now: Tick,
+}
+
+/// A frame and where it arrives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// The NIC.
+    pub nic: NicId,
+    /// The frame.
+    pub frame: Vec<u8>,
+}
+
+/// What became of a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The verdict of the worker that owns it.
+    pub verdict: Verdict,
+    /// The frame as the data path left it.
+    pub frame: Vec<u8>,
+}
+
+impl Outcome {
+    /// The frame, when it leaves the director, and the NIC.
+    #[must_use]
+    pub fn sent(&self) -> Option<(NicId, &[u8])> {
+        match self.verdict {
+            Verdict::Send(nic) | Verdict::Reply(nic, _) => Some((nic, &self.frame)),
+            Verdict::HandOver(_) | Verdict::Punt(_) | Verdict::Drop(_) => None,
+        }
+    }
+}
+
+impl Director {
+    /// A director of `workers` workers, each with room for `connections` of either family, that runs `plan` as
+    /// generation 1.
+    #[must_use]
+    pub fn new(workers: u8, connections: u32, plan: Plan) -> Self {
+        let owners = Owners { workers, netmask_v4: 32, netmask_v6: 128, key: KEY };
+        let mut registry = Registry::new(owners);
+        let snapshot = registry.compile(&plan);
+        let capacity = Capacity { v4: connections, v6: connections };
+        let worker = |id| Forwarder::new(WorkerId(id), capacity, KEY, Arc::new(WorkerCounters::default()));
+        Self { plan, registry, snapshot, workers: (0..workers).map(worker).collect(), now: Tick(0) }
+    }
+
+    /// What holds now.
+    #[must_use]
+    pub const fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Who gives out identifiers.
+    #[must_use]
+    pub const fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// What the workers run.
+    #[must_use]
+    pub const fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// The workers' data paths.
+    #[must_use]
+    pub fn workers(&self) -> &[Forwarder] {
+        &self.workers
+    }
+
+    /// The time.
+    #[must_use]
+    pub const fn now(&self) -> Tick {
+        self.now
+    }
+
+    /// Changes the plan and publishes it as the next generation, which every worker takes up and acknowledges.
+    pub fn publish(&mut self, change: impl FnOnce(&mut Plan)) {
+        change(&mut self.plan);
+        self.snapshot = self.registry.compile(&self.plan);
+        for worker in &mut self.workers {
+            worker.burst(&self.snapshot, &mut [], &mut Verdicts::new(), self.now);
+        }
+        self.registry.acknowledge(self.snapshot.generation);
+    }
+
+    /// Lets time pass; expiry runs in each tick of it.
+    pub fn advance(&mut self, time: Duration) {
+        for _ in 0..Tick::at(time).0 {
+            self.now = self.now.after(Ticks(1));
+            self.expire();
+        }
+    }
+
+    /// One turn of expiry in every worker.
+    pub fn expire(&mut self) {
+        for worker in &mut self.workers {
+            worker.expire_turn(&self.snapshot, self.now);
+        }
+    }
+
+    /// A frame arrives at a queue of the only worker.
+    pub fn take(&mut self, nic: NicId, frame: &[u8]) -> Outcome {
+        self.take_at(WorkerId(0), nic, frame)
+    }
+
+    /// A frame arrives at the queue of `worker`.
+    ///
+    /// # Panics
+    /// When the data path gives no verdict.
+    pub fn take_at(&mut self, worker: WorkerId, nic: NicId, frame: &[u8]) -> Outcome {
+        let arrival = Arrival { nic, frame: frame.to_vec() };
+        self.burst(worker, &[arrival]).pop().expect("a verdict for each packet")
+    }
+
+    /// Frames arrive at the queue of `worker` in one burst; those of other workers are carried to them after it.
+    ///
+    /// # Panics
+    /// When there are more than [`BURST_MAX`], or when the data path does not keep to its contract: a verdict
+    /// for each packet, no change to what is handed over, and hand-over only once.
+    pub fn burst(&mut self, worker: WorkerId, arrivals: &[Arrival]) -> Vec<Outcome> {
+        self.workers[worker.index()].counters().received.add(arrivals.len() as u64);
+        let mut outcomes = self.decide(worker, arrivals, false);
+        for (outcome, arrival) in outcomes.iter_mut().zip(arrivals) {
+            let Verdict::HandOver(owner) = outcome.verdict else { continue };
+            assert_eq!(outcome.frame, arrival.frame, "handed over unchanged");
+            assert_ne!(owner, worker, "handed over to itself");
+            self.workers[owner.index()].counters().taken_over.add(1);
+            *outcome = self.decide(owner, std::slice::from_ref(arrival), true).remove(0);
+            assert!(!matches!(outcome.verdict, Verdict::HandOver(_)), "handed over twice: {outcome:?}");
+        }
+        outcomes
+    }
+
+    fn decide(&mut self, worker: WorkerId, arrivals: &[Arrival], handed_over: bool) -> Vec<Outcome> {
+        assert!(arrivals.len() <= BURST_MAX, "{} packets in a burst", arrivals.len());
+        let mut rooms = arrivals.iter().map(|arrival| room(&arrival.frame)).collect::<Vec<_>>();
+        let mut packets = Vec::with_capacity(arrivals.len());
+        for (room, arrival) in rooms.iter_mut().zip(arrivals) {
+            let mut packet = Packet::new(room, HEAD_ROOM, arrival.frame.len(), arrival.nic);
+            packet.handed_over = handed_over;
+            packets.push(packet);
+        }
+        let mut verdicts = Verdicts::new();
+        let forwarder = &mut self.workers[worker.index()];
+        forwarder.burst(&self.snapshot, &mut packets, &mut verdicts, self.now);
+        assert_eq!(verdicts.len(), packets.len(), "a verdict for each packet");
+        for verdict in &verdicts {
+            book(forwarder.counters(), *verdict);
+        }
+        let outcome =
+            |(packet, verdict): (&Packet<'_>, Verdict)| Outcome { verdict, frame: packet.bytes().to_vec() };
+        packets.iter().zip(verdicts).map(outcome).collect()
+    }
+
+    /// What the books of all workers lack; 0 as long as they balance, since nothing is held between bursts.
+    #[must_use]
+    pub fn held(&self) -> i64 {
+        self.workers.iter().map(|worker| worker.counters().held()).sum()
+    }
+
+    /// Every connection of every worker, in a fixed order: what two directors that did the same agree in.
+    #[must_use]
+    pub fn connections(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for worker in &self.workers {
+            worker.v4().list(&mut 0, usize::MAX, self.now, |entry| lines.push(format!("{entry:?}")));
+            worker.v6().list(&mut 0, usize::MAX, self.now, |entry| lines.push(format!("{entry:?}")));
+        }
+        lines.sort();
+        lines
+    }
+}
+
+/// A buffer with a frame in it and room around it, filled with what nobody should rely on.
+fn room(frame: &[u8]) -> Vec<u8> {
+    let mut room = vec![0xa5; HEAD_ROOM + frame.len() + TAIL_ROOM];
+    room[HEAD_ROOM..HEAD_ROOM + frame.len()].copy_from_slice(frame);
+    room
+}
+
+/// Books a verdict as `worker` does, on NICs that take everything.
+fn book(counters: &WorkerCounters, verdict: Verdict) {
+    match verdict {
+        Verdict::Send(_) => counters.sent.add(1),
+        Verdict::Reply(_, kind) => {
+            counters.consumed.add(1);
+            counters.made.add(1);
+            counters.replies.at(kind as usize).add(1);
+            counters.sent.add(1);
+        }
+        Verdict::HandOver(_) => counters.handed_over.add(1),
+        Verdict::Punt(punt) => counters.punted.at(punt.reason() as usize).add(1),
+        Verdict::Drop(reason) => counters.dropped.at(reason as usize).add(1),
+    }
+}

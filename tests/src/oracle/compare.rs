@@ -1,0 +1,281 @@
+//! Compares what this director did with what was recorded of the kernel.
+//!
+//! Left out is exactly what differs between two recordings of the same kernel: 15 s in the timers of `ipvsadm -lnc`;
+//! in what the director makes itself (ICMP, tunnel headers, sync datagrams) the IPv4 ID, the UDP source port,
+//! the IPv6 flow label; and the IPv6 fragment ID. Neither is the order of frames of one step, or of lines.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use super::scenario::{FrameOut, Recording, StepResult};
+use crate::text;
+
+/// The director's addresses in the recordings, its own and its VIPs.
+const OWN_V4: [Ipv4Addr; 3] =
+    [Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 1, 0, 1), Ipv4Addr::new(10, 0, 0, 100)];
+const OWN_V6: [Ipv6Addr; 3] = [
+    Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1),
+    Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1),
+    Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x100),
+];
+/// The group MAC of sync datagrams.
+const SYNC: [u8; 6] = [1, 0, 0x5e, 0, 0, 0x51];
+/// Seconds that a timer may be off.
+const TIMER_SLACK: u32 = 15;
+
+/// What was compared, and what differed.
+#[derive(Clone, Debug, Default)]
+pub struct Comparison {
+    /// Steps whose frames were compared.
+    pub steps: usize,
+    /// Frames that were recorded.
+    pub frames: usize,
+    /// Choices of a real server that were compared.
+    pub choices: usize,
+    /// Outputs of commands that were compared, those of commands that say nothing included.
+    pub outputs: usize,
+    /// Each difference, in order, for people to read.
+    pub differences: Vec<String>,
+}
+
+/// Compares what was wanted with what was got.
+#[must_use]
+pub fn compare(want: &Recording, got: &Recording) -> Comparison {
+    let mut comparison = Comparison::default();
+    comparison.sync(want, got);
+    comparison.lengths("setup", want.setup.len(), got.setup.len());
+    comparison.lengths("steps", want.steps.len(), got.steps.len());
+    comparison.lengths("end", want.end.len(), got.end.len());
+    for (number, (want, got)) in want.setup.iter().zip(&got.setup).enumerate() {
+        comparison.output(&format!("setup {number}"), &want.output, &got.output);
+    }
+    for (number, (want, got)) in want.steps.iter().zip(&got.steps).enumerate() {
+        comparison.step(number, want, got);
+    }
+    comparison.chosen(want, got);
+    for (want, got) in want.end.iter().zip(&got.end) {
+        comparison.output(&format!("end, {}", want.cmd), &want.output, &got.output);
+    }
+    comparison
+}
+
+impl Comparison {
+    fn lengths(&mut self, part: &str, want: usize, got: usize) {
+        if want != got {
+            self.differences.push(format!("{part}: {got} entries, not {want}"));
+        }
+    }
+
+    fn step(&mut self, number: usize, want: &StepResult, got: &StepResult) {
+        self.steps += 1;
+        self.frames += want.out.len();
+        if frames(want, false) != frames(got, false) {
+            let told = [("want", &want.out), ("got ", &got.out)].map(|(side, frames)| told(side, frames));
+            self.differences.push(format!("step {number}: frames differ\n{}", told.concat()));
+        }
+        if want.output.is_some() || got.output.is_some() {
+            let said = |step: &StepResult| step.output.clone().unwrap_or_default();
+            self.output(&format!("step {number}"), &said(want), &said(got));
+        }
+    }
+
+    fn output(&mut self, place: &str, want: &str, got: &str) {
+        self.outputs += 1;
+        if !same_text(want, got) {
+            self.differences.push(format!("{place}: outputs differ\n--- want\n{want}--- got\n{got}"));
+        }
+    }
+
+    fn chosen(&mut self, want: &Recording, got: &Recording) {
+        self.choices += want.chosen.len();
+        self.lengths("choices", want.chosen.len(), got.chosen.len());
+        for (number, (want, got)) in want.chosen.iter().zip(&got.chosen).enumerate() {
+            if want != got {
+                let name = |mac: &Option<String>| mac.clone().unwrap_or_else(|| "nothing".to_owned());
+                let difference = format!("new connection {number}: {} chosen, not {}", name(got), name(want));
+                self.differences.push(difference);
+            }
+        }
+    }
+
+    /// Sync datagrams go out when they go out: all of them are compared together.
+    fn sync(&mut self, want: &Recording, got: &Recording) {
+        let all = |recording: &Recording| {
+            let mut all = recording.steps.iter().flat_map(|step| frames(step, true)).collect::<Vec<_>>();
+            all.sort();
+            all
+        };
+        if all(want) != all(got) {
+            self.differences.push("sync datagrams differ".to_owned());
+        }
+    }
+}
+
+/// Frames of one side of a difference, each as text and, since what differs may not show there, as masked bytes.
+fn told(side: &str, frames: &[FrameOut]) -> String {
+    if frames.is_empty() {
+        return format!("  {side} nothing\n");
+    }
+    let one = |out: &FrameOut| {
+        format!(
+            "  {side} NIC {} {}\n       {}\n",
+            out.nic,
+            text::frame(&out.frame.0),
+            text::hex(&masked(&out.frame.0))
+        )
+    };
+    frames.iter().map(one).collect()
+}
+
+/// The frames of a step, masked and in a fixed order: sync datagrams, or all others.
+fn frames(step: &StepResult, sync: bool) -> Vec<(u8, Vec<u8>)> {
+    let wanted = step.out.iter().filter(|out| out.frame.0.starts_with(&SYNC) == sync);
+    let mut frames = wanted.map(|out| (out.nic.0, masked(&out.frame.0))).collect::<Vec<_>>();
+    frames.sort();
+    frames
+}
+
+/// A frame without what is random in it.
+#[must_use]
+pub fn masked(frame: &[u8]) -> Vec<u8> {
+    let mut masked = frame.to_vec();
+    match frame.get(12..14) {
+        Some([8, 0]) => mask_v4(&mut masked),
+        Some([0x86, 0xdd]) => mask_v6(&mut masked),
+        _ => {}
+    }
+    masked
+}
+
+fn mask_v4(frame: &mut [u8]) {
+    let Some(&[a, b, c, d]) = frame.get(26..30) else { return };
+    if !OWN_V4.contains(&Ipv4Addr::new(a, b, c, d)) {
+        return;
+    }
+    let later = (u16::from(frame[20]) << 8 | u16::from(frame[21])) & 0x1fff != 0;
+    // UDP to 5555 is GUE, to 8848 it is a sync datagram.
+    let made_udp =
+        frame[23] == 17 && (later || matches!(frame.get(36..38), Some([0x15, 0xb3] | [0x22, 0x90])));
+    if made_udp || matches!(frame[23], 1 | 4 | 41 | 47) {
+        let header = frame.get(14..14 + usize::from(frame[14] & 15) * 4).unwrap_or_default();
+        let mark = if text::checksum(&[header]) == 0 { [0, 0] } else { *b"!!" };
+        frame[24..26].copy_from_slice(&mark);
+        frame[18..20].fill(0);
+    }
+    if made_udp && !later && frame.len() >= 42 {
+        frame[34..36].fill(0);
+        let mark = if frame[40..42] == [0, 0] { [0, 0] } else { [0, 1] };
+        frame[40..42].copy_from_slice(&mark);
+    }
+}
+
+fn mask_v6(frame: &mut [u8]) {
+    let source = frame.get(22..38).and_then(|source| <[u8; 16]>::try_from(source).ok());
+    if source.is_some_and(|source| OWN_V6.contains(&Ipv6Addr::from(source))) {
+        frame[15] &= 0xf0;
+        frame[16..18].fill(0);
+    }
+    if frame.len() >= 62 && frame[20] == 44 {
+        frame[58..62].fill(0);
+    }
+}
+
+/// True when two outputs hold the same lines, but for the order and the slack of timers.
+fn same_text(want: &str, got: &str) -> bool {
+    let (want, got) = (Timers::of(want), Timers::of(got));
+    let near = want.seconds.iter().zip(&got.seconds).all(|(want, got)| want.abs_diff(*got) <= TIMER_SLACK);
+    want.lines == got.lines && want.seconds.len() == got.seconds.len() && near
+}
+
+/// An output apart from its timers: words of the form `mm:ss` that two spaces follow.
+struct Timers {
+    /// In the order of the output.
+    seconds: Vec<u32>,
+    /// In a fixed order.
+    lines: Vec<String>,
+}
+
+impl Timers {
+    fn of(output: &str) -> Self {
+        let mut seconds = Vec::new();
+        let line = |line: &str| {
+            let mut bytes = line.as_bytes().to_vec();
+            for at in 0..bytes.len().saturating_sub(6) {
+                let starts_word =
+                    at == 0 || !(bytes[at - 1].is_ascii_alphanumeric() || bytes[at - 1] == b'_');
+                let &[a, b, b':', c, d, b' ', b' '] = &bytes[at..at + 7] else { continue };
+                if !starts_word || ![a, b, c, d].iter().all(u8::is_ascii_digit) {
+                    continue;
+                }
+                let number = |tens: u8, ones: u8| u32::from(tens - b'0') * 10 + u32::from(ones - b'0');
+                seconds.push(number(a, b) * 60 + number(c, d));
+                bytes[at..at + 5].copy_from_slice(b"--:--");
+            }
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        let mut lines = output.split('\n').map(line).collect::<Vec<_>>();
+        lines.sort();
+        Self { seconds, lines }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oracle::scenario::Hex;
+    use shunt_dataplane::id::NicId;
+
+    #[test]
+    fn timers_have_slack_and_nothing_else_has() {
+        let line = |timer: &str, state: &str| format!("TCP {timer}  {state} 198.51.100.1:40000\n");
+        let base = line("14:50", "ESTABLISHED");
+        assert!(same_text(&base, &line("15:05", "ESTABLISHED")));
+        assert!(!same_text(&base, &line("15:06", "ESTABLISHED")));
+        assert!(!same_text(&base, &line("14:50", "FIN_WAIT")));
+        assert!(!same_text(&base, ""));
+        assert!(same_text("a\nb\n", "b\na\n"));
+        assert!(!same_text("a 1\n", "a 2\n"));
+    }
+
+    fn ipv4(protocol: u8, source: [u8; 4]) -> Vec<u8> {
+        let mut frame = vec![0; 60];
+        frame[12..15].copy_from_slice(&[8, 0, 0x45]);
+        frame[18..20].copy_from_slice(&[7, 7]);
+        frame[23] = protocol;
+        frame[26..30].copy_from_slice(&source);
+        let sum = text::checksum(&[&frame[14..34]]);
+        frame[24..26].copy_from_slice(&sum.to_be_bytes());
+        frame
+    }
+
+    #[test]
+    fn identification_is_left_out_where_the_director_chose_it() {
+        for (protocol, source, left_out) in [
+            (1, [10, 0, 0, 100], true),
+            (4, [10, 1, 0, 1], true),
+            (6, [10, 0, 0, 100], false),
+            (17, [10, 0, 0, 100], false),
+            (1, [10, 0, 0, 9], false),
+        ] {
+            let frame = ipv4(protocol, source);
+            assert_eq!(masked(&frame)[18] == 0, left_out, "{protocol} {source:?}");
+            let mut wrong = frame.clone();
+            wrong[24] ^= 1;
+            assert_ne!(masked(&wrong), masked(&frame), "a wrong checksum shows: {protocol} {source:?}");
+        }
+    }
+
+    #[test]
+    fn differences_are_found() {
+        let out = |nic, byte| FrameOut { nic: NicId(nic), frame: Hex(vec![byte; 20]) };
+        let step = |out: Vec<FrameOut>| StepResult { out, ..StepResult::default() };
+        let recording = |out| Recording { steps: vec![step(out)], ..Recording::default() };
+        let want = recording(vec![out(0, 1), out(1, 2)]);
+        assert!(compare(&want, &recording(vec![out(1, 2), out(0, 1)])).differences.is_empty());
+        for wrong in [vec![], vec![out(0, 1)], vec![out(0, 1), out(0, 2)], vec![out(0, 1), out(1, 3)]] {
+            assert_eq!(compare(&want, &recording(wrong)).differences.len(), 1);
+        }
+        let mut other = want.clone();
+        other.chosen.push(None);
+        assert_eq!(compare(&want, &other).differences, ["choices: 1 entries, not 0"]);
+    }
+}

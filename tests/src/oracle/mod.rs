@@ -1,0 +1,87 @@
+//! The real kernel's IPVS as an oracle: recorded scenarios are played through `forward`, and what this director
+//! does is compared with what the kernel did.
+//!
+//! [`scenario`] reads the recordings, [`commands`] turns their shell commands into plans, [`play`] plays them,
+//! [`compare`] tells the differences.
+
+pub mod commands;
+pub mod compare;
+pub mod listing;
+pub mod play;
+pub mod scenario;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use compare::Comparison;
+use scenario::{Recording, Scenario};
+
+/// What came of one scenario.
+#[derive(Debug)]
+pub struct Report {
+    /// Its name.
+    pub name: String,
+    /// What was compared; or why it could not be played.
+    pub result: Result<Comparison, String>,
+}
+
+impl Report {
+    /// True when all was compared and nothing differed.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.result.as_ref().is_ok_and(|comparison| comparison.differences.is_empty())
+    }
+}
+
+/// A line, and below it the first difference.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = if self.passed() { "ok  " } else { "FAIL" };
+        write!(f, "{word} {:<24} ", self.name)?;
+        let comparison = match &self.result {
+            Ok(comparison) => comparison,
+            Err(why) => return write!(f, "not played\n{why}"),
+        };
+        let Comparison { steps, frames, choices, outputs, differences } = comparison;
+        write!(f, "compared: {frames} frames in {steps} steps, {choices} choices, {outputs} outputs")?;
+        if let Some(first) = differences.first() {
+            write!(f, "; {} differences, the first:\n{}", differences.len(), first.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// Plays the scenario `name` of one folder and compares it with its recording in the other.
+#[must_use]
+pub fn check(scenarios: &Path, recordings: &Path, name: &str) -> Report {
+    let file = format!("{name}.json");
+    let result = (|| {
+        let scenario: Scenario = scenario::read(&scenarios.join(&file)).map_err(|error| error.to_string())?;
+        let want: Recording = scenario::read(&recordings.join(&file)).map_err(|error| error.to_string())?;
+        let got = play::play(&scenario).map_err(|error| error.to_string())?;
+        Ok(compare::compare(&want, &got))
+    })();
+    Report { name: name.to_owned(), result }
+}
+
+/// The names of the scenarios in a folder, sorted.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn names(scenarios: &Path) -> std::io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for file in std::fs::read_dir(scenarios)? {
+        let path = file?.path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            names.extend(path.file_stem().map(|name| name.to_string_lossy().into_owned()));
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// The project's own copies: `scenarios/`, `golden/` and `SHA256SUMS`, which pins them.
+#[must_use]
+pub fn pinned() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("oracle")
+}

@@ -1,0 +1,104 @@
+//! Plays a scenario to this director under a virtual clock.
+
+use std::time::Duration;
+
+use shunt_dataplane::connections::Timeouts;
+use shunt_dataplane::id::{Mac, NicId};
+use shunt_dataplane::snapshot::{NicPlan, Plan};
+
+use super::commands::{self, Unknown};
+use super::scenario::{CommandResult, FrameOut, Hex, Recording, Scenario, Step, StepResult};
+use crate::director::{Director, Outcome};
+use crate::text;
+
+/// What each step takes.
+const STEP: Duration = Duration::from_millis(10);
+/// Connections of either family: more than any scenario makes.
+const CONNECTIONS: u32 = 4096;
+/// Replies a second: never the limit.
+const REPLIES: u32 = 1_000_000;
+
+/// The director of the recordings before any command: two NICs without addresses.
+#[must_use]
+pub fn bare_director() -> Director {
+    let nic = |number: u8| NicPlan {
+        name: format!("eth{number}"),
+        mac: Mac([2, 0, 0, 0, 0xd0, number]),
+        mtu: 1500,
+        addresses: Vec::new(),
+    };
+    let plan = Plan {
+        nics: vec![nic(0), nic(1)],
+        timeouts: Timeouts::default(),
+        replies_per_second: REPLIES,
+        ..Plan::default()
+    };
+    Director::new(1, CONNECTIONS, plan)
+}
+
+/// Plays a scenario from the start.
+///
+/// # Errors
+/// When it holds a command that the runner does not know.
+pub fn play(scenario: &Scenario) -> Result<Recording, Unknown> {
+    play_disturbed(scenario, |_, _| {})
+}
+
+/// Plays a scenario and calls `disturb` with the number of the step before each one.
+///
+/// # Errors
+/// When it holds a command that the runner does not know.
+pub fn play_disturbed(
+    scenario: &Scenario,
+    mut disturb: impl FnMut(usize, &mut Director),
+) -> Result<Recording, Unknown> {
+    let mut director = bare_director();
+    let mut recording = Recording::default();
+    for line in &scenario.setup {
+        let result = command(line, &mut director)?;
+        if result.rc != 0 || !result.output.is_empty() {
+            recording.setup.push(result);
+        }
+    }
+    for (number, step) in scenario.steps.iter().enumerate() {
+        director.advance(STEP);
+        disturb(number, &mut director);
+        let result = play_step(step, &mut director)?;
+        if matches!(step, Step::Frame { new: true, .. }) {
+            recording.chosen.push(result.out.first().map(|out| text::hex(&out.frame.0[..6])));
+        }
+        recording.steps.push(result);
+        director.expire();
+    }
+    for line in &scenario.end {
+        recording.end.push(command(line, &mut director)?);
+    }
+    Ok(recording)
+}
+
+fn play_step(step: &Step, director: &mut Director) -> Result<StepResult, Unknown> {
+    match step {
+        Step::Frame { nic, frame, .. } => {
+            let outcome = director.take(NicId(*nic), &frame.0);
+            let out = sent(&outcome).into_iter().collect();
+            Ok(StepResult { out, ..StepResult::default() })
+        }
+        Step::Command { cmd } => {
+            let CommandResult { rc, output, .. } = command(cmd, director)?;
+            Ok(StepResult { output: Some(output), rc, out: Vec::new() })
+        }
+        Step::Wait { wait } => {
+            director.advance(Duration::from_secs_f64(*wait));
+            Ok(StepResult::default())
+        }
+    }
+}
+
+fn sent(outcome: &Outcome) -> Option<FrameOut> {
+    outcome.sent().map(|(nic, frame)| FrameOut { nic, frame: Hex(frame.to_vec()) })
+}
+
+fn command(line: &str, director: &mut Director) -> Result<CommandResult, Unknown> {
+    let said = commands::run(line, director)?;
+    Ok(CommandResult { cmd: line.to_owned(), rc: said.status, output: said.output })
+}

@@ -1,0 +1,149 @@
+//! What the recordings hold: a scenario that was played to a kernel, and what came of it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use shunt_dataplane::id::NicId;
+
+use crate::text;
+
+/// Commands that set the director up, then frames, commands and pauses, then commands that look at the end.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Scenario {
+    /// What it is about.
+    #[serde(default)]
+    pub note: String,
+    /// Shell commands.
+    #[serde(default)]
+    pub setup: Vec<String>,
+    /// What happens.
+    #[serde(default)]
+    pub steps: Vec<Step>,
+    /// Shell commands.
+    #[serde(default)]
+    pub end: Vec<String>,
+}
+
+/// One thing that happens.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Step {
+    /// A frame arrives.
+    Frame {
+        /// At this NIC.
+        nic: u8,
+        /// The frame.
+        frame: Hex,
+        /// It begins a connection: which real server is taken is recorded apart.
+        #[serde(default)]
+        new: bool,
+        /// What it is.
+        #[serde(default)]
+        note: String,
+    },
+    /// A shell command.
+    Command {
+        /// The command line.
+        cmd: String,
+    },
+    /// Time passes.
+    Wait {
+        /// Seconds.
+        wait: f64,
+    },
+}
+
+/// What a director did with a scenario: recorded of the kernel, or played by this one.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Recording {
+    /// Of the commands of the setup, those that failed or said something.
+    #[serde(default)]
+    pub setup: Vec<CommandResult>,
+    /// Of each step.
+    pub steps: Vec<StepResult>,
+    /// Of the commands at the end.
+    #[serde(default)]
+    pub end: Vec<CommandResult>,
+    /// Of the steps that begin a connection, the destination MAC of the first frame that left.
+    #[serde(default)]
+    pub chosen: Vec<Option<String>>,
+}
+
+/// What a command said.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct CommandResult {
+    /// The command line.
+    pub cmd: String,
+    /// Its exit status.
+    pub rc: i32,
+    /// What it printed.
+    pub output: String,
+}
+
+/// What came of a step.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct StepResult {
+    /// What a command printed; none when the step was no command.
+    #[serde(default)]
+    pub output: Option<String>,
+    /// Its exit status.
+    #[serde(default)]
+    pub rc: i32,
+    /// The frames that left.
+    #[serde(default)]
+    pub out: Vec<FrameOut>,
+}
+
+/// A frame that left.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct FrameOut {
+    /// By this NIC.
+    #[serde(with = "NicNumber")]
+    pub nic: NicId,
+    /// The frame.
+    pub frame: Hex,
+}
+
+#[derive(Deserialize)]
+#[serde(remote = "NicId")]
+struct NicNumber(u8);
+
+/// Bytes, written as hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Hex(pub Vec<u8>);
+
+impl TryFrom<String> for Hex {
+    type Error = String;
+
+    fn try_from(digits: String) -> Result<Self, String> {
+        text::unhex(&digits).map(Self).ok_or_else(|| format!("not pairs of hexadecimal digits: {digits:?}"))
+    }
+}
+
+/// Why a file cannot be used.
+#[derive(Debug)]
+pub struct Unreadable {
+    path: PathBuf,
+    why: String,
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.why)
+    }
+}
+
+impl std::error::Error for Unreadable {}
+
+/// Reads a scenario or a recording.
+///
+/// # Errors
+/// When the file cannot be read or is not what it should be.
+pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Unreadable> {
+    let unreadable = |why: String| Unreadable { path: path.to_owned(), why };
+    let bytes = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
+    serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))
+}

@@ -1,0 +1,61 @@
+//! This director does what the kernel's IPVS did, scenario by scenario.
+
+use std::process::Command;
+
+use shunt_tests::oracle::{self, pinned};
+
+fn passes(name: &str) {
+    let folder = pinned();
+    let report = oracle::check(&folder.join("scenarios"), &folder.join("golden"), name);
+    assert!(report.passed(), "\n{report}");
+}
+
+macro_rules! scenarios {
+    ($($name:ident)*) => {
+        $(#[test]
+        fn $name() {
+            passes(stringify!($name));
+        })*
+
+        #[test]
+        fn every_scenario_has_its_test() {
+            let mut tested = vec![$(stringify!($name)),*];
+            tested.sort_unstable();
+            for folder in ["scenarios", "golden"] {
+                assert_eq!(oracle::names(&pinned().join(folder)).unwrap(), tested, "{folder}");
+            }
+        }
+    };
+}
+
+scenarios! {
+    tcp_dr tcp_nat tcp_tun tcp6_dr tcp6_nat tcp6_tun
+    udp_dr udp_nat udp_tun udp6_dr udp6_nat udp6_tun
+    sched_rr sched_wrr sched_lc sched_wlc sched_sh
+    sched_wrr_changes sched_wlc_changes sched_sh_changes
+    states_dr states_nat states_tun states6_dr states6_nat states6_tun
+    mtu6_dr mtu6_nat mtu6_tun
+}
+
+/// The recordings are what they were: each file has the hash in SHA256SUMS, and each file is named there.
+#[test]
+fn recordings_are_pinned() {
+    let folder = pinned();
+    let sums = std::fs::read_to_string(folder.join("SHA256SUMS")).unwrap();
+    let mut named =
+        sums.lines().filter_map(|line| line.split_once("  ")).map(|(_, file)| file).collect::<Vec<_>>();
+    named.sort_unstable();
+    let mut there = Vec::new();
+    for kind in ["golden", "scenarios"] {
+        there.extend(
+            oracle::names(&folder.join(kind)).unwrap().iter().map(|name| format!("{kind}/{name}.json")),
+        );
+    }
+    assert_eq!(named, there);
+    let checked = Command::new("sha256sum")
+        .args(["--check", "--strict", "--quiet", "SHA256SUMS"])
+        .current_dir(&folder)
+        .output()
+        .expect("sha256sum of coreutils");
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
+}
