@@ -1,5 +1,7 @@
-//! The control core of shunt.
+//! The control core of shunt: everything that is not a packet's way.
 #![forbid(unsafe_code)]
 
+pub mod cli;
+pub mod config;
 pub mod kernel;
 pub mod neighbour;

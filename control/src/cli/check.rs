@@ -1,0 +1,108 @@
+//! `shunt check`: every problem of a configuration at once.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::Outcome;
+use super::output::{colour, is_terminal, say, say_json};
+use crate::config::Config;
+use crate::config::check::{Checked, Machine};
+use crate::config::diff::{Changes, diff};
+use crate::config::problem::{Problem, Problems, Severity};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Each problem is one line, FILE:LINE:COLUMN: WHERE: WHAT IS WRONG (VALUE): WHAT HOLDS INSTEAD: WHAT TO DO.
+Exit codes: 0 usable (perhaps with warnings), 1 not usable, 2 wrong use.
+
+Examples:
+  shunt check /etc/shunt.toml
+  shunt check new.toml --against /etc/shunt.toml      what new.toml would change")]
+pub struct Arguments {
+    /// The configuration
+    file: PathBuf,
+    /// Show what it changes of this other configuration
+    #[arg(long, value_name = "OLD")]
+    against: Option<PathBuf>,
+    /// Answer in JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// The answer in JSON.
+#[derive(Serialize)]
+struct Answer<'a> {
+    file: &'a str,
+    usable: bool,
+    problems: &'a [Problem],
+    #[serde(flatten)]
+    changes: Option<Changes>,
+}
+
+/// Checks, prints, and says whether the configuration is usable.
+pub fn run(arguments: &Arguments) -> Outcome {
+    let machine = Machine::here();
+    let old = match arguments.against.as_ref().map(|path| Config::load(path, &machine)).transpose() {
+        Ok(old) => old,
+        Err(problems) => {
+            print(&problems, None, None, arguments.json);
+            return Outcome::WrongUse;
+        }
+    };
+    match Config::load(&arguments.file, &machine) {
+        Ok(Checked { config, warnings }) => {
+            let changes = old.map(|old| diff(&old.config, &config));
+            print(&warnings, Some(&config), changes, arguments.json);
+            Outcome::Done
+        }
+        Err(problems) => {
+            print(&problems, None, None, arguments.json);
+            Outcome::No
+        }
+    }
+}
+
+fn print(problems: &Problems, config: Option<&Config>, changes: Option<Changes>, json: bool) {
+    if json {
+        let Problems { file, list } = problems;
+        return say_json(&Answer { file, usable: config.is_some(), problems: list, changes });
+    }
+    for problem in &problems.list {
+        say(&shown(problems, problem));
+    }
+    if let Some(changes) = changes {
+        say(&changes.to_string());
+    }
+    say(&format!("{}: {}", problems.file, verdict(problems, config)));
+}
+
+/// A problem, on a terminal with the line that it speaks of.
+fn shown(problems: &Problems, problem: &Problem) -> String {
+    let line = problems.line(problem);
+    if !is_terminal() {
+        return line;
+    }
+    let excerpt = problem.excerpt();
+    if !colour() {
+        return format!("{line}\n{excerpt}");
+    }
+    let code = if problem.severity == Severity::Error { 31 } else { 33 };
+    format!("\x1b[{code}m{line}\x1b[0m\n{excerpt}")
+}
+
+/// The last line.
+fn verdict(problems: &Problems, config: Option<&Config>) -> String {
+    let number = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
+    let (errors, warnings) = (number(problems.errors(), "error"), number(problems.warnings(), "warning"));
+    let Some(config) = config else { return format!("not usable: {errors}, {warnings}") };
+    let reals = config.services.iter().map(|service| service.reals.len()).sum();
+    format!(
+        "usable: {}, {}, {}, {}; {warnings}",
+        number(config.nics.len(), "NIC"),
+        number(config.runtime.workers.len(), "worker"),
+        number(config.services.len(), "service"),
+        number(reals, "real server"),
+    )
+}

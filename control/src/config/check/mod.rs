@@ -1,0 +1,220 @@
+//! Every problem of a configuration at once: what needs more than one value to be seen.
+
+mod networks;
+mod nics;
+mod runtime;
+mod services;
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::io::Read as _;
+use std::path::Path;
+
+use super::Config;
+use super::document::Document;
+use super::limit;
+use super::problem::{At, Fault, Findings, Problems, Span};
+use networks::Networks;
+pub use networks::everything;
+
+/// A configuration and what might still be wrong with it.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// The configuration.
+    pub config: Config,
+    /// Warnings only.
+    pub warnings: Problems,
+}
+
+/// What is known of the machine that the configuration is for.
+#[derive(Clone, Debug, Default)]
+pub struct Machine {
+    /// Its cores; none when unknown.
+    pub cores: Option<Vec<u16>>,
+}
+
+impl Machine {
+    /// This machine.
+    #[must_use]
+    pub fn here() -> Self {
+        let online = std::fs::read_to_string("/sys/devices/system/cpu/online").ok();
+        Self { cores: online.and_then(|text| cores(text.trim())) }
+    }
+}
+
+/// Reads the kernel's list of cores, `0-3,8`.
+fn cores(text: &str) -> Option<Vec<u16>> {
+    let mut cores = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        cores.extend(first.parse::<u16>().ok()?..=last.parse().ok()?);
+    }
+    Some(cores)
+}
+
+impl Config {
+    /// Checks the text of a file. `file` is the name that problems show.
+    ///
+    /// # Errors
+    /// Every problem of the file, warnings included, in the order of the file.
+    pub fn check(file: &str, text: &str) -> Result<Checked, Problems> {
+        Self::check_on(file, text, &Machine::default())
+    }
+
+    /// Checks the text of a file for a machine; what does not fit the machine is a warning.
+    ///
+    /// # Errors
+    /// Every problem of the file, warnings included, in the order of the file.
+    pub fn check_on(file: &str, text: &str, machine: &Machine) -> Result<Checked, Problems> {
+        let mut findings = Findings::new(file, text);
+        let document = Document::read(&mut findings);
+        if !document.complete {
+            return Err(findings.finish());
+        }
+        let runtime = runtime::check(&document.runtime, machine, &mut findings);
+        let networks = Networks::gather(&document);
+        let nics = nics::check(&document, &networks, &mut findings);
+        let routes = nics::check_routes(&document, &networks, &mut findings);
+        let services = services::check(&document, &networks, &mut findings);
+        count(&document, &mut findings);
+        let usable = findings.is_usable();
+        let problems = findings.finish();
+        match (usable, nics, routes, services) {
+            (true, Some(nics), Some(routes), Some(services)) => {
+                Ok(Checked { config: Self { runtime, nics, routes, services }, warnings: problems })
+            }
+            _ => Err(problems),
+        }
+    }
+
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// Every problem of the file; one problem when it cannot be read.
+    pub fn load(path: &Path, machine: &Machine) -> Result<Checked, Problems> {
+        let file = path.display().to_string();
+        let text = read(path).map_err(|fault| {
+            let mut findings = Findings::new(&file, "");
+            findings.missing("file", &(0..0), fault);
+            findings.finish()
+        })?;
+        Self::check_on(&file, &text, machine)
+    }
+}
+
+/// The text of a file.
+fn read(path: &Path) -> Result<String, Fault> {
+    let cannot = |error: std::io::Error| {
+        Fault::new(
+            format!("cannot be read ({error})"),
+            "the configuration is a readable file",
+            "name another file",
+        )
+    };
+    let file = std::fs::File::open(path).map_err(cannot)?;
+    let mut bytes = Vec::new();
+    file.take(limit::FILE_MAX + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    if bytes.len() as u64 > limit::FILE_MAX {
+        let holds = format!("a configuration has at most {} bytes", limit::FILE_MAX);
+        return Err(Fault::new("too long", holds, "name another file"));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let wrong = format!("byte {} is not UTF-8", error.utf8_error().valid_up_to());
+        Fault::new(wrong, "TOML is UTF-8", "save the file as UTF-8")
+    })
+}
+
+/// A file is not without NICs, and a director without services is probably not what was meant.
+fn count(document: &Document, findings: &mut Findings<'_>) {
+    if document.nics.is_empty() && (!document.has_nics || findings.is_usable()) {
+        let holds = "a director has at least one NIC";
+        findings.missing(
+            "file",
+            &(0..0),
+            Fault::new("no [[nic]]", holds, "add a [[nic]] with name and device"),
+        );
+    }
+    if document.services.is_empty() && !document.has_services {
+        let fault = Fault::new(
+            "no [[service]]",
+            "without services the director only routes",
+            "add a [[service]] with name, listen, protocol and real",
+        );
+        findings.warn_missing("file", &(0..0), fault);
+    }
+    for (word, number, most, at) in [
+        ("nic", document.nics.len(), limit::NICS_MAX, document.nics.last().map(|last| &last.at)),
+        ("route", document.routes.len(), limit::ROUTES_MAX, document.routes.last().map(|last| &last.at)),
+        (
+            "service",
+            document.services.len(),
+            limit::SERVICES_MAX,
+            document.services.last().map(|last| &last.at),
+        ),
+    ] {
+        if let Some(at) = at.filter(|_| number > most) {
+            let fault = Fault::new(
+                format!("{number} [[{word}]] tables are too many"),
+                format!("there are at most {most}"),
+                "remove some",
+            );
+            findings.missing("file", at, fault);
+        }
+    }
+}
+
+/// Finds values that are there twice.
+pub(super) struct Seen<K> {
+    first: HashMap<K, usize>,
+}
+
+impl<K: Hash + Eq> Seen<K> {
+    pub(super) fn new() -> Self {
+        Self { first: HashMap::new() }
+    }
+
+    /// Notes a value; when it was there before, the line of its first place.
+    pub(super) fn again(&mut self, key: K, at: &Span, findings: &Findings<'_>) -> Option<usize> {
+        let line = findings.line_of(at);
+        match self.first.entry(key) {
+            std::collections::hash_map::Entry::Occupied(entry) => Some(*entry.get()),
+            std::collections::hash_map::Entry::Vacant(entry) => {
+                entry.insert(line);
+                None
+            }
+        }
+    }
+}
+
+/// Reports names that are there twice.
+fn unique_names<'d>(
+    what: &str,
+    names: impl Iterator<Item = (&'d str, &'d Option<At<String>>)>,
+    findings: &mut Findings<'_>,
+) {
+    let mut seen = Seen::new();
+    for (place, name) in names {
+        let Some(name) = name else { continue };
+        if let Some(line) = seen.again(name.value.as_str(), &name.at, findings) {
+            let wrong = format!("this name belongs to two {what}");
+            findings.error(
+                place,
+                &name.at,
+                Fault::new(wrong, format!("the first is at line {line}"), "rename one"),
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cores;
+
+    #[test]
+    fn lists_of_cores() {
+        assert_eq!(cores("0-2,8"), Some(vec![0, 1, 2, 8]));
+        assert_eq!(cores("0"), Some(vec![0]));
+        assert_eq!(cores(""), None);
+        assert_eq!(cores("a-b"), None);
+    }
+}

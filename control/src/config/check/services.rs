@@ -1,0 +1,332 @@
+//! Services: VIPs and real servers against each other, against the NICs and the routes, and health checks.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use shunt_dataplane::id::Protocol;
+use shunt_dataplane::service::Method;
+use shunt_dataplane::service::schedulers::Scheduler;
+
+use super::networks::{Networks, is_link_local};
+use super::{Seen, unique_names};
+use crate::config::document::{CheckDocument, Document, RealDocument, ServiceDocument};
+use crate::config::problem::{At, Fault, Findings};
+use crate::config::{Check, CheckKind, Real, Service, limit};
+
+const INTERVAL_DEFAULT: Duration = Duration::from_secs(6);
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(3);
+const FALL_DEFAULT: u8 = 3;
+const RISE_DEFAULT: u8 = 2;
+
+/// Checks `[[service]]`; none when one of them lacks something.
+pub fn check(document: &Document, networks: &Networks, findings: &mut Findings<'_>) -> Option<Vec<Service>> {
+    unique_names(
+        "services",
+        document.services.iter().map(|service| (service.place.as_str(), &service.name)),
+        findings,
+    );
+    let vips: HashSet<IpAddr> = document
+        .services
+        .iter()
+        .filter_map(|service| service.listen.as_ref())
+        .map(|listen| listen.value.ip())
+        .collect();
+    let mut seen = Seen::new();
+    let mut services = Some(Vec::new());
+    for service in &document.services {
+        if let Some(listen) = &service.listen {
+            check_vip(service, listen, document, networks, findings);
+            let protocol = service.protocol.as_ref().map(|protocol| protocol.value);
+            if let Some(protocol) = protocol
+                && let Some(line) = seen.again((listen.value, protocol), &listen.at, findings)
+            {
+                let wrong = format!("two {protocol} services at one address and port");
+                let holds = format!("the first is at line {line}");
+                findings.error(
+                    &service.place,
+                    &listen.at,
+                    Fault::new(wrong, holds, "merge them, or change one"),
+                );
+            }
+        }
+        let reals = check_reals(service, &vips, networks, findings);
+        let check = service.check.as_ref().map(|check| build_check(check, service, findings));
+        let built = build(service, reals, check);
+        services = services.and_then(|mut services: Vec<Service>| {
+            services.push(built?);
+            Some(services)
+        });
+    }
+    services
+}
+
+fn build(
+    service: &ServiceDocument,
+    reals: Option<Vec<Real>>,
+    check: Option<Option<Check>>,
+) -> Option<Service> {
+    Some(Service {
+        name: service.name.as_ref()?.value.clone(),
+        listen: service.listen.as_ref()?.value,
+        protocol: service.protocol.as_ref()?.value,
+        scheduler: service.scheduler.as_ref().map_or(Scheduler::Wlc, |scheduler| scheduler.value),
+        forward: service.forward.as_ref().map_or(Method::Dr, |forward| forward.value),
+        check: match check {
+            None => None,
+            Some(check) => Some(check?),
+        },
+        reals: reals?,
+    })
+}
+
+fn check_vip(
+    service: &ServiceDocument,
+    listen: &At<SocketAddr>,
+    document: &Document,
+    networks: &Networks,
+    findings: &mut Findings<'_>,
+) {
+    let vip = listen.value.ip();
+    let nic_name =
+        |nic: shunt_dataplane::id::NicId| document.nics.get(nic.index()).map_or("", |nic| nic.place.as_str());
+    let network = networks.network_of(vip);
+    let fault = if let Some(nic) = networks.owner(vip) {
+        let holds = format!("it is an own address of {}", nic_name(nic));
+        Fault::new("a VIP that is an own address", holds, "give the service an address of its own")
+    } else if is_link_local(vip) {
+        Fault::new("a link-local VIP", "a VIP is reached from other links too", "choose another address")
+    } else if document.nics.iter().flat_map(|nic| &nic.gateways).any(|gateway| gateway.value == vip) {
+        Fault::new(
+            "a VIP that is the gateway",
+            "two hosts must not share an address",
+            "choose another address",
+        )
+    } else if let Some((net, _)) = network.filter(|(net, _)| {
+        net.prefix_len() < 31 && vip.is_ipv4() && (vip == net.network() || vip == net.broadcast())
+    }) {
+        let holds = format!("it is the network's own or its broadcast address in {}", net.trunc());
+        Fault::new("not a host's address", holds, "choose another address")
+    } else if network.is_none() && networks.known && !networks.own.is_empty() {
+        let fault = Fault::new(
+            "a VIP in no network of a NIC",
+            "nobody asks for its MAC then, so the routers before the director need a route for it",
+            "see that they have one, or choose an address of a NIC's network",
+        );
+        findings.warn(&service.place, &listen.at, fault);
+        return;
+    } else {
+        return;
+    };
+    findings.error(&service.place, &listen.at, fault);
+}
+
+fn check_reals(
+    service: &ServiceDocument,
+    vips: &HashSet<IpAddr>,
+    networks: &Networks,
+    findings: &mut Findings<'_>,
+) -> Option<Vec<Real>> {
+    let mut seen = Seen::new();
+    let mut reals = Some(Vec::with_capacity(service.reals.len()));
+    for real in &service.reals {
+        let built = build_real(service, real);
+        if let (Some(built), Some(at)) = (&built, real.address.as_ref().map(|address| &address.at)) {
+            if let Some(line) = seen.again(built.address, at, findings) {
+                let holds = format!("the first is at line {line}");
+                let fault = Fault::new(
+                    "a real server is there twice",
+                    holds,
+                    "remove one and give the other its weight",
+                );
+                findings.error(&real.place, at, fault);
+            }
+            if let Err(fault) = check_real(service, built, vips, networks) {
+                findings.error(&real.place, at, fault);
+            }
+        }
+        reals = reals.and_then(|mut reals: Vec<Real>| {
+            reals.push(built?);
+            Some(reals)
+        });
+    }
+    if service.reals.is_empty() && service.reals_known {
+        let fault = Fault::new(
+            "no real server",
+            "its clients are told by ICMP that nobody answers",
+            "add real = [{ address = \"…\" }]",
+        );
+        findings.warn_missing(&service.place, &service.at, fault);
+    } else if reals
+        .as_ref()
+        .is_some_and(|reals| !reals.is_empty() && reals.iter().all(|real| real.weight == 0))
+    {
+        let fault = Fault::new(
+            "every weight is 0",
+            "no real server takes new connections",
+            "give one a weight above 0",
+        );
+        findings.warn_missing(&service.place, &service.at, fault);
+    }
+    if service.reals.len() > limit::REALS_MAX {
+        let wrong = format!("{} real servers are too many", service.reals.len());
+        let holds = format!("a service has at most {}", limit::REALS_MAX);
+        findings.missing(&service.place, &service.at, Fault::new(wrong, holds, "remove some"));
+    }
+    reals
+}
+
+fn build_real(service: &ServiceDocument, real: &RealDocument) -> Option<Real> {
+    let (address, l4_port) = real.address.as_ref()?.value;
+    let l4_port = l4_port
+        .map_or_else(|| service.listen.as_ref().map(|listen| listen.value.port()), |port| Some(port.0))?;
+    let method =
+        real.forward.as_ref().or(service.forward.as_ref()).map_or(Method::Dr, |forward| forward.value);
+    Some(Real {
+        address: SocketAddr::new(address, l4_port),
+        weight: real.weight.as_ref().map_or(1, |weight| weight.value),
+        method,
+    })
+}
+
+fn check_real(
+    service: &ServiceDocument,
+    real: &Real,
+    vips: &HashSet<IpAddr>,
+    networks: &Networks,
+) -> Result<(), Fault> {
+    let address = real.address.ip();
+    if let Some(listen) = &service.listen {
+        if listen.value.is_ipv4() != real.address.is_ipv4() {
+            let holds = format!("its service listens at {}", listen.value);
+            return Err(Fault::new(
+                "a real server of another address family",
+                holds,
+                "name an address of the same family",
+            ));
+        }
+        if real.method != Method::Nat && real.address.port() != listen.value.port() {
+            let holds =
+                format!("{} leaves the port at {}; only nat changes it", real.method, listen.value.port());
+            return Err(Fault::new(
+                "a port other than the service's",
+                holds,
+                "leave the port out, or use forward = \"nat\"",
+            ));
+        }
+    }
+    if networks.owner(address).is_some() {
+        let holds = "a real server is another host";
+        return Err(Fault::new("an own address as real server", holds, "name another host"));
+    }
+    if vips.contains(&address) {
+        return Err(Fault::new(
+            "a VIP as real server",
+            "a real server has an address of its own",
+            "name that address",
+        ));
+    }
+    if is_link_local(address) {
+        let holds = "a link-local address belongs to one NIC";
+        return Err(Fault::new("a link-local real server", holds, "name a global or unique local address"));
+    }
+    check_way(real, networks)
+}
+
+/// Is there a way to the real server that its method can use?
+fn check_way(real: &Real, networks: &Networks) -> Result<(), Fault> {
+    let address = real.address.ip();
+    if !networks.known {
+        return Ok(());
+    }
+    let Some(hop) = networks.hop(address) else {
+        let holds = "it is in no network of a NIC and no route leads there";
+        return Err(Fault::new(
+            "no way to the real server",
+            holds,
+            "add an address to a NIC, a gateway or a [[route]]",
+        ));
+    };
+    if let (Method::Dr, Some(via)) = (real.method, hop.via) {
+        let holds = format!("dr reaches neighbours only, and the way there leads through {via}");
+        return Err(Fault::new(
+            "a dr real server behind a router",
+            holds,
+            "use forward = \"tun\" or \"nat\"",
+        ));
+    }
+    let same_family = |net: &ipnet::IpNet| net.addr().is_ipv4() == address.is_ipv4();
+    if real.method == Method::Tun
+        && !networks.own.iter().any(|(net, nic)| *nic == hop.nic && same_family(net))
+    {
+        let holds = "the NIC that leads there has no address of its family";
+        return Err(Fault::new("nowhere for the tunnel to start", holds, "add one to the NIC's addresses"));
+    }
+    Ok(())
+}
+
+fn build_check(
+    check: &CheckDocument,
+    service: &ServiceDocument,
+    findings: &mut Findings<'_>,
+) -> Option<Check> {
+    use crate::config::document::Speaks;
+    let place = format!("{}, check", service.place);
+    let interval = check.interval.as_ref().map_or(INTERVAL_DEFAULT, |interval| interval.value);
+    let timeout = check.timeout.as_ref().map_or(TIMEOUT_DEFAULT.min(interval), |timeout| timeout.value);
+    if let Some(at) = check.timeout.as_ref().map(|timeout| &timeout.at)
+        && timeout > interval
+    {
+        let holds = format!(
+            "a check ends before the next begins, {} later",
+            crate::config::duration::format(interval)
+        );
+        findings.error(
+            &place,
+            at,
+            Fault::new("timeout above interval", holds, "lower timeout or raise interval"),
+        );
+    }
+    let kind = check.kind.as_ref()?;
+    if kind.value == Speaks::Tcp {
+        let only_http = [
+            ("path", check.path.as_ref().map(|path| &path.at)),
+            ("host", check.host.as_ref().map(|host| &host.at)),
+            ("status", check.status.as_ref().map(|status| &status.at)),
+        ];
+        for (key, at) in only_http {
+            let Some(at) = at else { continue };
+            let fault = Fault::new(
+                format!("a tcp check has no {key}"),
+                "only http asks for it",
+                "remove it, or use kind = \"http\"",
+            );
+            findings.error(&place, at, fault);
+        }
+    }
+    if service.protocol.as_ref().is_some_and(|protocol| protocol.value == Protocol::Udp)
+        && check.l4_port.is_none()
+    {
+        let fault = Fault::new(
+            "a check over TCP for a udp service",
+            "the real server's port is asked by TCP",
+            "name the TCP port with port = …, or see that it answers there",
+        );
+        findings.warn_missing(&place, &check.at, fault);
+    }
+    Some(Check {
+        kind: match kind.value {
+            Speaks::Tcp => CheckKind::Tcp,
+            Speaks::Http => CheckKind::Http {
+                path: check.path.as_ref().map_or_else(|| "/".to_owned(), |path| path.value.clone()),
+                host: check.host.as_ref().map(|host| host.value.clone()),
+                status: check.status.as_ref().map(|status| status.value.clone()).unwrap_or_default(),
+            },
+        },
+        l4_port: check.l4_port.as_ref().map(|port| port.value),
+        interval,
+        timeout,
+        fall: check.fall.as_ref().map_or(FALL_DEFAULT, |fall| fall.value),
+        rise: check.rise.as_ref().map_or(RISE_DEFAULT, |rise| rise.value),
+    })
+}

@@ -1,0 +1,138 @@
+//! From a configuration and what is known of the world now to the plan that the workers' snapshot is compiled from.
+
+use std::collections::{BTreeSet, HashSet};
+use std::net::{IpAddr, SocketAddr};
+
+use shunt_dataplane::connections::Timeouts;
+use shunt_dataplane::id::{Mac, NicId, Protocol};
+use shunt_dataplane::snapshot::{NeighbourPlan, NicPlan, Plan, RealPlan, RoutePlan, ServicePlan};
+
+use super::check::everything;
+use super::{Config, Service};
+
+/// One real server of one service, as health checks and operators know it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RealKey {
+    /// VIP and port of its service.
+    pub listen: SocketAddr,
+    /// The protocol of its service.
+    pub protocol: Protocol,
+    /// RIP and port.
+    pub address: SocketAddr,
+}
+
+/// What the control core knows beside the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    /// The MAC of each NIC, by [`NicId`]; a missing one is all zero.
+    pub macs: Vec<Mac>,
+    /// Real servers whose health check fails.
+    pub down: HashSet<RealKey>,
+    /// Neighbours that answered.
+    pub neighbours: Vec<NeighbourPlan>,
+}
+
+impl Service {
+    /// How a real server of this service is known.
+    #[must_use]
+    pub fn real_key(&self, address: SocketAddr) -> RealKey {
+        RealKey { listen: self.listen, protocol: self.protocol, address }
+    }
+}
+
+/// The plan of a configuration: routes of gateways and all VIPs included.
+#[must_use]
+pub fn compile(config: &Config, state: &State) -> Plan {
+    let vips: BTreeSet<IpAddr> = config.services.iter().map(|service| service.listen.ip()).collect();
+    Plan {
+        nics: nics(config, state),
+        routes: routes(config),
+        vips: vips.into_iter().collect(),
+        neighbours: state.neighbours.clone(),
+        services: config.services.iter().map(|service| service_plan(service, state)).collect(),
+        timeouts: Timeouts::default(),
+        replies_per_second: config.runtime.replies,
+    }
+}
+
+fn nics(config: &Config, state: &State) -> Vec<NicPlan> {
+    let macs = state.macs.iter().copied().chain(std::iter::repeat(Mac::default()));
+    let plan = |(nic, mac): (&super::Nic, Mac)| NicPlan {
+        name: nic.name.clone(),
+        mac,
+        mtu: nic.mtu,
+        addresses: nic.addresses.clone(),
+    };
+    config.nics.iter().zip(macs).map(plan).collect()
+}
+
+/// The routes of the file, then the default routes of the gateways.
+fn routes(config: &Config) -> Vec<RoutePlan> {
+    let written =
+        config.routes.iter().map(|route| RoutePlan { to: route.to, via: route.via, nic: route.nic });
+    let gateways = (0..=u8::MAX).map(NicId).zip(&config.nics).flat_map(|(nic, table)| {
+        table.gateways.iter().map(move |&via| RoutePlan { to: everything(via), via: Some(via), nic })
+    });
+    written.chain(gateways).collect()
+}
+
+fn service_plan(service: &Service, state: &State) -> ServicePlan {
+    let reals = service.reals.iter().map(|real| RealPlan {
+        address: real.address,
+        method: real.method,
+        weight: u32::from(real.weight),
+        up: state.down.is_empty() || !state.down.contains(&service.real_key(real.address)),
+    });
+    ServicePlan {
+        name: service.name.clone(),
+        listen: service.listen,
+        protocol: service.protocol,
+        scheduler: service.scheduler,
+        reals: reals.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_has_routes_vips_and_health() {
+        let text = r#"
+            [[nic]]
+            name = "front"
+            device = "null:"
+            addresses = ["192.0.2.2/24", "2001:db8::2/64"]
+            gateway = ["192.0.2.1", "fe80::1"]
+            [[route]]
+            to = "198.51.100.0/24"
+            via = "192.0.2.3"
+            [[service]]
+            name = "web"
+            listen = "192.0.2.10:80"
+            protocol = "tcp"
+            real = [{ address = "192.0.2.21", weight = 3 }, { address = "192.0.2.22:8080", forward = "nat" }]
+            [[service]]
+            name = "dns"
+            listen = "192.0.2.10:53"
+            protocol = "udp"
+            real = [{ address = "192.0.2.21" }]
+        "#;
+        let config = Config::check("test", text).unwrap().config;
+        let mac = Mac([2, 0, 0, 0, 0, 1]);
+        let down = config.services[0].real_key("192.0.2.21:80".parse().unwrap());
+        let state = State { macs: vec![mac], down: HashSet::from([down]), neighbours: Vec::new() };
+        let plan = compile(&config, &state);
+        assert_eq!(plan.nics[0].mac, mac);
+        assert_eq!(plan.vips, ["192.0.2.10".parse::<IpAddr>().unwrap()]);
+        let routes: Vec<String> =
+            plan.routes.iter().map(|route| format!("{} {:?}", route.to, route.via.unwrap())).collect();
+        assert_eq!(routes, ["198.51.100.0/24 192.0.2.3", "0.0.0.0/0 192.0.2.1", "::/0 fe80::1"]);
+        let reals: Vec<(String, u32, bool)> = (plan.services.iter().flat_map(|service| &service.reals))
+            .map(|real| (format!("{} {}", real.method, real.address), real.weight, real.up))
+            .collect();
+        let want =
+            [("dr 192.0.2.21:80", 3, false), ("nat 192.0.2.22:8080", 1, true), ("dr 192.0.2.21:53", 1, true)];
+        assert_eq!(reals, want.map(|(text, weight, up)| (text.to_owned(), weight, up)));
+    }
+}

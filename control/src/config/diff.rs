@@ -1,0 +1,327 @@
+//! What a new configuration changes, in words; and which changes a running director cannot take.
+
+use std::collections::HashMap;
+use std::fmt::{self, Display};
+use std::hash::Hash;
+
+use serde::Serialize;
+
+use super::{Check, Config, Nic, Real, Route, Service, duration};
+
+/// What happens to a part of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// It is new.
+    Added,
+    /// It is gone.
+    Removed,
+    /// It has another value.
+    Changed,
+}
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// What happens.
+    pub kind: Kind,
+    /// To which part, such as `service "web", real 192.0.2.21:80`.
+    #[serde(rename = "where")]
+    pub place: String,
+    /// From what to what.
+    pub what: String,
+    /// True when a running director cannot take it; it has to be started anew.
+    pub needs_restart: bool,
+}
+
+impl Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = match self.kind {
+            Kind::Added => '+',
+            Kind::Removed => '-',
+            Kind::Changed => '~',
+        };
+        write!(f, "{sign} {}", self.place)?;
+        if !self.what.is_empty() {
+            write!(f, ": {}", self.what)?;
+        }
+        if self.needs_restart { f.write_str(" (needs a restart)") } else { Ok(()) }
+    }
+}
+
+/// All changes, in the order of the sections of a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Changes {
+    /// The changes.
+    #[serde(rename = "changes")]
+    pub list: Vec<Change>,
+}
+
+impl Changes {
+    /// True when nothing changes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// The changes that a running director cannot take: a reload that has any is refused.
+    pub fn needing_restart(&self) -> impl Iterator<Item = &Change> {
+        self.list.iter().filter(|change| change.needs_restart)
+    }
+
+    fn add(&mut self, kind: Kind, place: &str, what: impl Into<String>, needs_restart: bool) {
+        self.list.push(Change { kind, place: place.to_owned(), what: what.into(), needs_restart });
+    }
+
+    fn compare<T: PartialEq>(
+        &mut self,
+        place: &str,
+        key: &str,
+        old: &T,
+        new: &T,
+        show: impl Fn(&T) -> String,
+        restart: bool,
+    ) {
+        if old != new {
+            self.add(Kind::Changed, place, format!("{key} {} -> {}", show(old), show(new)), restart);
+        }
+    }
+}
+
+impl Display for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.list.is_empty() {
+            return f.write_str("no change");
+        }
+        for (number, change) in self.list.iter().enumerate() {
+            write!(f, "{}{change}", if number == 0 { "" } else { "\n" })?;
+        }
+        Ok(())
+    }
+}
+
+/// What `new` changes of `old`.
+#[must_use]
+pub fn diff(old: &Config, new: &Config) -> Changes {
+    let mut changes = Changes::default();
+    runtime(old, new, &mut changes);
+    nics(old, new, &mut changes);
+    let show_route = |route: &Route, config: &Config| match (route.via, config.nics.get(route.nic.index())) {
+        (Some(via), _) => format!("via {via}"),
+        (None, nic) => format!("nic \"{}\"", nic.map_or("", |nic| &nic.name)),
+    };
+    for (place, pair) in paired(&old.routes, &new.routes, |route| route.to) {
+        let place = format!("route {place}");
+        match pair {
+            (None, Some(route)) => changes.add(Kind::Added, &place, show_route(route, new), false),
+            (Some(route), None) => changes.add(Kind::Removed, &place, show_route(route, old), false),
+            (Some(before), Some(after)) if before != after => {
+                let what = format!("{} -> {}", show_route(before, old), show_route(after, new));
+                changes.add(Kind::Changed, &place, what, false);
+            }
+            _ => {}
+        }
+    }
+    for (_, pair) in paired(&old.services, &new.services, |service| (service.listen, service.protocol)) {
+        services(pair, &mut changes);
+    }
+    if changes.is_empty() && old != new {
+        changes.add(Kind::Changed, "file", "the order of its tables", false);
+    }
+    changes
+}
+
+fn runtime(old: &Config, new: &Config, changes: &mut Changes) {
+    let (old, new) = (&old.runtime, &new.runtime);
+    let place = "runtime";
+    changes.compare(place, "control_core", &old.control_core, &new.control_core, u16::to_string, true);
+    changes.compare(place, "workers", &old.workers, &new.workers, |workers| format!("{workers:?}"), true);
+    changes.compare(place, "idle", &old.idle, &new.idle, |idle| format!("{idle:?}").to_lowercase(), true);
+    changes.compare(
+        place,
+        "hugepages",
+        &old.hugepages,
+        &new.hugepages,
+        |word| format!("{word:?}").to_lowercase(),
+        true,
+    );
+    let memory =
+        |memory: &Option<u32>| memory.map_or_else(|| "unset".to_owned(), |memory| memory.to_string());
+    changes.compare(place, "memory", &old.memory, &new.memory, memory, true);
+    changes.compare(place, "socket", &old.socket, &new.socket, |path| path.display().to_string(), true);
+    changes.compare(place, "connections", &old.connections, &new.connections, u32::to_string, true);
+    changes.compare(place, "replies", &old.replies, &new.replies, u32::to_string, false);
+}
+
+/// NICs are known by their place: the workers' numbers for them do not change while they run.
+fn nics(old: &Config, new: &Config, changes: &mut Changes) {
+    for number in 0..old.nics.len().max(new.nics.len()) {
+        match (old.nics.get(number), new.nics.get(number)) {
+            (None, Some(nic)) => changes.add(Kind::Added, &nic_place(nic), nic.device.to_string(), true),
+            (Some(nic), None) => changes.add(Kind::Removed, &nic_place(nic), nic.device.to_string(), true),
+            (Some(before), Some(after)) => {
+                let place = nic_place(before);
+                changes.compare(&place, "name", &before.name, &after.name, Clone::clone, true);
+                changes.compare(&place, "device", &before.device, &after.device, ToString::to_string, true);
+                changes.compare(&place, "mtu", &before.mtu, &after.mtu, u16::to_string, true);
+                changes.compare(
+                    &place,
+                    "addresses",
+                    &before.addresses,
+                    &after.addresses,
+                    |list| joined(list),
+                    false,
+                );
+                changes.compare(
+                    &place,
+                    "gateway",
+                    &before.gateways,
+                    &after.gateways,
+                    |list| joined(list),
+                    false,
+                );
+            }
+            (None, None) => {}
+        }
+    }
+}
+
+fn services(pair: (Option<&Service>, Option<&Service>), changes: &mut Changes) {
+    let summary = |service: &Service| {
+        let Service { listen, protocol, scheduler, reals, .. } = service;
+        format!("{protocol} {listen} {scheduler}, {} real servers", reals.len())
+    };
+    let (before, after) = match pair {
+        (None, Some(service)) => {
+            return changes.add(Kind::Added, &service_place(service), summary(service), false);
+        }
+        (Some(service), None) => {
+            return changes.add(Kind::Removed, &service_place(service), summary(service), false);
+        }
+        (Some(before), Some(after)) => (before, after),
+        (None, None) => return,
+    };
+    let place = service_place(before);
+    changes.compare(&place, "name", &before.name, &after.name, Clone::clone, false);
+    changes.compare(&place, "scheduler", &before.scheduler, &after.scheduler, ToString::to_string, false);
+    changes.compare(&place, "check", &before.check, &after.check, show_check, false);
+    for (address, pair) in paired(&before.reals, &after.reals, |real| real.address) {
+        let place = format!("{place}, real {address}");
+        let summary = |real: &Real| format!("{}, weight {}", real.method, real.weight);
+        match pair {
+            (None, Some(real)) => changes.add(Kind::Added, &place, summary(real), false),
+            (Some(real), None) => changes.add(Kind::Removed, &place, summary(real), false),
+            (Some(before), Some(after)) => {
+                changes.compare(&place, "weight", &before.weight, &after.weight, u16::to_string, false);
+                changes.compare(&place, "forward", &before.method, &after.method, ToString::to_string, false);
+            }
+            (None, None) => {}
+        }
+    }
+}
+
+fn show_check(check: &Option<Check>) -> String {
+    let Some(check) = check else { return "none".to_owned() };
+    let kind = match &check.kind {
+        super::CheckKind::Tcp => "tcp".to_owned(),
+        super::CheckKind::Http { path, host, status } => {
+            let host = host.as_ref().map(|host| format!(" of {host}")).unwrap_or_default();
+            let status = if status.is_empty() { String::new() } else { format!(" for {}", joined(status)) };
+            format!("http {path}{host}{status}")
+        }
+    };
+    let l4_port = check.l4_port.map(|port| format!(" at port {port}")).unwrap_or_default();
+    let (interval, timeout) = (duration::format(check.interval), duration::format(check.timeout));
+    format!("{kind}{l4_port} every {interval} within {timeout}, fall {}, rise {}", check.fall, check.rise)
+}
+
+/// Things old and new by their key: those that stay or go in their old order, then those that come.
+fn paired<'a, T, K: Hash + Eq + Copy>(
+    old: &'a [T],
+    new: &'a [T],
+    key: impl Fn(&T) -> K,
+) -> Vec<(K, (Option<&'a T>, Option<&'a T>))> {
+    let before: HashMap<K, &T> = old.iter().map(|thing| (key(thing), thing)).collect();
+    let after: HashMap<K, &T> = new.iter().map(|thing| (key(thing), thing)).collect();
+    let stay_or_go = old.iter().map(|thing| (key(thing), (Some(thing), after.get(&key(thing)).copied())));
+    let come = new
+        .iter()
+        .filter(|thing| !before.contains_key(&key(thing)))
+        .map(|thing| (key(thing), (None, Some(thing))));
+    stay_or_go.chain(come).collect()
+}
+
+fn joined<T: Display>(list: &[T]) -> String {
+    let items: Vec<String> = list.iter().map(ToString::to_string).collect();
+    format!("[{}]", items.join(", "))
+}
+
+fn nic_place(nic: &Nic) -> String {
+    format!("nic \"{}\"", nic.name)
+}
+
+fn service_place(service: &Service) -> String {
+    format!("service \"{}\"", service.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: &str = r#"
+        [[nic]]
+        name = "front"
+        device = "af_packet:eth1"
+        addresses = ["192.0.2.2/24"]
+        [[route]]
+        to = "198.51.100.0/24"
+        via = "192.0.2.3"
+        [[service]]
+        name = "web"
+        listen = "192.0.2.10:80"
+        protocol = "tcp"
+        real = [{ address = "192.0.2.21", weight = 3 }, { address = "192.0.2.22" }]
+        [[service]]
+        name = "dns"
+        listen = "192.0.2.10:53"
+        protocol = "udp"
+        real = [{ address = "192.0.2.21" }]
+    "#;
+
+    fn config(text: &str) -> Config {
+        Config::check("test", text).unwrap().config
+    }
+
+    #[test]
+    fn nothing_changed() {
+        assert_eq!(diff(&config(OLD), &config(OLD)).to_string(), "no change");
+    }
+
+    #[test]
+    fn every_kind_of_change() {
+        let new = OLD
+            .replace("eth1", "eth2")
+            .replace("192.0.2.3\"", "192.0.2.4\"")
+            .replace("192.0.2.22", "192.0.2.23")
+            .replace("weight = 3", "weight = 1, forward = \"tun\"")
+            .replace("192.0.2.10:53", "192.0.2.10:5353")
+            .replace("real = [", "scheduler = \"rr\"\n check = { kind = \"tcp\" }\n real = [");
+        let new = format!("[runtime]\nworkers = [1, 2]\nreplies = 5\n{new}");
+        let changes = diff(&config(OLD), &config(&new));
+        let want = "\
+~ runtime: workers [1] -> [1, 2] (needs a restart)
+~ runtime: replies 1000 -> 5
+~ nic \"front\": device af_packet:eth1 -> af_packet:eth2 (needs a restart)
+~ route 198.51.100.0/24: via 192.0.2.3 -> via 192.0.2.4
+~ service \"web\": scheduler wlc -> rr
+~ service \"web\": check none -> tcp every 6s within 3s, fall 3, rise 2
+~ service \"web\", real 192.0.2.21:80: weight 3 -> 1
+~ service \"web\", real 192.0.2.21:80: forward dr -> tun
+- service \"web\", real 192.0.2.22:80: dr, weight 1
++ service \"web\", real 192.0.2.23:80: dr, weight 1
+- service \"dns\": udp 192.0.2.10:53 wlc, 1 real servers
++ service \"dns\": udp 192.0.2.10:5353 rr, 1 real servers";
+        assert_eq!(changes.to_string(), want);
+        assert_eq!(changes.needing_restart().count(), 2);
+    }
+}

@@ -1,0 +1,78 @@
+//! `[runtime]`: cores, memory, the socket, limits.
+
+use std::path::PathBuf;
+
+use toml::de::DeTable;
+
+use super::Section;
+use crate::config::problem::{At, Fault, Findings, Span};
+use crate::config::{Hugepages, Idle, limit};
+
+/// `[runtime]` as written.
+#[derive(Debug, Default)]
+pub struct RuntimeDocument {
+    /// Where the table begins; none when there is no such table.
+    pub at: Option<Span>,
+    /// `control_core`.
+    pub control_core: Option<At<u16>>,
+    /// `workers`.
+    pub workers: Option<At<Vec<At<u16>>>>,
+    /// `idle`.
+    pub idle: Option<At<Idle>>,
+    /// `hugepages`.
+    pub hugepages: Option<At<Hugepages>>,
+    /// `memory`, in MiB.
+    pub memory: Option<At<u32>>,
+    /// `socket`.
+    pub socket: Option<At<PathBuf>>,
+    /// `connections`.
+    pub connections: Option<At<u32>>,
+    /// `replies`.
+    pub replies: Option<At<u32>>,
+}
+
+const KEYS: &[&str] =
+    &["control_core", "workers", "idle", "hugepages", "memory", "socket", "connections", "replies"];
+
+impl RuntimeDocument {
+    pub(super) fn read(findings: &mut Findings<'_>, table: &DeTable<'_>, at: &Span) -> Self {
+        let mut section = Section::new(findings, "runtime", table, at, KEYS, &[]);
+        if let Some(value) = section.raw("workers")
+            && value.get_ref().as_array().is_some_and(|list| list.is_empty())
+        {
+            let fault = Fault::new("no worker", "at least one core polls", "name one, such as workers = [1]");
+            section.error(&value.span(), fault);
+        }
+        Self {
+            at: Some(at.clone()),
+            control_core: section.integer("control_core", 0..=limit::CORE_MAX, "(a core's number)"),
+            workers: section.integers("workers", 0..=limit::CORE_MAX, "(a core's number)"),
+            idle: section.word("idle", &[("adaptive", Idle::Adaptive), ("busy", Idle::Busy)], &[]),
+            hugepages: section.word(
+                "hugepages",
+                &[("auto", Hugepages::Auto), ("always", Hugepages::Always), ("never", Hugepages::Never)],
+                &[],
+            ),
+            memory: section.integer("memory", limit::MEMORY_MIN..=limit::MEMORY_MAX, "MiB"),
+            socket: section.parse("socket", socket),
+            connections: section.integer(
+                "connections",
+                limit::CONNECTIONS_MIN..=limit::CONNECTIONS_MAX,
+                "connections for each worker",
+            ),
+            replies: section.integer("replies", 0..=limit::REPLIES_MAX, "replies a second for each worker"),
+        }
+    }
+}
+
+/// The path of a Unix socket (unix(7): 107 bytes and a zero).
+fn socket(text: &str) -> Result<PathBuf, Fault> {
+    if text.starts_with('/') && !text.ends_with('/') && text.len() <= 107 && !text.contains('\0') {
+        return Ok(PathBuf::from(text));
+    }
+    Err(Fault::new(
+        "not the path of a socket",
+        "an absolute path of at most 107 bytes",
+        "write one such as \"/run/shunt.sock\"",
+    ))
+}

@@ -1,0 +1,46 @@
+//! The bounds of every number in a configuration.
+
+use std::time::Duration;
+
+/// The highest number of a core (DPDK's `RTE_MAX_LCORE` bounds lcores, not cores).
+pub const CORE_MAX: u16 = 1023;
+/// The most workers.
+pub const WORKERS_MAX: usize = 64;
+/// The most NICs: with the kernel-side interface of each they fill DPDK's `RTE_MAX_ETHPORTS` of 32.
+pub const NICS_MAX: usize = 16;
+/// The most own addresses of a NIC.
+pub const ADDRESSES_MAX: usize = 256;
+/// The most routes.
+pub const ROUTES_MAX: usize = 65_536;
+/// The most services.
+pub const SERVICES_MAX: usize = 65_536;
+/// The most real servers of one service.
+pub const REALS_MAX: usize = 4_096;
+/// The smallest MTU (RFC 791).
+pub const MTU_MIN: u16 = 68;
+/// The smallest MTU of a NIC with IPv6 (RFC 8200, 5).
+pub const MTU_MIN_IPV6: u16 = 1280;
+/// The largest MTU.
+pub const MTU_MAX: u16 = 9000;
+/// The fewest connections of a worker.
+pub const CONNECTIONS_MIN: u32 = 64;
+/// The most connections of a worker.
+pub const CONNECTIONS_MAX: u32 = 1 << 28;
+/// The most replies a second and worker.
+pub const REPLIES_MAX: u32 = 1_000_000;
+/// The least packet memory, in MiB.
+pub const MEMORY_MIN: u32 = 64;
+/// The most packet memory, in MiB.
+pub const MEMORY_MAX: u32 = 1 << 20;
+/// The largest weight (kernel: ipvsadm's bound).
+pub const WEIGHT_MAX: u16 = 65_535;
+/// The shortest time between two checks of a real server.
+pub const CHECK_INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// The longest time between two checks of a real server.
+pub const CHECK_INTERVAL_MAX: Duration = Duration::from_secs(3600);
+/// The shortest time that a check waits.
+pub const CHECK_TIMEOUT_MIN: Duration = Duration::from_millis(10);
+/// The most failures or successes in a row that a check counts.
+pub const CHECK_COUNT_MAX: u8 = 100;
+/// The largest configuration file, in bytes.
+pub const FILE_MAX: u64 = 64 << 20;

@@ -1,0 +1,189 @@
+//! The configuration: one TOML file, checked whole before anything is touched.
+//!
+//! Text → [`document`] (what the file says, with places) → [`check`] (every problem at once) → [`Config`] (what holds)
+//! → [`compile`] (the plan for the workers' snapshot); [`diff`] says what a new configuration changes.
+
+pub mod check;
+pub mod compile;
+pub mod device;
+pub mod diff;
+pub mod document;
+pub mod duration;
+pub mod limit;
+pub mod problem;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use shunt_dataplane::id::{NicId, Protocol};
+use shunt_dataplane::service::Method;
+use shunt_dataplane::service::schedulers::Scheduler;
+
+use device::Device;
+
+/// A configuration that passed every check: names are unique, references resolve, families agree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// `[runtime]`.
+    pub runtime: Runtime,
+    /// `[[nic]]`, in the order of their [`NicId`].
+    pub nics: Vec<Nic>,
+    /// `[[route]]`.
+    pub routes: Vec<Route>,
+    /// `[[service]]`, in the order of the file.
+    pub services: Vec<Service>,
+}
+
+/// What a worker without work does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Idle {
+    /// Sleeps briefly, so that an idle director does not burn a core.
+    #[default]
+    Adaptive,
+    /// Polls on.
+    Busy,
+}
+
+/// Whether packet memory comes from hugepages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hugepages {
+    /// Where they are reserved.
+    #[default]
+    Auto,
+    /// Or the director does not start.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// Cores, memory, the socket, limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Runtime {
+    /// The core of everything that is not a worker.
+    pub control_core: u16,
+    /// The core of each worker, in the order of their `WorkerId`; worker n polls queue n of every NIC.
+    pub workers: Vec<u16>,
+    /// What a worker without work does.
+    pub idle: Idle,
+    /// Whether packet memory comes from hugepages.
+    pub hugepages: Hugepages,
+    /// MiB of packet memory; none lets the director choose.
+    pub memory: Option<u32>,
+    /// Where other commands reach the director.
+    pub socket: PathBuf,
+    /// Connections that each worker can hold.
+    pub connections: u32,
+    /// Replies (RST, ICMP) that each worker makes in a second at most.
+    pub replies: u32,
+}
+
+impl Default for Runtime {
+    fn default() -> Self {
+        Self {
+            control_core: 0,
+            workers: vec![1],
+            idle: Idle::default(),
+            hugepages: Hugepages::default(),
+            memory: None,
+            socket: PathBuf::from(SOCKET_DEFAULT),
+            connections: 1_000_000,
+            replies: 1_000,
+        }
+    }
+}
+
+/// The socket when none is configured.
+pub const SOCKET_DEFAULT: &str = "/run/shunt.sock";
+/// The largest IP packet when none is configured, in bytes.
+pub const MTU_DEFAULT: u16 = 1500;
+
+/// A NIC. It has as many queues as there are workers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nic {
+    /// Its name.
+    pub name: String,
+    /// What it runs on.
+    pub device: Device,
+    /// The director's own addresses, with their networks.
+    pub addresses: Vec<IpNet>,
+    /// Default routers, at most one for each address family of the whole director.
+    pub gateways: Vec<IpAddr>,
+    /// The largest IP packet, in bytes.
+    pub mtu: u16,
+}
+
+/// A route beyond the NICs' networks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Destinations.
+    pub to: IpNet,
+    /// The router; none when the destinations are neighbours.
+    pub via: Option<IpAddr>,
+    /// The NIC that leads there.
+    pub nic: NicId,
+}
+
+/// A virtual service. It is known by `listen` and `protocol`; its name may change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// VIP and port.
+    pub listen: SocketAddr,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// The scheduler.
+    pub scheduler: Scheduler,
+    /// The forwarding method of real servers that name none; theirs is resolved already.
+    pub forward: Method,
+    /// How its real servers are checked; none takes them for up.
+    pub check: Option<Check>,
+    /// Real servers in the order of the file.
+    pub reals: Vec<Real>,
+}
+
+/// A real server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Real {
+    /// RIP and port (the service's where the file gives none).
+    pub address: SocketAddr,
+    /// Weight; 0 quiesces.
+    pub weight: u16,
+    /// The forwarding method.
+    pub method: Method,
+}
+
+/// A health check of every real server of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// What is asked.
+    pub kind: CheckKind,
+    /// The TCP port that is asked; none for the real server's own.
+    pub l4_port: Option<u16>,
+    /// From the begin of one check to the begin of the next.
+    pub interval: Duration,
+    /// An answer that takes longer is a failure; not above `interval`.
+    pub timeout: Duration,
+    /// Failures in a row that take a real server out, at least 1.
+    pub fall: u8,
+    /// Successes in a row that bring it back, at least 1.
+    pub rise: u8,
+}
+
+/// What a health check asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CheckKind {
+    /// A TCP connection opens.
+    Tcp,
+    /// HTTP/1.1 GET.
+    Http {
+        /// The path.
+        path: String,
+        /// The Host header; none for the VIP.
+        host: Option<String>,
+        /// Good status codes; empty for 200 to 299.
+        status: Vec<u16>,
+    },
+}
