@@ -186,7 +186,7 @@ fn nics(old: &Config, new: &Config, changes: &mut Changes) {
     }
 }
 
-fn services(pair: (Option<&Service>, Option<&Service>), changes: &mut Changes) {
+fn services(pair: Pair<'_, Service>, changes: &mut Changes) {
     let summary = |service: &Service| {
         let Service { listen, protocol, scheduler, reals, .. } = service;
         format!("{protocol} {listen} {scheduler}, {} real servers", reals.len())
@@ -235,12 +235,15 @@ fn show_check(check: &Option<Check>) -> String {
     format!("{kind}{l4_port} every {interval} within {timeout}, fall {}, rise {}", check.fall, check.rise)
 }
 
+/// A thing before and after.
+type Pair<'a, T> = (Option<&'a T>, Option<&'a T>);
+
 /// Things old and new by their key: those that stay or go in their old order, then those that come.
 fn paired<'a, T, K: Hash + Eq + Copy>(
     old: &'a [T],
     new: &'a [T],
     key: impl Fn(&T) -> K,
-) -> Vec<(K, (Option<&'a T>, Option<&'a T>))> {
+) -> Vec<(K, Pair<'a, T>)> {
     let before: HashMap<K, &T> = old.iter().map(|thing| (key(thing), thing)).collect();
     let after: HashMap<K, &T> = new.iter().map(|thing| (key(thing), thing)).collect();
     let stay_or_go = old.iter().map(|thing| (key(thing), (Some(thing), after.get(&key(thing)).copied())));

@@ -34,7 +34,7 @@ pub fn parse(text: &str) -> Result<Duration, Fault> {
 pub fn format(duration: Duration) -> String {
     let milliseconds = duration.as_millis();
     for (unit, length) in [("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
-        if milliseconds >= length && milliseconds.is_multiple_of(length) {
+        if milliseconds >= length && milliseconds % length == 0 {
             return format!("{}{unit}", milliseconds / length);
         }
     }
