@@ -1,7 +1,8 @@
-//! What the director itself answers for a VIP: echo replies, RST, ICMP errors; made in place from the request.
+//! What the director itself answers for a VIP: echo replies, RST, ICMP errors; made in place from the
+//! request.
 //!
-//! Every reply leaves the frame with 14 bytes in front for an Ethernet header of unknown content, goes to the source of the
-//! request, and takes no more than [`ReplyLimit`] allows.
+//! Every reply leaves the frame with 14 bytes in front for an Ethernet header of unknown content, goes to the
+//! source of the request, and takes no more than [`ReplyLimit`] allows.
 
 use crate::id::Protocol;
 use crate::packet::Packet;
@@ -14,13 +15,14 @@ use crate::wire::{Fragment, Headers, IpHeader, IpVersion, TcpFlags, array, ether
 const TTL: u8 = 64;
 /// Precedence "internetwork control", which IPv4 errors have (RFC 1812, 4.3.2.5).
 const INTERNETWORK_CONTROL: u8 = 0xc0;
-/// The bits of an IPv4 TOS that errors take over from the packet that they are about (kernel: `IPTOS_TOS_MASK`).
+/// The bits of an IPv4 TOS that errors take over from the packet that they are about (kernel:
+/// `IPTOS_TOS_MASK`).
 const TOS: u8 = 0x1e;
 /// ECN bits of a traffic class.
 const ECN: u8 = 0x03;
 
-/// True when the sender may be told of an error with its packet: nobody is told about an ICMP error, a later fragment, a packet
-/// to a group, or one without a source (RFC 1122, 3.2.2; RFC 4443, 2.4e).
+/// True when the sender may be told of an error with its packet: nobody is told about an ICMP error, a later
+/// fragment, a packet to a group, or one without a source (RFC 1122, 3.2.2; RFC 4443, 2.4e).
 #[must_use]
 pub fn may_answer<A: IpVersion>(headers: &Headers<A>, frame: &[u8]) -> bool {
     let about_an_error = headers.icmp_type(frame).is_some_and(|kind| !icmp::is_query::<A>(kind));
@@ -31,11 +33,12 @@ pub fn may_answer<A: IpVersion>(headers: &Headers<A>, frame: &[u8]) -> bool {
         && headers.source.is_valid_source()
 }
 
-/// Turns an echo request into its reply (RFC 792; RFC 4443, 4.2). IP options and extension headers are left out.
+/// Turns an echo request into its reply (RFC 792; RFC 4443, 4.2). IP options and extension headers are left
+/// out.
 ///
 /// # Errors
-/// `Unwanted` when it is no echo request, `Fragment` when it is not whole, `TransportChecksum` when its checksum is wrong,
-/// `ReplyRoom` when the packet is not what its headers say.
+/// `Unwanted` when it is no echo request, `Fragment` when it is not whole, `TransportChecksum` when its
+/// checksum is wrong, `ReplyRoom` when the packet is not what its headers say.
 pub fn echo_reply<A: IpVersion>(packet: &mut Packet<'_>, headers: &Headers<A>) -> Result<(), DropReason> {
     if headers.icmp_type(packet.bytes()) != Some(A::ECHO_REQUEST) {
         return Err(DropReason::Unwanted);
@@ -69,8 +72,9 @@ pub fn echo_reply<A: IpVersion>(packet: &mut Packet<'_>, headers: &Headers<A>) -
 /// Turns a TCP segment into the reset that answers it (RFC 9293, 3.10.7.1).
 ///
 /// # Errors
-/// `NoConnection` when it is a reset itself, `Unwanted` when it is no TCP segment, `Fragment` when it is not whole,
-/// `TransportChecksum` when its checksum is wrong, `ReplyRoom` when the packet is not what its headers say.
+/// `NoConnection` when it is a reset itself, `Unwanted` when it is no TCP segment, `Fragment` when it is not
+/// whole, `TransportChecksum` when its checksum is wrong, `ReplyRoom` when the packet is not what its headers
+/// say.
 pub fn tcp_reset<A: IpVersion>(packet: &mut Packet<'_>, headers: &Headers<A>) -> Result<(), DropReason> {
     if headers.transport_protocol() != Some(Protocol::Tcp) {
         return Err(DropReason::Unwanted);
@@ -119,8 +123,8 @@ pub fn tcp_reset<A: IpVersion>(packet: &mut Packet<'_>, headers: &Headers<A>) ->
     write_header(packet, &header)
 }
 
-/// Turns a packet into the ICMP error about it, sent from `source`. The packet is quoted as it stands now: who wants the
-/// original TTL quoted calls this before decrementing it. Ask [`may_answer`] first.
+/// Turns a packet into the ICMP error about it, sent from `source`. The packet is quoted as it stands now:
+/// who wants the original TTL quoted calls this before decrementing it. Ask [`may_answer`] first.
 ///
 /// # Errors
 /// `ReplyRoom` when there is no room for the headers in front of the packet or behind what is quoted of it.
@@ -164,8 +168,8 @@ pub fn icmp_error<A: IpVersion>(
     write_header(packet, &header)
 }
 
-/// Keeps `length` bytes of the transport header and what follows it, with room for an IP header without options and an
-/// Ethernet header in front.
+/// Keeps `length` bytes of the transport header and what follows it, with room for an IP header without
+/// options and an Ethernet header in front.
 fn keep_transport<A: IpVersion>(
     packet: &mut Packet<'_>,
     headers: &Headers<A>,
@@ -189,8 +193,8 @@ fn write_header<A: IpVersion>(packet: &mut Packet<'_>, header: &IpHeader<A>) -> 
     Ok(())
 }
 
-/// An IPv4 identification for a message: its checksum. Two messages that share it and meet within a reassembly are mostly
-/// the same message, and then no harm is done.
+/// An IPv4 identification for a message: its checksum. Two messages that share it and meet within a
+/// reassembly are mostly the same message, and then no harm is done.
 fn identification(message: &[u8]) -> u16 {
     array(message, icmp::field::CHECKSUM).map_or(0, u16::from_be_bytes)
 }
@@ -217,7 +221,8 @@ impl ReplyLimit {
         Self { parts: 0, filled: None }
     }
 
-    /// True when one more reply may be made; it is then counted. `per_second` may change from call to call; 0 allows none.
+    /// True when one more reply may be made; it is then counted. `per_second` may change from call to call; 0
+    /// allows none.
     #[inline]
     #[must_use]
     pub fn allow(&mut self, now: Tick, per_second: u32) -> bool {

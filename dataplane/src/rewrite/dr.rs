@@ -1,5 +1,5 @@
-//! Direct routing (kernel: `ip_vs_dr_xmit`), and plain routing of packets that belong to no service: the packet stays
-//! as it is but for its TTL and its MACs.
+//! Direct routing (kernel: `ip_vs_dr_xmit`), and plain routing of packets that belong to no service: the
+//! packet stays as it is but for its TTL and its MACs.
 
 use crate::service::NextHop;
 use crate::wire::{Headers, IpVersion};

@@ -13,8 +13,9 @@ pub fn address(frame: &mut [u8], next_hop: &NextHop, ethertype: u16) {
     ethernet::write(frame, next_hop.destination, next_hop.source, ethertype);
 }
 
-/// What every forwarding director does to an IP header: a TTL or hop limit one lower, and `recorded`, its address, in
-/// a record route option. The kernel records the VIP for packets of a service, the NIC's address for others.
+/// What every forwarding director does to an IP header: a TTL or hop limit one lower, and `recorded`, its
+/// address, in a record route option. The kernel records the VIP for packets of a service, the NIC's address
+/// for others.
 #[inline]
 pub fn pass<A: IpVersion>(frame: &mut [u8], headers: &Headers<A>, recorded: A) {
     A::decrement_ttl(frame, headers);

@@ -1,6 +1,6 @@
-//! Network address translation (kernel: `ip_vs_nat_xmit` and `handle_response`): address and port change, checksums
-//! follow step by step (RFC 1624), so that one that was wrong stays wrong. Only a UDP checksum of 0 is computed in
-//! full, as the kernel does.
+//! Network address translation (kernel: `ip_vs_nat_xmit` and `handle_response`): address and port change,
+//! checksums follow step by step (RFC 1624), so that one that was wrong stays wrong. Only a UDP checksum of 0
+//! is computed in full, as the kernel does.
 
 use crate::id::{L4Port, Protocol};
 use crate::wire::checksum::Sum;

@@ -22,10 +22,11 @@ pub const fn overhead(destination: IpAddr) -> usize {
     }
 }
 
-/// Puts an IP header from `source` to `destination`, which are of one family, in front of the packet, whose TTL was
-/// decremented already; padding goes. Afterwards the frame begins with room for an Ethernet header of unknown content.
-/// The outer packet has the inner one's TTL, DF, DSCP and, but for congestion that it experienced, ECN (RFC 3168, 9.1.1).
-/// `identification` is used where DF is not set. False, and nothing done, when there is no head room or the families differ.
+/// Puts an IP header from `source` to `destination`, which are of one family, in front of the packet, whose
+/// TTL was decremented already; padding goes. Afterwards the frame begins with room for an Ethernet header of
+/// unknown content. The outer packet has the inner one's TTL, DF, DSCP and, but for congestion that it
+/// experienced, ECN (RFC 3168, 9.1.1). `identification` is used where DF is not set. False, and nothing done,
+/// when there is no head room or the families differ.
 #[inline]
 #[must_use]
 pub fn encapsulate<A: IpVersion>(
@@ -56,7 +57,8 @@ fn wrap<Inner: IpVersion, Outer: IpVersion>(
 ) -> bool {
     let frame = packet.bytes();
     let traffic_class = Inner::traffic_class(frame, headers);
-    // The outer DF says what the sender said of an IPv4 packet. IPv6 has no such bit and is measured before it gets here.
+    // The outer DF says what the sender said of an IPv4 packet. IPv6 has no such bit and is measured before
+    // it gets here.
     let dont_fragment = Inner::BITS == 32 && Inner::dont_fragment(frame, headers);
     let header = IpHeader {
         source,

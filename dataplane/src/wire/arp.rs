@@ -66,8 +66,8 @@ impl Arp {
 /// Reads an ARP frame.
 ///
 /// # Errors
-/// `Truncated` when it is cut; `EtherType` when it is not about IPv4 over Ethernet or of another operation; `Martian` when the
-/// sender's MAC is a group's or its address cannot be one.
+/// `Truncated` when it is cut; `EtherType` when it is not about IPv4 over Ethernet or of another operation;
+/// `Martian` when the sender's MAC is a group's or its address cannot be one.
 pub fn parse(frame: &[u8]) -> Result<Arp, DropReason> {
     let packet = frame.get(ethernet::HEADER..).and_then(<[u8]>::first_chunk::<PACKET>);
     let Some(packet) = packet else { return Err(DropReason::Truncated) };

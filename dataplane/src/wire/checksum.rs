@@ -18,8 +18,8 @@ impl Sum {
         Self::ZERO.bytes(bytes)
     }
 
-    /// Adds bytes that start at an even offset of what is summed; at most 64 KiB at once. An odd last byte counts
-    /// as if a 0 followed.
+    /// Adds bytes that start at an even offset of what is summed; at most 64 KiB at once. An odd last byte
+    /// counts as if a 0 followed.
     #[inline]
     pub fn bytes(self, bytes: &[u8]) -> Self {
         let mut sum = self.0;
@@ -97,8 +97,8 @@ impl Sum {
         self.fold() == 0xffff
     }
 
-    /// A checksum field after the changes that were added (RFC 1624, equation 3). One that was wrong stays wrong by
-    /// the same amount.
+    /// A checksum field after the changes that were added (RFC 1624, equation 3). One that was wrong stays
+    /// wrong by the same amount.
     #[inline]
     #[must_use]
     pub const fn update(self, checksum: u16) -> u16 {
@@ -106,8 +106,8 @@ impl Sum {
     }
 }
 
-/// The pseudo header of a transport checksum, IPv4 (RFC 9293, 3.1) or IPv6 (RFC 8200, 8.1). `length` is that of
-/// the transport header and what follows.
+/// The pseudo header of a transport checksum, IPv4 (RFC 9293, 3.1) or IPv6 (RFC 8200, 8.1). `length` is that
+/// of the transport header and what follows.
 #[inline]
 pub fn pseudo_header<A: Address>(source: A, destination: A, protocol: u8, length: u32) -> Sum {
     Sum::ZERO.address(source).address(destination).word(u16::from(protocol)).number(length)

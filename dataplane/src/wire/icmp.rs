@@ -55,8 +55,8 @@ impl Error {
     }
 }
 
-/// True for the ICMP types that ask for something or answer, or that discover; errors about anything else than them
-/// may be told. Types that are not known count as errors (RFC 1122, 3.2.2; RFC 4443, 2.4e).
+/// True for the ICMP types that ask for something or answer, or that discover; errors about anything else
+/// than them may be told. Types that are not known count as errors (RFC 1122, 3.2.2; RFC 4443, 2.4e).
 #[must_use]
 pub const fn is_query<A: IpVersion>(kind: u8) -> bool {
     if A::BITS > 32 {

@@ -5,8 +5,8 @@ use super::{Headers, array};
 use crate::address::Address;
 use crate::wire::icmp;
 
-/// A version of IP as bytes. Offsets count from the start of the IP header. Functions that write do nothing where
-/// the frame is too short for what `headers` says; after a successful parse it never is.
+/// A version of IP as bytes. Offsets count from the start of the IP header. Functions that write do nothing
+/// where the frame is too short for what `headers` says; after a successful parse it never is.
 pub trait IpVersion: Address {
     /// The EtherType.
     const ETHERTYPE: u16;
@@ -47,8 +47,8 @@ pub trait IpVersion: Address {
     /// Writes the director's address into a record route option that has room (RFC 791, 3.1). IPv6 has none.
     fn record_route(frame: &mut [u8], headers: &Headers<Self>, address: Self);
 
-    /// Replaces an address of the IP header at one of [`Self::SOURCE`] and [`Self::DESTINATION`]; the IPv4 header checksum
-    /// follows. Returns what the transport checksum has to follow.
+    /// Replaces an address of the IP header at one of [`Self::SOURCE`] and [`Self::DESTINATION`]; the IPv4
+    /// header checksum follows. Returns what the transport checksum has to follow.
     fn replace_address(frame: &mut [u8], headers: &Headers<Self>, at: usize, new: Self) -> Sum;
 
     /// Writes a header without options at the start of `bytes`, which hold the whole IP packet.
@@ -84,8 +84,8 @@ pub struct IpHeader<A> {
     pub dont_fragment: bool,
 }
 
-/// Replaces the 16-bit word at an offset and keeps a checksum at another in step (RFC 1624). Nothing when the bytes are
-/// too short.
+/// Replaces the 16-bit word at an offset and keeps a checksum at another in step (RFC 1624). Nothing when the
+/// bytes are too short.
 #[inline]
 pub(super) fn change_word(bytes: &mut [u8], at: usize, checksum_at: usize, change: impl Fn(u16) -> u16) {
     let (Some(old), Some(checksum)) = (array(bytes, at), array(bytes, checksum_at)) else { return };

@@ -102,8 +102,8 @@ pub(super) fn parse(frame: &[u8], mtu: u16, link_group: bool) -> Result<Headers<
     })
 }
 
-/// Which part of a datagram it is; one that would end past the largest datagram, or that is empty though it is not the
-/// whole, is refused.
+/// Which part of a datagram it is; one that would end past the largest datagram, or that is empty though it
+/// is not the whole, is refused.
 #[inline]
 fn fragment(word: u16, payload: usize) -> Result<Fragment, DropReason> {
     if word & (MORE_FRAGMENTS | FRAGMENT_OFFSET) == 0 {
@@ -116,7 +116,8 @@ fn fragment(word: u16, payload: usize) -> Result<Fragment, DropReason> {
     Ok(if offset == 0 { Fragment::First } else { Fragment::Later })
 }
 
-/// Walks over the options (RFC 791, 3.1). Returns where in the header a record route option with room starts, else 0.
+/// Walks over the options (RFC 791, 3.1). Returns where in the header a record route option with room starts,
+/// else 0.
 fn check_options(options: &[u8]) -> Result<u8, DropReason> {
     const END: u8 = 0;
     const NOTHING: u8 = 1;

@@ -66,7 +66,8 @@ pub(super) fn parse(frame: &[u8], mtu: u16, link_group: bool) -> Result<Headers<
 
     let (source, destination) = addresses(header);
     let martian_destination = destination.is_unspecified() || destination.is_loopback();
-    // Who asks whether an address is free, or joins a group before it has one, has no address (RFC 4862, 5.4.2).
+    // Who asks whether an address is free, or joins a group before it has one, has no address (RFC 4862,
+    // 5.4.2).
     let has_none_yet = source.is_unspecified() && destination.is_multicast() && walk.next == icmp::V6;
     if martian_destination || !source.is_valid_source() && !has_none_yet {
         return Err(DropReason::Martian);
@@ -173,7 +174,8 @@ fn fragment(packet: &[u8], at: usize) -> Result<Fragment, DropReason> {
     Ok(if offset == 0 { Fragment::First } else { Fragment::Later })
 }
 
-/// Where in the IP packet the number of the upper-layer protocol stands: what an error about it points at (RFC 4443, 3.4).
+/// Where in the IP packet the number of the upper-layer protocol stands: what an error about it points at
+/// (RFC 4443, 3.4).
 fn next_header_at(frame: &[u8], headers: &Headers<Ipv6Addr>) -> usize {
     let packet = frame.get(usize::from(headers.network)..usize::from(headers.end)).unwrap_or_default();
     let next = packet.get(field::NEXT_HEADER).copied().unwrap_or(extension::HOP_BY_HOP);

@@ -1,7 +1,7 @@
 //! Header views over bytes: what a frame says, checked once, and builders for what the director says itself.
 //!
-//! [`parse`] is the way in of the data path. The files beside it hold one protocol each: the offsets of its fields,
-//! its checks, and what writes it.
+//! [`parse`] is the way in of the data path. The files beside it hold one protocol each: the offsets of its
+//! fields, its checks, and what writes it.
 
 pub mod arp;
 pub mod build;
@@ -66,8 +66,8 @@ pub struct Headers<A> {
     pub fragment: Fragment,
     /// The frame was sent to a broadcast or multicast MAC.
     pub link_group: bool,
-    /// Where in the IPv4 header a record route option with room for an address starts, counted from the start of that
-    /// header; 0 when there is none.
+    /// Where in the IPv4 header a record route option with room for an address starts, counted from the start
+    /// of that header; 0 when there is none.
     pub record_route: u8,
 }
 
@@ -161,10 +161,14 @@ impl<A: Address> Headers<A> {
     }
 
     /// True when a TCP or UDP checksum is what a sender leaves for its NIC to complete: the sum of the pseudo
-    /// header alone. Right only for whole packets that were not rewritten yet.
+    /// header alone, and wrong. Right only for whole packets that were not rewritten yet. Reads the whole packet only
+    /// when that sum is found.
     #[inline]
     #[must_use]
-    pub fn checksum_not_filled(&self, frame: &[u8]) -> bool {
+    pub fn checksum_not_filled(&self, frame: &[u8]) -> bool
+    where
+        A: IpVersion,
+    {
         let at = match self.transport_protocol() {
             Some(Protocol::Tcp) => tcp::field::CHECKSUM,
             Some(Protocol::Udp) => udp::field::CHECKSUM,
@@ -174,11 +178,12 @@ impl<A: Address> Headers<A> {
             return false;
         };
         let length = self.transport_length() as u32;
-        found == checksum::pseudo_header(self.source, self.destination, self.protocol, length).fold()
+        let left = checksum::pseudo_header(self.source, self.destination, self.protocol, length).fold();
+        found == left && !self.transport_checksum_holds(frame)
     }
 
-    /// True when the checksum of a whole TCP, UDP or ICMP packet holds. UDP without checksum counts as holding.
-    /// Reads the whole packet.
+    /// True when the checksum of a whole TCP, UDP or ICMP packet holds. UDP without checksum counts as
+    /// holding. Reads the whole packet.
     #[must_use]
     pub fn transport_checksum_holds(&self, frame: &[u8]) -> bool
     where
@@ -276,5 +281,7 @@ pub(crate) fn put<const N: usize>(bytes: &mut [u8], at: usize, value: [u8; N]) {
     }
 }
 
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

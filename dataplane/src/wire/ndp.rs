@@ -89,9 +89,9 @@ pub enum Message {
 /// Reads a neighbour discovery message and makes the checks of RFC 4861, 7.1.
 ///
 /// # Errors
-/// `Truncated` when it is cut; `TransportChecksum`; `TransportHeader` when a rule of RFC 4861 is broken: the hop limit is not
-/// 255, the code is not 0, the target is a group, an option has no length, a solicitation without source goes to a
-/// single host or gives a MAC, an answer to a solicitation goes to a group.
+/// `Truncated` when it is cut; `TransportChecksum`; `TransportHeader` when a rule of RFC 4861 is broken: the
+/// hop limit is not 255, the code is not 0, the target is a group, an option has no length, a solicitation
+/// without source goes to a single host or gives a MAC, an answer to a solicitation goes to a group.
 pub fn parse(frame: &[u8], headers: &Headers<Ipv6Addr>) -> Result<Message, DropReason> {
     const BROKEN: DropReason = DropReason::TransportHeader;
     let bytes = headers.transport_bytes(frame);
@@ -179,8 +179,8 @@ pub const fn link_local(mac: Mac) -> Ipv6Addr {
     Ipv6Addr::from_bits(0xfe80 << 112 | low as u128)
 }
 
-/// The frame of a solicitation, from `source_mac` to `destination_mac`. Without a source it carries no MAC and is as much
-/// shorter.
+/// The frame of a solicitation, from `source_mac` to `destination_mac`. Without a source it carries no MAC
+/// and is as much shorter.
 #[must_use]
 pub fn solicitation(message: &Solicitation, source_mac: Mac, destination_mac: Mac) -> Vec<u8> {
     let option = message.source_mac.map(|mac| (option::SOURCE_MAC, mac));
@@ -208,8 +208,8 @@ pub fn request(mac: Mac, source: Ipv6Addr, target: Ipv6Addr) -> Vec<u8> {
     solicitation(&message, mac, ethernet::of_group_v6(destination))
 }
 
-/// The frame that answers a solicitation (RFC 4861, 7.2.4): `mac` has the target. `to` is the MAC of who asked; who asked
-/// without an address is answered by way of all nodes.
+/// The frame that answers a solicitation (RFC 4861, 7.2.4): `mac` has the target. `to` is the MAC of who
+/// asked; who asked without an address is answered by way of all nodes.
 #[must_use]
 pub fn reply(asked: &Solicitation, mac: Mac, to: Mac, router: bool) -> Vec<u8> {
     let nameless = asked.source.is_unspecified();

@@ -132,7 +132,8 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// The fields of a segment, and how many bytes of sequence space it takes (data, SYN and FIN; RFC 9293, 3.3.1).
+    /// The fields of a segment, and how many bytes of sequence space it takes (data, SYN and FIN; RFC 9293,
+    /// 3.3.1).
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Option<(Self, u32)> {
         let header = bytes.first_chunk::<HEADER>()?;
