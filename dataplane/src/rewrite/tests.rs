@@ -330,6 +330,20 @@ fn wrapped<A: IpVersion>(
     Ok(())
 }
 
+#[test]
+fn nat_never_writes_a_udp_checksum_of_zero() {
+    let frame = hex(UDP_V4);
+    let headers = v4(&frame);
+    let mut all_ones = 0;
+    for port in 0..=u16::MAX {
+        let mut frame = frame.clone();
+        nat::to_real(&mut frame, &headers, a4("10.1.0.13"), Some(L4Port(port)));
+        assert_ne!(frame[40..42], [0, 0], "port {port}");
+        all_ones += u32::from(frame[40..42] == [0xff, 0xff]);
+    }
+    assert!(all_ones > 0);
+}
+
 proptest! {
     #[test]
     fn holds_for_any_packet(

@@ -193,6 +193,7 @@ fn refuses_by_the_ipv4_header() {
             ("source 255.255.255.255", &[(26, &[255; 4])], DropReason::Martian),
             ("destination 127.0.0.1", &[(30, &[127, 0, 0, 1])], DropReason::Martian),
             ("destination 0.0.0.0", &[(30, &[0; 4])], DropReason::Martian),
+            ("a datagram of 65516", &[(16, &[0, 32]), (20, &[0x1f, 0xfc])], DropReason::IpHeader),
             ("a fragment past 65535", &[(20, &[0x1f, 0xff])], DropReason::IpHeader),
             ("an empty first fragment", &[(16, &[0, 20]), (20, &[0x20, 0])], DropReason::IpHeader),
         ],
@@ -261,6 +262,7 @@ fn refuses_by_the_ipv6_header() {
             ("version 4", &[(14, &[0x40])], DropReason::IpHeader),
             ("source ::1", &[(22, &LOOPBACK)], DropReason::Martian),
             ("source ::", &[(22, &[0; 16])], DropReason::Martian),
+            ("ICMPv6 from :: to a host", &[(20, &[58]), (22, &[0; 16])], DropReason::Martian),
             ("source ff02::", &[(22, &[0xff, 2])], DropReason::Martian),
             ("destination ::1", &[(38, &LOOPBACK)], DropReason::Martian),
             ("destination ::", &[(38, &[0; 16])], DropReason::Martian),
@@ -316,6 +318,8 @@ fn follows_ipv6_extensions() {
 fn later_ipv4_fragments_have_no_ports() {
     let headers = v4(&changed(SYN_V4, &[(20, &[0, 100])]));
     assert_eq!((headers.fragment, headers.source_port, headers.flow()), (Fragment::Later, L4Port(0), None));
+    let headers = v4(&changed(SYN_V4, &[(16, &[0, 31]), (20, &[0x1f, 0xfc])]));
+    assert_eq!(headers.fragment, Fragment::Later, "the last of the largest datagram");
     let headers = v4(&changed(SYN_V4, &[(20, &[0x20, 0])]));
     assert_eq!((headers.fragment, headers.destination_port), (Fragment::First, L4Port(80)));
 }
