@@ -54,8 +54,8 @@ pub trait IpVersion: Address {
     /// Writes a header without options at the start of `bytes`, which hold the whole IP packet.
     fn write_header(bytes: &mut [u8], header: &IpHeader<Self>);
 
-    /// Type, code and the second word of an ICMP error, but for `PROTOCOL_UNREACHABLE` of IPv6 (see
-    /// [`icmp::Error::ProtocolUnreachable`]).
+    /// Type, code and second word of an ICMP error about a packet. The word of IPv6's "unrecognized next header" is
+    /// where in the packet that number stands (RFC 4443, 3.4).
     fn error_words(error: icmp::Error, headers: &Headers<Self>, frame: &[u8]) -> (u8, u8, u32);
 
     /// The TTL or hop limit as it stands in the frame now.
