@@ -3,5 +3,6 @@
 
 pub mod cli;
 pub mod config;
+pub mod health;
 pub mod kernel;
 pub mod neighbour;
