@@ -1,1 +1,122 @@
-fn main() {}
+//! Generates the bindings from the installed DPDK, compiles the shim, and tells the linker which libraries to use.
+
+use std::env;
+use std::panic;
+use std::path::{Path, PathBuf};
+use std::process::exit;
+
+/// The oldest DPDK whose names and meanings this crate relies on.
+const OLDEST: &str = "22.11";
+
+/// The libraries that this crate calls. Drivers are plugins, which EAL finds and loads by itself.
+const LIBRARIES: [&str; 5] = ["rte_eal", "rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring"];
+
+/// The DPDK functions that are called as they are.
+const FUNCTIONS: &str = "shim_.*|rte_eal_(init|cleanup|get_runtime_dir)|rte_strerror|rte_version|rte_thread_(un)?register\
+    |rte_get_tsc_hz|rte_pktmbuf_pool_create|rte_pktmbuf_free_bulk|rte_mempool_avail_count|rte_ring_free\
+    |rte_dev_(probe|remove)\
+    |rte_eth_dev_(adjust_nb_rx_tx_desc|close|configure|get_mtu|get_name_by_port|get_port_by_name|info_get|start|stop\
+    |is_valid_port|mac_addr_add|mac_addr_remove|socket_id)\
+    |rte_eth_(rx|tx)_queue_setup|rte_eth_macaddr_get|rte_eth_stats_get|rte_eth_find_next_of\
+    |rte_eth_(promiscuous|allmulticast)_(enable|disable|get)";
+
+/// The constants that are read as they are.
+const CONSTANTS: &str = "SHIM_.*|RTE_LOG_.*|RTE_PKTMBUF_HEADROOM|RTE_MAX_ETHPORTS|RTE_MEMPOOL_CACHE_MAX_SIZE";
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=shim.h");
+    println!("cargo:rerun-if-changed=shim.c");
+    let flags = compiler_flags();
+    bindings(&flags);
+    shim(&flags);
+    for library in LIBRARIES {
+        println!("cargo:rustc-link-lib={library}");
+    }
+}
+
+/// Ends the build with a message that says what to install.
+fn fail(message: &str) -> ! {
+    println!("cargo:warning=dpdk-sys: {message}");
+    eprintln!("dpdk-sys: {message}");
+    exit(1);
+}
+
+/// What pkg-config says of libdpdk, as flags for a C compiler.
+fn compiler_flags() -> Vec<String> {
+    let found = pkg_config::Config::new().atleast_version(OLDEST).cargo_metadata(false).probe("libdpdk");
+    let library = match found {
+        Ok(library) => library,
+        Err(pkg_config::Error::Command { .. }) => {
+            fail("pkg-config cannot be run: install the package pkg-config")
+        }
+        Err(pkg_config::Error::ProbeFailure { output, .. }) => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            if said.contains("Requested") {
+                fail(&format!("the DPDK found by pkg-config is older than {OLDEST}: {}", said.trim()));
+            }
+            fail(&format!(
+                "DPDK {OLDEST} or newer is not found by pkg-config: install the package libdpdk-dev, or point \
+                 PKG_CONFIG_PATH at the directory of libdpdk.pc ({})",
+                said.trim()
+            ));
+        }
+        Err(other) => fail(&format!("pkg-config libdpdk: {other}: install the package libdpdk-dev")),
+    };
+    for path in &library.link_paths {
+        println!("cargo:rustc-link-search=native={}", path.display());
+    }
+    let mut flags: Vec<String> =
+        library.include_paths.iter().map(|path| format!("-I{}", path.display())).collect();
+    // DPDK's own headers expect its configuration before everything else; pkg-config hands it over as `-include`.
+    flags.extend(["-include".to_owned(), "rte_config.h".to_owned()]);
+    flags
+}
+
+/// Writes `bindings.rs`: the functions, types and constants on the lists above and nothing else.
+fn bindings(flags: &[String]) {
+    let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default()).join("bindings.rs");
+    let builder = bindgen::Builder::default()
+        .header("shim.h")
+        .clang_args(flags)
+        .allowlist_function(FUNCTIONS)
+        .allowlist_var(CONSTANTS)
+        // Used behind a pointer only; the shim knows where the fields of an mbuf lie.
+        .opaque_type("rte_(mbuf|mempool|ring|device|dev_iterator|eth_dev)")
+        // Packed and aligned at once, which Rust cannot express.
+        .opaque_type("rte_arp_.*|rte_l2tpv2.*|rte_gtp.*")
+        .default_enum_style(bindgen::EnumVariation::Consts)
+        .prepend_enum_name(false)
+        .derive_default(true)
+        .generate_comments(false)
+        .layout_tests(true);
+    // bindgen loads libclang while it runs and panics where there is none.
+    panic::set_hook(Box::new(|_| {}));
+    let generated = panic::catch_unwind(panic::AssertUnwindSafe(move || builder.generate()));
+    let _ = panic::take_hook();
+    match generated {
+        Ok(Ok(bindings)) => {
+            if let Err(error) = bindings.write_to_file(&out) {
+                fail(&format!("{}: {error}", out.display()));
+            }
+        }
+        Ok(Err(error)) => fail(&format!("the headers of DPDK cannot be read: {error}")),
+        Err(_) => fail("libclang cannot be loaded: install the packages clang and libclang-dev"),
+    }
+}
+
+/// Compiles the shim, optimised in every profile: its functions run for every burst.
+fn shim(flags: &[String]) {
+    let mut build = cc::Build::new();
+    build.file(Path::new("shim.c")).opt_level(3).std("gnu11");
+    for flag in flags {
+        build.flag(flag);
+    }
+    if env::var("CARGO_CFG_TARGET_ARCH").as_deref() == Ok("x86_64") {
+        // The least that DPDK's inline functions are written for.
+        build.flag("-msse4.2");
+    }
+    if let Err(error) = build.try_compile("dpdk_shim") {
+        fail(&format!("shim.c does not compile: {error}"));
+    }
+}

@@ -1,0 +1,137 @@
+#define _GNU_SOURCE
+#include <sched.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+
+#include "shim.h"
+
+int shim_errno(void)
+{
+	return rte_errno;
+}
+
+bool shim_thread_is_registered(void)
+{
+	return rte_lcore_id() != LCORE_ID_ANY;
+}
+
+int shim_thread_set_affinity(unsigned int cpu)
+{
+	rte_cpuset_t set;
+
+	if (cpu >= CPU_SETSIZE)
+		return -1;
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	return rte_thread_set_affinity(&set);
+}
+
+int shim_thread_set_timer_slack(unsigned long nanoseconds)
+{
+	return prctl(PR_SET_TIMERSLACK, nanoseconds, 0, 0, 0);
+}
+
+static shim_log_sink log_sink;
+
+static ssize_t log_write(void *cookie, const char *text, size_t length)
+{
+	int level = rte_log_cur_msg_loglevel();
+
+	(void)cookie;
+	log_sink(level < 0 ? RTE_LOG_INFO : (uint32_t)level, text, length);
+	return (ssize_t)length;
+}
+
+int shim_log_to(shim_log_sink sink)
+{
+	cookie_io_functions_t functions = { .write = log_write };
+	FILE *stream;
+
+	log_sink = sink;
+	stream = fopencookie(NULL, "w", functions);
+	if (stream == NULL)
+		return -1;
+	return rte_openlog_stream(stream);
+}
+
+uint64_t shim_rdtsc(void)
+{
+	return rte_rdtsc();
+}
+
+struct rte_mbuf *shim_pktmbuf_alloc(struct rte_mempool *pool)
+{
+	return rte_pktmbuf_alloc(pool);
+}
+
+int shim_pktmbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned int count)
+{
+	return rte_pktmbuf_alloc_bulk(pool, mbufs, count);
+}
+
+void shim_pktmbuf_free(struct rte_mbuf *mbuf)
+{
+	rte_pktmbuf_free(mbuf);
+}
+
+/*
+ * Relaxed tail synchronisation: a producer that is preempted in the middle of an enqueue does not hold up the
+ * others, which matters where a worker shares its CPU.
+ */
+struct rte_ring *shim_ring_create(const char *name, unsigned int capacity, int socket)
+{
+	return rte_ring_create(name, capacity, socket, RING_F_EXACT_SZ | RING_F_MP_RTS_ENQ | RING_F_SC_DEQ);
+}
+
+unsigned int shim_ring_enqueue_burst(struct rte_ring *ring, struct rte_mbuf **mbufs, unsigned int count)
+{
+	return rte_ring_enqueue_burst(ring, (void *const *)mbufs, count, NULL);
+}
+
+unsigned int shim_ring_sc_dequeue_burst(struct rte_ring *ring, struct rte_mbuf **mbufs, unsigned int count)
+{
+	return rte_ring_sc_dequeue_burst(ring, (void **)mbufs, count, NULL);
+}
+
+unsigned int shim_ring_count(const struct rte_ring *ring)
+{
+	return rte_ring_count(ring);
+}
+
+unsigned int shim_ring_get_capacity(const struct rte_ring *ring)
+{
+	return rte_ring_get_capacity(ring);
+}
+
+uint16_t shim_eth_rx_burst(uint16_t nic, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count)
+{
+	return rte_eth_rx_burst(nic, queue, mbufs, count);
+}
+
+uint16_t shim_eth_tx_burst(uint16_t nic, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count)
+{
+	return rte_eth_tx_burst(nic, queue, mbufs, count);
+}
+
+int shim_eth_link_up(uint16_t nic, bool *up, uint32_t *megabits)
+{
+	struct rte_eth_link link = { 0 };
+	int failed = rte_eth_link_get_nowait(nic, &link);
+
+	*up = link.link_status == RTE_ETH_LINK_UP;
+	*megabits = link.link_speed;
+	return failed;
+}
+
+uint16_t shim_eth_matching(const char *devargs)
+{
+	struct rte_dev_iterator iterator;
+	uint16_t nic;
+
+	if (rte_eth_iterator_init(&iterator, devargs) != 0)
+		return RTE_MAX_ETHPORTS;
+	nic = rte_eth_iterator_next(&iterator);
+	if (nic != RTE_MAX_ETHPORTS)
+		rte_eth_iterator_cleanup(&iterator);
+	return nic;
+}

@@ -1,0 +1,104 @@
+//! Threads that DPDK knows: they get caches of their own in every mempool.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+
+use crate::eal::Eal;
+use crate::errno::Errno;
+use crate::ffi;
+
+impl Eal {
+    /// Makes the calling thread known to DPDK until the value is dropped. Without it everything works, but each
+    /// mbuf goes to and from the pool's shared ring. Bind the thread to its CPU first, see [`bind`].
+    ///
+    /// # Errors
+    ///
+    /// On the thread that started the EAL, on one that is registered already, and when DPDK's 128 places are taken.
+    pub fn register_thread(&self) -> Result<RegisteredThread, ThreadError> {
+        // SAFETY: rte_lcore.h: rte_lcore_id reads a variable of the thread.
+        if unsafe { ffi::shim_thread_is_registered() } {
+            return Err(ThreadError::Registered);
+        }
+        // SAFETY: rte_lcore.h: rte_thread_register is for threads that are not EAL threads, after rte_eal_init.
+        if unsafe { ffi::rte_thread_register() } != 0 {
+            return Err(ThreadError::Refused(Errno::last()));
+        }
+        Ok(RegisteredThread { _eal: self.clone(), _thread: PhantomData })
+    }
+}
+
+/// The calling thread is registered as long as this lives. It stays on its thread.
+#[derive(Debug)]
+pub struct RegisteredThread {
+    _eal: Eal,
+    _thread: PhantomData<*const ()>,
+}
+
+impl Drop for RegisteredThread {
+    fn drop(&mut self) {
+        // SAFETY: rte_lcore.h: rte_thread_unregister undoes rte_thread_register of the same thread; the value is not
+        // Send, so this is that thread.
+        unsafe { ffi::rte_thread_unregister() }
+    }
+}
+
+/// Why a thread was not registered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ThreadError {
+    /// DPDK knows it already.
+    Registered,
+    /// DPDK refused.
+    Refused(Errno),
+}
+
+impl fmt::Display for ThreadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ThreadError::Registered => f.write_str("DPDK knows this thread already"),
+            ThreadError::Refused(error) => write!(f, "DPDK does not take this thread ({error})"),
+        }
+    }
+}
+
+impl Error for ThreadError {}
+
+/// Binds the calling thread to one CPU.
+///
+/// # Errors
+///
+/// When the process may not use that CPU.
+pub fn bind(cpu: usize) -> io::Result<()> {
+    let refused = || io::Error::other(format!("CPU {cpu}: this process may not run there"));
+    let cpu = u32::try_from(cpu).map_err(|_| refused())?;
+    // SAFETY: rte_thread.h: rte_thread_set_affinity is for any thread; the shim checks that the number fits the set.
+    if unsafe { ffi::shim_thread_set_affinity(cpu) } != 0 { Err(refused()) } else { Ok(()) }
+}
+
+/// Lets the kernel wake the calling thread at most this many nanoseconds late (50,000 is its own choice), so that a
+/// short sleep is short. Threads made by this one inherit it.
+///
+/// # Errors
+///
+/// The system's.
+pub fn set_timer_slack(nanoseconds: u32) -> io::Result<()> {
+    // SAFETY: prctl(2): PR_SET_TIMERSLACK takes a number; 0 would mean the default and is raised to 1.
+    let failed = unsafe { ffi::shim_thread_set_timer_slack(u64::from(nanoseconds.max(1))) };
+    if failed != 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cpu_that_is_not_there_is_refused() {
+        assert_eq!(bind(100_000).unwrap_err().to_string(), "CPU 100000: this process may not run there");
+    }
+
+    #[test]
+    fn timer_slack_is_the_threads_own() {
+        assert!(set_timer_slack(1_000).is_ok());
+    }
+}
