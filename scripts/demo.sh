@@ -67,6 +67,7 @@ clean_up() {
     if [[ -n ${topology_name:-} && -z ${left_up:-} ]]; then
         topology_down "$topology_name"
     fi
+    [[ -n ${left_up:-} ]] || unmount_kernel_views
     exit "$status"
 }
 
@@ -176,6 +177,7 @@ look_around() {
   inside a namespace:  scripts/topology.sh exec $topology_name real1 ip address
   take it all down:    scripts/topology.sh down $topology_name
 TEXT
+    ((${#kernel_views[@]} == 0)) || say "  also left mounted:   ${kernel_views[*]}"
 }
 
 parse_arguments "$@"
@@ -184,6 +186,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 trap 'exit 129' HUP
 
+mount_kernel_views
 prepare
 for method in "${methods[@]}"; do
     show_method "$method"

@@ -4,7 +4,8 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 source "$repository/scripts/packages.sh"
 
-trap forget_policy EXIT
+trap 'forget_policy; unmount_kernel_views' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
+mount_kernel_views
 install_packages

@@ -57,6 +57,30 @@ end_jobs() {
     wait "${ids[@]}" 2>/dev/null || true
 }
 
+# --- what the kernel shows ----------------------------------------------------------------------------------
+
+kernel_views=()
+
+# A bare chroot has neither /proc nor /sys, and DPDK finds no core without them: mounted until unmount_kernel_views.
+mount_kernel_views() {
+    if [[ ! -e /proc/self/stat ]]; then
+        mount -n -t proc proc /proc || die "/proc is not mounted and cannot be: mount -t proc proc /proc"
+        kernel_views+=(/proc)
+    fi
+    if [[ ! -d /sys/devices/system/cpu ]]; then
+        mount -n -t sysfs sysfs /sys || die "/sys is not mounted and cannot be: mount -t sysfs sysfs /sys"
+        kernel_views+=(/sys)
+    fi
+}
+
+unmount_kernel_views() {
+    local i
+    for ((i = ${#kernel_views[@]} - 1; i >= 0; i--)); do
+        umount -n -l "${kernel_views[i]}" || true
+    done
+    kernel_views=()
+}
+
 # --- network namespaces -------------------------------------------------------------------------------------
 
 netns_directory=/run/netns
@@ -68,8 +92,6 @@ netns_lock=/run
 # Says what is missing on this machine for network namespaces, tun devices and packet sockets.
 require_namespaces() {
     ((EUID == 0)) || die "network namespaces take root: this is user $(id -un): run it as root or with sudo"
-    [[ -e /proc/self/ns/net ]] ||
-        die "/proc is not mounted: network namespaces are found through it: mount -t proc proc /proc"
     [[ -w /proc/sys/net/ipv4/ip_forward ]] ||
         die "/proc/sys is read-only: the topology sets net.* there: in a container, run it privileged"
     unshare --net true 2>/dev/null ||

@@ -44,6 +44,7 @@ clean_up() {
     forget_policy
     end_jobs
     [[ -z $log ]] || rm -f "$log"
+    unmount_kernel_views
     exit "$status"
 }
 
@@ -88,6 +89,7 @@ cargo_tests() {
 run_logged() { "$@" 2>&1 | tee "$log"; }
 
 cd "$repository"
+mount_kernel_views
 install_packages
 require_namespaces
 require_tun
