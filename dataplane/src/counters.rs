@@ -117,10 +117,10 @@ impl WorkerCounters {
 
     /// A frame was refused by parsing.
     pub(crate) fn refused_frame(&self, nic: NicId, reason: DropReason) {
-        if matches!(reason, DropReason::CutShort | DropReason::Oversize)
-            && let Some(cell) = self.nics.get(nic.index())
-        {
-            cell.offloaded.add(1);
+        if matches!(reason, DropReason::CutShort | DropReason::Oversize) {
+            if let Some(cell) = self.nics.get(nic.index()) {
+                cell.offloaded.add(1);
+            }
         }
     }
 

@@ -422,7 +422,7 @@ impl<P> Machine<P> {
             }
             self.heard(now, key, Some(mac), false, true, out);
         }
-        if answered && let Some(mac) = self.owned.nic(nic).map(|nic| nic.mac) {
+        if let Some(mac) = self.owned.nic(nic).map(|nic| nic.mac).filter(|_| answered) {
             self.counters.answered += 1;
             let frame = message::reply(Speaker { mac, address: target }, sender, to);
             out.push(Output::Transmit { nic, frame });

@@ -34,9 +34,8 @@ fn check_devices(document: &Document, findings: &mut Findings<'_>) {
     let mut seen = Seen::new();
     for nic in &document.nics {
         let Some(device) = &nic.device else { continue };
-        if let Some(resource) = device.value.resource()
-            && let Some(line) = seen.again(resource, &device.at, findings)
-        {
+        let resource = device.value.resource();
+        if let Some(line) = resource.and_then(|resource| seen.again(resource, &device.at, findings)) {
             let holds = format!("the first is at line {line}");
             let fault = Fault::new("two NICs on one device", holds, "remove one, or name another device");
             findings.error(&nic.place, &device.at, fault);

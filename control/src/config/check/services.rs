@@ -38,9 +38,11 @@ pub fn check(document: &Document, networks: &Networks, findings: &mut Findings<'
         if let Some(listen) = &service.listen {
             check_vip(service, listen, document, networks, findings);
             let protocol = service.protocol.as_ref().map(|protocol| protocol.value);
-            if let Some(protocol) = protocol
-                && let Some(line) = seen.again((listen.value, protocol), &listen.at, findings)
-            {
+            let again = protocol.and_then(|protocol| {
+                let first = seen.again((listen.value, protocol), &listen.at, findings)?;
+                Some((protocol, first))
+            });
+            if let Some((protocol, line)) = again {
                 let wrong = format!("two {protocol} services at one address and port");
                 let holds = format!("the first is at line {line}");
                 findings.error(
