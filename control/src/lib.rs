@@ -3,6 +3,8 @@
 
 pub mod cli;
 pub mod config;
+pub mod director;
 pub mod health;
 pub mod kernel;
 pub mod neighbour;
+pub mod publish;

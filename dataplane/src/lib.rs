@@ -23,3 +23,4 @@ pub mod service;
 pub mod snapshot;
 pub mod time;
 pub mod wire;
+pub mod worker;

@@ -4,22 +4,12 @@ use std::collections::{BTreeSet, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
 use shunt_dataplane::connections::Timeouts;
-use shunt_dataplane::id::{Mac, NicId, Protocol};
+use shunt_dataplane::id::{Mac, NicId};
 use shunt_dataplane::snapshot::{NeighbourPlan, NicPlan, Plan, RealPlan, RoutePlan, ServicePlan};
 
 use super::check::everything;
 use super::{Config, Service};
-
-/// One real server of one service, as health checks and operators know it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RealKey {
-    /// VIP and port of its service.
-    pub listen: SocketAddr,
-    /// The protocol of its service.
-    pub protocol: Protocol,
-    /// RIP and port.
-    pub address: SocketAddr,
-}
+use crate::health::RealKey;
 
 /// What the control core knows beside the configuration.
 #[derive(Clone, Debug, Default)]

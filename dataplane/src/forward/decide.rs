@@ -100,6 +100,9 @@ impl Forwarder {
     ) -> Decided<A> {
         let asked = Asked { snapshot, tables: A::tables(snapshot), packet, headers };
         let Some(flow) = headers.flow() else { return asked.without_flow() };
+        if headers.link_group {
+            return Err(Aside::Drop(DropReason::Group));
+        }
         if snapshot.owners.workers > 1 && !packet.handed_over {
             asked.owner(self)?;
         }
@@ -128,10 +131,9 @@ impl Forwarder {
         if entry.is_reused_by(asked.headers.tcp_flags.0) {
             return self.new_connection(asked, &flow, Some(found.index));
         }
-        let then = match asked.snapshot.real(entry.real()) {
-            Some(real) if real.configured => asked.to_real(real),
-            _ => Then::Drop(DropReason::RealRemoved),
-        };
+        // The kernel leaves such a connection as it is: neither state nor time move.
+        let real = asked.snapshot.real(entry.real()).filter(|real| real.configured);
+        let then = asked.to_real(real.ok_or(Aside::Drop(DropReason::RealRemoved))?);
         Ok(Decision { subject, then })
     }
 
@@ -190,8 +192,11 @@ impl<A: IpVersion + crate::snapshot::Family> Asked<'_, A> {
         if owner == forwarder.worker { Ok(()) } else { Err(Aside::HandOver(owner)) }
     }
 
-    /// A fragment of TCP or UDP: routed, unless a service would need its ports.
+    /// A fragment: routed, unless it is for a service or from a real server, whose connection only the ports tell.
     fn fragment(&self) -> Decided<A> {
+        if self.headers.link_group {
+            return Err(Aside::Drop(DropReason::Group));
+        }
         match self.local()? {
             Some(Local::Vip) => Err(Aside::Drop(DropReason::Fragment)),
             Some(Local::Own(_)) => Err(Aside::Punt(Punt::Local)),
@@ -202,20 +207,21 @@ impl<A: IpVersion + crate::snapshot::Family> Asked<'_, A> {
         }
     }
 
-    /// Everything but TCP and UDP: ICMP for a VIP, neighbour discovery, other protocols, later fragments.
+    /// Everything but TCP and UDP with their ports: neighbour discovery, later fragments, ICMP, other protocols.
     fn without_flow(&self) -> Decided<A> {
         let headers = self.headers;
-        if headers.protocol == A::ICMP_PROTOCOL && headers.fragment == Fragment::Whole {
-            if headers.is_neighbour_discovery(self.packet.bytes()) {
-                return Err(Aside::Punt(Punt::NeighbourDiscovery));
-            }
-        } else if headers.transport_protocol().is_some() {
+        if headers.fragment != Fragment::Whole {
             return self.fragment();
+        }
+        if headers.is_neighbour_discovery(self.packet.bytes()) {
+            return Err(Aside::Punt(Punt::NeighbourDiscovery));
+        }
+        if headers.link_group {
+            return Err(Aside::Drop(DropReason::Group));
         }
         match self.local()? {
             Some(Local::Own(_)) => Err(Aside::Punt(Punt::Local)),
             None => self.route(),
-            Some(Local::Vip) if headers.fragment != Fragment::Whole => Err(Aside::Drop(DropReason::Fragment)),
             Some(Local::Vip) if headers.protocol != A::ICMP_PROTOCOL => {
                 self.refuse(Error::ProtocolUnreachable, ReplyKind::ProtocolUnreachable, DropReason::Unwanted)
             }
@@ -249,7 +255,7 @@ impl<A: IpVersion + crate::snapshot::Family> Asked<'_, A> {
 
     /// No service's and not for the director: by the routes, as a router does (RFC 1812, RFC 8200).
     fn route(&self) -> Decided<A> {
-        if self.headers.destination.is_group() || self.headers.link_group {
+        if self.headers.destination.is_group() {
             return Err(Aside::Drop(DropReason::Group));
         }
         if self.headers.destination.is_link_local() || self.headers.source.is_link_local() {

@@ -167,4 +167,17 @@ impl Snapshot {
             IpAddr::V6(to) => self.v6.way(&self.nics, to),
         }
     }
+
+    /// The neighbour by which packets to an address leave; none when there is no route.
+    #[must_use]
+    pub fn first_hop(&self, to: IpAddr) -> Option<(NicId, IpAddr)> {
+        match to {
+            IpAddr::V4(to) => {
+                self.v4.routes.find(to).map(|route| (route.nic, route.via.unwrap_or(to).into()))
+            }
+            IpAddr::V6(to) => {
+                self.v6.routes.find(to).map(|route| (route.nic, route.via.unwrap_or(to).into()))
+            }
+        }
+    }
 }

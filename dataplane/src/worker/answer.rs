@@ -48,7 +48,8 @@ impl Worker {
         let more = if listing.v4_done {
             copy(self.forwarder.v6(), &mut listing.next_v6, budget, now, |view| drop(answers.push(view)))
         } else {
-            let more = copy(self.forwarder.v4(), &mut listing.next_v4, budget, now, |view| drop(answers.push(view)));
+            let more =
+                copy(self.forwarder.v4(), &mut listing.next_v4, budget, now, |view| drop(answers.push(view)));
             listing.v4_done = !more;
             true
         };

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Cache};
 use arrayvec::ArrayVec;
-use dpdk_sys::{Clock, Mbuf, MbufBurst, RingReceiver, RingSender, RxQueue, TxQueue};
+use dpdk_sys::{Clock, Mbuf, MbufBurst, RingReceiver, RingSender, Room, RxQueue, TxQueue};
 
 use crate::forward::{BURST_MAX, Forwarder, Punt, Verdict, Verdicts};
 use crate::id::{Generation, NicId, WorkerId};
@@ -124,7 +124,7 @@ impl Worker {
 
     /// One turn; tells how many packets it moved.
     pub fn turn(&mut self) -> usize {
-        let now = Tick::at(self.clock.elapsed());
+        let now = Tick::at(self.clock.now());
         let snapshot = self.snapshot();
         let mut burst = MbufBurst::new();
         let mut work = 0;
@@ -134,13 +134,13 @@ impl Worker {
             work += received;
             // Not every driver says where a packet came in.
             let id = self.nics[nic].nic;
-            burst.iter_mut().for_each(|mbuf| mbuf.set_nic(id.0.into()));
+            burst.iter_mut().for_each(|mbuf| set_arrival(mbuf, id));
             self.process(&snapshot, &mut burst, false, now);
         }
         work += self.take_over(&snapshot, &mut burst, now);
         work += self.inject(&snapshot, &mut burst, now);
         self.flush();
-        self.forwarder.expire(&snapshot, now);
+        self.forwarder.expire_turn(&snapshot, now);
         self.answer(&snapshot, now);
         self.book_turn(work);
         work
@@ -159,6 +159,7 @@ impl Worker {
 
     /// Decides about a burst and moves each packet to where its verdict says.
     fn process(&mut self, snapshot: &Snapshot, burst: &mut MbufBurst, handed_over: bool, now: Tick) {
+        self.refuse_segmented(burst);
         if burst.is_empty() {
             return;
         }
@@ -168,8 +169,8 @@ impl Worker {
             let mut packets = ArrayVec::<Packet<'_>, BURST_MAX>::new();
             for mbuf in burst.iter_mut() {
                 let nic = arrival(mbuf);
-                let (room, start, length) = mbuf.room_mut();
-                let mut packet = Packet::new(room, start, length, nic);
+                let Room { buffer, start, len } = mbuf.room_mut();
+                let mut packet = Packet::new(buffer, start, len, nic);
                 packet.handed_over = handed_over;
                 packets.push(packet);
             }
@@ -177,8 +178,18 @@ impl Worker {
             places.extend(packets.iter().map(|packet| (packet.start(), packet.len())));
         }
         for ((mut mbuf, verdict), (start, length)) in burst.drain().zip(verdicts).zip(places) {
-            mbuf.set_data(start, length);
+            let fits = mbuf.set_data(start, length);
+            debug_assert!(fits, "a packet stays within its mbuf");
             self.dispose(mbuf, verdict);
+        }
+    }
+
+    /// Drops packets in several buffers: no MTU that can be configured needs them.
+    #[inline]
+    fn refuse_segmented(&self, burst: &mut MbufBurst) {
+        while let Some(place) = burst.iter().position(|mbuf| mbuf.segments() != 1) {
+            drop(burst.swap_remove(place));
+            self.shared.counters.dropped.at(DropReason::Segmented as usize).add(1);
         }
     }
 
@@ -255,7 +266,7 @@ impl Worker {
             match packet {
                 Injected::Transmit(nic, mbuf) => self.transmit(nic, mbuf),
                 Injected::Receive(nic, mut mbuf) => {
-                    mbuf.set_nic(nic.0.into());
+                    set_arrival(&mut mbuf, nic);
                     // No more than a burst is taken in a turn.
                     let _ = burst.push(mbuf);
                 }
@@ -291,6 +302,12 @@ impl Worker {
 }
 
 /// Where a packet arrived: noted in the mbuf, so that it survives rings.
+#[inline]
 fn arrival(mbuf: &Mbuf) -> NicId {
-    NicId(mbuf.nic() as u8)
+    NicId(mbuf.nic().0 as u8)
+}
+
+#[inline]
+fn set_arrival(mbuf: &mut Mbuf, nic: NicId) {
+    mbuf.set_nic(dpdk_sys::NicId(nic.0.into()));
 }

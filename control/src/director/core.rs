@@ -1,0 +1,215 @@
+//! Where every change becomes a generation: a new file, a verdict of a health check, a neighbour's answer.
+//!
+//! One thread takes them in order, gathers what comes in a burst, publishes once and waits until all workers run
+//! it; only then are packets let go that waited for a neighbour, and a reload is reported done.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use shunt_dataplane::id::{Generation, WorkerId};
+use shunt_dataplane::snapshot::Snapshot;
+
+use crate::config::Config;
+use crate::config::compile::State;
+use crate::health;
+use crate::neighbour;
+use crate::publish::Publisher;
+
+/// Changes that are gathered into one generation at most; more wait for the next.
+pub const GATHERED_MAX: usize = 4096;
+/// How often snapshots that nobody reads any more are freed when nothing changes.
+const RETIRE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// A change, for the core thread.
+#[derive(Debug)]
+pub enum Message {
+    /// A configuration that was checked; the answer comes when all workers run it.
+    Config(Box<Config>, SyncSender<Applied>),
+    /// A real server came up or went down.
+    Health(health::Change),
+    /// Neighbours changed; [`Core::applied`] reaches the number when workers know.
+    Neighbours(Vec<neighbour::Change>, u64),
+    /// The end.
+    Stop,
+}
+
+/// How a configuration was taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The generation that holds it.
+    pub generation: Generation,
+    /// How long workers took to run it, when all did.
+    pub acknowledged: Result<Duration, Vec<WorkerId>>,
+}
+
+/// What holds now, for those who look on.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// When it was taken.
+    pub loaded: SystemTime,
+    /// The snapshot; every worker runs it or was told to.
+    pub snapshot: Arc<Snapshot>,
+    /// Health, neighbours and MACs that it was compiled from.
+    pub state: State,
+}
+
+/// What is told of a new configuration.
+pub type OnConfig = Box<dyn FnMut(&Config, &Snapshot) + Send>;
+
+/// The core thread as others see it.
+#[derive(Debug)]
+pub struct Core {
+    messages: Sender<Message>,
+    view: Arc<ArcSwap<View>>,
+    applied: Arc<AtomicU64>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the core thread owns.
+struct Work {
+    publisher: Publisher,
+    config: Arc<Config>,
+    loaded: SystemTime,
+    view: Arc<ArcSwap<View>>,
+    applied: Arc<AtomicU64>,
+    on_config: OnConfig,
+}
+
+/// What one round gathered.
+#[derive(Default)]
+struct Gathered {
+    answers: Vec<SyncSender<Applied>>,
+    neighbours: Option<u64>,
+    config: bool,
+    stop: bool,
+}
+
+impl Core {
+    /// Starts the thread. `on_config` is called for each new configuration after it was published.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn start(publisher: Publisher, config: Config, on_config: OnConfig) -> std::io::Result<Self> {
+        let (messages, inbox) = channel();
+        let (config, loaded) = (Arc::new(config), SystemTime::now());
+        let first = View {
+            config: config.clone(),
+            loaded,
+            snapshot: publisher.snapshots().load_full(),
+            state: publisher.state().clone(),
+        };
+        let (view, applied) = (Arc::new(ArcSwap::from_pointee(first)), Arc::new(AtomicU64::new(0)));
+        let mut work =
+            Work { publisher, config, loaded, view: view.clone(), applied: applied.clone(), on_config };
+        let thread = std::thread::Builder::new().name("shunt-core".into()).spawn(move || work.run(&inbox))?;
+        Ok(Self { messages, view, applied, thread: Some(thread) })
+    }
+
+    /// Where changes go.
+    #[must_use]
+    pub fn messages(&self) -> Sender<Message> {
+        self.messages.clone()
+    }
+
+    /// What holds now.
+    #[must_use]
+    pub const fn view(&self) -> &Arc<ArcSwap<View>> {
+        &self.view
+    }
+
+    /// The number of the last [`Message::Neighbours`] that all workers know of.
+    #[must_use]
+    pub const fn applied(&self) -> &Arc<AtomicU64> {
+        &self.applied
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        let _ = self.messages.send(Message::Stop);
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the core thread ended by a panic");
+        }
+    }
+}
+
+impl Work {
+    fn run(&mut self, inbox: &Receiver<Message>) {
+        loop {
+            let mut gathered = Gathered::default();
+            match inbox.recv_timeout(RETIRE_INTERVAL) {
+                Ok(message) => self.take(message, &mut gathered),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.publisher.retire();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            for message in inbox.try_iter().take(GATHERED_MAX) {
+                self.take(message, &mut gathered);
+            }
+            if gathered.stop {
+                return;
+            }
+            self.publish(gathered);
+        }
+    }
+
+    fn take(&mut self, message: Message, gathered: &mut Gathered) {
+        match message {
+            Message::Config(config, answer) => {
+                self.config = Arc::new(*config);
+                self.loaded = SystemTime::now();
+                self.publisher.forget_unchecked(&self.config);
+                gathered.config = true;
+                gathered.answers.push(answer);
+            }
+            Message::Health(change) => {
+                tracing::info!("{change}");
+                self.publisher.set_health(change.key, change.up);
+            }
+            Message::Neighbours(changes, number) => {
+                changes.iter().for_each(|change| self.publisher.set_neighbour(change));
+                gathered.neighbours = Some(number);
+            }
+            Message::Stop => gathered.stop = true,
+        }
+    }
+
+    fn publish(&mut self, gathered: Gathered) {
+        let published = self.publisher.publish(&self.config);
+        let generation = self.publisher.snapshots().load().generation;
+        let acknowledged = self.publisher.wait(generation);
+        if let Err(late) = &acknowledged {
+            tracing::error!(
+                "generation {generation}: workers {late:?} do not run it after {:?}: they may be starved of CPU; it holds all the same as soon as they turn",
+                crate::publish::ACKNOWLEDGE_MAX
+            );
+        } else if let Some(generation) = published {
+            tracing::debug!("generation {generation} runs");
+        }
+        let snapshot = self.publisher.snapshots().load_full();
+        if gathered.config {
+            (self.on_config)(&self.config, &snapshot);
+        }
+        self.view.store(Arc::new(View {
+            config: self.config.clone(),
+            loaded: self.loaded,
+            snapshot,
+            state: self.publisher.state().clone(),
+        }));
+        if let Some(number) = gathered.neighbours {
+            self.applied.store(number, Ordering::Release);
+        }
+        for answer in gathered.answers {
+            // Whoever asked may have gone.
+            let _ = answer.send(Applied { generation, acknowledged: acknowledged.clone() });
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! The running director: what `shunt run` starts, keeps together and ends.
+//!
+//! [`nics`] and [`workers`] bring up DPDK and the polling cores, [`core`] is the one place where a change (file,
+//! health, neighbours) becomes a generation, [`run`] is the life of the process.
+
+pub mod core;
+pub mod nics;
+pub mod run;
+pub mod targets;
+pub mod workers;
+
+use std::fmt;
+
+/// Why the director does not start: where, what is wrong, what holds instead, what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartError {
+    place: String,
+    wrong: String,
+    holds: String,
+    advice: String,
+}
+
+impl StartError {
+    /// All four parts; those that are empty are left out.
+    #[must_use]
+    pub const fn new(place: String, wrong: String, holds: String, advice: String) -> Self {
+        Self { place, wrong, holds, advice }
+    }
+
+    /// An error of another part, which says by itself what to do.
+    #[must_use]
+    pub fn of(place: &str, error: &dyn fmt::Display) -> Self {
+        Self::new(place.to_owned(), error.to_string(), String::new(), String::new())
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.place)?;
+        for part in [&self.wrong, &self.holds, &self.advice] {
+            if !part.is_empty() {
+                write!(f, ": {part}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for StartError {}

@@ -1,0 +1,184 @@
+//! NICs by name: what stands in the way is said before anything is opened, then EAL, mempool and NICs come up.
+
+use std::net::IpAddr;
+
+use dpdk_sys::{
+    Eal, EalSettings, FreeHugepages, Memory, Mempool, Nic, NicSettings, NumaNode, RxQueue, TxQueue, mempool,
+};
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::if_nametoindex;
+use shunt_dataplane::id::Mac;
+
+use super::StartError;
+use crate::config::{Config, Hugepages};
+
+/// Received packets that a queue holds.
+const RX_DESCRIPTORS: u16 = 1024;
+/// Packets that a queue holds until they are sent.
+const TX_DESCRIPTORS: u16 = 1024;
+/// Mbufs beyond what queues hold: bursts, rings, packets that wait for neighbours.
+const MBUFS_SPARE: u32 = 8192;
+/// Mbufs that each worker keeps at hand.
+const MBUF_CACHE: u32 = 256;
+/// What DPDK needs beside mbufs, in MiB.
+const MEMORY_BASE: usize = 64;
+
+/// A NIC that is open.
+#[derive(Debug)]
+pub struct OpenNic {
+    /// Its control side.
+    pub nic: Nic,
+    /// Its MAC.
+    pub mac: Mac,
+    /// Its receive queues, one for each worker.
+    pub rx: Vec<RxQueue>,
+    /// Its transmit queues, one for each worker.
+    pub tx: Vec<TxQueue>,
+}
+
+/// DPDK, running.
+#[derive(Debug)]
+pub struct Ports {
+    /// The environment.
+    pub eal: Eal,
+    /// Where packets live.
+    pub pool: Mempool,
+    /// NICs in the order of the configuration.
+    pub nics: Vec<OpenNic>,
+    /// True when packet memory is in hugepages.
+    pub hugepages: bool,
+}
+
+/// Refuses what cannot work although the configuration is right in itself: interfaces that are not there, and addresses that
+/// the kernel holds on an interface which it shares with the director.
+///
+/// # Errors
+/// One for each problem.
+pub fn preflight(config: &Config) -> Vec<StartError> {
+    let mut problems = Vec::new();
+    let vips: Vec<IpAddr> = config.services.iter().map(|service| service.listen.ip()).collect();
+    for nic in &config.nics {
+        let Some(interface) = nic.device.interface() else { continue };
+        if if_nametoindex(interface).is_err() {
+            problems.push(StartError::new(
+                format!("nic \"{}\"", nic.name),
+                format!("no interface {interface} in this network namespace"),
+                format!("there are {}", interfaces()),
+                format!("correct device = \"{}\", or make the interface first", nic.device),
+            ));
+            continue;
+        }
+        for held in addresses_of(interface) {
+            let own = nic.addresses.iter().any(|net| net.addr() == held);
+            if own || vips.contains(&held) {
+                let what = if own { "the director's own address" } else { "a VIP" };
+                problems.push(StartError::new(
+                    format!("nic \"{}\"", nic.name),
+                    format!("the kernel holds {held} on {interface}"),
+                    format!("it is {what}, and the kernel sees each frame too and would answer in the director's place"),
+                    format!("run `ip addr del {held} dev {interface}`"),
+                ));
+            }
+        }
+    }
+    problems
+}
+
+fn interfaces() -> String {
+    let names = nix::net::if_::if_nameindex();
+    let names = names.iter().flat_map(|names| names.iter());
+    names.map(|interface| interface.name().to_string_lossy().into_owned()).collect::<Vec<_>>().join(", ")
+}
+
+fn addresses_of(interface: &str) -> Vec<IpAddr> {
+    let Ok(all) = getifaddrs() else { return Vec::new() };
+    all.filter(|entry| entry.interface_name == interface)
+        .filter_map(|entry| {
+            let address = entry.address?;
+            let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
+        })
+        .collect()
+}
+
+/// Brings up DPDK and opens all NICs.
+///
+/// # Errors
+/// The first thing that fails, with the driver's words.
+pub fn open(config: &Config) -> Result<Ports, StartError> {
+    let mbufs = mbufs(config);
+    let data_room = data_room(config);
+    let (settings, hugepages) = eal_settings(config, mbufs, data_room)?;
+    let eal = Eal::start(&settings).map_err(|error| StartError::of("runtime", &error))?;
+    let pool = Mempool::new(&eal, "packets", mbufs, MBUF_CACHE, data_room, None::<NumaNode>)
+        .map_err(|error| StartError::of("runtime", &error))?;
+    let queues = config.runtime.workers.len() as u16;
+    let mut nics = Vec::new();
+    for (index, nic) in config.nics.iter().enumerate() {
+        let place = format!("nic \"{}\"", nic.name);
+        let devargs = nic.device.devargs(index, queues, nic.mtu);
+        let device = eal.probe(&devargs).map_err(|error| StartError::of(&place, &error))?;
+        let settings = NicSettings {
+            rx_queues: queues,
+            tx_queues: queues,
+            rx_descriptors: RX_DESCRIPTORS,
+            tx_descriptors: TX_DESCRIPTORS,
+            mtu: nic.mtu,
+            ..NicSettings::new(pool.clone())
+        };
+        let (nic, rx, tx) = Nic::open(device, &settings).map_err(|error| StartError::of(&place, &error))?;
+        nics.push(OpenNic { mac: Mac(nic.mac()), nic, rx, tx });
+    }
+    Ok(Ports { eal, pool, nics, hugepages })
+}
+
+fn eal_settings(config: &Config, mbufs: u32, data_room: u16) -> Result<(EalSettings, bool), StartError> {
+    let runtime = &config.runtime;
+    let needed = runtime.memory.map_or_else(
+        || MEMORY_BASE + (mbufs as usize * (usize::from(data_room) + 256)).div_ceil(1 << 20) * 5 / 4,
+        |memory| memory as usize,
+    );
+    let free = FreeHugepages::read().bytes() >> 20;
+    let enough = free as usize >= needed;
+    let hugepages = match runtime.hugepages {
+        Hugepages::Never => false,
+        Hugepages::Auto => enough,
+        Hugepages::Always if enough => true,
+        Hugepages::Always => {
+            return Err(StartError::new(
+                "runtime.hugepages".into(),
+                format!("{free} MiB of hugepages are free"),
+                format!("{needed} MiB are needed"),
+                format!(
+                    "reserve them: `echo {} >/proc/sys/vm/nr_hugepages`, or set hugepages = \"auto\"",
+                    needed / 2 + 1
+                ),
+            ));
+        }
+    };
+    let memory = if hugepages { Memory::Hugepages } else { Memory::Ordinary { mebibytes: needed } };
+    let allow_pci =
+        config.nics.iter().filter(|nic| nic.device.is_pci()).map(|nic| nic.device.to_string()).collect();
+    let settings = EalSettings {
+        memory,
+        file_prefix: format!("shunt-{}", std::process::id()),
+        main_core: usize::from(runtime.control_core),
+        allow_pci,
+        extra: Vec::new(),
+    };
+    Ok((settings, hugepages))
+}
+
+/// As many as all queues can hold at once, and some.
+fn mbufs(config: &Config) -> u32 {
+    let queues = (config.nics.len() * config.runtime.workers.len()) as u32;
+    let held = queues * u32::from(RX_DESCRIPTORS + TX_DESCRIPTORS);
+    (held + MBUFS_SPARE).next_power_of_two() - 1
+}
+
+/// Room for the largest frame of any NIC behind the head room. af_packet does not check bounds when it receives.
+fn data_room(config: &Config) -> u16 {
+    let frame = config.nics.iter().map(|nic| nic.device.frame_size(nic.mtu)).max().unwrap_or(0);
+    let room = frame + usize::from(mempool::HEADROOM);
+    u16::try_from(room).unwrap_or(u16::MAX).max(mempool::DATA_ROOM)
+}

@@ -1,0 +1,96 @@
+//! What a configuration asks of health checks, neighbours and the kernel-side interface.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+use shunt_dataplane::id::{Mac, NicId};
+use shunt_dataplane::snapshot::Snapshot;
+
+use crate::config::{self, Config};
+use crate::health::{Check, CheckKind, Target};
+use crate::kernel::NicSide;
+use crate::neighbour::machine::Key;
+use crate::neighbour::{Nic, Vip};
+
+/// The health checks.
+#[must_use]
+pub fn checks(config: &Config) -> Vec<Target> {
+    let mut targets = Vec::new();
+    for service in &config.services {
+        let Some(check) = &service.check else { continue };
+        for real in &service.reals {
+            let to = SocketAddr::new(real.address.ip(), check.l4_port.unwrap_or(real.address.port()));
+            targets.push(Target {
+                key: service.real_key(real.address),
+                check: Check {
+                    kind: kind(&check.kind, service.listen),
+                    to,
+                    interval: check.interval,
+                    timeout: check.timeout,
+                    fall: check.fall,
+                    rise: check.rise,
+                },
+            });
+        }
+    }
+    targets
+}
+
+fn kind(kind: &config::CheckKind, vip: SocketAddr) -> CheckKind {
+    match kind {
+        config::CheckKind::Tcp => CheckKind::Tcp,
+        config::CheckKind::Http { path, host, status } => CheckKind::Http {
+            path: path.clone(),
+            host: host.clone().unwrap_or_else(|| match vip.ip() {
+                IpAddr::V4(vip) => vip.to_string(),
+                IpAddr::V6(vip) => format!("[{vip}]"),
+            }),
+            status: if status.is_empty() {
+                vec![200..=299]
+            } else {
+                status.iter().map(|&code| code..=code).collect()
+            },
+        },
+    }
+}
+
+/// NICs as their neighbours see them.
+#[must_use]
+pub fn nics(config: &Config, macs: &[Mac]) -> Vec<Nic> {
+    config.nics.iter().zip(macs).map(|(nic, &mac)| Nic { mac, addresses: nic.addresses.clone() }).collect()
+}
+
+/// VIPs: each belongs to the director at once.
+#[must_use]
+pub fn vips(config: &Config) -> Vec<Vip> {
+    let addresses: BTreeSet<IpAddr> = config.services.iter().map(|service| service.listen.ip()).collect();
+    addresses.into_iter().map(|address| Vip { nic: None, address }).collect()
+}
+
+/// Neighbours that must always be known: those on the way to real servers, and gateways.
+#[must_use]
+pub fn wanted(config: &Config, snapshot: &Snapshot) -> Vec<Key> {
+    let reals = snapshot.reals.iter().flatten().filter(|real| real.configured).map(|real| real.address);
+    let gateways = config.nics.iter().flat_map(|nic| nic.gateways.iter().copied());
+    let routers = config.routes.iter().filter_map(|route| route.via);
+    let near = |to: IpAddr| snapshot.first_hop(to);
+    let wanted: BTreeSet<Key> = reals.chain(gateways).chain(routers).filter_map(near).collect();
+    wanted.into_iter().collect()
+}
+
+/// NICs as the kernel-side interface needs them.
+#[must_use]
+pub fn sides(config: &Config, macs: &[Mac]) -> Vec<NicSide> {
+    let side = |(number, (nic, &mac)): (usize, (&config::Nic, &Mac))| NicSide {
+        name: nic.name.clone(),
+        mac,
+        mtu: nic.mtu,
+        addresses: nic.addresses.clone(),
+        gateways: nic.gateways.clone(),
+        routes: (config.routes.iter())
+            .filter(|route| route.nic == NicId(number as u8))
+            .map(|route| (route.to, route.via))
+            .collect(),
+    };
+    config.nics.iter().zip(macs).enumerate().map(side).collect()
+}

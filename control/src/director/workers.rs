@@ -1,0 +1,145 @@
+//! Worker threads: one for each core of `runtime.workers`, with queue n of every NIC.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwap;
+use dpdk_sys::{Clock, ring, thread};
+use shunt_dataplane::flow::HashKey;
+use shunt_dataplane::forward::{Capacity, Forwarder};
+use shunt_dataplane::id::{NicId, WorkerId};
+use shunt_dataplane::snapshot::Snapshot;
+use shunt_dataplane::worker::{NicQueues, PacketEnds, QuestionEnds, Shared, Worker, WorkerParts, rings};
+
+use super::StartError;
+use super::nics::Ports;
+use crate::config::{Config, Idle};
+
+/// Packets on their way from one worker to another.
+const HAND_OVER_RING_MAX: u32 = 1024;
+/// What a nap may take longer than asked for, in nanoseconds.
+const TIMER_SLACK: u32 = 10_000;
+
+/// Workers that run.
+#[derive(Debug)]
+pub struct Workers {
+    /// What control shares with each.
+    pub shared: Vec<Arc<Shared>>,
+    /// Packets to and from each.
+    pub packets: Vec<PacketEnds>,
+    /// Questions to each.
+    pub questions: Vec<QuestionEnds>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What control shares with each worker of a configuration.
+#[must_use]
+pub fn shared(config: &Config) -> Vec<Arc<Shared>> {
+    config.runtime.workers.iter().map(|_| Arc::new(Shared::default())).collect()
+}
+
+/// Starts the workers; each takes its queues out of `ports`.
+///
+/// # Errors
+/// When a ring cannot be made or a thread not be bound to its core.
+pub fn start(
+    config: &Config,
+    ports: &mut Ports,
+    snapshots: &Arc<ArcSwap<Snapshot>>,
+    shared: Vec<Arc<Shared>>,
+    key: HashKey,
+) -> Result<Workers, StartError> {
+    let clock = Clock::new(&ports.eal);
+    let mut senders = Vec::new();
+    let mut receivers = Vec::new();
+    for worker in 0..shared.len() {
+        let (sender, receiver) =
+            ring::mbuf_ring(&ports.eal, &format!("to worker {worker}"), HAND_OVER_RING_MAX, None)
+                .map_err(|error| StartError::of("runtime", &error))?;
+        senders.push(sender);
+        receivers.push(receiver);
+    }
+    let mut workers = Workers { shared, packets: Vec::new(), questions: Vec::new(), threads: Vec::new() };
+    for (number, (taken_over, core)) in receivers.into_iter().zip(&config.runtime.workers).enumerate() {
+        let id = WorkerId(number as u8);
+        let shared = workers.shared[number].clone();
+        let capacity = Capacity { v4: config.runtime.connections, v6: config.runtime.connections };
+        let (ends, packets, questions) = rings();
+        let parts = WorkerParts {
+            id,
+            forwarder: Forwarder::new(id, capacity, key, shared.counters.clone()),
+            nics: queues(ports),
+            taken_over,
+            hand_over: senders.clone(),
+            ends,
+            snapshots: snapshots.clone(),
+            shared,
+            idle: match config.runtime.idle {
+                Idle::Adaptive => shunt_dataplane::worker::Idle::Adaptive,
+                Idle::Busy => shunt_dataplane::worker::Idle::Busy,
+            },
+            clock,
+        };
+        workers.packets.push(packets);
+        workers.questions.push(questions);
+        workers.threads.push(spawn(parts, usize::from(*core), ports)?);
+    }
+    Ok(workers)
+}
+
+/// The next queue of every NIC.
+fn queues(ports: &mut Ports) -> Vec<NicQueues> {
+    let take = |(number, nic): (usize, &mut super::nics::OpenNic)| NicQueues {
+        nic: NicId(number as u8),
+        rx: nic.rx.remove(0),
+        tx: nic.tx.remove(0),
+    };
+    ports.nics.iter_mut().enumerate().map(take).collect()
+}
+
+fn spawn(parts: WorkerParts, core: usize, ports: &Ports) -> Result<JoinHandle<()>, StartError> {
+    let eal = ports.eal.clone();
+    let place = format!("runtime.workers: worker {} on core {core}", parts.id);
+    let (report, reported) = std::sync::mpsc::channel();
+    let work = move || {
+        let ready = thread::bind(core)
+            .map_err(|error| error.to_string())
+            .and_then(|()| eal.register_thread().map_err(|error| error.to_string()));
+        let registered = match ready {
+            Ok(registered) => registered,
+            Err(error) => return drop(report.send(Err(error))),
+        };
+        // Naps are longer without it, nothing else.
+        let _ = thread::set_timer_slack(TIMER_SLACK);
+        let worker = Worker::new(parts);
+        drop(report.send(Ok(())));
+        worker.run();
+        drop(registered);
+    };
+    let name = place.split(": ").nth(1).unwrap_or("worker").replace(" on core ", "/");
+    let thread =
+        std::thread::Builder::new().name(name).spawn(work).map_err(|error| StartError::of(&place, &error))?;
+    match reported.recv() {
+        Ok(Ok(())) => Ok(thread),
+        Ok(Err(error)) => Err(StartError::of(&place, &error)),
+        Err(_ended) => Err(StartError::of(&place, &"its thread ended before it was ready")),
+    }
+}
+
+impl Workers {
+    /// Asks all workers to end and waits for them.
+    pub fn stop(&mut self) {
+        self.shared.iter().for_each(|shared| shared.stop());
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a worker ended by a panic");
+            }
+        }
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

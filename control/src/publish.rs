@@ -1,0 +1,142 @@
+//! Generations out, acknowledgements back.
+//!
+//! The publisher holds what makes a snapshot: identifiers, the state of the world, the plan that was compiled last. It alone
+//! frees snapshots: an old one is kept until every worker runs a later one.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use shunt_dataplane::flow::Owners;
+use shunt_dataplane::id::{Generation, Mac, WorkerId};
+use shunt_dataplane::snapshot::{NeighbourPlan, Plan, Registry, Snapshot};
+use shunt_dataplane::worker::Shared;
+
+use crate::config::Config;
+use crate::config::compile::{State, compile};
+use crate::health::RealKey;
+use crate::neighbour::Change as NeighbourChange;
+
+/// How long workers may take to run a new generation before it is called late. A turn takes microseconds; a worker that
+/// shares its CPU may wait for a few time slices.
+pub const ACKNOWLEDGE_MAX: Duration = Duration::from_secs(5);
+/// How often acknowledgements are looked for.
+const ACKNOWLEDGE_POLL: Duration = Duration::from_micros(200);
+
+/// Makes snapshots and hands them to the workers.
+#[derive(Debug)]
+pub struct Publisher {
+    registry: Registry,
+    state: State,
+    plan: Plan,
+    snapshots: Arc<ArcSwap<Snapshot>>,
+    workers: Vec<Arc<Shared>>,
+    /// Published before the current one and perhaps still read.
+    old: VecDeque<Arc<Snapshot>>,
+}
+
+impl Publisher {
+    /// Compiles the first generation. `macs` are those of the NICs, `workers` what the publisher shares with each worker.
+    #[must_use]
+    pub fn new(owners: Owners, macs: Vec<Mac>, workers: Vec<Arc<Shared>>, config: &Config) -> Self {
+        let mut registry = Registry::new(owners);
+        let state = State { macs, ..State::default() };
+        let plan = compile(config, &state);
+        let snapshots = Arc::new(ArcSwap::from_pointee(registry.compile(&plan)));
+        Self { registry, state, plan, snapshots, workers, old: VecDeque::new() }
+    }
+
+    /// Where workers read the current snapshot.
+    #[must_use]
+    pub const fn snapshots(&self) -> &Arc<ArcSwap<Snapshot>> {
+        &self.snapshots
+    }
+
+    /// Real servers whose health check fails.
+    #[must_use]
+    pub const fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Takes note of a health check's verdict; it counts from the next publication on.
+    pub fn set_health(&mut self, real: RealKey, up: bool) {
+        if up {
+            self.state.down.remove(&real);
+        } else {
+            self.state.down.insert(real);
+        }
+    }
+
+    /// Takes note of a neighbour; it counts from the next publication on.
+    pub fn set_neighbour(&mut self, change: &NeighbourChange) {
+        let NeighbourChange { nic, address, mac } = *change;
+        self.state.neighbours.retain(|known| (known.nic, known.address) != (nic, address));
+        if let Some(mac) = mac {
+            self.state.neighbours.push(NeighbourPlan { nic, address, mac });
+        }
+    }
+
+    /// Forgets the health of real servers that the configuration no longer checks.
+    pub fn forget_unchecked(&mut self, config: &Config) {
+        let checked = |key: &RealKey| {
+            config.services.iter().any(|service| {
+                service.check.is_some()
+                    && (service.listen, service.protocol) == (key.listen, key.protocol)
+                    && service.reals.iter().any(|real| real.address == key.address)
+            })
+        };
+        self.state.down.retain(checked);
+    }
+
+    /// Publishes what holds now; none when workers would read the same as before.
+    pub fn publish(&mut self, config: &Config) -> Option<Generation> {
+        self.retire();
+        let plan = compile(config, &self.state);
+        if plan == self.plan {
+            return None;
+        }
+        let snapshot = Arc::new(self.registry.compile(&plan));
+        let generation = snapshot.generation;
+        self.plan = plan;
+        self.old.push_back(self.snapshots.swap(snapshot));
+        Some(generation)
+    }
+
+    /// Frees snapshots that no worker reads any more.
+    pub fn retire(&mut self) {
+        let acknowledged = self.acknowledged();
+        self.registry.acknowledge(acknowledged);
+        while self.old.front().is_some_and(|old| old.generation < acknowledged) {
+            self.old.pop_front();
+        }
+    }
+
+    /// The generation that every worker runs, or a later one.
+    #[must_use]
+    pub fn acknowledged(&self) -> Generation {
+        self.workers.iter().map(|worker| worker.acknowledged()).min().unwrap_or_default()
+    }
+
+    /// Waits until every worker runs `generation`.
+    ///
+    /// # Errors
+    /// The workers that do not run it after [`ACKNOWLEDGE_MAX`].
+    pub fn wait(&mut self, generation: Generation) -> Result<Duration, Vec<WorkerId>> {
+        let begin = Instant::now();
+        loop {
+            if self.acknowledged() >= generation {
+                self.retire();
+                return Ok(begin.elapsed());
+            }
+            if begin.elapsed() > ACKNOWLEDGE_MAX {
+                let late = (0..=u8::MAX).zip(&self.workers);
+                return Err(late
+                    .filter(|(_, worker)| worker.acknowledged() < generation)
+                    .map(|(number, _)| WorkerId(number))
+                    .collect());
+            }
+            std::thread::sleep(ACKNOWLEDGE_POLL);
+        }
+    }
+}
