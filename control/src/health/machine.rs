@@ -123,10 +123,10 @@ impl Machine {
 
     /// The checks to start now.
     pub fn tick(&mut self, now: Instant, out: &mut Vec<Start>) {
-        while let Some(&(due, key)) = self.due.first()
-            && due <= now
-            && self.running < CHECKS_RUNNING_MAX
-        {
+        while let Some(&(due, key)) = self.due.first() {
+            if due > now || self.running >= CHECKS_RUNNING_MAX {
+                break;
+            }
             self.due.pop_first();
             let Some(entry) = self.entries.get_mut(&key) else { continue };
             self.serial += 1;

@@ -75,9 +75,7 @@ impl<P> Entry<P> {
     /// Takes a MAC that was heard. `confirmed`: as the answer to a question; `overrides`: it may replace another.
     pub(super) fn hear(&mut self, now: Instant, mac: Mac, confirmed: bool, overrides: bool) -> Heard {
         let old = self.mac();
-        if let Some(from) = old
-            && from != mac
-        {
+        if old.is_some_and(|from| from != mac) {
             if !overrides {
                 // RFC 4861, 7.2.5: the old MAC is in doubt; ask it.
                 if matches!(self.state, State::Known { .. }) {

@@ -302,9 +302,7 @@ impl<P> Machine<P> {
             self.counters.unresolved += 1;
             return;
         }
-        if let Some(entry) = self.entries.get(&key)
-            && entry.mac().is_some()
-        {
+        if let Some(entry) = self.entries.get(&key).filter(|entry| entry.mac().is_some()) {
             if now > entry.since + PUBLICATION_MAX {
                 self.counters.circling += 1;
             } else {

@@ -89,10 +89,8 @@ fn check_addresses(document: &Document, networks: &Networks, findings: &mut Find
                 );
             }
         }
-        if let Some(mtu) = &nic.mtu
-            && mtu.value < limit::MTU_MIN_IPV6
-            && nic.addresses.iter().any(|net| net.value.addr().is_ipv6())
-        {
+        let ipv6 = nic.addresses.iter().any(|net| net.value.addr().is_ipv6());
+        if let Some(mtu) = nic.mtu.as_ref().filter(|mtu| ipv6 && mtu.value < limit::MTU_MIN_IPV6) {
             let holds = format!("IPv6 needs at least {} (RFC 8200, 5)", limit::MTU_MIN_IPV6);
             let fault =
                 Fault::new("too small an mtu for IPv6", holds, "raise mtu, or remove the IPv6 addresses");

@@ -276,9 +276,7 @@ fn build_check(
     let place = format!("{}, check", service.place);
     let interval = check.interval.as_ref().map_or(INTERVAL_DEFAULT, |interval| interval.value);
     let timeout = check.timeout.as_ref().map_or(TIMEOUT_DEFAULT.min(interval), |timeout| timeout.value);
-    if let Some(at) = check.timeout.as_ref().map(|timeout| &timeout.at)
-        && timeout > interval
-    {
+    if let Some(at) = check.timeout.as_ref().map(|timeout| &timeout.at).filter(|_| timeout > interval) {
         let holds = format!(
             "a check ends before the next begins, {} later",
             crate::config::duration::format(interval)

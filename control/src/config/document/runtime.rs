@@ -37,8 +37,9 @@ const KEYS: &[&str] =
 impl RuntimeDocument {
     pub(super) fn read(findings: &mut Findings<'_>, table: &DeTable<'_>, at: &Span) -> Self {
         let mut section = Section::new(findings, "runtime", table, at, KEYS, &[]);
-        if let Some(value) = section.raw("workers")
-            && value.get_ref().as_array().is_some_and(|list| list.is_empty())
+        let workers = section.raw("workers");
+        if let Some(value) =
+            workers.filter(|value| value.get_ref().as_array().is_some_and(|list| list.is_empty()))
         {
             let fault = Fault::new("no worker", "at least one core polls", "name one, such as workers = [1]");
             section.error(&value.span(), fault);
