@@ -3,8 +3,10 @@
 
 pub mod cli;
 pub mod config;
+pub mod control_loop;
 pub mod director;
 pub mod health;
 pub mod kernel;
 pub mod neighbour;
 pub mod publish;
+pub mod punt;

@@ -1,0 +1,101 @@
+//! How other threads speak to the loop.
+
+use std::io;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel as mpsc_channel};
+
+use super::Counters;
+use crate::kernel::{KernelError, NicSide};
+use crate::neighbour::machine::Key;
+use crate::neighbour::{Counters as NeighbourCounters, Listed, Nic, Vip};
+
+pub(super) enum Command {
+    Owned(Vec<Nic>, Vec<Vip>),
+    Wanted(Vec<Key>),
+    Announce,
+    Kernel(Vec<NicSide>, Sender<Result<(), KernelError>>),
+    Report(Sender<Report>),
+}
+
+/// What the loop knows, for `status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// The neighbour table.
+    pub neighbours: Vec<Listed>,
+    /// What the neighbour machine counts.
+    pub neighbour_counters: NeighbourCounters,
+    /// What the loop counts.
+    pub counters: Counters,
+    /// Packets that wait for a neighbour or for its publication.
+    pub held: usize,
+}
+
+/// Tells the loop what to do. The loop ends when this is dropped.
+#[derive(Debug)]
+pub struct Control {
+    commands: Sender<Command>,
+}
+
+impl Control {
+    /// The director's NICs and VIPs from now on; new addresses are announced.
+    pub fn set_owned(&self, nics: Vec<Nic>, vips: Vec<Vip>) {
+        self.tell(Command::Owned(nics, vips));
+    }
+
+    /// The neighbours to keep resolved from now on.
+    pub fn set_wanted(&self, wanted: Vec<Key>) {
+        self.tell(Command::Wanted(wanted));
+    }
+
+    /// Announces all VIPs again.
+    pub fn announce(&self) {
+        self.tell(Command::Announce);
+    }
+
+    /// Gives the kernel side other addresses and routes; waits until it has them.
+    ///
+    /// # Errors
+    /// Those of [`crate::kernel::Kernel::update`].
+    pub fn update_kernel(&self, sides: Vec<NicSide>) -> Result<(), KernelError> {
+        let (answer, result) = mpsc_channel();
+        self.tell(Command::Kernel(sides, answer));
+        result.recv().unwrap_or_else(|_| Err(KernelError::Thread(io::Error::other("the control loop ended"))))
+    }
+
+    /// What the loop knows; empty when it has ended.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        let (answer, report) = mpsc_channel();
+        self.tell(Command::Report(answer));
+        report.recv().unwrap_or_default()
+    }
+
+    /// Ends the loop after its turn.
+    pub fn stop(self) {}
+
+    fn tell(&self, command: Command) {
+        // A loop that has ended needs no commands.
+        let _ = self.commands.send(command);
+    }
+}
+
+/// The loop's end.
+pub(super) struct Inbox(Receiver<Command>);
+
+/// The handle was dropped.
+pub(super) struct Ended;
+
+impl Inbox {
+    /// The next command; none when there is none now.
+    pub(super) fn next(&self) -> Result<Option<Command>, Ended> {
+        match self.0.try_recv() {
+            Ok(command) => Ok(Some(command)),
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) => Err(Ended),
+        }
+    }
+}
+
+pub(super) fn channel() -> (Control, Inbox) {
+    let (commands, inbox) = mpsc_channel();
+    (Control { commands }, Inbox(inbox))
+}

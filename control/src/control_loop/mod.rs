@@ -1,0 +1,249 @@
+//! The thread between workers, neighbours and the kernel side: takes what is punted, carries out what the neighbour
+//! machine says, passes frames between NICs and TAPs. It holds no decision of its own and does nothing else, so that a
+//! neighbour never waits for a reload or a check.
+//!
+//! A packet that waited for a neighbour may go on only when the workers know that neighbour, else they would punt it
+//! again. So changes of the neighbour table are published in batches, one batch under way at a time, and a packet
+//! is injected when the batch that it needs is running everywhere.
+
+mod batch;
+mod handle;
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use shunt_dataplane::id::NicId;
+
+use crate::kernel::Kernel;
+use crate::neighbour::{Change, Event, Machine, Output};
+use crate::punt::{Frame, Held, Origin, Punted, sort};
+pub use batch::{Batch, RELEASED_MAX};
+use handle::{Command, Inbox};
+pub use handle::{Control, Report};
+
+/// Punted packets taken in a turn.
+pub const PUNTS_PER_TURN_MAX: usize = 256;
+/// Frames taken from a TAP in a turn.
+pub const FRAMES_PER_TURN_MAX: usize = 64;
+/// How long a turn waits when there is nothing to do: workers do not wake this thread, since that would cost them a
+/// system call.
+const NAP_MS: u8 = 1;
+
+/// The rings between workers and this thread.
+pub trait Rings {
+    /// A packet in a ring; dropping it frees it.
+    type Packet: Frame;
+
+    /// The next packet that a worker handed up; none when there is none now. Serves all workers in turn.
+    fn punted(&mut self) -> Option<Punted<Self::Packet>>;
+
+    /// Sends a copy of `frame` out of a NIC; false when there is no room for it.
+    fn transmit(&mut self, nic: NicId, frame: &[u8]) -> bool;
+
+    /// Lets the worker that handed it up forward a packet as if it had just arrived; false when there is no room for it.
+    fn receive(&mut self, origin: Origin, packet: Self::Packet) -> bool;
+}
+
+/// The neighbour table's way into the snapshot, and what is told to the operator.
+pub trait Publish {
+    /// Has a batch of changes published. Does not wait; the loop hands over the next batch only when this one runs.
+    fn publish(&mut self, batch: Batch, changes: Vec<Change>);
+
+    /// The last batch that all workers run. Any later one may be under way.
+    fn running(&mut self) -> Batch;
+
+    /// Tells the operator.
+    fn event(&mut self, event: Event);
+}
+
+/// What the loop counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Packets taken from workers.
+    pub punted: u64,
+    /// Frames handed to the kernel side.
+    pub to_kernel: u64,
+    /// Frames that the kernel side did not take.
+    pub kernel_refused: u64,
+    /// Frames taken from the kernel side.
+    pub from_kernel: u64,
+    /// Frames given to workers to send.
+    pub transmitted: u64,
+    /// Frames for which there was no room in the ring to the worker, or no mbuf.
+    pub transmit_full: u64,
+    /// Packets given to workers to be forwarded again.
+    pub released: u64,
+    /// Packets dropped for want of room among those that wait for a publication or in the ring to the worker.
+    pub release_full: u64,
+}
+
+/// The loop and all that it works with.
+pub struct ControlLoop<R: Rings, P: Publish> {
+    rings: R,
+    publish: P,
+    kernel: Kernel,
+    nics: u8,
+    machine: Machine<Held<R::Packet>>,
+    batches: batch::Batches<R::Packet>,
+    inbox: Inbox,
+    counters: Counters,
+    outputs: Vec<Output<Held<R::Packet>>>,
+    buffer: Vec<u8>,
+}
+
+impl<R: Rings, P: Publish> ControlLoop<R, P> {
+    /// A loop that owns no address yet, and the handle that tells it.
+    #[must_use]
+    pub fn new(rings: R, publish: P, kernel: Kernel) -> (Self, Control) {
+        let (control, inbox) = handle::channel();
+        let control_loop = Self {
+            rings,
+            publish,
+            nics: kernel.fds().count() as u8,
+            kernel,
+            machine: Machine::new(Instant::now()),
+            batches: batch::Batches::default(),
+            inbox,
+            counters: Counters::default(),
+            outputs: Vec::new(),
+            buffer: vec![0; Kernel::FRAME_MAX],
+        };
+        (control_loop, control)
+    }
+
+    /// Runs until [`Control::stop`] is called or the handle is dropped.
+    pub fn run(mut self) {
+        while let Some(work) = self.turn(Instant::now()) {
+            if work == 0 {
+                self.nap(Instant::now());
+            }
+        }
+    }
+
+    /// One turn; tells how much it moved, none when it is time to end.
+    pub fn turn(&mut self, now: Instant) -> Option<usize> {
+        if !self.obey(now) {
+            return None;
+        }
+        let mut work = 0;
+        while work < PUNTS_PER_TURN_MAX {
+            let Some(punted) = self.rings.punted() else { break };
+            work += 1;
+            self.counters.punted += 1;
+            if let Some(held) = sort(&mut self.machine, now, punted, &mut self.outputs) {
+                self.give_kernel(&held);
+            }
+        }
+        if self.machine.deadline().is_some_and(|deadline| deadline <= now) {
+            self.machine.tick(now, &mut self.outputs);
+        }
+        self.carry_out();
+        for nic in 0..self.nics {
+            work += self.take_from_kernel(NicId(nic));
+        }
+        work += self.settle();
+        Some(work)
+    }
+
+    /// Does what other threads ask for; false when it is time to end.
+    fn obey(&mut self, now: Instant) -> bool {
+        loop {
+            match self.inbox.next() {
+                Ok(None) => return true,
+                Err(handle::Ended) => return false,
+                Ok(Some(command)) => match command {
+                    Command::Owned(nics, vips) => self.machine.set_owned(now, nics, vips, &mut self.outputs),
+                    Command::Wanted(wanted) => self.machine.set_wanted(now, wanted, &mut self.outputs),
+                    Command::Announce => self.machine.announce(now, &mut self.outputs),
+                    Command::Kernel(sides, answer) => drop(answer.send(self.kernel.update(&sides))),
+                    Command::Report(answer) => drop(answer.send(self.report())),
+                },
+            }
+        }
+    }
+
+    fn carry_out(&mut self) {
+        let mut outputs = std::mem::take(&mut self.outputs);
+        for output in outputs.drain(..) {
+            match output {
+                Output::Transmit { nic, frame } => self.transmit(nic, &frame),
+                Output::Change(change) => self.batches.gather(change),
+                Output::Event(event) => self.publish.event(event),
+                Output::Release(held) => {
+                    if !self.batches.hold(held) {
+                        self.counters.release_full += 1;
+                    }
+                }
+            }
+        }
+        // The allocation is kept.
+        self.outputs = outputs;
+    }
+
+    fn transmit(&mut self, nic: NicId, frame: &[u8]) {
+        let sent = self.rings.transmit(nic, frame);
+        *(if sent { &mut self.counters.transmitted } else { &mut self.counters.transmit_full }) += 1;
+    }
+
+    fn give_kernel(&mut self, held: &Held<R::Packet>) {
+        let taken = self.kernel.write(held.origin.nic, held.packet.frame());
+        *(if taken { &mut self.counters.to_kernel } else { &mut self.counters.kernel_refused }) += 1;
+    }
+
+    /// Passes frames of the kernel side on to the NIC.
+    fn take_from_kernel(&mut self, nic: NicId) -> usize {
+        for count in 0..FRAMES_PER_TURN_MAX {
+            let Ok(Some(length)) = self.kernel.read(nic, &mut self.buffer) else { return count };
+            self.counters.from_kernel += 1;
+            let sent = self.rings.transmit(nic, &self.buffer[..length]);
+            *(if sent { &mut self.counters.transmitted } else { &mut self.counters.transmit_full }) += 1;
+        }
+        FRAMES_PER_TURN_MAX
+    }
+
+    /// Publishes what was gathered when the last batch runs, and lets packets go whose batch does.
+    fn settle(&mut self) -> usize {
+        if self.batches.is_settled() {
+            return 0;
+        }
+        self.batches.ran(self.publish.running());
+        if let Some((batch, changes)) = self.batches.next() {
+            self.publish.publish(batch, changes);
+            self.batches.ran(self.publish.running());
+        }
+        let mut count = 0;
+        while let Some(Held { packet, origin }) = self.batches.release() {
+            count += 1;
+            let taken = self.rings.receive(origin, packet);
+            *(if taken { &mut self.counters.released } else { &mut self.counters.release_full }) += 1;
+        }
+        count
+    }
+
+    /// Waits for frames of the kernel side, or for a moment.
+    fn nap(&mut self, now: Instant) {
+        let due = self.machine.deadline().map(|deadline| deadline.saturating_duration_since(now));
+        if due.is_some_and(|due| due < Duration::from_micros(100)) {
+            return;
+        }
+        let fds: Vec<BorrowedFd<'_>> = self.kernel.fds().map(|(_, fd)| fd).collect();
+        let mut fds: Vec<PollFd<'_>> =
+            fds.iter().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)).collect();
+        if poll(&mut fds, PollTimeout::from(NAP_MS)).is_err() {
+            std::thread::sleep(Duration::from_millis(NAP_MS.into()));
+        }
+    }
+
+    fn report(&self) -> Report {
+        Report {
+            neighbours: self.machine.neighbours().collect(),
+            neighbour_counters: self.machine.counters(),
+            counters: self.counters,
+            held: self.machine.waiting() + self.batches.held(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,246 @@
+//! The loop with rings of memory and a real kernel side: its sockets are reached from "the wire", neighbours are
+//! resolved, waiting packets go on after the publication and not before. Needs `CAP_SYS_ADMIN` and `CAP_NET_ADMIN`.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
+
+use shunt_dataplane::forward::Punt;
+use shunt_dataplane::id::{Mac, WorkerId};
+use shunt_dataplane::service::Unresolved;
+use shunt_dataplane::wire::ethernet;
+
+use super::*;
+use crate::kernel::NicSide;
+use crate::neighbour::message::{Message, Speaker, reply, request};
+use crate::neighbour::{Nic, Vip};
+
+const NIC: NicId = NicId(0);
+const OWN: Mac = Mac([2, 0, 0, 0, 0xd0, 1]);
+const REAL: Mac = Mac([2, 0, 0, 0, 0, 0x21]);
+const ORIGIN: Origin = Origin { worker: WorkerId(1), nic: NIC };
+
+/// What stands in for workers and the publisher; shared with the test.
+#[derive(Default)]
+struct World {
+    punted: VecDeque<Punted<Vec<u8>>>,
+    transmitted: Vec<Vec<u8>>,
+    received: Vec<Vec<u8>>,
+    published: Vec<(Batch, Vec<Change>)>,
+    running: Batch,
+    events: Vec<Event>,
+    full: bool,
+}
+
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<World>>);
+
+impl Shared {
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.0.lock().unwrap()
+    }
+
+    fn punt(&self, packet: Vec<u8>, punt: Punt) {
+        let held = Held { packet, origin: ORIGIN };
+        self.world().punted.push_back(Punted { held, punt });
+    }
+}
+
+impl Rings for Shared {
+    type Packet = Vec<u8>;
+
+    fn punted(&mut self) -> Option<Punted<Vec<u8>>> {
+        self.world().punted.pop_front()
+    }
+
+    fn transmit(&mut self, nic: NicId, frame: &[u8]) -> bool {
+        assert_eq!(nic, NIC);
+        let mut world = self.world();
+        if !world.full {
+            world.transmitted.push(frame.to_vec());
+        }
+        !world.full
+    }
+
+    fn receive(&mut self, origin: Origin, packet: Vec<u8>) -> bool {
+        assert_eq!(origin, ORIGIN);
+        let mut world = self.world();
+        if !world.full {
+            world.received.push(packet);
+        }
+        !world.full
+    }
+}
+
+impl Publish for Shared {
+    fn publish(&mut self, batch: Batch, changes: Vec<Change>) {
+        self.world().published.push((batch, changes));
+    }
+
+    fn running(&mut self) -> Batch {
+        self.world().running
+    }
+
+    fn event(&mut self, event: Event) {
+        self.world().events.push(event);
+    }
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn start() -> (ControlLoop<Shared, Shared>, Control, Shared) {
+    let side = NicSide {
+        name: "front".into(),
+        mac: OWN,
+        mtu: 1500,
+        addresses: vec!["192.0.2.2/24".parse().unwrap()],
+        gateways: Vec::new(),
+        routes: Vec::new(),
+    };
+    let kernel = Kernel::start(std::slice::from_ref(&side)).unwrap();
+    let shared = Shared::default();
+    let (control_loop, control) = ControlLoop::new(shared.clone(), shared.clone(), kernel);
+    let vip = Vip { nic: None, address: ip("192.0.2.10") };
+    control.set_owned(vec![Nic { mac: OWN, addresses: side.addresses }], vec![vip]);
+    (control_loop, control, shared)
+}
+
+#[test]
+fn a_packet_waits_for_its_neighbour_and_for_the_publication() {
+    let (mut control_loop, control, shared) = start();
+    let now = Instant::now();
+    let real = Speaker { mac: REAL, address: ip("192.0.2.21") };
+    let punt = Punt::Unresolved(Unresolved { nic: NIC, address: real.address });
+    shared.punt(vec![1; 60], punt);
+    control_loop.turn(now).unwrap();
+    let asked = |frame: &Vec<u8>| matches!(Message::parse(frame, OWN), Ok(Message::Request { target, .. }) if target == real.address);
+    assert!(shared.world().transmitted.iter().any(asked));
+    assert_eq!(control.commands_report(&mut control_loop).held, 1);
+
+    shared.punt(reply(real, ip("192.0.2.2"), OWN), Punt::Arp);
+    control_loop.turn(now).unwrap();
+    let change = Change { nic: NIC, address: real.address, mac: Some(REAL) };
+    assert_eq!(shared.world().published, [(Batch(1), vec![change])]);
+    assert_eq!(shared.world().received.len(), 0, "workers do not know the neighbour yet");
+    shared.punt(vec![2; 60], punt);
+    control_loop.turn(now).unwrap();
+    assert_eq!(shared.world().received.len(), 0);
+    assert_eq!(control.commands_report(&mut control_loop).held, 2);
+
+    shared.world().running = Batch(1);
+    control_loop.turn(now).unwrap();
+    assert_eq!(shared.world().received, [vec![1; 60], vec![2; 60]]);
+    let report = control.commands_report(&mut control_loop);
+    assert_eq!((report.held, report.counters.released, report.counters.to_kernel), (0, 2, 1));
+    assert_eq!((report.neighbours.len(), report.neighbours[0].mac), (1, Some(REAL)));
+    control.stop();
+    assert_eq!(control_loop.turn(now), None);
+}
+
+impl Control {
+    /// A report from a loop that is turned by the test itself.
+    fn commands_report(&self, control_loop: &mut ControlLoop<Shared, Shared>) -> Report {
+        thread::scope(|scope| {
+            let report = scope.spawn(|| self.report());
+            while !report.is_finished() {
+                control_loop.turn(Instant::now()).unwrap();
+            }
+            report.join().unwrap()
+        })
+    }
+}
+
+#[test]
+fn full_rings_are_counted() {
+    let (mut control_loop, control, shared) = start();
+    shared.world().full = true;
+    shared.world().running = Batch(1);
+    let real = Speaker { mac: REAL, address: ip("192.0.2.21") };
+    shared.punt(vec![1; 60], Punt::Unresolved(Unresolved { nic: NIC, address: real.address }));
+    shared.punt(reply(real, ip("192.0.2.2"), OWN), Punt::Arp);
+    // Too short for an Ethernet header: the kernel refuses it.
+    shared.punt(vec![2; 5], Punt::Local);
+    let report = control.commands_report(&mut control_loop);
+    let counters = control.commands_report(&mut control_loop).counters;
+    assert!(counters.transmit_full >= 2, "{report:?}");
+    assert_eq!((counters.transmitted, counters.released, counters.release_full), (0, 0, 1));
+    assert_eq!((counters.punted, counters.kernel_refused), (3, 1));
+}
+
+#[test]
+fn a_socket_of_the_kernel_side_reaches_the_wire_and_hears_answers() {
+    let (control_loop, control, shared) = start();
+    let namespace = control_loop.kernel.namespace().clone();
+    let director = thread::spawn(|| control_loop.run());
+    let client = thread::spawn(move || {
+        namespace.run(|| {
+            TcpStream::connect_timeout(&"192.0.2.21:80".parse().unwrap(), Duration::from_secs(20))
+                .unwrap_err()
+                .kind()
+        })
+    });
+    // The wire: a host that answers ARP and refuses the connection.
+    let host = Speaker { mac: REAL, address: ip("192.0.2.21") };
+    let begin = Instant::now();
+    while !client.is_finished() {
+        assert!(begin.elapsed() < Duration::from_secs(20));
+        let frames = std::mem::take(&mut shared.world().transmitted);
+        for frame in frames {
+            match Message::parse(&frame, REAL) {
+                Ok(Message::Request { sender, target, .. }) if target == host.address => {
+                    assert_eq!(sender, ip("192.0.2.2"), "never from the VIP");
+                    shared.punt(reply(host, sender, OWN), Punt::Arp);
+                }
+                _ if ethernet::ethertype(&frame) == Some(ethernet::IPV4) => {
+                    shared.punt(refusal(&frame), Punt::Local);
+                }
+                _ => {}
+            }
+        }
+        thread::yield_now();
+    }
+    assert_eq!(client.join().unwrap().unwrap(), std::io::ErrorKind::ConnectionRefused);
+    // Questions about the VIP are answered by the loop while it runs.
+    shared.punt(request(host, ip("192.0.2.10"), None), Punt::Arp);
+    let answered = |frame: &Vec<u8>| {
+        matches!(Message::parse(frame, REAL), Ok(Message::Reply { address, mac: Some(OWN), solicited: true, .. })
+            if address == ip("192.0.2.10"))
+    };
+    while !shared.world().transmitted.iter().any(answered) {
+        assert!(begin.elapsed() < Duration::from_secs(20));
+        thread::yield_now();
+    }
+    control.stop();
+    director.join().unwrap();
+}
+
+/// The RST that refuses a SYN (RFC 9293, 3.10.7.1).
+fn refusal(syn: &[u8]) -> Vec<u8> {
+    let word = |at: usize| -> [u8; 4] { syn[at..at + 4].try_into().unwrap() };
+    let (ip, tcp) = (14, 34);
+    let mut frame = Vec::new();
+    frame.extend_from_slice(&syn[6..12]);
+    frame.extend_from_slice(&syn[..6]);
+    frame.extend([8, 0, 0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0]);
+    frame.extend(word(ip + 16));
+    frame.extend(word(ip + 12));
+    frame.extend([syn[tcp + 2], syn[tcp + 3], syn[tcp], syn[tcp + 1], 0, 0, 0, 0]);
+    frame.extend((u32::from_be_bytes(word(tcp + 4)) + 1).to_be_bytes());
+    frame.extend([0x50, 0x14, 0, 0, 0, 0, 0, 0]);
+    let sum = |bytes: &[u8], start: u32| {
+        let sum: u32 =
+            bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum::<u32>()
+                + start;
+        let folded = (sum & 0xffff) + (sum >> 16);
+        !((folded & 0xffff) + (folded >> 16)) as u16
+    };
+    let header = sum(&frame[ip..ip + 20], 0);
+    frame[ip + 10..ip + 12].copy_from_slice(&header.to_be_bytes());
+    // Addresses, protocol and length are the pseudo header.
+    let segment = sum(&frame[ip + 12..], 6 + 20);
+    frame[tcp + 16..tcp + 18].copy_from_slice(&segment.to_be_bytes());
+    frame
+}
