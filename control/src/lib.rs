@@ -1,6 +1,7 @@
 //! The control core of shunt: everything that is not a packet's way.
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod cli;
 pub mod config;
 pub mod control_loop;

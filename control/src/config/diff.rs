@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::fmt::{self, Display};
 use std::hash::Hash;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Check, Config, Nic, Real, Route, Service, duration};
 
 /// What happens to a part of the configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// It is new.
@@ -21,7 +21,7 @@ pub enum Kind {
 }
 
 /// One change.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     /// What happens.
     pub kind: Kind,
@@ -50,7 +50,7 @@ impl Display for Change {
 }
 
 /// All changes, in the order of the sections of a file.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changes {
     /// The changes.
     #[serde(rename = "changes")]

@@ -1,0 +1,176 @@
+//! From the workers' counters to what the API answers.
+
+use shunt_dataplane::counters::{Counter, PerReason, RealCounters, WorkerCounters};
+use shunt_dataplane::reason::{DropReason, PuntReason, ReplyKind};
+
+use super::status::{Books, Count, Drops, Nic, Real, Worker};
+
+impl Books {
+    /// The books of all workers together. `held_max` is what rings and buffers can hold at most.
+    #[must_use]
+    pub fn total<'w>(workers: impl IntoIterator<Item = &'w WorkerCounters>, held_max: u64) -> Self {
+        let mut books = Self::default();
+        for worker in workers {
+            let one = Self::of(worker);
+            books.received += one.received;
+            books.made += one.made;
+            books.injected += one.injected;
+            books.sent += one.sent;
+            books.punted += one.punted;
+            books.consumed += one.consumed;
+            books.dropped += one.dropped;
+        }
+        let arrived = books.received + books.made + books.injected;
+        let gone = books.sent + books.punted + books.consumed + books.dropped;
+        books.held = arrived.wrapping_sub(gone) as i64;
+        books.balanced = u64::try_from(books.held).is_ok_and(|held| held <= held_max);
+        books
+    }
+
+    /// The books of one worker.
+    #[must_use]
+    pub fn of(worker: &WorkerCounters) -> Self {
+        // What is gone is read before what arrived: a packet in between counts as held.
+        let (sent, punted, consumed) = (worker.sent.get(), worker.punted.sum(), worker.consumed.get());
+        let dropped = worker.dropped.sum();
+        let held = worker.held();
+        Self {
+            sent,
+            punted,
+            consumed,
+            dropped,
+            received: worker.received.get(),
+            made: worker.made.get(),
+            injected: worker.injected.get(),
+            held,
+            balanced: held >= 0,
+        }
+    }
+}
+
+impl Worker {
+    /// A worker's numbers; who it is (`id`, `core`, `generation`, `connections`, `capacity`) is the caller's to fill in.
+    #[must_use]
+    pub fn of(worker: &WorkerCounters) -> Self {
+        let books = Books::of(worker);
+        let (turns, idle) = (worker.turns.get(), worker.turns_idle.get());
+        Self {
+            received: books.received,
+            sent: books.sent,
+            dropped: books.dropped,
+            handed_over: worker.handed_over.get(),
+            taken_over: worker.taken_over.get(),
+            connections_made: worker.connections_made.get(),
+            idle_per_mille: idle.saturating_mul(1000).checked_div(turns).unwrap_or(0),
+            books,
+            ..Self::default()
+        }
+    }
+}
+
+impl Nic {
+    /// Fills in what the workers notice of a NIC; `number` is its place among the NICs.
+    #[must_use]
+    pub fn noticed<'w>(self, number: usize, workers: impl IntoIterator<Item = &'w WorkerCounters>) -> Self {
+        let mut nic = self;
+        for cell in workers.into_iter().filter_map(|worker| worker.nics.get(number)) {
+            nic.checksum_not_filled += cell.checksum_not_filled.get();
+            nic.offloaded += cell.offloaded.get();
+        }
+        nic
+    }
+
+    /// What an operator should do about this NIC, one line each. `interface` is the kernel's interface behind it.
+    #[must_use]
+    pub fn advice(&self, interface: Option<&str>) -> Vec<String> {
+        let peer = interface.map_or_else(|| "the sender".to_owned(), |name| format!("the peer of {name}"));
+        let mut advice = Vec::new();
+        if self.checksum_not_filled > 0 {
+            advice.push(format!(
+                "nic \"{}\": {} connections began with a checksum that was not filled in: {peer} leaves it to a NIC that \
+                 does not do it: run `ethtool -K IF tx off` there",
+                self.name, self.checksum_not_filled
+            ));
+        }
+        if self.offloaded > 0 {
+            advice.push(format!(
+                "nic \"{}\": {} frames were cut short or larger than the mtu of {}: {peer} sends large segments (GSO), or \
+                 the kernel put fragments together: run `ethtool -K IF gso off tso off gro off tx off` there",
+                self.name, self.offloaded, self.mtu
+            ));
+        }
+        if self.link == "down" {
+            advice.push(format!("nic \"{}\": the link is down: nothing comes or goes: see its cable or peer", self.name));
+        }
+        advice
+    }
+}
+
+impl Real {
+    /// Fills in what the workers count for a real server.
+    #[must_use]
+    pub fn counted(self, counters: &RealCounters) -> Self {
+        Self {
+            connections_active: counters.sum(|cell| &cell.active),
+            connections_inactive: counters.sum(|cell| &cell.inactive),
+            connections_total: counters.sum(|cell| &cell.connections),
+            packets_in: counters.sum(|cell| &cell.packets_in),
+            packets_out: counters.sum(|cell| &cell.packets_out),
+            bytes_in: counters.sum(|cell| &cell.bytes_in),
+            bytes_out: counters.sum(|cell| &cell.bytes_out),
+            ..self
+        }
+    }
+}
+
+impl Drops {
+    /// The reasons of all workers, in the order of their numbers.
+    #[must_use]
+    pub fn of(workers: &[&WorkerCounters]) -> Self {
+        let words = |reason: &DropReason| (reason.word(), reason.help());
+        let drops = counts(workers, DropReason::ALL.iter().map(words), |worker| &worker.dropped);
+        let words = |reason: &PuntReason| (reason.word(), reason.help());
+        let punts = counts(workers, PuntReason::ALL.iter().map(words), |worker| &worker.punted);
+        let words = |kind: &ReplyKind| (kind.word(), kind.help());
+        let replies = counts(workers, ReplyKind::ALL.iter().map(words), |worker| &worker.replies);
+        Self { drops, punts, replies }
+    }
+}
+
+fn counts<'r, const N: usize>(
+    workers: &[&WorkerCounters],
+    reasons: impl Iterator<Item = (&'r str, &'r str)>,
+    counters: impl Fn(&WorkerCounters) -> &PerReason<N>,
+) -> Vec<Count> {
+    let count = |(place, (word, help)): (usize, (&str, &str))| {
+        let workers: Vec<u64> =
+            workers.iter().map(|worker| counters(worker).at(place)).map(Counter::get).collect();
+        Count { reason: word.to_owned(), help: help.to_owned(), count: workers.iter().sum(), workers }
+    };
+    reasons.enumerate().map(count).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn books_over_workers() {
+        let (a, b) = (WorkerCounters::default(), WorkerCounters::default());
+        a.received.add(10);
+        a.handed_over.add(4);
+        a.sent.add(6);
+        b.taken_over.add(3);
+        b.sent.add(2);
+        b.dropped.at(DropReason::NoReal as usize).add(1);
+        let books = Books::total([&a, &b], 1);
+        assert_eq!((books.received, books.sent, books.dropped, books.held, books.balanced), (10, 8, 1, 1, true));
+        assert!(!Books::total([&a, &b], 0).balanced);
+        b.sent.add(5);
+        assert!(!Books::total([&a, &b], 100).balanced);
+        let drops = Drops::of(&[&a, &b]);
+        let no_real = drops.drops.iter().find(|count| count.reason == "no_real").unwrap();
+        assert_eq!((no_real.count, no_real.workers.as_slice()), (1, &[0, 1][..]));
+        assert_eq!(Worker::of(&a).handed_over, 4);
+    }
+}

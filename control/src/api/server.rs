@@ -1,0 +1,204 @@
+//! Requests become calls of [`Director`], its answers become JSON; nothing is decided here.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, Uri, header};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::{get, post};
+use tokio::net::UnixListener;
+use tokio::sync::watch;
+
+use super::connections::{Connection, Filter};
+use super::director::{Connections, Director, Refusal};
+use super::explain::Probe;
+use super::limited::Limited;
+use super::socket::OwnedListener;
+
+/// Clients that are served at once; further ones wait.
+pub const CLIENTS_MAX: usize = 32;
+
+/// How long clients that are being answered may take when the director stops.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Connections that are written in one piece.
+const CONNECTIONS_PER_CHUNK: usize = 128;
+
+type Shared = Arc<dyn Director>;
+
+/// Serves a director until `stop` says true or its sender is gone, then closes every client's connection and removes the
+/// socket. Clients wait for that to know that the director has stopped, so it should be the last thing that is stopped.
+///
+/// # Errors
+/// The socket cannot be handed to tokio.
+pub async fn serve(
+    listener: OwnedListener,
+    director: Arc<dyn Director>,
+    mut stop: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let (listener, file) = listener.split();
+    let Some(listener) = listener else { return Ok(()) };
+    let listener = Limited::new(UnixListener::from_std(listener)?, CLIENTS_MAX);
+    let mut stopped = stop.clone();
+    // The file goes first: who sees the connection end finds no socket any more.
+    let stopping = async move {
+        let _ = stop.wait_for(|stop| *stop).await;
+        drop(file);
+    };
+    let server = axum::serve(listener, router(director)).with_graceful_shutdown(stopping);
+    let patience = async move {
+        let _ = stopped.wait_for(|stop| *stop).await;
+        tokio::time::sleep(STOP_PATIENCE).await;
+    };
+    tokio::select! {
+        result = async { server.await } => result,
+        () = patience => Ok(()),
+    }
+}
+
+/// The endpoints.
+pub fn router(director: Arc<dyn Director>) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/drops", get(drops))
+        .route("/v1/connections", get(connections))
+        .route("/v1/explain", get(explain))
+        .route("/v1/configuration", get(configuration))
+        .route("/v1/reload", post(reload))
+        .route("/v1/stop", post(stop))
+        .fallback(nowhere)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(director)
+}
+
+async fn status(State(director): State<Shared>) -> Response {
+    Json(director.status()).into_response()
+}
+
+async fn drops(State(director): State<Shared>) -> Response {
+    Json(director.drops()).into_response()
+}
+
+async fn configuration(State(director): State<Shared>) -> Response {
+    Json(director.configuration()).into_response()
+}
+
+async fn reload(State(director): State<Shared>) -> Response {
+    answer(director.reload().await)
+}
+
+async fn explain(State(director): State<Shared>, probe: Result<Query<Probe>, QueryRejection>) -> Response {
+    match probe {
+        Ok(Query(probe)) => answer(director.explain(probe).await),
+        Err(rejection) => bad_query(&rejection),
+    }
+}
+
+async fn stop(State(director): State<Shared>) -> Response {
+    director.stop();
+    Json(serde_json::json!({ "stopping": true })).into_response()
+}
+
+async fn connections(
+    State(director): State<Shared>,
+    filter: Result<Query<Filter>, QueryRejection>,
+) -> Response {
+    match filter {
+        Ok(Query(filter)) => {
+            let json = [(header::CONTENT_TYPE, "application/json")];
+            (json, Body::from_stream(listing(director.connections(), filter))).into_response()
+        }
+        Err(rejection) => bad_query(&rejection),
+    }
+}
+
+/// How far a listing has come.
+enum Stage {
+    Begin,
+    First,
+    Later,
+    Done,
+}
+
+/// The connections as one JSON object, one connection to a line, written as they come.
+fn listing(
+    connections: Connections,
+    filter: Filter,
+) -> impl futures_util::Stream<Item = Result<Bytes, std::convert::Infallible>> {
+    let start = (connections, filter, Stage::Begin);
+    futures_util::stream::unfold(start, |(mut connections, filter, mut stage)| async move {
+        let mut text = String::new();
+        if matches!(stage, Stage::Begin) {
+            text.push_str("{\"connections\":[");
+            stage = Stage::First;
+        }
+        // A piece without a wanted connection would be empty, and an empty piece ends the answer.
+        while !matches!(stage, Stage::Done) {
+            let mut batch = Vec::with_capacity(CONNECTIONS_PER_CHUNK);
+            if connections.recv_many(&mut batch, CONNECTIONS_PER_CHUNK).await == 0 {
+                text.push_str("\n]}\n");
+                stage = Stage::Done;
+            }
+            for item in batch {
+                stage = write_item(item, &filter, stage, &mut text);
+                if matches!(stage, Stage::Done) {
+                    break;
+                }
+            }
+            if !text.is_empty() {
+                return Some((Ok(Bytes::from(text)), (connections, filter, stage)));
+            }
+        }
+        None
+    })
+}
+
+fn write_item(item: Result<Connection, Refusal>, filter: &Filter, stage: Stage, text: &mut String) -> Stage {
+    match item {
+        Ok(connection) if filter.wants(&connection) => {
+            text.push_str(if matches!(stage, Stage::First) { "\n" } else { ",\n" });
+            text.push_str(&serde_json::to_string(&connection).unwrap_or_default());
+            Stage::Later
+        }
+        Ok(_unwanted) => stage,
+        Err(refusal) => {
+            let error = serde_json::Value::from(refusal.error);
+            text.push_str(&format!("\n],\"error\":{error}}}\n"));
+            Stage::Done
+        }
+    }
+}
+
+fn answer<T: serde::Serialize>(result: Result<T, Refusal>) -> Response {
+    match result {
+        Ok(value) => Json(value).into_response(),
+        Err(refusal) => (StatusCode::UNPROCESSABLE_ENTITY, Json(refusal)).into_response(),
+    }
+}
+
+fn bad_query(rejection: &QueryRejection) -> Response {
+    let error = format!("{}: see the API's description: write the query so", rejection.body_text());
+    (StatusCode::BAD_REQUEST, Json(Refusal::new(error))).into_response()
+}
+
+async fn nowhere(uri: Uri) -> Response {
+    let error = format!(
+        "{}: no such endpoint: there are /v1/status, /v1/drops, /v1/connections, /v1/explain, /v1/configuration, \
+         /v1/reload and /v1/stop: ask one of these",
+        uri.path()
+    );
+    (StatusCode::NOT_FOUND, Json(Refusal::new(error))).into_response()
+}
+
+async fn wrong_method(uri: Uri) -> Response {
+    let error = format!(
+        "{}: wrong method: /v1/reload and /v1/stop take POST, all others GET: use that one",
+        uri.path()
+    );
+    (StatusCode::METHOD_NOT_ALLOWED, Json(Refusal::new(error))).into_response()
+}

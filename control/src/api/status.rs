@@ -1,0 +1,245 @@
+//! What `status` and `drops` answer.
+
+use serde::{Deserialize, Serialize};
+
+/// Everything about now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The director's version.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// `active`: it owns its VIPs.
+    pub role: String,
+    /// Seconds since it started.
+    pub uptime: u64,
+    /// The configuration file as it was named.
+    pub file: String,
+    /// The generation published last.
+    pub generation: u64,
+    /// VIPs.
+    pub vips: Vec<Vip>,
+    /// NICs, in the order of the configuration.
+    pub nics: Vec<Nic>,
+    /// Workers.
+    pub workers: Vec<Worker>,
+    /// Virtual services, in the order of the configuration.
+    pub services: Vec<Service>,
+    /// The books of all workers together.
+    pub books: Books,
+    /// Bounded tables and queues that are worth watching.
+    pub limits: Vec<Limit>,
+    /// What an operator should do, one line each.
+    pub advice: Vec<String>,
+}
+
+/// A VIP.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vip {
+    /// The address.
+    pub address: String,
+    /// True while this director answers for it.
+    pub owned: bool,
+}
+
+/// A NIC.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nic {
+    /// Its name.
+    pub name: String,
+    /// Its device as configured.
+    pub device: String,
+    /// Its MAC.
+    pub mac: String,
+    /// `up`, `down` or `unknown`.
+    pub link: String,
+    /// Bytes of the largest IP packet.
+    pub mtu: u16,
+    /// The director's own addresses.
+    pub addresses: Vec<String>,
+    /// Queues in each direction.
+    pub queues: u16,
+    /// Packets received.
+    pub received: u64,
+    /// Packets sent.
+    pub sent: u64,
+    /// Packets that came in here and were dropped.
+    pub dropped: u64,
+    /// Packets that the NIC lost because no queue had room.
+    pub missed: u64,
+    /// Packets that the NIC received with an error or could not send.
+    pub errors: u64,
+    /// Packets that the NIC lost because no buffer was free.
+    pub no_buffer: u64,
+    /// First packets of connections whose checksum the sender left to its NIC.
+    pub checksum_not_filled: u64,
+    /// Frames that were cut short or larger than the MTU.
+    pub offloaded: u64,
+}
+
+/// A worker.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Worker {
+    /// Its number.
+    pub id: u8,
+    /// Its core.
+    pub core: u16,
+    /// The generation that it runs.
+    pub generation: u64,
+    /// Connections in its tables.
+    pub connections: u64,
+    /// Connections that its tables can hold.
+    pub capacity: u64,
+    /// Packets received from NICs.
+    pub received: u64,
+    /// Packets sent.
+    pub sent: u64,
+    /// Packets dropped.
+    pub dropped: u64,
+    /// Packets given to other workers that own their clients.
+    pub handed_over: u64,
+    /// Packets taken over from other workers.
+    pub taken_over: u64,
+    /// Connections made since the start.
+    pub connections_made: u64,
+    /// Of a thousand turns of its loop, those that found nothing to do.
+    pub idle_per_mille: u64,
+    /// Its books; `held` counts what was handed over as gone and what was taken over as arrived.
+    pub books: Books,
+}
+
+/// `received + made + injected = sent + punted + consumed + dropped + held`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Books {
+    /// Packets from NICs.
+    pub received: u64,
+    /// Replies that the director made.
+    pub made: u64,
+    /// Packets from the control core.
+    pub injected: u64,
+    /// Packets that NICs took.
+    pub sent: u64,
+    /// Packets given to the control core.
+    pub punted: u64,
+    /// Packets that were answered, not forwarded.
+    pub consumed: u64,
+    /// Packets dropped, for any reason.
+    pub dropped: u64,
+    /// Packets in a ring or a buffer now: what the other numbers leave.
+    pub held: i64,
+    /// True when `held` lies between 0 and what rings and buffers can hold.
+    pub balanced: bool,
+}
+
+/// A virtual service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// VIP and port.
+    pub listen: String,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// The scheduler's word.
+    pub scheduler: String,
+    /// Its real servers, in the order of the configuration.
+    pub reals: Vec<Real>,
+}
+
+/// What health checks say of a real server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RealState {
+    /// Its check succeeds and every worker knows.
+    Up,
+    /// Its check fails and every worker knows: it is out of the schedule.
+    Down,
+    /// Its check has not decided yet.
+    #[default]
+    Checking,
+    /// Its service has no check: it is in the schedule.
+    Unchecked,
+}
+
+impl RealState {
+    /// The word of the API.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Checking => "checking",
+            Self::Unchecked => "unchecked",
+        }
+    }
+}
+
+/// A real server of a service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Real {
+    /// RIP and port.
+    pub address: String,
+    /// The forwarding method: `dr`, `nat` or `tun`.
+    pub forward: String,
+    /// The configured weight.
+    pub weight: u32,
+    /// What its check says.
+    pub state: RealState,
+    /// Seconds since it is in this state.
+    pub since: u64,
+    /// Why it is in this state.
+    pub reason: Option<String>,
+    /// Connections that count as active (`ActiveConn`).
+    pub connections_active: u64,
+    /// Connections that count as inactive (`InActConn`).
+    pub connections_inactive: u64,
+    /// Connections scheduled since the start.
+    pub connections_total: u64,
+    /// Packets from clients.
+    pub packets_in: u64,
+    /// Packets to clients that came by (nat).
+    pub packets_out: u64,
+    /// IP bytes from clients.
+    pub bytes_in: u64,
+    /// IP bytes to clients that came by (nat).
+    pub bytes_out: u64,
+    /// The way to it: a NIC and a MAC, `unresolved`, or `no route`.
+    pub next_hop: String,
+}
+
+/// A bounded table or queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limit {
+    /// Its name, such as `neighbours` or `worker 0 punt ring`.
+    pub name: String,
+    /// How much is used.
+    pub used: u64,
+    /// How much there is.
+    pub most: u64,
+    /// How often there was no room.
+    pub refused: u64,
+}
+
+/// Why packets did not go out as they came.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drops {
+    /// Packets dropped, by reason; reasons that never occurred included.
+    pub drops: Vec<Count>,
+    /// Packets handed to the control core, by reason.
+    pub punts: Vec<Count>,
+    /// Replies made, by kind.
+    pub replies: Vec<Count>,
+}
+
+/// A counted reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    /// Its word.
+    pub reason: String,
+    /// How many, over all workers.
+    pub count: u64,
+    /// What happened and what to do.
+    pub help: String,
+    /// How many, by worker.
+    pub workers: Vec<u64>,
+}
