@@ -75,7 +75,8 @@ impl Filter {
             Some(("real", place)) => self.real = Some(place.parse()?),
             Some(("state", state)) => self.state = Some(state.to_owned()),
             Some(("worker", worker)) => {
-                self.worker = Some(worker.parse().map_err(|_| "a worker's number: 0 to 63: write one of these")?);
+                self.worker =
+                    Some(worker.parse().map_err(|_| "a worker's number: 0 to 63: write one of these")?);
             }
             Some(_) => {
                 return Err("not a filter: tcp, udp, an address, client=, vip=, real=, state= or worker=: \

@@ -78,13 +78,16 @@ impl ProbeStep {
                 Self::new("next_hop", destination, text)
             }
             forward::Step::Reply(kind, nic) => {
-                let text = format!("answered out of NIC {} with {}: {}", nic_name(*nic), kind.word(), kind.help());
+                let text =
+                    format!("answered out of NIC {} with {}: {}", nic_name(*nic), kind.word(), kind.help());
                 Self::new("reply", kind.word(), text)
             }
             forward::Step::Punt(punt) => Self::new("punt", punt.reason().word(), punt_text(punt, nic_name)),
-            forward::Step::HandOver(worker) => {
-                Self::new("hand_over", worker, format!("handed over to worker {worker}, which owns the client"))
-            }
+            forward::Step::HandOver(worker) => Self::new(
+                "hand_over",
+                worker,
+                format!("handed over to worker {worker}, which owns the client"),
+            ),
             forward::Step::Drop(reason) => {
                 Self::new("drop", reason.word(), format!("dropped as {}: {}", reason.word(), reason.help()))
             }

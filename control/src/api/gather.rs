@@ -100,7 +100,10 @@ impl Nic {
             ));
         }
         if self.link == "down" {
-            advice.push(format!("nic \"{}\": the link is down: nothing comes or goes: see its cable or peer", self.name));
+            advice.push(format!(
+                "nic \"{}\": the link is down: nothing comes or goes: see its cable or peer",
+                self.name
+            ));
         }
         advice
     }
@@ -164,7 +167,10 @@ mod tests {
         b.sent.add(2);
         b.dropped.at(DropReason::NoReal as usize).add(1);
         let books = Books::total([&a, &b], 1);
-        assert_eq!((books.received, books.sent, books.dropped, books.held, books.balanced), (10, 8, 1, 1, true));
+        assert_eq!(
+            (books.received, books.sent, books.dropped, books.held, books.balanced),
+            (10, 8, 1, 1, true)
+        );
         assert!(!Books::total([&a, &b], 0).balanced);
         b.sent.add(5);
         assert!(!Books::total([&a, &b], 100).balanced);

@@ -87,7 +87,8 @@ impl OwnedListener {
         // file is left behind.
         let folder = path.parent().unwrap_or(Path::new("/"));
         let folder = File::open(folder).map_err(system)?;
-        let _lock = Flock::lock(folder, FlockArg::LockExclusive).map_err(|(_, error)| system(error.into()))?;
+        let _lock =
+            Flock::lock(folder, FlockArg::LockExclusive).map_err(|(_, error)| system(error.into()))?;
         clear(path)?;
         let listener = listen(path).map_err(system)?;
         let file = SocketFile { path: path.to_owned(), identity: identity(path).map_err(system)? };
