@@ -37,7 +37,6 @@ fn main() {
 
 /// Ends the build with a message that says what to install.
 fn fail(message: &str) -> ! {
-    println!("cargo:warning=dpdk-sys: {message}");
     eprintln!("dpdk-sys: {message}");
     exit(1);
 }
@@ -52,13 +51,13 @@ fn compiler_flags() -> Vec<String> {
         }
         Err(pkg_config::Error::ProbeFailure { output, .. }) => {
             let said = String::from_utf8_lossy(&output.stderr);
-            if said.contains("Requested") {
-                fail(&format!("the DPDK found by pkg-config is older than {OLDEST}: {}", said.trim()));
+            let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+            if said.contains("has version") || said.contains("Requested") {
+                fail(&format!("DPDK is too old: {said}: install a libdpdk-dev of {OLDEST} or newer"));
             }
             fail(&format!(
                 "DPDK {OLDEST} or newer is not found by pkg-config: install the package libdpdk-dev, or point \
-                 PKG_CONFIG_PATH at the directory of libdpdk.pc ({})",
-                said.trim()
+                 PKG_CONFIG_PATH at the directory of libdpdk.pc ({said})"
             ));
         }
         Err(other) => fail(&format!("pkg-config libdpdk: {other}: install the package libdpdk-dev")),
