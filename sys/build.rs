@@ -11,6 +11,59 @@ const OLDEST: &str = "22.11";
 /// The libraries that this crate calls. Drivers are plugins, which EAL finds and loads by itself.
 const LIBRARIES: [&str; 5] = ["rte_eal", "rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring"];
 
+/// With the feature `static`: the libraries above and what they and the drivers below stand on.
+const STATIC_LIBRARIES: [&str; 24] = [
+    "rte_kvargs",
+    "rte_telemetry",
+    "rte_eal",
+    "rte_ring",
+    "rte_rcu",
+    "rte_mempool",
+    "rte_mbuf",
+    "rte_net",
+    "rte_meter",
+    "rte_ethdev",
+    "rte_pci",
+    "rte_hash",
+    "rte_timer",
+    "rte_cryptodev",
+    "rte_dmadev",
+    "rte_security",
+    "rte_gso",
+    "rte_vhost",
+    "rte_mempool_ring",
+    "rte_bus_auxiliary",
+    "rte_bus_pci",
+    "rte_bus_vdev",
+    "rte_common_iavf",
+    "rte_common_mlx5",
+];
+
+/// With the feature `static`: the drivers of NICs that are linked in.
+const STATIC_DRIVERS: [&str; 18] = [
+    "af_packet",
+    "af_xdp",
+    "e1000",
+    "ena",
+    "i40e",
+    "iavf",
+    "ice",
+    "igc",
+    "ixgbe",
+    "memif",
+    "mlx5",
+    "null",
+    "pcap",
+    "ring",
+    "tap",
+    "vhost",
+    "virtio",
+    "vmxnet3",
+];
+
+/// With the feature `static`: libraries outside DPDK that those call, linked dynamically.
+const STATIC_DEPENDENCIES: [&str; 7] = ["bsd", "ibverbs", "mlx5", "numa", "pcap", "xdp", "bpf"];
+
 /// The DPDK functions that are called as they are.
 const FUNCTIONS: &str = "shim_.*|rte_eal_(init|cleanup|get_runtime_dir)|rte_strerror|rte_version|rte_thread_(un)?register\
     |rte_get_tsc_hz|rte_pktmbuf_pool_create|rte_pktmbuf_free_bulk|rte_mempool_avail_count|rte_ring_free\
@@ -30,7 +83,23 @@ fn main() {
     let flags = compiler_flags();
     bindings(&flags);
     shim(&flags);
-    for library in LIBRARIES {
+    link();
+}
+
+/// Says what to link: DPDK's shared libraries, which load their drivers by themselves, or with the feature `static`
+/// its archives. Those register their drivers from constructors that nothing refers to, so they are taken whole.
+fn link() {
+    if env::var_os("CARGO_FEATURE_STATIC").is_none() {
+        for library in LIBRARIES {
+            println!("cargo:rustc-link-lib={library}");
+        }
+        return;
+    }
+    let drivers = STATIC_DRIVERS.iter().map(|driver| format!("rte_net_{driver}"));
+    for library in STATIC_LIBRARIES.iter().map(|library| library.to_string()).chain(drivers) {
+        println!("cargo:rustc-link-lib=static:+whole-archive,-bundle={library}");
+    }
+    for library in STATIC_DEPENDENCIES {
         println!("cargo:rustc-link-lib={library}");
     }
 }

@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 
 use common::{burst_of, device, eal, open, pool, receive, start};
-use dpdk_sys::{Eal, EalError, EalSettings, Mempool, Nic, NicSettings, mempool};
+use dpdk_sys::{Eal, EalError, EalSettings, FreeHugepages, Memory, Mempool, Nic, NicSettings, mempool};
 
 /// Set in the children: what to do.
 const ROLE: &str = "DPDK_SYS_TEST_ROLE";
@@ -23,6 +23,7 @@ fn instances_side_by_side() {
     match env::var(ROLE).as_deref() {
         Ok("loop") => return loop_until_told(),
         Ok("cleanup") => return clean_up_in_any_order(),
+        Ok("hugepages") => return hugepages_if_there_are_any(),
         Ok(other) => panic!("role {other}"),
         Err(_) => {}
     }
@@ -86,6 +87,36 @@ fn clean_up_in_any_order() {
     assert_eq!(packet.headroom(), 128);
     drop(packet);
     println!("cleaned up");
+}
+
+#[test]
+fn hugepages_are_used_or_missed_clearly() {
+    let output = child("hugepages").output().expect("a child");
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("1 passed"), "{}: {text}", output.status);
+}
+
+/// A child: starts on hugepages where 64 MiB of them are free, and is refused where none is.
+fn hugepages_if_there_are_any() {
+    let mut settings = EalSettings::ordinary("dpdk-sys-huge", common::allowed_core(), 64);
+    settings.memory = Memory::Hugepages;
+    let free = FreeHugepages::read().bytes();
+    match Eal::start(&settings) {
+        Ok(eal) => {
+            assert!(free > 0);
+            let pool = Mempool::new(&eal, "huge", 8191, 256, mempool::DATA_ROOM, None).expect("a pool");
+            let (_nic, mut rx, mut tx) =
+                open(eal.probe("net_ring0").unwrap_or_else(|error| panic!("{error}")), &pool);
+            tx.burst(&mut burst_of(&pool, 0..20));
+            assert_eq!(receive(&mut rx, 20).len(), 20);
+            assert!(FreeHugepages::read().bytes() < free, "its memory comes from there");
+        }
+        Err(error) => {
+            assert_eq!((free, &error), (0, &EalError::NoHugepages), "{error}");
+            assert!(error.to_string().contains("run without hugepages"), "{error}");
+        }
+    }
 }
 
 #[test]
