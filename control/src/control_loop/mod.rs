@@ -26,9 +26,13 @@ pub use handle::{Control, Report};
 pub const PUNTS_PER_TURN_MAX: usize = 256;
 /// Frames taken from a TAP in a turn.
 pub const FRAMES_PER_TURN_MAX: usize = 64;
-/// How long a turn waits when there is nothing to do: workers do not wake this thread, since that would cost them a
-/// system call.
+/// How long the loop waits for frames of the kernel side when there is nothing to do, in milliseconds. Workers do not
+/// wake it, since that would cost them a system call.
 const NAP_MS: u8 = 1;
+/// The same after [`QUIET_NAPS`] in a row without work.
+const NAP_QUIET_MS: u8 = 4;
+/// About a second of short naps.
+const QUIET_NAPS: u32 = 1_000;
 
 /// The rings between workers and this thread.
 pub trait Rings {
@@ -114,10 +118,14 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
 
     /// Runs until [`Control::stop`] is called or the handle is dropped.
     pub fn run(mut self) {
+        let mut naps = 0_u32;
         while let Some(work) = self.turn(Instant::now()) {
-            if work == 0 {
-                self.nap(Instant::now());
+            if work > 0 {
+                naps = 0;
+                continue;
             }
+            self.nap(Instant::now(), if naps < QUIET_NAPS { NAP_MS } else { NAP_QUIET_MS });
+            naps = naps.saturating_add(1);
         }
     }
 
@@ -221,17 +229,20 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
         count
     }
 
-    /// Waits for frames of the kernel side, or for a moment.
-    fn nap(&mut self, now: Instant) {
+    /// Waits for frames of the kernel side, for so many milliseconds at most.
+    fn nap(&mut self, now: Instant, longest_ms: u8) {
+        let longest = Duration::from_millis(longest_ms.into());
         let due = self.machine.deadline().map(|deadline| deadline.saturating_duration_since(now));
-        if due.is_some_and(|due| due < Duration::from_micros(100)) {
-            return;
+        // poll(2) counts in milliseconds; it is not worth it for less.
+        let nap_ms = due.map_or(longest, |due| due.min(longest)).as_millis() as u8;
+        if nap_ms == 0 {
+            return std::thread::yield_now();
         }
         let fds: Vec<BorrowedFd<'_>> = self.kernel.fds().map(|(_, fd)| fd).collect();
         let mut fds: Vec<PollFd<'_>> =
             fds.iter().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)).collect();
-        if poll(&mut fds, PollTimeout::from(NAP_MS)).is_err() {
-            std::thread::sleep(Duration::from_millis(NAP_MS.into()));
+        if poll(&mut fds, PollTimeout::from(nap_ms)).is_err() {
+            std::thread::sleep(Duration::from_millis(nap_ms.into()));
         }
     }
 

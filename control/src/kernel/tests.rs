@@ -118,6 +118,46 @@ fn two_side_by_side_talk_over_their_taps() {
     });
 }
 
+#[test]
+fn a_kernel_answers_the_machines_questions() {
+    let host = side(2);
+    let kernel = Kernel::start(std::slice::from_ref(&host)).unwrap();
+    // As on any host outside.
+    kernel.namespace().run(|| fs::write("/proc/sys/net/ipv4/conf/all/arp_ignore", "0").unwrap()).unwrap();
+    let now = Instant::now();
+    let mut machine: Machine<()> = Machine::new(now);
+    let mut out = Vec::new();
+    let director = side(1);
+    machine.set_owned(
+        now,
+        vec![Nic { mac: director.mac, addresses: director.addresses }],
+        Vec::new(),
+        &mut out,
+    );
+    let asked = host.addresses.iter().map(|network| (NicId(0), network.addr()));
+    machine.set_wanted(now, asked, &mut out);
+    let mut resolved = Vec::new();
+    let mut buffer = vec![0; Kernel::FRAME_MAX];
+    while resolved.len() < 2 {
+        assert!(now.elapsed() < Duration::from_secs(20), "{resolved:?}");
+        for output in out.drain(..) {
+            match output {
+                Output::Transmit { frame, .. } => assert!(kernel.write(NicId(0), &frame)),
+                Output::Change(change) => resolved.push((change.address, change.mac)),
+                _ => {}
+            }
+        }
+        while let Some(length) = kernel.read(NicId(0), &mut buffer).unwrap() {
+            machine.frame(Instant::now(), NicId(0), &buffer[..length], &mut out);
+        }
+        machine.tick(Instant::now(), &mut out);
+        thread::yield_now();
+    }
+    resolved.sort_unstable();
+    let want: Vec<_> = host.addresses.iter().map(|network| (network.addr(), Some(host.mac))).collect();
+    assert_eq!(resolved, want);
+}
+
 /// What `ip` would show, from the files that tell it.
 fn shown(kernel: &Kernel) -> (String, String) {
     kernel
