@@ -59,9 +59,6 @@ pub struct View {
     pub state: State,
 }
 
-/// What is told of a new configuration.
-pub type OnConfig = Box<dyn FnMut(&Config, &Snapshot) + Send>;
-
 /// The core thread as others see it.
 #[derive(Debug)]
 pub struct Core {
@@ -78,7 +75,6 @@ struct Work {
     loaded: SystemTime,
     view: Arc<ArcSwap<View>>,
     applied: Arc<AtomicU64>,
-    on_config: OnConfig,
 }
 
 /// What one round gathered.
@@ -86,16 +82,15 @@ struct Work {
 struct Gathered {
     answers: Vec<SyncSender<Applied>>,
     neighbours: Option<u64>,
-    config: bool,
     stop: bool,
 }
 
 impl Core {
-    /// Starts the thread. `on_config` is called for each new configuration after it was published.
+    /// Starts the thread.
     ///
     /// # Errors
     /// When there is no thread to be had.
-    pub fn start(publisher: Publisher, config: Config, on_config: OnConfig) -> std::io::Result<Self> {
+    pub fn start(publisher: Publisher, config: Config) -> std::io::Result<Self> {
         let (messages, inbox) = channel();
         let (config, loaded) = (Arc::new(config), SystemTime::now());
         let first = View {
@@ -106,7 +101,7 @@ impl Core {
         };
         let (view, applied) = (Arc::new(ArcSwap::from_pointee(first)), Arc::new(AtomicU64::new(0)));
         let mut work =
-            Work { publisher, config, loaded, view: view.clone(), applied: applied.clone(), on_config };
+            Work { publisher, config, loaded, view: view.clone(), applied: applied.clone() };
         let thread = std::thread::Builder::new().name("shunt-core".into()).spawn(move || work.run(&inbox))?;
         Ok(Self { messages, view, applied, thread: Some(thread) })
     }
@@ -167,7 +162,6 @@ impl Work {
                 self.config = Arc::new(*config);
                 self.loaded = SystemTime::now();
                 self.publisher.forget_unchecked(&self.config);
-                gathered.config = true;
                 gathered.answers.push(answer);
             }
             Message::Health(change) => {
@@ -195,9 +189,6 @@ impl Work {
             tracing::debug!("generation {generation} runs");
         }
         let snapshot = self.publisher.snapshots().load_full();
-        if gathered.config {
-            (self.on_config)(&self.config, &snapshot);
-        }
         self.view.store(Arc::new(View {
             config: self.config.clone(),
             loaded: self.loaded,

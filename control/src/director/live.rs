@@ -1,0 +1,303 @@
+//! The running director behind its API: reload, questions to workers, and the end.
+
+use std::path::PathBuf;
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use dpdk_sys::Nic;
+use shunt_dataplane::id::{Generation, Mac, NicId, WorkerId};
+use shunt_dataplane::worker::{Answer, ConnectionView, Question, QuestionEnds, Shared};
+use tokio::sync::{mpsc, watch};
+
+use super::core::{Applied, Core, Message, View};
+use super::{status, targets};
+use crate::api::director::{
+    CONNECTIONS_QUEUE_MAX, Connections, Director, Later, Refusal, Reloaded, Running,
+};
+use crate::api::{Connection, Drops, Explanation, Probe, ProbeStep, Status};
+use crate::config::Config;
+use crate::config::check::Machine;
+use crate::config::diff::diff;
+use crate::control_loop::Control;
+use crate::health::Health;
+
+/// How long a worker may take to answer a question.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// How often answers are looked for.
+const ANSWER_POLL: Duration = Duration::from_micros(500);
+
+/// What the API and signals reach of the running director.
+pub struct Live {
+    pub(super) file: PathBuf,
+    pub(super) started: Instant,
+    pub(super) view: Arc<ArcSwap<View>>,
+    pub(super) macs: Vec<Mac>,
+    pub(super) nics: Vec<Nic>,
+    pub(super) workers: Vec<Arc<Shared>>,
+    pub(super) hugepages: bool,
+    questions: Vec<Arc<Mutex<QuestionEnds>>>,
+    running: Mutex<Running>,
+    reloading: Arc<tokio::sync::Mutex<()>>,
+    parts: Mutex<Option<Parts>>,
+    stop: watch::Sender<bool>,
+}
+
+/// What ends before the workers do, in this order.
+pub(super) struct Parts {
+    pub health: Health,
+    pub control: Control,
+    pub core: Core,
+}
+
+/// What [`Live`] is made of.
+pub(super) struct Pieces {
+    pub file: PathBuf,
+    pub text: String,
+    pub macs: Vec<Mac>,
+    pub nics: Vec<Nic>,
+    pub workers: Vec<Arc<Shared>>,
+    pub questions: Vec<QuestionEnds>,
+    pub hugepages: bool,
+    pub parts: Parts,
+    pub stop: watch::Sender<bool>,
+}
+
+impl Live {
+    pub(super) fn new(pieces: Pieces) -> Self {
+        let view = pieces.parts.core.view().clone();
+        let generation = view.load().snapshot.generation.0;
+        let running =
+            Running { file: pieces.file.display().to_string(), text: pieces.text, generation };
+        let live = Self {
+            file: pieces.file,
+            started: Instant::now(),
+            view,
+            macs: pieces.macs,
+            nics: pieces.nics,
+            workers: pieces.workers,
+            hugepages: pieces.hugepages,
+            questions: pieces.questions.into_iter().map(|ends| Arc::new(Mutex::new(ends))).collect(),
+            running: Mutex::new(running),
+            reloading: Arc::default(),
+            parts: Mutex::new(Some(pieces.parts)),
+            stop: pieces.stop,
+        };
+        live.follow();
+        live
+    }
+
+    /// Ends health checks, the control loop and the core, in this order; workers still run.
+    pub(super) fn end(&self) {
+        if let Some(Parts { health, control, core }) = lock(&self.parts).take() {
+            drop(health);
+            control.stop();
+            drop(core);
+        }
+    }
+
+    /// Calls `with` on the parts while they are there.
+    pub(super) fn with_parts<T>(&self, with: impl FnOnce(&Parts) -> T) -> Option<T> {
+        lock(&self.parts).as_ref().map(with)
+    }
+
+    /// Tells health checks, neighbours and the kernel side what the configuration asks of them.
+    fn follow(&self) {
+        let view = self.view.load();
+        self.with_parts(|parts| {
+            parts.control.set_owned(targets::nics(&view.config, &self.macs), targets::vips(&view.config));
+            parts.control.set_wanted(targets::wanted(&view.config, &view.snapshot));
+            if let Err(error) = parts.control.update_kernel(targets::sides(&view.config, &self.macs)) {
+                tracing::error!("kernel-side interface: {error}");
+            }
+            parts.health.set_targets(targets::checks(&view.config));
+        });
+    }
+
+    /// Reads, checks, compares, publishes; nothing changes unless all of it succeeds.
+    fn reload_now(&self) -> Result<Reloaded, Refusal> {
+        let text = std::fs::read_to_string(&self.file).unwrap_or_default();
+        let checked = Config::load(&self.file, &Machine::here()).map_err(Refusal::unusable)?;
+        let file = self.file.display().to_string();
+        let changes = diff(&self.view.load().config, &checked.config);
+        if changes.needing_restart().next().is_some() {
+            return Err(Refusal::needs_restart(&file, &changes));
+        }
+        let warnings = checked.warnings.list.iter().map(|warning| checked.warnings.line(warning)).collect();
+        let applied = self.publish(checked.config)?;
+        applied.acknowledged.map_err(|late| {
+            let late = late.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            Refusal::new(format!(
+                "generation {}: published, but workers {late} do not run it yet: they will as soon as they turn: see `shunt status`",
+                applied.generation
+            ))
+        })?;
+        self.follow();
+        *lock(&self.running) = Running { file, text, generation: applied.generation.0 };
+        Ok(Reloaded { generation: applied.generation.0, changes, warnings })
+    }
+
+    fn publish(&self, config: Config) -> Result<Applied, Refusal> {
+        let ending = || Refusal::new("the director is stopping: nothing was changed");
+        let (answer, applied) = sync_channel(1);
+        let message = Message::Config(Box::new(config), answer);
+        self.with_parts(|parts| parts.core.messages().send(message)).and_then(Result::ok).ok_or_else(ending)?;
+        applied.recv().map_err(|_| ending())
+    }
+
+    fn explain_now(&self, probe: &Probe) -> Result<Explanation, Refusal> {
+        let view = self.view.load_full();
+        let names: Vec<String> = view.config.nics.iter().map(|nic| nic.name.clone()).collect();
+        let name_of = |nic: NicId| names.get(nic.index()).cloned().unwrap_or_else(|| nic.to_string());
+        let place = match &probe.nic {
+            None => 0,
+            Some(name) => names.iter().position(|known| known == name).ok_or_else(|| {
+                Refusal::new(format!("{name}: no such nic: there are {}: name one of these", names.join(", ")))
+            })?,
+        };
+        let frame = probe.frame(self.macs.get(place).copied().unwrap_or_default())?;
+        let nic = NicId(place as u8);
+        let mut steps = self.ask_explanation(WorkerId(0), nic, frame.clone())?;
+        if let Some(shunt_dataplane::forward::Step::HandOver(owner)) = steps.first() {
+            steps = self.ask_explanation(*owner, nic, frame)?;
+        }
+        let generation = view.snapshot.generation.0;
+        Ok(Explanation { generation, steps: steps.iter().map(|step| ProbeStep::told(step, name_of)).collect() })
+    }
+
+    fn ask_explanation(
+        &self,
+        worker: WorkerId,
+        nic: NicId,
+        frame: Box<[u8]>,
+    ) -> Result<shunt_dataplane::forward::Explanation, Refusal> {
+        let mut explanation = Vec::new();
+        self.ask(worker, Question::Explain(nic, frame), |answer| {
+            if let Answer::Explanation(steps) = answer {
+                explanation = steps;
+            }
+            true
+        })?;
+        Ok(explanation)
+    }
+
+    /// Asks a worker and gives each answer to `each` until the last one, or until `each` wants no more.
+    fn ask(
+        &self,
+        worker: WorkerId,
+        question: Question,
+        mut each: impl FnMut(Answer) -> bool,
+    ) -> Result<(), Refusal> {
+        let silent = || Refusal::new(format!("worker {worker}: no answer within {ANSWER_MAX:?}: see `shunt status`"));
+        let mut ends = lock(self.questions.get(worker.index()).ok_or_else(silent)?);
+        // What is left of a question that nobody waited for.
+        while ends.answers.pop().is_ok() {}
+        ends.questions.push(question).map_err(|_full| silent())?;
+        let mut wanted = true;
+        let mut patience = Instant::now() + ANSWER_MAX;
+        loop {
+            match ends.answers.pop() {
+                Ok(Answer::Done) => return Ok(()),
+                Ok(answer) => {
+                    wanted = wanted && each(answer);
+                    patience = Instant::now() + ANSWER_MAX;
+                }
+                Err(_empty) if Instant::now() > patience => return Err(silent()),
+                Err(_empty) => std::thread::sleep(ANSWER_POLL),
+            }
+        }
+    }
+
+    /// Lists the connections of all workers into `queue`, until its other end is gone.
+    fn list(&self, queue: &mpsc::Sender<Result<Connection, Refusal>>) {
+        for number in 0..self.questions.len() {
+            let worker = WorkerId(number as u8);
+            let listed = self.ask(worker, Question::Connections, |answer| match answer {
+                Answer::Connection(view) => queue.blocking_send(Ok(connection(&view, worker))).is_ok(),
+                Answer::Explanation(_) | Answer::Done => true,
+            });
+            if let Err(refusal) = listed {
+                let _ = queue.blocking_send(Err(refusal));
+            }
+        }
+    }
+}
+
+fn connection(view: &ConnectionView, worker: WorkerId) -> Connection {
+    Connection {
+        protocol: view.protocol.to_string(),
+        client: view.client,
+        vip: view.vip,
+        real: view.real,
+        state: view.state.to_owned(),
+        expires_in: view.remaining.as_duration().as_secs(),
+        worker: worker.0,
+    }
+}
+
+/// A lock; what a panicked holder left is still whole.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The API's side of [`Live`].
+pub struct Handle(pub Arc<Live>);
+
+impl Handle {
+    /// Runs `work` where it may wait.
+    fn later<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Live) -> Result<T, Refusal> + Send + 'static,
+    ) -> Later<Result<T, Refusal>> {
+        let live = self.0.clone();
+        Box::pin(async move {
+            let work = tokio::task::spawn_blocking(move || work(&live)).await;
+            work.unwrap_or_else(|_| Err(Refusal::new("the request failed inside the director: see its log")))
+        })
+    }
+}
+
+impl Director for Handle {
+    fn status(&self) -> Status {
+        status::status(&self.0)
+    }
+
+    fn drops(&self) -> Drops {
+        let workers: Vec<_> = self.0.workers.iter().map(|worker| &*worker.counters).collect();
+        Drops::of(&workers)
+    }
+
+    fn connections(&self) -> Connections {
+        let (queue, connections) = mpsc::channel(CONNECTIONS_QUEUE_MAX);
+        let live = self.0.clone();
+        tokio::task::spawn_blocking(move || live.list(&queue));
+        connections
+    }
+
+    fn explain(&self, probe: Probe) -> Later<Result<Explanation, Refusal>> {
+        self.later(move |live| live.explain_now(&probe))
+    }
+
+    fn configuration(&self) -> Running {
+        lock(&self.0.running).clone()
+    }
+
+    fn reload(&self) -> Later<Result<Reloaded, Refusal>> {
+        let one_at_a_time = self.0.reloading.clone();
+        let reload = self.later(Live::reload_now);
+        Box::pin(async move {
+            let _turn = one_at_a_time.lock().await;
+            reload.await
+        })
+    }
+
+    fn stop(&self) {
+        self.0.stop.send_replace(true);
+    }
+}
+
+/// The generation that runs, for log lines.
+pub(super) fn generation(live: &Live) -> Generation {
+    live.view.load().snapshot.generation
+}

@@ -1,0 +1,118 @@
+//! The control loop's view of workers and core: real rings, real mbufs, real publications.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
+
+use dpdk_sys::{Mbuf, Mempool};
+use shunt_dataplane::id::{NicId, WorkerId};
+use shunt_dataplane::worker::{self, Injected, PacketEnds};
+
+use super::core::Message;
+use crate::control_loop::{Batch, Publish, Rings};
+use crate::neighbour::{Change, Event};
+use crate::punt::{Frame, Held, Origin, Punted};
+
+/// A packet that a worker handed up.
+#[derive(Debug)]
+pub struct Packet(Mbuf);
+
+impl Frame for Packet {
+    fn frame(&self) -> &[u8] {
+        self.0.data()
+    }
+}
+
+/// The rings to all workers.
+#[derive(Debug)]
+pub struct WorkerRings {
+    ends: Vec<PacketEnds>,
+    /// Whose turn it is.
+    next: usize,
+    pool: Mempool,
+}
+
+impl WorkerRings {
+    /// The rings of all workers, in the order of their [`WorkerId`]; frames are made from `pool`.
+    #[must_use]
+    pub const fn new(ends: Vec<PacketEnds>, pool: Mempool) -> Self {
+        Self { ends, next: 0, pool }
+    }
+}
+
+impl Rings for WorkerRings {
+    type Packet = Packet;
+
+    fn punted(&mut self) -> Option<Punted<Packet>> {
+        for _ in 0..self.ends.len() {
+            let number = self.next;
+            self.next = (self.next + 1) % self.ends.len();
+            if let Ok(worker::Punted { mbuf, nic, punt }) = self.ends[number].punts.pop() {
+                let origin = Origin { worker: WorkerId(number as u8), nic };
+                return Some(Punted { held: Held { packet: Packet(mbuf), origin }, punt });
+            }
+        }
+        None
+    }
+
+    fn transmit(&mut self, nic: NicId, frame: &[u8]) -> bool {
+        let Some(mut mbuf) = self.pool.alloc() else { return false };
+        // Any worker can send by any NIC; the first one is always there.
+        mbuf.fill(frame) && self.ends[0].injects.push(Injected::Transmit(nic, mbuf)).is_ok()
+    }
+
+    fn receive(&mut self, origin: Origin, Packet(mbuf): Packet) -> bool {
+        let Some(ends) = self.ends.get_mut(origin.worker.index()) else { return false };
+        ends.injects.push(Injected::Receive(origin.nic, mbuf)).is_ok()
+    }
+}
+
+/// The core as the control loop's publisher.
+#[derive(Debug)]
+pub struct Publications {
+    core: Sender<Message>,
+    applied: Arc<AtomicU64>,
+    nics: Vec<String>,
+}
+
+impl Publications {
+    /// Speaks to the core thread; `nics` are the names of the NICs, for events.
+    #[must_use]
+    pub const fn new(core: Sender<Message>, applied: Arc<AtomicU64>, nics: Vec<String>) -> Self {
+        Self { core, applied, nics }
+    }
+
+    fn nic(&self, nic: NicId) -> &str {
+        self.nics.get(nic.index()).map_or("?", String::as_str)
+    }
+}
+
+impl Publish for Publications {
+    fn publish(&mut self, Batch(number): Batch, changes: Vec<Change>) {
+        // A core that has ended publishes no more.
+        let _ = self.core.send(Message::Neighbours(changes, number));
+    }
+
+    fn running(&mut self) -> Batch {
+        Batch(self.applied.load(Ordering::Acquire))
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Resolved { nic, address, mac } => {
+                tracing::info!("nic {}: {address} is at {mac}", self.nic(nic));
+            }
+            Event::MacChanged { nic, address, from, to } => {
+                tracing::warn!("nic {}: {address} moved from {from} to {to}", self.nic(nic));
+            }
+            Event::Silent { nic, address } => tracing::warn!(
+                "nic {}: {address} does not answer: packets to it wait and are dropped: check its cable, address and netmask",
+                self.nic(nic)
+            ),
+            Event::Conflict { nic, address, other } => tracing::error!(
+                "nic {}: {other} also claims {address}: traffic may reach either: take the address off the other host",
+                self.nic(nic)
+            ),
+        }
+    }
+}
