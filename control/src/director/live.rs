@@ -117,7 +117,6 @@ impl Live {
 
     /// Reads, checks, compares, publishes; nothing changes unless all of it succeeds.
     fn reload_now(&self) -> Result<Reloaded, Refusal> {
-        let text = std::fs::read_to_string(&self.file).unwrap_or_default();
         let checked = Config::load(&self.file, &Machine::here()).map_err(Refusal::unusable)?;
         let file = self.file.display().to_string();
         let changes = diff(&self.view.load().config, &checked.config);
@@ -125,6 +124,7 @@ impl Live {
             return Err(Refusal::needs_restart(&file, &changes));
         }
         let warnings = checked.warnings.list.iter().map(|warning| checked.warnings.line(warning)).collect();
+        let text = checked.text;
         let applied = self.publish(checked.config)?;
         applied.acknowledged.map_err(|late| {
             let late = late.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");

@@ -4,8 +4,11 @@
 //! health, neighbours) becomes a generation, [`run`] is the life of the process.
 
 pub mod core;
+pub mod live;
 pub mod nics;
+pub mod packets;
 pub mod run;
+mod status;
 pub mod targets;
 pub mod workers;
 

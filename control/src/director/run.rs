@@ -1,1 +1,139 @@
-//! The life of the process.
+//! The life of the process: everything up in order, signals, everything down in the other order.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use shunt_dataplane::flow::{HashKey, Owners};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use super::core::{Core, Message};
+use super::live::{Handle, Live, Parts, Pieces};
+use super::nics::{self, Ports};
+use super::packets::{Publications, WorkerRings};
+use super::workers::{self, Workers};
+use super::{StartError, targets};
+use crate::api;
+use crate::api::director::Director;
+use crate::api::socket::OwnedListener;
+use crate::config::check::Checked;
+use crate::control_loop::ControlLoop;
+use crate::health::Health;
+use crate::kernel::Kernel;
+use crate::publish::Publisher;
+
+/// Runs the director until it is told to stop.
+///
+/// # Errors
+/// Why it does not start, one for each problem where several can be told at once.
+pub fn run(file: &Path, checked: Checked) -> Result<(), Vec<StartError>> {
+    let problems = nics::preflight(&checked.config);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let socket = &checked.config.runtime.socket;
+    let listener = OwnedListener::bind(socket).map_err(|error| vec![StartError::of("runtime.socket", &error)])?;
+    let mut running = start(file, checked).map_err(|error| vec![error])?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| vec![StartError::of("runtime", &error)])?;
+    let served = runtime.block_on(serve(listener, &mut running));
+    served.map_err(|error| vec![StartError::of("runtime.socket", &error)])
+}
+
+/// What runs.
+struct Running {
+    live: Arc<Live>,
+    workers: Workers,
+    control_loop: Option<std::thread::JoinHandle<()>>,
+    stop: watch::Receiver<bool>,
+    // Last: DPDK goes after all that uses it.
+    ports: Ports,
+}
+
+fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
+    let Checked { config, text, .. } = checked;
+    let mut ports = nics::open(&config)?;
+    let macs: Vec<_> = ports.nics.iter().map(|nic| nic.mac).collect();
+    let key = HashKey::random();
+    let owners = Owners { workers: config.runtime.workers.len() as u8, netmask_v4: 32, netmask_v6: 128, key };
+    let shared = workers::shared(&config);
+    let publisher = Publisher::new(owners, macs.clone(), shared.clone(), &config);
+    let kernel = Kernel::start(&targets::sides(&config, &macs))
+        .map_err(|error| StartError::of("kernel-side interface", &error))?;
+    let namespace = kernel.namespace().clone();
+    let mut workers = workers::start(&config, &mut ports, publisher.snapshots(), shared.clone(), HashKey::random())?;
+    let names = config.nics.iter().map(|nic| nic.name.clone()).collect();
+    let core = Core::start(publisher, config).map_err(|error| StartError::of("runtime", &error))?;
+    let rings = WorkerRings::new(std::mem::take(&mut workers.packets), ports.pool.clone());
+    let publications = Publications::new(core.messages(), core.applied().clone(), names);
+    let (control_loop, control) = ControlLoop::new(rings, publications, kernel);
+    let control_loop = std::thread::Builder::new()
+        .name("shunt-neighbours".into())
+        .spawn(move || control_loop.run())
+        .map_err(|error| StartError::of("runtime", &error))?;
+    let messages = core.messages();
+    let on_change = move |change| drop(messages.send(Message::Health(change)));
+    let health =
+        Health::start(Some(namespace), on_change).map_err(|error| StartError::of("health checks", &error))?;
+    let (stop_sender, stop) = watch::channel(false);
+    let live = Live::new(Pieces {
+        file: file.to_owned(),
+        text,
+        macs,
+        nics: ports.nics.iter().map(|nic| nic.nic.clone()).collect(),
+        workers: shared,
+        questions: std::mem::take(&mut workers.questions),
+        hugepages: ports.hugepages,
+        parts: Parts { health, control, core },
+        stop: stop_sender,
+    });
+    Ok(Running { live: Arc::new(live), workers, control_loop: Some(control_loop), stop, ports })
+}
+
+/// Serves the API and signals until the end; the socket goes last.
+async fn serve(listener: OwnedListener, running: &mut Running) -> std::io::Result<()> {
+    let handle = Arc::new(Handle(running.live.clone()));
+    let (ended, end_of_service) = watch::channel(false);
+    let api = tokio::spawn(api::serve(listener, handle.clone(), end_of_service));
+    let memory = if running.ports.hugepages { "hugepages" } else { "ordinary pages" };
+    tracing::info!("running: generation {}, packet memory in {memory}", super::live::generation(&running.live));
+    let signals = obey_signals(&handle, running.stop.clone()).await;
+    tracing::info!("stopping");
+    end(running);
+    tracing::info!("stopped");
+    ended.send_replace(true);
+    let served = api.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    signals.and(served)
+}
+
+/// SIGHUP reloads; SIGTERM, SIGINT and the API's stop end it.
+async fn obey_signals(handle: &Arc<Handle>, mut stop: watch::Receiver<bool>) -> std::io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => {
+                let reload = handle.reload();
+                tokio::spawn(async move {
+                    match reload.await {
+                        Ok(done) => tracing::info!("reload: generation {}:\n{}", done.generation, done.changes),
+                        Err(refusal) => tracing::error!("reload: {refusal}"),
+                    }
+                });
+            }
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = stop.wait_for(|stop| *stop) => return Ok(()),
+        }
+    }
+}
+
+/// Checks and control loop first, then the core, then the workers, so that each finds those that it speaks to.
+fn end(running: &mut Running) {
+    running.live.end();
+    if running.control_loop.take().is_some_and(|thread| thread.join().is_err()) {
+        tracing::error!("the control loop ended by a panic");
+    }
+    running.workers.stop();
+}

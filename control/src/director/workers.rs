@@ -16,7 +16,7 @@ use super::nics::Ports;
 use crate::config::{Config, Idle};
 
 /// Packets on their way from one worker to another.
-const HAND_OVER_RING_MAX: u32 = 1024;
+pub const HAND_OVER_RING_MAX: u32 = 1024;
 /// What a nap may take longer than asked for, in nanoseconds.
 const TIMER_SLACK: u32 = 10_000;
 

@@ -24,6 +24,8 @@ pub struct Checked {
     pub config: Config,
     /// Warnings only.
     pub warnings: Problems,
+    /// The text that it was read from.
+    pub text: String,
 }
 
 /// What is known of the machine that the configuration is for.
@@ -81,7 +83,7 @@ impl Config {
         let problems = findings.finish();
         match (usable, nics, routes, services) {
             (true, Some(nics), Some(routes), Some(services)) => {
-                Ok(Checked { config: Self { runtime, nics, routes, services }, warnings: problems })
+                Ok(Checked { config: Self { runtime, nics, routes, services }, warnings: problems, text: text.to_owned() })
             }
             _ => Err(problems),
         }

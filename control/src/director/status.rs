@@ -1,0 +1,226 @@
+//! What `status` answers: the view, the counters, and what an operator should do.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use shunt_dataplane::counters::NicCell;
+use shunt_dataplane::reason::{DropReason, PuntReason};
+use shunt_dataplane::service::Way;
+use shunt_dataplane::worker::{ANSWER_RING_MAX, INJECT_RING_MAX, PUNT_RING_MAX};
+
+use super::core::View;
+use super::live::Live;
+use super::workers::HAND_OVER_RING_MAX;
+use crate::api::Status;
+use crate::api::status::{Books, Limit, Nic, Real, RealState, Service, Vip, Worker};
+use crate::config;
+use crate::control_loop::{RELEASED_MAX, Report};
+use crate::health::{Listed, RealKey};
+use crate::neighbour::{NEIGHBOURS_MAX, WAITING_MAX};
+
+/// Everything about now.
+pub(super) fn status(live: &Live) -> Status {
+    let view = live.view.load_full();
+    let (report, health) = live
+        .with_parts(|parts| (parts.control.report(), parts.health.list()))
+        .unwrap_or_default();
+    let health: HashMap<RealKey, Listed> = health.into_iter().map(|listed| (listed.key, listed)).collect();
+    let nics: Vec<Nic> = (0..view.config.nics.len()).map(|place| nic(live, &view, place)).collect();
+    let limits = limits(live, &view, &report);
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        role: "active".to_owned(),
+        uptime: live.started.elapsed().as_secs(),
+        file: live.file.display().to_string(),
+        generation: view.snapshot.generation.0,
+        vips: super::targets::vips(&view.config)
+            .iter()
+            .map(|vip| Vip { address: vip.address.to_string(), owned: true })
+            .collect(),
+        workers: (0..live.workers.len()).map(|place| worker(live, &view, place)).collect(),
+        services: view.config.services.iter().map(|of| service(&view, of, &health)).collect(),
+        books: Books::total(live.workers.iter().map(|worker| &*worker.counters), held_max(live)),
+        advice: advice(live, &view, &nics, &limits, &report),
+        limits,
+        nics,
+    }
+}
+
+/// What rings and bursts of all workers can hold together.
+fn held_max(live: &Live) -> u64 {
+    let bursts = (live.nics.len() + live.workers.len() + 1) * dpdk_sys::BURST;
+    (live.workers.len() * (bursts + HAND_OVER_RING_MAX as usize)) as u64
+}
+
+fn nic(live: &Live, view: &View, place: usize) -> Nic {
+    let configured = &view.config.nics[place];
+    let (mac, statistics, link) = match live.nics.get(place) {
+        None => (String::new(), None, None),
+        Some(nic) => (
+            live.macs.get(place).map(ToString::to_string).unwrap_or_default(),
+            nic.statistics().ok(),
+            nic.link(),
+        ),
+    };
+    let statistics = statistics.unwrap_or_default();
+    let sum = |field: fn(&NicCell) -> &shunt_dataplane::counters::Counter| {
+        let cells = live.workers.iter().filter_map(|worker| worker.counters.nics.get(place));
+        cells.map(|cell| field(cell).get()).sum()
+    };
+    Nic {
+        name: configured.name.clone(),
+        device: configured.device.to_string(),
+        mac,
+        link: link.map_or("unknown", |link| if link.up { "up" } else { "down" }).to_owned(),
+        mtu: configured.mtu,
+        addresses: configured.addresses.iter().map(ToString::to_string).collect(),
+        queues: live.workers.len() as u16,
+        received: statistics.received_packets,
+        sent: statistics.sent_packets,
+        missed: statistics.missed,
+        errors: statistics.receive_errors + statistics.send_errors,
+        no_buffer: statistics.no_mbuf,
+        checksum_not_filled: sum(|cell| &cell.checksum_not_filled),
+        offloaded: sum(|cell| &cell.offloaded),
+        ..Nic::default()
+    }
+}
+
+fn worker(live: &Live, view: &View, place: usize) -> Worker {
+    let shared = &live.workers[place];
+    let [v4, v6] = shared.connections();
+    Worker {
+        id: place as u8,
+        core: view.config.runtime.workers.get(place).copied().unwrap_or_default(),
+        generation: shared.acknowledged().0,
+        connections: v4 + v6,
+        capacity: 2 * u64::from(view.config.runtime.connections),
+        ..Worker::of(&shared.counters)
+    }
+}
+
+fn service(view: &View, of: &config::Service, health: &HashMap<RealKey, Listed>) -> Service {
+    Service {
+        name: of.name.clone(),
+        listen: of.listen.to_string(),
+        protocol: of.protocol.to_string(),
+        scheduler: of.scheduler.to_string(),
+        reals: of.reals.iter().map(|of_real| real(view, of, of_real, health)).collect(),
+    }
+}
+
+fn real(view: &View, service: &config::Service, real: &config::Real, health: &HashMap<RealKey, Listed>) -> Real {
+    let key = service.real_key(real.address);
+    let listed = health.get(&key);
+    let state = match listed {
+        None => RealState::Unchecked,
+        // What the workers run counts, not what the check found a moment ago.
+        Some(_) if view.state.down.contains(&key) => RealState::Down,
+        Some(listed) if listed.last.is_none() => RealState::Checking,
+        Some(_) => RealState::Up,
+    };
+    let compiled = view.snapshot.reals.iter().flatten().find(|compiled| {
+        let of_service = view.snapshot.service(compiled.service);
+        of_service.is_some_and(|of| (of.listen, of.protocol) == (service.listen, service.protocol))
+            && (compiled.address, compiled.l4_port.0) == (real.address.ip(), real.address.port())
+    });
+    let next_hop = match compiled.map(|compiled| compiled.way) {
+        Some(Way::Known(hop)) => {
+            let nic = view.config.nics.get(hop.nic.index()).map_or("?", |nic| nic.name.as_str());
+            format!("{nic} {}", hop.destination)
+        }
+        Some(Way::Unresolved(_)) => "unresolved".to_owned(),
+        Some(Way::None) | None => "no route".to_owned(),
+    };
+    let shown = Real {
+        address: real.address.to_string(),
+        forward: real.method.to_string(),
+        weight: u32::from(real.weight),
+        state,
+        since: listed.map_or_else(
+            || view.loaded.elapsed().unwrap_or_default().as_secs(),
+            |listed| Instant::now().saturating_duration_since(listed.since).as_secs(),
+        ),
+        reason: listed.and_then(|listed| listed.last.clone()),
+        next_hop,
+        ..Real::default()
+    };
+    match compiled {
+        Some(compiled) => shown.counted(&compiled.counters),
+        None => shown,
+    }
+}
+
+fn limits(live: &Live, view: &View, report: &Report) -> Vec<Limit> {
+    let mut limits = Vec::new();
+    let mut limit = |name: String, used: u64, most: u64, refused: u64| {
+        limits.push(Limit { name, used, most, refused });
+    };
+    for (number, worker) in live.workers.iter().enumerate() {
+        let dropped = |reason: DropReason| worker.counters.dropped.at(reason as usize).get();
+        let capacity = u64::from(view.config.runtime.connections);
+        let [v4, v6] = worker.connections();
+        let full = dropped(DropReason::TableFull);
+        limit(format!("worker {number} connections IPv4"), v4, capacity, full);
+        limit(format!("worker {number} connections IPv6"), v6, capacity, full);
+        limit(format!("worker {number} punt ring"), 0, PUNT_RING_MAX as u64, dropped(DropReason::PuntFull));
+        let full = dropped(DropReason::HandOverFull);
+        limit(format!("worker {number} hand-over ring"), 0, u64::from(HAND_OVER_RING_MAX), full);
+    }
+    let (neighbours, counters) = (report.neighbour_counters, report.counters);
+    let known = report.neighbours.len() as u64;
+    limit("neighbours".into(), known, NEIGHBOURS_MAX as u64, neighbours.table_full);
+    let waiting = report.neighbours.iter().map(|listed| listed.waiting as u64).sum();
+    limit("packets waiting for a neighbour".into(), waiting, WAITING_MAX as u64, neighbours.waiting_full);
+    let released = (report.held as u64).saturating_sub(waiting);
+    limit("packets waiting for a publication".into(), released, RELEASED_MAX as u64, counters.release_full);
+    limit("inject rings".into(), 0, INJECT_RING_MAX as u64, counters.transmit_full);
+    limit("answer rings".into(), 0, ANSWER_RING_MAX as u64, 0);
+    limits
+}
+
+/// What an operator should do, one line each.
+fn advice(live: &Live, view: &View, nics: &[Nic], limits: &[Limit], report: &Report) -> Vec<String> {
+    let mut lines = Vec::new();
+    for nic in nics {
+        let name = &nic.name;
+        if nic.checksum_not_filled > 0 {
+            lines.push(format!(
+                "nic \"{name}\": {} connections began with a checksum that the sender left to its NIC: receivers drop such packets: run `ethtool -K PEER tx off` on the other end of {}",
+                nic.checksum_not_filled, nic.device
+            ));
+        }
+        if nic.offloaded > 0 {
+            lines.push(format!(
+                "nic \"{name}\": {} frames were cut short or larger than the MTU, by segmentation offload or by reassembly of fragments in the kernel: they were dropped: run `ethtool -K PEER tso off gso off gro off` on the other end of {}",
+                nic.offloaded, nic.device
+            ));
+        }
+        if nic.link == "down" {
+            lines.push(format!("nic \"{name}\": the link is down: check {}", nic.device));
+        }
+    }
+    for listed in report.neighbours.iter().filter(|listed| listed.wanted && listed.mac.is_none()) {
+        let nic = view.config.nics.get(listed.nic.index()).map_or("?", |nic| nic.name.as_str());
+        lines.push(format!(
+            "{} does not answer on nic \"{nic}\": packets to it are dropped: check that it is up and in that network",
+            listed.address
+        ));
+    }
+    for limit in limits.iter().filter(|limit| limit.refused > 0) {
+        lines.push(format!("{}: full {} times: see `shunt drops`", limit.name, limit.refused));
+    }
+    let unresolved = PuntReason::Unresolved as usize;
+    let waited: u64 = live.workers.iter().map(|worker| worker.counters.punted.at(unresolved).get()).sum();
+    let lost = report.neighbour_counters.unresolved;
+    if lost > 0 {
+        lines.push(format!("{lost} of {waited} packets that waited for a neighbour were dropped: it did not answer"));
+    }
+    if !live.hugepages && view.config.runtime.hugepages == config::Hugepages::Auto {
+        lines.push(
+            "packet memory is in ordinary pages, which costs rate: reserve hugepages (vm.nr_hugepages) and restart".into(),
+        );
+    }
+    lines
+}
