@@ -52,7 +52,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
         }
     };
     match Config::load(&arguments.file, &machine) {
-        Ok(Checked { config, warnings }) => {
+        Ok(Checked { config, warnings, .. }) => {
             let changes = old.map(|old| diff(&old.config, &config));
             print(&warnings, Some(&config), changes, arguments.json);
             Outcome::Done

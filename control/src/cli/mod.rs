@@ -4,6 +4,7 @@
 
 mod check;
 mod output;
+mod run;
 
 use std::process::ExitCode;
 
@@ -26,6 +27,8 @@ struct Cli {
 enum Command {
     /// Report every problem of a configuration at once, with line, column and advice
     Check(check::Arguments),
+    /// Run the director in the foreground
+    Run(run::Arguments),
 }
 
 /// How a command ends.
@@ -54,6 +57,7 @@ impl From<Outcome> for ExitCode {
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Check(arguments) => check::run(&arguments),
+        Command::Run(arguments) => run::run(&arguments),
     };
     outcome.into()
 }

@@ -100,8 +100,7 @@ impl Core {
             state: publisher.state().clone(),
         };
         let (view, applied) = (Arc::new(ArcSwap::from_pointee(first)), Arc::new(AtomicU64::new(0)));
-        let mut work =
-            Work { publisher, config, loaded, view: view.clone(), applied: applied.clone() };
+        let mut work = Work { publisher, config, loaded, view: view.clone(), applied: applied.clone() };
         let thread = std::thread::Builder::new().name("shunt-core".into()).spawn(move || work.run(&inbox))?;
         Ok(Self { messages, view, applied, thread: Some(thread) })
     }

@@ -13,9 +13,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::core::{Applied, Core, Message, View};
 use super::{status, targets};
-use crate::api::director::{
-    CONNECTIONS_QUEUE_MAX, Connections, Director, Later, Refusal, Reloaded, Running,
-};
+use crate::api::director::{CONNECTIONS_QUEUE_MAX, Connections, Director, Later, Refusal, Reloaded, Running};
 use crate::api::{Connection, Drops, Explanation, Probe, ProbeStep, Status};
 use crate::config::Config;
 use crate::config::check::Machine;
@@ -68,8 +66,7 @@ impl Live {
     pub(super) fn new(pieces: Pieces) -> Self {
         let view = pieces.parts.core.view().clone();
         let generation = view.load().snapshot.generation.0;
-        let running =
-            Running { file: pieces.file.display().to_string(), text: pieces.text, generation };
+        let running = Running { file: pieces.file.display().to_string(), text: pieces.text, generation };
         let live = Self {
             file: pieces.file,
             started: Instant::now(),
@@ -142,7 +139,9 @@ impl Live {
         let ending = || Refusal::new("the director is stopping: nothing was changed");
         let (answer, applied) = sync_channel(1);
         let message = Message::Config(Box::new(config), answer);
-        self.with_parts(|parts| parts.core.messages().send(message)).and_then(Result::ok).ok_or_else(ending)?;
+        self.with_parts(|parts| parts.core.messages().send(message))
+            .and_then(Result::ok)
+            .ok_or_else(ending)?;
         applied.recv().map_err(|_| ending())
     }
 
@@ -153,7 +152,10 @@ impl Live {
         let place = match &probe.nic {
             None => 0,
             Some(name) => names.iter().position(|known| known == name).ok_or_else(|| {
-                Refusal::new(format!("{name}: no such nic: there are {}: name one of these", names.join(", ")))
+                Refusal::new(format!(
+                    "{name}: no such nic: there are {}: name one of these",
+                    names.join(", ")
+                ))
             })?,
         };
         let frame = probe.frame(self.macs.get(place).copied().unwrap_or_default())?;
@@ -163,7 +165,10 @@ impl Live {
             steps = self.ask_explanation(*owner, nic, frame)?;
         }
         let generation = view.snapshot.generation.0;
-        Ok(Explanation { generation, steps: steps.iter().map(|step| ProbeStep::told(step, name_of)).collect() })
+        Ok(Explanation {
+            generation,
+            steps: steps.iter().map(|step| ProbeStep::told(step, name_of)).collect(),
+        })
     }
 
     fn ask_explanation(
@@ -189,7 +194,8 @@ impl Live {
         question: Question,
         mut each: impl FnMut(Answer) -> bool,
     ) -> Result<(), Refusal> {
-        let silent = || Refusal::new(format!("worker {worker}: no answer within {ANSWER_MAX:?}: see `shunt status`"));
+        let silent =
+            || Refusal::new(format!("worker {worker}: no answer within {ANSWER_MAX:?}: see `shunt status`"));
         let mut ends = lock(self.questions.get(worker.index()).ok_or_else(silent)?);
         // What is left of a question that nobody waited for.
         while ends.answers.pop().is_ok() {}

@@ -32,7 +32,8 @@ pub fn run(file: &Path, checked: Checked) -> Result<(), Vec<StartError>> {
         return Err(problems);
     }
     let socket = &checked.config.runtime.socket;
-    let listener = OwnedListener::bind(socket).map_err(|error| vec![StartError::of("runtime.socket", &error)])?;
+    let listener =
+        OwnedListener::bind(socket).map_err(|error| vec![StartError::of("runtime.socket", &error)])?;
     let mut running = start(file, checked).map_err(|error| vec![error])?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| vec![StartError::of("runtime", &error)])?;
@@ -61,7 +62,8 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
     let kernel = Kernel::start(&targets::sides(&config, &macs))
         .map_err(|error| StartError::of("kernel-side interface", &error))?;
     let namespace = kernel.namespace().clone();
-    let mut workers = workers::start(&config, &mut ports, publisher.snapshots(), shared.clone(), HashKey::random())?;
+    let mut workers =
+        workers::start(&config, &mut ports, publisher.snapshots(), shared.clone(), HashKey::random())?;
     let names = config.nics.iter().map(|nic| nic.name.clone()).collect();
     let core = Core::start(publisher, config).map_err(|error| StartError::of("runtime", &error))?;
     let rings = WorkerRings::new(std::mem::take(&mut workers.packets), ports.pool.clone());
@@ -80,7 +82,7 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
         file: file.to_owned(),
         text,
         macs,
-        nics: ports.nics.iter().map(|nic| nic.nic.clone()).collect(),
+        nics: ports.nics.drain(..).map(|nic| nic.nic).collect(),
         workers: shared,
         questions: std::mem::take(&mut workers.questions),
         hugepages: ports.hugepages,
@@ -96,7 +98,10 @@ async fn serve(listener: OwnedListener, running: &mut Running) -> std::io::Resul
     let (ended, end_of_service) = watch::channel(false);
     let api = tokio::spawn(api::serve(listener, handle.clone(), end_of_service));
     let memory = if running.ports.hugepages { "hugepages" } else { "ordinary pages" };
-    tracing::info!("running: generation {}, packet memory in {memory}", super::live::generation(&running.live));
+    tracing::info!(
+        "running: generation {}, packet memory in {memory}",
+        super::live::generation(&running.live)
+    );
     let signals = obey_signals(&handle, running.stop.clone()).await;
     tracing::info!("stopping");
     end(running);

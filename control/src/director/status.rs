@@ -21,9 +21,8 @@ use crate::neighbour::{NEIGHBOURS_MAX, WAITING_MAX};
 /// Everything about now.
 pub(super) fn status(live: &Live) -> Status {
     let view = live.view.load_full();
-    let (report, health) = live
-        .with_parts(|parts| (parts.control.report(), parts.health.list()))
-        .unwrap_or_default();
+    let (report, health) =
+        live.with_parts(|parts| (parts.control.report(), parts.health.list())).unwrap_or_default();
     let health: HashMap<RealKey, Listed> = health.into_iter().map(|listed| (listed.key, listed)).collect();
     let nics: Vec<Nic> = (0..view.config.nics.len()).map(|place| nic(live, &view, place)).collect();
     let limits = limits(live, &view, &report);
@@ -110,7 +109,12 @@ fn service(view: &View, of: &config::Service, health: &HashMap<RealKey, Listed>)
     }
 }
 
-fn real(view: &View, service: &config::Service, real: &config::Real, health: &HashMap<RealKey, Listed>) -> Real {
+fn real(
+    view: &View,
+    service: &config::Service,
+    real: &config::Real,
+    health: &HashMap<RealKey, Listed>,
+) -> Real {
     let key = service.real_key(real.address);
     let listed = health.get(&key);
     let state = match listed {
@@ -215,7 +219,9 @@ fn advice(live: &Live, view: &View, nics: &[Nic], limits: &[Limit], report: &Rep
     let waited: u64 = live.workers.iter().map(|worker| worker.counters.punted.at(unresolved).get()).sum();
     let lost = report.neighbour_counters.unresolved;
     if lost > 0 {
-        lines.push(format!("{lost} of {waited} packets that waited for a neighbour were dropped: it did not answer"));
+        lines.push(format!(
+            "{lost} of {waited} packets that waited for a neighbour were dropped: it did not answer"
+        ));
     }
     if !live.hugepages && view.config.runtime.hugepages == config::Hugepages::Auto {
         lines.push(

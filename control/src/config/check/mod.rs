@@ -82,9 +82,11 @@ impl Config {
         let usable = findings.is_usable();
         let problems = findings.finish();
         match (usable, nics, routes, services) {
-            (true, Some(nics), Some(routes), Some(services)) => {
-                Ok(Checked { config: Self { runtime, nics, routes, services }, warnings: problems, text: text.to_owned() })
-            }
+            (true, Some(nics), Some(routes), Some(services)) => Ok(Checked {
+                config: Self { runtime, nics, routes, services },
+                warnings: problems,
+                text: text.to_owned(),
+            }),
             _ => Err(problems),
         }
     }

@@ -1,0 +1,53 @@
+//! `shunt run`: the director, in the foreground.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use tracing_subscriber::EnvFilter;
+
+use super::Outcome;
+use super::output::complain;
+use crate::config::Config;
+use crate::config::check::Machine;
+use crate::director;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+SIGHUP reloads the file, SIGTERM and Ctrl-C stop. Log lines go to standard error; SHUNT_LOG chooses how many (error, warn,
+info, debug).
+
+Example:
+  shunt run -c /etc/shunt.toml")]
+pub struct Arguments {
+    /// The configuration
+    #[arg(short, long = "config", value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// Checks the configuration, then runs until it is told to stop.
+pub fn run(arguments: &Arguments) -> Outcome {
+    let checked = match Config::load(&arguments.config, &Machine::here()) {
+        Ok(checked) => checked,
+        Err(problems) => {
+            for problem in &problems.list {
+                complain(&problems.line(problem));
+            }
+            return Outcome::No;
+        }
+    };
+    let filter = EnvFilter::try_from_env("SHUNT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // Only the first one takes effect, and this is the first.
+    let _ = log.with_ansi(super::output::colour()).try_init();
+    for warning in &checked.warnings.list {
+        tracing::warn!("{}", checked.warnings.line(warning));
+    }
+    match director::run::run(&arguments.config, checked) {
+        Ok(()) => Outcome::Done,
+        Err(errors) => {
+            errors.iter().for_each(|error| complain(&format!("{}: {error}", arguments.config.display())));
+            Outcome::No
+        }
+    }
+}
