@@ -6,7 +6,9 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Outcome;
-use super::output::{colour, is_terminal, say, say_json};
+use super::client::{Client, Failure, Target, run as speak};
+use super::output::{colour, complain, is_terminal, say, say_json};
+use crate::api::Running;
 use crate::config::Config;
 use crate::config::check::{Checked, Machine};
 use crate::config::diff::{Changes, diff};
@@ -19,13 +21,20 @@ Exit codes: 0 usable (perhaps with warnings), 1 not usable, 2 wrong use.
 
 Examples:
   shunt check /etc/shunt.toml
-  shunt check new.toml --against /etc/shunt.toml      what new.toml would change")]
+  shunt check new.toml --diff                         what new.toml would change of what is running
+  shunt check new.toml --against /etc/shunt.toml      what new.toml would change of that file")]
 pub struct Arguments {
     /// The configuration
     file: PathBuf,
-    /// Show what it changes of this other configuration
-    #[arg(long, value_name = "OLD")]
+    /// Show what it would change of the configuration that is running
+    #[arg(long)]
+    diff: bool,
+    /// Show what it would change of this other configuration
+    #[arg(long, value_name = "OLD", conflicts_with = "diff")]
     against: Option<PathBuf>,
+    /// With --diff: the director's socket [default: the one that FILE names]
+    #[arg(short, long, value_name = "PATH")]
+    socket: Option<PathBuf>,
     /// Answer in JSON
     #[arg(long)]
     json: bool,
@@ -44,24 +53,44 @@ struct Answer<'a> {
 /// Checks, prints, and says whether the configuration is usable.
 pub fn run(arguments: &Arguments) -> Outcome {
     let machine = Machine::here();
-    let old = match arguments.against.as_ref().map(|path| Config::load(path, &machine)).transpose() {
-        Ok(old) => old,
+    let checked = match Config::load(&arguments.file, &machine) {
+        Ok(checked) => checked,
         Err(problems) => {
             print(&problems, None, None, arguments.json);
-            return Outcome::WrongUse;
+            return Outcome::No;
         }
     };
-    match Config::load(&arguments.file, &machine) {
-        Ok(Checked { config, warnings, .. }) => {
-            let changes = old.map(|old| diff(&old.config, &config));
-            print(&warnings, Some(&config), changes, arguments.json);
-            Outcome::Done
+    let Checked { config, warnings, .. } = &checked;
+    let (outcome, old) = if arguments.diff {
+        let socket = arguments.socket.clone().unwrap_or_else(|| config.runtime.socket.clone());
+        running(Target { socket: Some(socket), config: None })
+    } else {
+        match arguments.against.as_ref().map(|path| Config::load(path, &machine)).transpose() {
+            Ok(old) => (Outcome::Done, old.map(|old| old.config)),
+            Err(problems) => {
+                complain(&format!(
+                    "{problems}\nshunt check: {}: not usable: name another file",
+                    problems.file
+                ));
+                (Outcome::WrongUse, None)
+            }
         }
-        Err(problems) => {
-            print(&problems, None, None, arguments.json);
-            Outcome::No
-        }
-    }
+    };
+    print(warnings, Some(config), old.map(|old| diff(&old, config)), arguments.json);
+    outcome
+}
+
+/// The configuration of the director that is running.
+fn running(target: Target) -> (Outcome, Option<Config>) {
+    let mut running = None;
+    let outcome = speak(&target, async |client: &mut Client| {
+        let answer: Running = client.get("/v1/configuration").await?;
+        let checked = Config::check(&answer.file, &answer.text)
+            .map_err(|problems| Failure::no(format!("{problems}\nshunt check: the running configuration is not usable for this shunt: use the director's own shunt")))?;
+        running = Some(checked.config);
+        Ok(())
+    });
+    (outcome, running)
 }
 
 fn print(problems: &Problems, config: Option<&Config>, changes: Option<Changes>, json: bool) {

@@ -2,9 +2,16 @@
 //!
 //! Exit codes: 0 done, 1 the answer is no, 2 wrong use.
 
+mod change;
 mod check;
+mod client;
+mod connections;
+mod drops;
+mod explain;
 mod output;
 mod run;
+mod status;
+mod table;
 
 use std::process::ExitCode;
 
@@ -29,6 +36,18 @@ enum Command {
     Check(check::Arguments),
     /// Run the director in the foreground
     Run(run::Arguments),
+    /// Take the configuration file anew, without losing a connection
+    Reload(change::ReloadArguments),
+    /// Stop the director
+    Stop(change::StopArguments),
+    /// Role, VIPs, NICs, workers, services, and real servers and why each is up or down
+    Status(status::Arguments),
+    /// The connection table
+    Connections(connections::Arguments),
+    /// Why packets were dropped, by reason
+    Drops(drops::Arguments),
+    /// What the director would do with a packet, and why
+    Explain(explain::Arguments),
 }
 
 /// How a command ends.
@@ -58,6 +77,12 @@ pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Check(arguments) => check::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
+        Command::Reload(arguments) => change::reload(&arguments),
+        Command::Stop(arguments) => change::stop(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Connections(arguments) => connections::run(&arguments),
+        Command::Drops(arguments) => drops::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
     };
     outcome.into()
 }

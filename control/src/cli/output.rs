@@ -4,9 +4,21 @@ use std::io::{IsTerminal as _, Write as _};
 
 use serde::Serialize;
 
-/// Writes a text and a line feed to standard output. A reader that went away (`| head`) is no error.
-pub fn say(text: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{text}");
+/// Writes a text and a line feed to standard output; false when its reader went away (`| head`), which is no error.
+pub fn say(text: &str) -> bool {
+    write(format!("{text}\n").as_bytes())
+}
+
+/// Writes bytes to standard output; false when its reader went away.
+pub fn write(bytes: &[u8]) -> bool {
+    std::io::stdout().lock().write_all(bytes).is_ok()
+}
+
+/// Writes JSON as it came, with a line feed behind it.
+pub fn say_bytes(json: &[u8]) {
+    if write(json) && !json.ends_with(b"\n") {
+        write(b"\n");
+    }
 }
 
 /// Writes a text and a line feed to standard error.
@@ -17,7 +29,9 @@ pub fn complain(text: &str) {
 /// Writes a value as indented JSON to standard output.
 pub fn say_json(value: &impl Serialize) {
     match serde_json::to_string_pretty(value) {
-        Ok(text) => say(&text),
+        Ok(text) => {
+            say(&text);
+        }
         Err(error) => complain(&format!("shunt: the answer cannot be written as JSON ({error})")),
     }
 }

@@ -1,0 +1,75 @@
+//! `shunt reload` and `shunt stop`: what changes the running director.
+
+use std::time::Duration;
+
+use clap::Args;
+use hyper::Method;
+
+use super::Outcome;
+use super::client::{Client, Failure, Target, run as speak};
+use super::output::{complain, say, say_bytes};
+use crate::api::Reloaded;
+
+/// How long a director may take to stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The director reads its configuration file anew, checks it whole, publishes the difference as one generation and waits until every
+worker runs it. A file that is not usable, or needs a restart, changes nothing (exit code 1). SIGHUP does the same.
+
+Example:
+  shunt check /etc/shunt.toml --diff && shunt reload")]
+pub struct ReloadArguments {
+    #[command(flatten)]
+    target: Target,
+    /// Answer in JSON (docs/api.md)
+    #[arg(long)]
+    json: bool,
+}
+
+/// Asks for a reload and prints what changed.
+pub fn reload(arguments: &ReloadArguments) -> Outcome {
+    speak(&arguments.target, async |client: &mut Client| {
+        let bytes = client.bytes(Method::POST, "/v1/reload").await?;
+        if arguments.json {
+            say_bytes(&bytes);
+            return Ok(());
+        }
+        let reloaded: Reloaded = client.read(&bytes)?;
+        for warning in &reloaded.warnings {
+            complain(warning);
+        }
+        say(&reloaded.changes.to_string());
+        say(&format!("generation {} runs on every worker", reloaded.generation));
+        Ok(())
+    })
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Returns when the director has stopped. SIGTERM and Ctrl-C do the same.
+
+Example:
+  shunt stop --socket /run/shunt.sock")]
+pub struct StopArguments {
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Asks the director to stop and waits until it has.
+pub fn stop(arguments: &StopArguments) -> Outcome {
+    speak(&arguments.target, async |client: &mut Client| {
+        // The director closes its clients' connections when all else has ended.
+        let waiting = Client::connect(client.path()).await?;
+        client.bytes(Method::POST, "/v1/stop").await?;
+        if waiting.closed(STOP_PATIENCE).await {
+            return Ok(());
+        }
+        Err(Failure::no(format!(
+            "{}: still stopping after {} s: a director stops within a few: look at its log",
+            client.path().display(),
+            STOP_PATIENCE.as_secs()
+        )))
+    })
+}

@@ -1,0 +1,245 @@
+//! `shunt status`: role, VIPs, NICs, workers, services, and real servers and why each is up or down.
+
+use clap::Args;
+use hyper::Method;
+
+use super::Outcome;
+use super::client::{Client, Failure, Target, run as speak};
+use super::output::{say, say_bytes};
+use super::table::{Table, seconds};
+use crate::api::Status;
+use crate::api::status::{Books, Real, Service};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  shunt status
+  shunt status --json | jq '.services[].reals[] | {address, state, reason}'")]
+pub struct Arguments {
+    #[command(flatten)]
+    target: Target,
+    /// Answer in JSON (docs/api.md)
+    #[arg(long)]
+    json: bool,
+}
+
+/// Asks and prints.
+pub fn run(arguments: &Arguments) -> Outcome {
+    speak(&arguments.target, async |client: &mut Client| {
+        let bytes = client.bytes(Method::GET, "/v1/status").await?;
+        if arguments.json {
+            say_bytes(&bytes);
+        } else {
+            say(&text(&client.read(&bytes)?));
+        }
+        Ok::<(), Failure>(())
+    })
+}
+
+/// The status for people.
+fn text(status: &Status) -> String {
+    let Status { version, pid, role, uptime, file, generation, .. } = status;
+    let vips: Vec<&str> = status.vips.iter().map(|vip| vip.address.as_str()).collect();
+    let mut text = format!(
+        "shunt {version}, {role}, up {}, generation {generation}, process {pid}, {file}\n",
+        seconds(*uptime)
+    );
+    text += &format!("VIPs: {}\n\n", if vips.is_empty() { "none".to_owned() } else { vips.join(", ") });
+    text += &nics(status);
+    text.push('\n');
+    text += &workers(status);
+    text.push('\n');
+    text += &services(&status.services);
+    text.push('\n');
+    text += &books(&status.books);
+    text += &limits(status);
+    for advice in &status.advice {
+        text += &format!("advice: {advice}\n");
+    }
+    text.trim_end().to_owned()
+}
+
+fn nics(status: &Status) -> String {
+    let head =
+        ["NIC", "DEVICE", "MAC", "LINK", "MTU", "QUEUES", "RECEIVED", "SENT", "DROPPED", "MISSED", "ERRORS"];
+    let mut table = Table::new(&head, &[4, 5, 6, 7, 8, 9, 10]);
+    for nic in &status.nics {
+        let numbers = [
+            nic.mtu.into(),
+            nic.queues.into(),
+            nic.received,
+            nic.sent,
+            nic.dropped,
+            nic.missed + nic.no_buffer,
+            nic.errors,
+        ];
+        let words = [&nic.name, &nic.device, &nic.mac, &nic.link].map(Clone::clone);
+        table.row(words.into_iter().chain(numbers.iter().map(u64::to_string)).collect());
+    }
+    table.text()
+}
+
+fn workers(status: &Status) -> String {
+    let head = [
+        "WORKER",
+        "CORE",
+        "GENERATION",
+        "CONNECTIONS",
+        "CAPACITY",
+        "RECEIVED",
+        "SENT",
+        "DROPPED",
+        "HANDED OVER",
+        "IDLE",
+    ];
+    let mut table = Table::new(&head, &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    for worker in &status.workers {
+        let numbers = [
+            worker.id.into(),
+            worker.core.into(),
+            worker.generation,
+            worker.connections,
+            worker.capacity,
+            worker.received,
+            worker.sent,
+            worker.dropped,
+            worker.handed_over,
+        ];
+        let idle = format!("{}.{}%", worker.idle_per_mille / 10, worker.idle_per_mille % 10);
+        table.row(numbers.iter().map(u64::to_string).chain([idle]).collect());
+    }
+    table.text()
+}
+
+/// Services as `ipvsadm -Ln` lists them, with what it does not know behind.
+fn services(services: &[Service]) -> String {
+    let head = [
+        "Prot LocalAddress:Port",
+        "Scheduler",
+        "Forward",
+        "Weight",
+        "ActiveConn",
+        "InActConn",
+        "State",
+        "NextHop",
+    ];
+    let mut table = Table::new(&head, &[3, 4, 5]);
+    for service in services {
+        let place = format!("{:<4} {}", service.protocol.to_uppercase(), service.listen);
+        table.row(vec![place, service.scheduler.clone(), format!("\"{}\"", service.name)]);
+        for real in &service.reals {
+            table.row(vec![
+                format!("  -> {}", real.address),
+                String::new(),
+                real.forward.clone(),
+                real.weight.to_string(),
+                real.connections_active.to_string(),
+                real.connections_inactive.to_string(),
+                state(real),
+                real.next_hop.clone(),
+            ]);
+        }
+    }
+    table.text()
+}
+
+fn state(real: &Real) -> String {
+    let state = format!("{} {}", real.state.word(), seconds(real.since));
+    match &real.reason {
+        Some(reason) => format!("{state} ({reason})"),
+        None => state,
+    }
+}
+
+fn books(books: &Books) -> String {
+    let Books { received, made, injected, sent, punted, consumed, dropped, held, balanced } = books;
+    let verdict = if *balanced { "balanced" } else { "NOT BALANCED" };
+    format!(
+        "books ({verdict}): received {received} + made {made} + injected {injected} = \
+         sent {sent} + punted {punted} + consumed {consumed} + dropped {dropped} + held {held}\n"
+    )
+}
+
+/// Only what was full once, or is nearly full.
+fn limits(status: &Status) -> String {
+    let near = |used: u64, most: u64| used.saturating_mul(10) >= most.saturating_mul(9);
+    let tight = status.limits.iter().filter(|limit| limit.refused > 0 || near(limit.used, limit.most));
+    tight
+        .map(|limit| {
+            let (name, used, most, refused) = (&limit.name, limit.used, limit.most, limit.refused);
+            format!("limit: {name}: {used} of {most} used, {refused} times full\n")
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::status::{Limit, Nic, RealState, Vip, Worker};
+
+    #[test]
+    fn for_people() {
+        let real = |address: &str, state, reason: Option<&str>| Real {
+            address: address.to_owned(),
+            forward: "dr".to_owned(),
+            weight: 3,
+            state,
+            since: 75,
+            reason: reason.map(str::to_owned),
+            connections_active: 2,
+            connections_inactive: 12,
+            next_hop: "back 02:00:00:00:00:15".to_owned(),
+            ..Real::default()
+        };
+        let status = Status {
+            version: "0.1.0".to_owned(),
+            pid: 77,
+            role: "active".to_owned(),
+            uptime: 192,
+            file: "dr.toml".to_owned(),
+            generation: 7,
+            vips: vec![Vip { address: "192.0.2.10".to_owned(), owned: true }],
+            nics: vec![Nic {
+                name: "front".to_owned(),
+                device: "af_packet:front".to_owned(),
+                ..Nic::default()
+            }],
+            workers: vec![Worker { core: 1, capacity: 65_536, idle_per_mille: 987, ..Worker::default() }],
+            services: vec![Service {
+                name: "web".to_owned(),
+                listen: "192.0.2.10:80".to_owned(),
+                protocol: "tcp".to_owned(),
+                scheduler: "wrr".to_owned(),
+                reals: vec![
+                    real("10.1.0.11:80", RealState::Up, None),
+                    real("10.1.0.12:80", RealState::Down, Some("connection refused")),
+                ],
+            }],
+            books: Books { received: 5, sent: 5, balanced: true, ..Books::default() },
+            limits: vec![
+                Limit { name: "neighbours".to_owned(), used: 1, most: 100, refused: 0 },
+                Limit { name: "waiting packets".to_owned(), used: 1, most: 100, refused: 4 },
+            ],
+            advice: vec!["do this".to_owned()],
+        };
+        let want = "\
+shunt 0.1.0, active, up 3m12s, generation 7, process 77, dr.toml
+VIPs: 192.0.2.10
+
+NIC    DEVICE           MAC  LINK  MTU  QUEUES  RECEIVED  SENT  DROPPED  MISSED  ERRORS
+front  af_packet:front               0       0         0     0        0       0       0
+
+WORKER  CORE  GENERATION  CONNECTIONS  CAPACITY  RECEIVED  SENT  DROPPED  HANDED OVER   IDLE
+     0     1           0            0     65536         0     0        0            0  98.7%
+
+Prot LocalAddress:Port  Scheduler  Forward  Weight  ActiveConn  InActConn  State                            NextHop
+TCP  192.0.2.10:80      wrr        \"web\"
+  -> 10.1.0.11:80                  dr            3           2         12  up 1m15s                         back 02:00:00:00:00:15
+  -> 10.1.0.12:80                  dr            3           2         12  down 1m15s (connection refused)  back 02:00:00:00:00:15
+
+books (balanced): received 5 + made 0 + injected 0 = sent 5 + punted 0 + consumed 0 + dropped 0 + held 0
+limit: waiting packets: 1 of 100 used, 4 times full
+advice: do this";
+        assert_eq!(text(&status), want);
+    }
+}
