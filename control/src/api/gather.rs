@@ -3,7 +3,7 @@
 use shunt_dataplane::counters::{Counter, PerReason, RealCounters, WorkerCounters};
 use shunt_dataplane::reason::{DropReason, PuntReason, ReplyKind};
 
-use super::status::{Books, Count, Drops, Nic, Real, Worker};
+use super::status::{Books, Count, Drops, Real, Worker};
 
 impl Books {
     /// The books of all workers together. `held_max` is what rings and buffers can hold at most.
@@ -65,47 +65,6 @@ impl Worker {
             books,
             ..Self::default()
         }
-    }
-}
-
-impl Nic {
-    /// Fills in what the workers notice of a NIC; `number` is its place among the NICs.
-    #[must_use]
-    pub fn noticed<'w>(self, number: usize, workers: impl IntoIterator<Item = &'w WorkerCounters>) -> Self {
-        let mut nic = self;
-        for cell in workers.into_iter().filter_map(|worker| worker.nics.get(number)) {
-            nic.checksum_not_filled += cell.checksum_not_filled.get();
-            nic.offloaded += cell.offloaded.get();
-        }
-        nic
-    }
-
-    /// What an operator should do about this NIC, one line each. `interface` is the kernel's interface behind it.
-    #[must_use]
-    pub fn advice(&self, interface: Option<&str>) -> Vec<String> {
-        let peer = interface.map_or_else(|| "the sender".to_owned(), |name| format!("the peer of {name}"));
-        let mut advice = Vec::new();
-        if self.checksum_not_filled > 0 {
-            advice.push(format!(
-                "nic \"{}\": {} connections began with a checksum that was not filled in: {peer} leaves it to a NIC that \
-                 does not do it: run `ethtool -K IF tx off` there",
-                self.name, self.checksum_not_filled
-            ));
-        }
-        if self.offloaded > 0 {
-            advice.push(format!(
-                "nic \"{}\": {} frames were cut short or larger than the mtu of {}: {peer} sends large segments (GSO), or \
-                 the kernel put fragments together: run `ethtool -K IF gso off tso off gro off tx off` there",
-                self.name, self.offloaded, self.mtu
-            ));
-        }
-        if self.link == "down" {
-            advice.push(format!(
-                "nic \"{}\": the link is down: nothing comes or goes: see its cable or peer",
-                self.name
-            ));
-        }
-        advice
     }
 }
 
