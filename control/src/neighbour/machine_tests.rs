@@ -10,6 +10,7 @@ use shunt_dataplane::wire::ndp::link_local;
 
 use super::super::message::{self, Message, Speaker};
 use super::super::{INCOMPLETE_MAX, NEIGHBOURS_MAX, WAITING_MAX, WAITING_PER_NEIGHBOUR_MAX};
+use super::super::{REQUESTS_BURST_MAX, REQUESTS_PER_SECOND_MAX};
 use super::*;
 
 const FRONT: NicId = NicId(0);

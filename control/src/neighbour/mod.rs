@@ -2,12 +2,15 @@
 //!
 //! [`machine`] decides and does no I/O; the control loop feeds it what workers punt and carries out what it says.
 
+mod allowance;
 mod entry;
 pub mod machine;
 pub mod message;
+mod output;
 mod owned;
 
-pub use machine::{Change, Counters, Event, Listed, Machine, Output};
+pub use machine::Machine;
+pub use output::{Change, Counters, Event, Listed, Output};
 pub use owned::{Nic, Vip};
 
 use std::time::Duration;
