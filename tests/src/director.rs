@@ -34,6 +34,8 @@ pub struct Director {
     snapshot: Snapshot,
     workers: Vec<Forwarder>,
     now: Tick,
+    /// Bytes free in front of each frame and behind it.
+    room: (usize, usize),
 }
 
 /// A frame and where it arrives.
@@ -75,7 +77,20 @@ impl Director {
         let snapshot = registry.compile(&plan);
         let capacity = Capacity { v4: connections, v6: connections };
         let worker = |id| Forwarder::new(WorkerId(id), capacity, KEY, Arc::new(WorkerCounters::default()));
-        Self { plan, registry, snapshot, workers: (0..workers).map(worker).collect(), now: Tick(0) }
+        Self {
+            plan,
+            registry,
+            snapshot,
+            workers: (0..workers).map(worker).collect(),
+            now: Tick(0),
+            room: (HEAD_ROOM, TAIL_ROOM),
+        }
+    }
+
+    /// The same with so many bytes free in front of each frame and behind it.
+    #[must_use]
+    pub fn with_room(self, head: usize, tail: usize) -> Self {
+        Self { room: (head, tail), ..self }
     }
 
     /// What holds now.
@@ -151,13 +166,15 @@ impl Director {
     ///
     /// # Panics
     /// When there are more than [`BURST_MAX`], or when the data path does not keep to its contract: a verdict
-    /// for each packet, no change to what is handed over, and hand-over only once.
+    /// for each packet, no change to what is handed over or punted, and hand-over only once.
     pub fn burst(&mut self, worker: WorkerId, arrivals: &[Arrival]) -> Vec<Outcome> {
         self.workers[worker.index()].counters().received.add(arrivals.len() as u64);
         let mut outcomes = self.decide(worker, arrivals, false);
         for (outcome, arrival) in outcomes.iter_mut().zip(arrivals) {
+            if matches!(outcome.verdict, Verdict::HandOver(_) | Verdict::Punt(_)) {
+                assert_eq!(outcome.frame, arrival.frame, "unchanged: {:?}", outcome.verdict);
+            }
             let Verdict::HandOver(owner) = outcome.verdict else { continue };
-            assert_eq!(outcome.frame, arrival.frame, "handed over unchanged");
             assert_ne!(owner, worker, "handed over to itself");
             self.workers[owner.index()].counters().taken_over.add(1);
             *outcome = self.decide(owner, std::slice::from_ref(arrival), true).remove(0);
@@ -168,10 +185,10 @@ impl Director {
 
     fn decide(&mut self, worker: WorkerId, arrivals: &[Arrival], handed_over: bool) -> Vec<Outcome> {
         assert!(arrivals.len() <= BURST_MAX, "{} packets in a burst", arrivals.len());
-        let mut rooms = arrivals.iter().map(|arrival| room(&arrival.frame)).collect::<Vec<_>>();
+        let mut rooms = arrivals.iter().map(|arrival| self.buffer(&arrival.frame)).collect::<Vec<_>>();
         let mut packets = Vec::with_capacity(arrivals.len());
         for (room, arrival) in rooms.iter_mut().zip(arrivals) {
-            let mut packet = Packet::new(room, HEAD_ROOM, arrival.frame.len(), arrival.nic);
+            let mut packet = Packet::new(room, self.room.0, arrival.frame.len(), arrival.nic);
             packet.handed_over = handed_over;
             packets.push(packet);
         }
@@ -185,6 +202,12 @@ impl Director {
         let outcome =
             |(packet, verdict): (&Packet<'_>, Verdict)| Outcome { verdict, frame: packet.bytes().to_vec() };
         packets.iter().zip(verdicts).map(outcome).collect()
+    }
+
+    /// A buffer with a frame in it and room around it, filled with what nobody should rely on.
+    fn buffer(&self, frame: &[u8]) -> Vec<u8> {
+        let (head, tail) = self.room;
+        [&vec![0xa5; head], frame, &vec![0xa5; tail]].concat()
     }
 
     /// What the books of all workers lack; 0 as long as they balance, since nothing is held between bursts.
@@ -204,13 +227,6 @@ impl Director {
         lines.sort();
         lines
     }
-}
-
-/// A buffer with a frame in it and room around it, filled with what nobody should rely on.
-fn room(frame: &[u8]) -> Vec<u8> {
-    let mut room = vec![0xa5; HEAD_ROOM + frame.len() + TAIL_ROOM];
-    room[HEAD_ROOM..HEAD_ROOM + frame.len()].copy_from_slice(frame);
-    room
 }
 
 /// Books a verdict as `worker` does, on NICs that take everything.

@@ -1,5 +1,8 @@
 //! End-to-end tests of shunt.
 
 pub mod director;
+pub mod network;
 pub mod oracle;
+pub mod packets;
 pub mod text;
+pub mod traffic;

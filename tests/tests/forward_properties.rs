@@ -1,0 +1,248 @@
+//! What holds for any traffic: bursts change nothing, books balance, workers agree, nothing panics, and what is sent
+//! is well formed.
+
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use shunt_dataplane::forward::{BURST_MAX, Verdict};
+use shunt_dataplane::id::WorkerId;
+use shunt_dataplane::reason::DropReason;
+use shunt_dataplane::service::schedulers::Scheduler;
+use shunt_dataplane::snapshot::Plan;
+use shunt_tests::director::{Arrival, Director, Outcome};
+use shunt_tests::network::{self, nic_mac};
+use shunt_tests::oracle::compare::masked;
+use shunt_tests::oracle::listing;
+use shunt_tests::{text, traffic};
+
+const CONNECTIONS: u32 = 256;
+
+fn director(workers: u8, connections: u32, scheduler: Scheduler) -> Director {
+    Director::new(workers, connections, network::plan(traffic::services(scheduler, 3)))
+}
+
+fn scheduler() -> impl Strategy<Value = Scheduler> {
+    select(Scheduler::ALL.to_vec())
+}
+
+/// A little time, or enough for short and for long timeouts.
+fn pause() -> impl Strategy<Value = Duration> {
+    prop_oneof![
+        20 => (0_u64..30).prop_map(Duration::from_millis),
+        2 => Just(Duration::from_secs(11)),
+        1 => Just(Duration::from_secs(121)),
+    ]
+}
+
+/// Everything that two directors which did the same agree in.
+fn state(director: &Director) -> (Vec<String>, Vec<String>, String, String) {
+    let counters = director.workers().iter().map(|worker| format!("{:?}", worker.counters())).collect();
+    (director.connections(), counters, listing::services(director), listing::statistics(director))
+}
+
+/// The books of packets, and those of connections: every real server's counts are the connections in the tables.
+fn assert_books_balance(director: &Director) {
+    assert_eq!(director.held(), 0, "packets");
+    let held =
+        director.workers().iter().map(|worker| (worker.v4().len() + worker.v6().len()) as u64).sum::<u64>();
+    let made = director.workers().iter().map(|worker| worker.counters().connections_made.get()).sum::<u64>();
+    let expired =
+        director.workers().iter().map(|worker| worker.counters().connections_expired.get()).sum::<u64>();
+    assert_eq!(made - expired, held, "connections made and ended");
+    let reals = director.snapshot().reals.iter().flatten();
+    let counted =
+        reals.map(|real| real.counters.sum(|cell| &cell.active) + real.counters.sum(|cell| &cell.inactive));
+    assert_eq!(counted.sum::<u64>(), held, "active and inactive connections");
+}
+
+/// What leaves is a whole IP packet in a frame of the NIC's, no larger than its MTU, whose IPv4 header checksum holds.
+fn assert_well_formed(outcome: &Outcome) {
+    let Some((nic, frame)) = outcome.sent() else { return };
+    let told = || format!("{:?} {}", outcome.verdict, text::frame(frame));
+    assert!(frame.len() >= 34, "{}", told());
+    assert_eq!(frame[6..12], nic_mac(nic).0, "{}", told());
+    assert_eq!(frame[0] & 1, 0, "{}", told());
+    let packet = &frame[14..];
+    assert!(packet.len() <= 1500, "{}", told());
+    let word = |at: usize| usize::from(packet[at]) << 8 | usize::from(packet[at + 1]);
+    match &frame[12..14] {
+        [8, 0] => {
+            assert_eq!(word(2), packet.len(), "{}", told());
+            let header = usize::from(packet[0] & 15) * 4;
+            assert_eq!(text::checksum(&[&packet[..header]]), 0, "{}", told());
+        }
+        [0x86, 0xdd] => assert_eq!(word(4) + 40, packet.len(), "{}", told()),
+        _ => panic!("{}", told()),
+    }
+}
+
+/// What can change in a running configuration.
+#[derive(Clone, Debug)]
+enum Edit {
+    /// Nothing.
+    Nothing,
+    /// The weight of a real server of a service.
+    Weight(usize, usize, u32),
+    /// The health of one.
+    Up(usize, usize, bool),
+    /// One goes, or comes back as the last one.
+    Remove(usize),
+    /// A neighbour is forgotten, or known again.
+    Neighbour(usize),
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    prop_oneof![
+        Just(Edit::Nothing),
+        (0..12_usize, 0..3_usize, 0..4_u32)
+            .prop_map(|(service, real, weight)| Edit::Weight(service, real, weight)),
+        (0..12_usize, 0..3_usize, any::<bool>()).prop_map(|(service, real, up)| Edit::Up(service, real, up)),
+        (0..12_usize).prop_map(Edit::Remove),
+        (0..10_usize).prop_map(Edit::Neighbour),
+    ]
+}
+
+fn apply(edit: &Edit, plan: &mut Plan) {
+    let all = network::plan(traffic::services(Scheduler::Rr, 3));
+    match *edit {
+        Edit::Nothing => {}
+        Edit::Weight(service, real, weight) => {
+            if let Some(real) = plan.services[service].reals.get_mut(real) {
+                real.weight = weight;
+            }
+        }
+        Edit::Up(service, real, up) => {
+            if let Some(real) = plan.services[service].reals.get_mut(real) {
+                real.up = up;
+            }
+        }
+        Edit::Remove(service) => {
+            let reals = &mut plan.services[service].reals;
+            let missing = all.services[service]
+                .reals
+                .iter()
+                .find(|real| reals.iter().all(|other| other.address != real.address));
+            match missing {
+                Some(real) => reals.push(real.clone()),
+                None => drop(reals.remove(0)),
+            }
+        }
+        Edit::Neighbour(number) => {
+            let neighbour = &all.neighbours[number];
+            let before = plan.neighbours.len();
+            plan.neighbours.retain(|other| other != neighbour);
+            if plan.neighbours.len() == before {
+                plan.neighbours.push(neighbour.clone());
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+    /// A burst of n gives what n single packets give: same frames, verdicts, connections, counters.
+    #[test]
+    fn bursts_change_nothing(
+        scheduler in scheduler(),
+        connections in select(vec![4, CONNECTIONS]),
+        bursts in vec((vec(traffic::any_frame(), 1..=BURST_MAX), pause()), 1..5),
+    ) {
+        let mut together = director(1, connections, scheduler);
+        let mut singly = director(1, connections, scheduler);
+        for (burst, pause) in bursts {
+            let want = burst.iter().map(|arrival| singly.take(arrival.nic, &arrival.frame)).collect::<Vec<_>>();
+            let got = together.burst(WorkerId(0), &burst);
+            for ((want, got), arrival) in want.iter().zip(&got).zip(&burst) {
+                prop_assert_eq!(want, got, "{}", text::frame(&arrival.frame));
+            }
+            prop_assert_eq!(state(&singly), state(&together));
+            singly.advance(pause);
+            together.advance(pause);
+        }
+    }
+
+    /// Whatever comes and whatever changes: nothing panics, each packet has its place in the books, each drop its
+    /// reason, and what leaves is well formed.
+    #[test]
+    fn books_balance_and_nothing_panics(
+        scheduler in scheduler(),
+        workers in 1_u8..=3,
+        connections in select(vec![1, 8, CONNECTIONS]),
+        replies in select(vec![0, 3, 1_000_000]),
+        turns in vec((0..3_u8, vec(traffic::any_frame(), 1..20), edit(), pause()), 1..12),
+    ) {
+        let mut director = director(workers, connections, scheduler);
+        director.publish(|plan| plan.replies_per_second = replies);
+        for (queue, frames, edit, pause) in turns {
+            let dropped = |director: &Director, reason: DropReason| {
+                director.workers().iter().map(|worker| worker.counters().dropped.at(reason as usize).get()).sum::<u64>()
+            };
+            let before = DropReason::ALL.iter().map(|&reason| dropped(&director, reason)).collect::<Vec<_>>();
+            let outcomes = director.burst(WorkerId(queue % workers), &frames);
+            outcomes.iter().for_each(assert_well_formed);
+            for (&reason, before) in DropReason::ALL.iter().zip(before) {
+                let here = outcomes.iter().filter(|outcome| outcome.verdict == Verdict::Drop(reason)).count() as u64;
+                prop_assert_eq!(dropped(&director, reason) - before, here, "{}", reason.word());
+            }
+            assert_books_balance(&director);
+            director.publish(|plan| apply(&edit, plan));
+            director.advance(pause);
+            assert_books_balance(&director);
+        }
+    }
+
+    /// Noise alone, much of it.
+    #[test]
+    fn bad_frames_get_a_verdict(frames in vec(traffic::bad(), 1..200)) {
+        let mut director = director(1, CONNECTIONS, Scheduler::Wlc);
+        for arrival in frames {
+            assert_well_formed(&director.take(arrival.nic, &arrival.frame));
+        }
+        assert_books_balance(&director);
+    }
+
+    /// Two and three workers give the same whichever queue a packet arrives at.
+    #[test]
+    fn queues_change_nothing(
+        scheduler in scheduler(),
+        workers in 2_u8..=3,
+        frames in vec((traffic::any_frame(), 0..3_u8, 0..3_u8), 1..150),
+    ) {
+        let mut one = director(workers, CONNECTIONS, scheduler);
+        let mut other = director(workers, CONNECTIONS, scheduler);
+        for (arrival, queue, other_queue) in &frames {
+            let want = take_at(&mut one, *queue, arrival);
+            prop_assert_eq!(&want, &take_at(&mut other, *other_queue, arrival), "{}", text::frame(&arrival.frame));
+        }
+        prop_assert_eq!(one.connections(), other.connections());
+        prop_assert_eq!(listing::statistics(&one), listing::statistics(&other));
+    }
+
+    /// Two and three workers give what one gives, with the schedulers that do not keep a place of their own in the list.
+    #[test]
+    fn workers_change_nothing(
+        scheduler in select(vec![Scheduler::Lc, Scheduler::Wlc, Scheduler::Sh]),
+        workers in 2_u8..=3,
+        frames in vec((traffic::any_frame(), 0..3_u8), 1..150),
+    ) {
+        let mut one = director(1, CONNECTIONS, scheduler);
+        let mut many = director(workers, CONNECTIONS, scheduler);
+        for (arrival, queue) in &frames {
+            let want = take_at(&mut one, 0, arrival);
+            prop_assert_eq!(&want, &take_at(&mut many, *queue, arrival), "{}", text::frame(&arrival.frame));
+        }
+        prop_assert_eq!(one.connections(), many.connections());
+        prop_assert_eq!(listing::statistics(&one), listing::statistics(&many));
+        prop_assert_eq!(many.held(), 0);
+    }
+}
+
+/// Takes a frame at a queue; of what leaves, without what each worker counts for itself (identification).
+fn take_at(director: &mut Director, queue: u8, arrival: &Arrival) -> Outcome {
+    let worker = WorkerId(queue % director.workers().len() as u8);
+    let outcome = director.take_at(worker, arrival.nic, &arrival.frame);
+    Outcome { frame: masked(&outcome.frame), ..outcome }
+}

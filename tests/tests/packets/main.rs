@@ -1,0 +1,72 @@
+//! The packet table: description, configuration, packet in, verdict, packet out.
+//!
+//! A case that fails shows what was wanted and what was got, as text and as bytes. Beside the case of each method, reply
+//! and route there is at least one for every reason that a frame alone can lead to.
+
+mod answered;
+mod case;
+mod dropped;
+mod forwarded;
+mod routed;
+
+use std::collections::BTreeSet;
+
+use case::Case;
+use shunt_dataplane::forward::Verdict;
+use shunt_dataplane::reason::{DropReason, PuntReason, ReplyKind};
+
+fn all() -> Vec<Case> {
+    [forwarded::cases(), answered::cases(), routed::cases(), dropped::cases()].concat()
+}
+
+#[test]
+fn forwarded() {
+    case::run(forwarded::cases());
+}
+
+#[test]
+fn answered() {
+    case::run(answered::cases());
+}
+
+#[test]
+fn routed() {
+    case::run(routed::cases());
+}
+
+#[test]
+fn dropped() {
+    case::run(dropped::cases());
+}
+
+/// Reasons that need rings, queues or buffers, which only `worker` has.
+const OF_THE_WORKER: [DropReason; 4] =
+    [DropReason::Segmented, DropReason::HandOverFull, DropReason::PuntFull, DropReason::TransmitFull];
+
+#[test]
+fn every_reason_has_its_case() {
+    let cases = all();
+    let drops = cases.iter().filter_map(|case| match case.verdict {
+        Verdict::Drop(reason) => Some(reason),
+        _ => None,
+    });
+    let drops = drops.chain(OF_THE_WORKER).collect::<BTreeSet<_>>();
+    assert_eq!(drops, DropReason::ALL.iter().copied().collect());
+    let replies = cases.iter().filter_map(|case| match case.verdict {
+        Verdict::Reply(_, kind) => Some(kind),
+        _ => None,
+    });
+    assert_eq!(replies.collect::<BTreeSet<_>>(), ReplyKind::ALL.iter().copied().collect());
+    let punts = cases.iter().filter_map(|case| match case.verdict {
+        Verdict::Punt(punt) => Some(punt.reason()),
+        _ => None,
+    });
+    assert_eq!(punts.collect::<BTreeSet<_>>(), PuntReason::ALL.iter().copied().collect());
+}
+
+#[test]
+fn descriptions_are_unique() {
+    let cases = all();
+    let names = cases.iter().map(|case| case.name.as_str()).collect::<BTreeSet<_>>();
+    assert_eq!(names.len(), cases.len());
+}
