@@ -75,7 +75,7 @@ impl Forwarder {
         verdict: Verdict,
     ) {
         let Some((_, Direction::FromClient, real)) = connection else { return };
-        let Some(real) = snapshot.real(real).filter(|real| real.configured) else { return };
+        let Some(real) = snapshot.real(real) else { return };
         let cell = real.counters.of(self.worker);
         count(&cell.packets_in, &cell.bytes_in, headers.ip_length() as u64);
         if matches!(verdict, Verdict::Reply(..)) && real.method != Method::Nat {
@@ -271,12 +271,11 @@ fn tunnelled_port<A: Address>(real: &Real, flow: &Flow<A>) -> crate::id::L4Port 
     if real.method == Method::Nat { real_port(real, flow.destination_port) } else { flow.destination_port }
 }
 
-/// Whether a packet moves its connection: not when the real server was removed, nor when an answer goes no
-/// further (kernel: `ip_vs_in_hook` drops, `ip_forward` refuses before `ip_vs_out_hook` looks).
+/// Whether a packet moves its connection: not an answer that goes no further (kernel: `ip_forward` refuses
+/// it before `ip_vs_out_hook` looks).
 const fn is_noticed<A>(direction: Direction, then: &Then<A>) -> bool {
     match then {
         Then::Forward(_) | Then::Punt(_) => true,
-        Then::Drop(DropReason::RealRemoved) => false,
         Then::Reply(..) | Then::Drop(_) => matches!(direction, Direction::FromClient),
     }
 }

@@ -189,12 +189,10 @@ fn of_services(form: Form) -> Vec<Case> {
     };
     let mut broadcast = syn(1);
     broadcast.frame[..6].fill(0xff);
-    let mut empty = plan(Method::Dr);
-    empty.services[0].reals.clear();
     vec![
         drop(named("RST of no connection", form), plan(Method::Dr), rst, DropReason::NoConnection),
         drop(named("a fragment", form), plan(Method::Dr), from_front(&fragment), DropReason::Fragment),
-        drop(named("no real server, by broadcast", form), empty, broadcast, DropReason::NoReal),
+        drop(named("by broadcast", form), plan(Method::Dr), broadcast, DropReason::Group),
         drop(named("the real server was removed", form), plan(Method::Dr), ack, DropReason::RealRemoved)
             .after(vec![syn(1)])
             .changed(|plan| plan.services[0].reals.truncate(1)),
