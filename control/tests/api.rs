@@ -1,0 +1,358 @@
+//! The command line against an API whose director is a fake: what each command prints, and how it ends.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use shunt::api::director::{CONNECTIONS_QUEUE_MAX, Connections, Director, Later, Refusal, Reloaded, Running};
+use shunt::api::socket::OwnedListener;
+use shunt::api::status::{Books, Count, Drops, Real, RealState, Service, Status, Vip};
+use shunt::api::{Connection, Explanation, Probe, ProbeStep, serve};
+use shunt::config::Config;
+use shunt::config::diff::diff;
+use tokio::sync::{mpsc, watch};
+
+const OLD: &str = include_str!("config/good/product.toml");
+
+/// A director of paper.
+struct Paper {
+    stop: watch::Sender<bool>,
+    connections: u32,
+    lose_worker: bool,
+    bad_file: bool,
+    reloads: AtomicU32,
+}
+
+impl Director for Paper {
+    fn status(&self) -> Status {
+        let real = Real {
+            address: "192.0.2.21:80".to_owned(),
+            forward: "dr".to_owned(),
+            weight: 3,
+            state: RealState::Down,
+            since: 5,
+            reason: Some("connection refused".to_owned()),
+            next_hop: "unresolved".to_owned(),
+            ..Real::default()
+        };
+        Status {
+            version: "0".to_owned(),
+            role: "active".to_owned(),
+            generation: 7,
+            vips: vec![Vip { address: "192.0.2.10".to_owned(), owned: true }],
+            services: vec![Service {
+                name: "web".to_owned(),
+                listen: "192.0.2.10:80".to_owned(),
+                protocol: "tcp".to_owned(),
+                scheduler: "wlc".to_owned(),
+                reals: vec![real],
+            }],
+            books: Books { balanced: true, ..Books::default() },
+            ..Status::default()
+        }
+    }
+
+    fn drops(&self) -> Drops {
+        let count = |reason: &str, count| Count {
+            reason: reason.to_owned(),
+            count,
+            help: "What to do.".to_owned(),
+            workers: vec![count],
+        };
+        Drops { drops: vec![count("no_real", 3), count("martian", 0)], ..Drops::default() }
+    }
+
+    fn connections(&self) -> Connections {
+        let (queue, connections) = mpsc::channel(CONNECTIONS_QUEUE_MAX);
+        let (count, lose_worker) = (self.connections, self.lose_worker);
+        tokio::spawn(async move {
+            for number in 0..count {
+                let client = std::net::Ipv4Addr::from_bits(0x0a00_0000 + number);
+                let connection = Connection {
+                    protocol: if number % 2 == 0 { "tcp" } else { "udp" }.to_owned(),
+                    client: (client, 40_000).into(),
+                    vip: "192.0.2.10:80".parse().unwrap(),
+                    real: "192.0.2.21:80".parse().unwrap(),
+                    state: "ESTABLISHED".to_owned(),
+                    expires_in: 899,
+                    worker: 0,
+                };
+                if queue.send(Ok(connection)).await.is_err() {
+                    return;
+                }
+            }
+            if lose_worker {
+                let _ = queue.send(Err(Refusal::new("worker 1: no \"answer\""))).await;
+            }
+        });
+        connections
+    }
+
+    fn explain(&self, probe: Probe) -> Later<Result<Explanation, Refusal>> {
+        Box::pin(async move {
+            if probe.nic.as_deref() == Some("nowhere") {
+                return Err(Refusal::new("nowhere: no such nic: there are front: name one of these"));
+            }
+            let text = format!("{} from {} to {}", probe.protocol, probe.source, probe.destination);
+            let step = ProbeStep { step: "owner".to_owned(), value: "0".to_owned(), text };
+            Ok(Explanation { generation: 7, steps: vec![step] })
+        })
+    }
+
+    fn configuration(&self) -> Running {
+        Running { file: "running.toml".to_owned(), text: OLD.to_owned(), generation: 7 }
+    }
+
+    fn reload(&self) -> Later<Result<Reloaded, Refusal>> {
+        let (reloads, bad_file) = (self.reloads.fetch_add(1, Ordering::Relaxed), self.bad_file);
+        Box::pin(async move {
+            if bad_file {
+                return Err(Refusal::unusable(Config::check("bad.toml", "[nic]").unwrap_err()));
+            }
+            let new = Config::check("new", &OLD.replace("weight = 3", "weight = 2")).unwrap().config;
+            let changes = diff(&Config::check("old", OLD).unwrap().config, &new);
+            Ok(Reloaded { generation: 8 + u64::from(reloads), changes, warnings: Vec::new() })
+        })
+    }
+
+    fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+}
+
+/// A running API and the folder of its socket.
+struct Api {
+    folder: tempfile::TempDir,
+    stop: watch::Sender<bool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Api {
+    fn start(paper: impl FnOnce(watch::Sender<bool>) -> Paper) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = OwnedListener::bind(&folder.path().join("shunt.sock")).unwrap();
+        let (stop, stopped) = watch::channel(false);
+        let paper = Arc::new(paper(stop.clone()));
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(serve(listener, paper, stopped)).unwrap();
+        });
+        Self { folder, stop, thread: Some(thread) }
+    }
+
+    fn plain() -> Self {
+        Self::start(paper)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("shunt.sock")
+    }
+
+    /// Runs `shunt` with this director's socket.
+    fn shunt(&self, arguments: &[&str]) -> Answer {
+        let socket = self.socket();
+        shunt(&[arguments, &["--socket", socket.to_str().unwrap()]].concat())
+    }
+}
+
+impl Drop for Api {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+fn paper(stop: watch::Sender<bool>) -> Paper {
+    Paper { stop, connections: 5, lose_worker: false, bad_file: false, reloads: AtomicU32::new(0) }
+}
+
+/// How a command ended.
+struct Answer {
+    code: i32,
+    out: String,
+    error: String,
+}
+
+impl Answer {
+    fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}", self.out))
+    }
+}
+
+fn shunt(arguments: &[&str]) -> Answer {
+    let Output { status, stdout, stderr } =
+        Command::new(env!("CARGO_BIN_EXE_shunt")).args(arguments).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Answer { code: status.code().unwrap(), out: text(stdout), error: text(stderr) }
+}
+
+#[test]
+fn status() {
+    let director = Api::plain();
+    let answer = director.shunt(&["status"]);
+    assert_eq!(answer.code, 0, "{}", answer.error);
+    assert!(answer.out.contains("down 5s (connection refused)"), "{}", answer.out);
+    let json = director.shunt(&["status", "--json"]).json();
+    assert_eq!(json["generation"], 7);
+    assert_eq!(json["services"][0]["reals"][0]["state"], "down");
+    assert_eq!(json["services"][0]["reals"][0]["reason"], "connection refused");
+    assert_eq!(json["books"]["balanced"], true);
+}
+
+#[test]
+fn connections_are_filtered_and_streamed() {
+    let director = Api::plain();
+    let answer = director.shunt(&["connections"]);
+    assert_eq!((answer.code, answer.out.lines().count()), (0, 6), "{}", answer.out);
+    assert!(answer.out.contains("TCP 14:59   ESTABLISHED 10.0.0.4:40000"), "{}", answer.out);
+    let json = director.shunt(&["connections", "udp", "client=10.0.0.0/30", "--json"]).json();
+    assert_eq!(json["connections"].as_array().unwrap().len(), 2);
+    assert_eq!(json["connections"][0]["client"], "10.0.0.1:40000");
+    let json = director.shunt(&["connections", "198.51.100.1", "--json"]).json();
+    assert_eq!(json, serde_json::json!({ "connections": [] }));
+    let answer = director.shunt(&["connections", "colour=red"]);
+    assert_eq!(answer.code, 2);
+    assert!(answer.error.contains("not a filter"), "{}", answer.error);
+}
+
+#[test]
+fn many_connections_go_through_a_small_queue() {
+    let director = Api::start(|stop| Paper { connections: 50_000, ..paper(stop) });
+    let json = director.shunt(&["connections", "--json"]).json();
+    assert_eq!(json["connections"].as_array().unwrap().len(), 50_000);
+    assert_eq!(director.shunt(&["connections", "tcp"]).out.lines().count(), 25_001);
+}
+
+#[test]
+fn a_list_that_breaks_off_says_so() {
+    let director = Api::start(|stop| Paper { lose_worker: true, ..paper(stop) });
+    let answer = director.shunt(&["connections"]);
+    assert_eq!(answer.code, 1);
+    assert_eq!(answer.error, "the list is not complete: worker 1: no \"answer\"\n");
+    let json = director.shunt(&["connections", "--json"]).json();
+    assert_eq!(
+        (json["connections"].as_array().unwrap().len(), &json["error"]),
+        (5, &"worker 1: no \"answer\"".into())
+    );
+}
+
+#[test]
+fn drops() {
+    let director = Api::plain();
+    let answer = director.shunt(&["drops"]);
+    assert!(answer.out.contains("no_real      3  What to do."), "{}", answer.out);
+    assert!(!answer.out.contains("martian"));
+    assert_eq!(director.shunt(&["drops", "--json"]).json()["drops"][0]["count"], 3);
+    let answer = shunt(&["drops", "--explain", "no_reel"]);
+    assert_eq!(answer.code, 2);
+    assert!(answer.error.ends_with("did you mean no_real?\n"), "{}", answer.error);
+}
+
+#[test]
+fn explain() {
+    let director = Api::plain();
+    let answer = director.shunt(&["explain", "tcp", "[2001:db8::7]:40000", "[2001:db8::10]:80"]);
+    assert_eq!(answer.out, "generation 7\n 1. tcp from [2001:db8::7]:40000 to [2001:db8::10]:80\n");
+    let packet = ["explain", "udp", "198.51.100.7:4000", "192.0.2.10:53"];
+    assert_eq!(director.shunt(&[&packet[..], &["--json"]].concat()).json()["steps"][0]["step"], "owner");
+    let answer = director.shunt(&[&packet[..], &["--nic", "nowhere"]].concat());
+    assert_eq!((answer.code, answer.error.lines().count()), (1, 1), "{}", answer.error);
+    assert_eq!(director.shunt(&["explain", "tcp", "198.51.100.7", "192.0.2.10:53"]).code, 2);
+}
+
+#[test]
+fn reload_shows_the_difference() {
+    let director = Api::plain();
+    let answer = director.shunt(&["reload"]);
+    assert_eq!(answer.code, 0);
+    let want = "~ service \"web\", real 192.0.2.21:80: weight 3 -> 2\ngeneration 8 runs on every worker\n";
+    assert_eq!(answer.out, want);
+    let json = director.shunt(&["reload", "--json"]).json();
+    assert_eq!((&json["generation"], &json["changes"][0]["needs_restart"]), (&9.into(), &false.into()));
+}
+
+#[test]
+fn a_bad_file_is_refused_with_all_its_problems() {
+    let director = Api::start(|stop| Paper { bad_file: true, ..paper(stop) });
+    let answer = director.shunt(&["reload"]);
+    assert_eq!((answer.code, answer.out.as_str()), (1, ""));
+    assert!(answer.error.starts_with("bad.toml:1:1: "), "{}", answer.error);
+    let last = answer.error.lines().last().unwrap();
+    assert_eq!(last, "bad.toml: not usable: the director goes on as before: correct the file");
+}
+
+#[test]
+fn check_compares_with_what_is_running() {
+    let director = Api::plain();
+    let new = director.folder.path().join("new.toml");
+    std::fs::write(&new, OLD.replace("wlc", "rr")).unwrap();
+    let answer = director.shunt(&["check", "--diff", new.to_str().unwrap()]);
+    assert_eq!(answer.code, 0, "{}", answer.error);
+    assert!(answer.out.starts_with("~ service \"web\": scheduler wlc -> rr\n"), "{}", answer.out);
+}
+
+#[test]
+fn stop_returns_when_the_director_has_stopped() {
+    let mut director = Api::plain();
+    assert_eq!(director.shunt(&["stop"]).code, 0);
+    assert!(!director.socket().exists());
+    director.thread.take().unwrap().join().unwrap();
+    let answer = director.shunt(&["status"]);
+    assert_eq!(answer.code, 1);
+    let socket = director.socket();
+    let want = format!(
+        "no director at {}: start one with `shunt run -c FILE`, or name its socket with --socket\n",
+        socket.display()
+    );
+    assert_eq!(answer.error, want);
+}
+
+#[test]
+fn the_socket_of_a_configuration() {
+    let director = Api::plain();
+    let file = director.folder.path().join("director.toml");
+    std::fs::write(&file, OLD.replace("/run/shunt.sock", director.socket().to_str().unwrap())).unwrap();
+    assert_eq!(shunt(&["status", "-c", file.to_str().unwrap()]).code, 0);
+    std::fs::write(&file, "nonsense").unwrap();
+    assert_eq!(shunt(&["status", "-c", file.to_str().unwrap()]).code, 2);
+}
+
+/// What a person with a plain HTTP client gets.
+fn raw(director: &Api, request: &str) -> String {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::os::unix::net::UnixStream::connect(director.socket()).unwrap();
+    write!(stream, "{request} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn wrong_requests_are_told_so() {
+    let director = Api::plain();
+    for (request, status, text) in [
+        ("GET /v1/statistics", "404", "no such endpoint"),
+        ("GET /v1/reload", "405", "POST"),
+        ("GET /v1/connections?colour=red", "400", "colour"),
+        ("GET /v1/explain?protocol=tcp", "400", "source"),
+    ] {
+        let answer = raw(&director, request);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request}: {answer}");
+        assert!(answer.contains("\"error\":") && answer.contains(text), "{request}: {answer}");
+    }
+}
+
+#[test]
+fn more_clients_than_places_wait_their_turn() {
+    let director = Api::plain();
+    let idle: Vec<_> = (0..shunt::api::server::CLIENTS_MAX)
+        .map(|_| std::os::unix::net::UnixStream::connect(director.socket()).unwrap())
+        .collect();
+    let socket = director.socket();
+    let late = std::thread::spawn(move || shunt(&["status", "--socket", socket.to_str().unwrap()]).code);
+    drop(idle);
+    assert_eq!(late.join().unwrap(), 0);
+}
