@@ -14,6 +14,8 @@ use crate::time::Ticks;
 
 /// Packets on their way to the control core, per worker.
 pub const PUNT_RING_MAX: usize = 1024;
+/// Places in that ring which only ARP and neighbour discovery may take.
+pub const PUNTS_RESERVED: usize = 256;
 /// Packets on their way from the control core, per worker.
 pub const INJECT_RING_MAX: usize = 1024;
 /// Answers on their way to the control core, per worker.

@@ -24,8 +24,8 @@ use answer::Listing;
 pub use idle::Idle;
 use idle::Rest;
 pub use mailbox::{
-    ANSWER_RING_MAX, Answer, ConnectionView, INJECT_RING_MAX, Injected, PUNT_RING_MAX, PacketEnds, Punted,
-    QUESTION_RING_MAX, Question, QuestionEnds, Shared, WorkerEnds, rings,
+    ANSWER_RING_MAX, Answer, ConnectionView, INJECT_RING_MAX, Injected, PUNT_RING_MAX, PUNTS_RESERVED,
+    PacketEnds, Punted, QUESTION_RING_MAX, Question, QuestionEnds, Shared, WorkerEnds, rings,
 };
 
 /// The queues of one NIC that belong to a worker.
@@ -72,7 +72,7 @@ pub struct Worker {
     taken_over: RingReceiver,
     outputs: Outputs,
     ends: WorkerEnds,
-    snapshots: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
+    snapshots: Arc<ArcSwap<Snapshot>>,
     generation: Generation,
     shared: Arc<Shared>,
     rest: Rest,
@@ -101,7 +101,7 @@ impl Worker {
             taken_over: parts.taken_over,
             outputs: Outputs { transmit, hand_over },
             ends: parts.ends,
-            snapshots: Cache::new(parts.snapshots),
+            snapshots: parts.snapshots,
             generation: Generation(0),
             shared: parts.shared,
             rest: Rest::new(parts.idle),
@@ -112,8 +112,12 @@ impl Worker {
 
     /// Runs until [`Shared::stop`] is called, then sends what it holds and gives everything back.
     pub fn run(mut self) {
+        // The cache spares the shared reference count: a worker that finds nothing new only reads.
+        let mut snapshots = Cache::new(self.snapshots.clone());
         while !self.shared.is_stopped() {
-            let work = self.turn();
+            let snapshot = snapshots.load();
+            self.acknowledge(snapshot.generation);
+            let work = self.turn(snapshot);
             if let Some(nap) = self.rest.after_turn(work) {
                 self.shared.counters.naps.add(1);
                 std::thread::sleep(nap);
@@ -123,9 +127,8 @@ impl Worker {
     }
 
     /// One turn; tells how many packets it moved.
-    pub fn turn(&mut self) -> usize {
+    fn turn(&mut self, snapshot: &Snapshot) -> usize {
         let now = Tick::at(self.clock.now());
-        let snapshot = self.snapshot();
         let mut burst = MbufBurst::new();
         let mut work = 0;
         for nic in 0..self.nics.len() {
@@ -135,26 +138,24 @@ impl Worker {
             // Not every driver says where a packet came in.
             let id = self.nics[nic].nic;
             burst.iter_mut().for_each(|mbuf| set_arrival(mbuf, id));
-            self.process(&snapshot, &mut burst, false, now);
+            self.process(snapshot, &mut burst, false, now);
         }
-        work += self.take_over(&snapshot, &mut burst, now);
-        work += self.inject(&snapshot, &mut burst, now);
+        work += self.take_over(snapshot, &mut burst, now);
+        work += self.inject(snapshot, &mut burst, now);
         self.flush();
-        self.forwarder.expire_turn(&snapshot, now);
-        self.answer(&snapshot, now);
+        self.forwarder.expire_turn(snapshot, now);
+        self.answer(snapshot, now);
         self.book_turn(work);
         work
     }
 
-    /// The newest snapshot. Taking it up here, between turns, acknowledges it: nothing refers to the last one.
+    /// Tells that nothing of an earlier generation is read any more: it is called between turns.
     #[inline]
-    fn snapshot(&mut self) -> Arc<Snapshot> {
-        let snapshot = self.snapshots.load().clone();
-        if snapshot.generation != self.generation {
-            self.generation = snapshot.generation;
-            self.shared.acknowledge(snapshot.generation);
+    fn acknowledge(&mut self, generation: Generation) {
+        if generation != self.generation {
+            self.generation = generation;
+            self.shared.acknowledge(generation);
         }
-        snapshot
     }
 
     /// Decides about a burst and moves each packet to where its verdict says.
@@ -239,13 +240,19 @@ impl Worker {
         }
     }
 
-    /// Hands a packet up to the control core.
+    /// Hands a packet up to the control core. The last places of the ring are kept for neighbours' talk, so that no
+    /// flood of other packets makes the director deaf to it.
     fn punt(&mut self, mbuf: Mbuf, punt: Punt) {
         let nic = arrival(&mbuf);
         let counters = &self.shared.counters;
-        match self.ends.punts.push(Punted { mbuf, nic, punt }) {
-            Ok(()) => counters.punted.at(punt.reason() as usize).add(1),
-            Err(_full) => counters.dropped.at(DropReason::PuntFull as usize).add(1),
+        let reserved = match punt {
+            Punt::Arp | Punt::NeighbourDiscovery => 0,
+            Punt::Local | Punt::Unresolved(_) => PUNTS_RESERVED,
+        };
+        if self.ends.punts.slots() > reserved && self.ends.punts.push(Punted { mbuf, nic, punt }).is_ok() {
+            counters.punted.at(punt.reason() as usize).add(1);
+        } else {
+            counters.dropped.at(DropReason::PuntFull as usize).add(1);
         }
     }
 
