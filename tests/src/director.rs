@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use shunt_dataplane::counters::WorkerCounters;
 use shunt_dataplane::flow::{HashKey, Owners};
-use shunt_dataplane::forward::{BURST_MAX, Capacity, Forwarder, Verdict, Verdicts};
+use shunt_dataplane::forward::{BURST_MAX, Capacity, Explanation, Forwarder, Verdict, Verdicts};
 use shunt_dataplane::id::{NicId, WorkerId};
 use shunt_dataplane::packet::Packet;
 use shunt_dataplane::snapshot::{Plan, Registry, Snapshot};
@@ -208,6 +208,14 @@ impl Director {
     fn buffer(&self, frame: &[u8]) -> Vec<u8> {
         let (head, tail) = self.room;
         [&vec![0xa5; head], frame, &vec![0xa5; tail]].concat()
+    }
+
+    /// What the only worker would do with a frame.
+    #[must_use]
+    pub fn explain(&self, arrival: &Arrival) -> Explanation {
+        let mut room = self.buffer(&arrival.frame);
+        let packet = Packet::new(&mut room, self.room.0, arrival.frame.len(), arrival.nic);
+        self.workers[0].explain(&self.snapshot, &packet, self.now)
     }
 
     /// What the books of all workers lack; 0 as long as they balance, since nothing is held between bursts.

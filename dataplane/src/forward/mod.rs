@@ -182,7 +182,12 @@ impl Forwarder {
             verdicts.push(match staged {
                 Staged::V4(headers, hash) => self.one(snapshot, packet, &headers, hash, now),
                 Staged::V6(headers, hash) => self.one(snapshot, packet, &headers, hash, now),
-                Staged::Done(aside) => aside.into(),
+                Staged::Done(aside) => {
+                    if let Aside::Drop(reason) = aside {
+                        self.counters.refused_frame(packet.nic, reason);
+                    }
+                    aside.into()
+                }
             });
         }
     }
@@ -205,10 +210,7 @@ impl Forwarder {
                 Staged::V6(headers, hash)
             }
             Ok(Frame::Arp) => Staged::Done(Aside::Punt(Punt::Arp)),
-            Err(reason) => {
-                self.counters.refused_frame(packet.nic, reason);
-                Staged::Done(Aside::Drop(reason))
-            }
+            Err(reason) => Staged::Done(Aside::Drop(reason)),
         }
     }
 
