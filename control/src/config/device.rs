@@ -148,7 +148,8 @@ impl Device {
     pub fn devargs(&self, index: usize, queues: u16, mtu: u16) -> String {
         let mut text = self.port_name(index);
         match &self.kind {
-            Kind::Pci(_) | Kind::Null => {}
+            // A ring is known by its driver's name; its own name tells two of them apart in a file.
+            Kind::Pci(_) | Kind::Null | Kind::Ring(_) => {}
             Kind::Raw(raw) => text.clone_from(raw),
             Kind::AfPacket(name) => {
                 let frame = self.frame_size(mtu);
@@ -161,7 +162,6 @@ impl Device {
             Kind::Tap(name) => text += &format!(",iface={name}"),
             Kind::VirtioUser(path) => text += &format!(",path={path},queues={queues}"),
             Kind::Memif(path) => text += &format!(",socket={path},socket-abstract=no"),
-            Kind::Ring(name) => text += &format!(",nodeaction={name}:0:CREATE"),
             Kind::Pcap { receive, transmit } => {
                 text += &format!(",rx_pcap={receive}");
                 if let Some(transmit) = transmit {
@@ -186,8 +186,9 @@ impl Device {
     #[must_use]
     pub const fn queues_max(&self) -> Option<usize> {
         match self.kind {
-            Kind::Pcap { .. } => Some(1),
-            Kind::Tap(_) | Kind::Ring(_) => Some(16),
+            // net_ring has as many as EAL has lcores, which is one.
+            Kind::Pcap { .. } | Kind::Ring(_) => Some(1),
+            Kind::Tap(_) => Some(16),
             _ => None,
         }
     }
@@ -302,7 +303,7 @@ mod tests {
                 "memif:/run/memif.sock,role=client",
                 "net_memif3,socket=/run/memif.sock,socket-abstract=no,role=client",
             ),
-            ("ring:loop", "net_ring3,nodeaction=loop:0:CREATE"),
+            ("ring:loop", "net_ring3"),
             ("pcap:/tmp/in.pcap", "net_pcap3,rx_pcap=/tmp/in.pcap"),
             ("pcap:/tmp/in.pcap,/tmp/out.pcap", "net_pcap3,rx_pcap=/tmp/in.pcap,tx_pcap=/tmp/out.pcap"),
             ("pcap:/tmp/in.pcap,,infinite_rx=1", "net_pcap3,rx_pcap=/tmp/in.pcap,infinite_rx=1"),

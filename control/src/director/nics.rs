@@ -127,7 +127,7 @@ pub fn open(config: &Config) -> Result<Ports, StartError> {
             ..NicSettings::new(pool.clone())
         };
         let (nic, rx, tx) = Nic::open(device, &settings).map_err(|error| StartError::of(&place, &error))?;
-        nics.push(OpenNic { mac: Mac(nic.mac()), nic, rx, tx });
+        nics.push(OpenNic { mac: mac_of(nic.mac(), nics.len()), nic, rx, tx });
     }
     Ok(Ports { eal, pool, nics, hugepages })
 }
@@ -181,4 +181,8 @@ fn data_room(config: &Config) -> u16 {
     let frame = config.nics.iter().map(|nic| nic.device.frame_size(nic.mtu)).max().unwrap_or(0);
     let room = frame + usize::from(mempool::HEADROOM);
     u16::try_from(room).unwrap_or(u16::MAX).max(mempool::DATA_ROOM)
+}
+/// The MAC that the director uses on a NIC: the NIC's own, or a locally administered one where it has none (net_ring).
+fn mac_of(own: [u8; 6], number: usize) -> Mac {
+    if own == [0; 6] { Mac([2, b's', b'h', b'u', 0, number as u8]) } else { Mac(own) }
 }
