@@ -2,11 +2,13 @@
 
 use std::process::Command;
 
+use shunt_tests::oracle::scenario::{self, Recording};
 use shunt_tests::oracle::{self, pinned};
+use shunt_tests::text;
 
 fn passes(name: &str) {
     let folder = pinned();
-    let report = oracle::check(&folder.join("scenarios"), &folder.join("golden"), name);
+    let report = oracle::check(&folder.join("scenarios"), &folder.join("golden"), name, None);
     assert!(report.passed(), "\n{report}");
 }
 
@@ -35,6 +37,18 @@ scenarios! {
     sched_wrr_changes sched_wlc_changes sched_sh_changes
     states_dr states_nat states_tun states6_dr states6_nat states6_tun
     mtu6_dr mtu6_nat mtu6_tun
+}
+
+/// Frames read here as they read in the recordings.
+#[test]
+fn texts_are_those_of_the_recordings() {
+    let folder = pinned().join("golden");
+    for name in oracle::names(&folder).unwrap() {
+        let recording: Recording = scenario::read(&folder.join(format!("{name}.json"))).unwrap();
+        for out in recording.steps.iter().flat_map(|step| &step.out) {
+            assert_eq!(text::frame(&out.frame.0), out.text, "{name}");
+        }
+    }
 }
 
 /// The recordings are what they were: each file has the hash in SHA256SUMS, and each file is named there.

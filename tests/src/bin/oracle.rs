@@ -20,6 +20,9 @@ struct Arguments {
     /// Only this scenario; may be given several times.
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
+    /// Write what was played to DIR/NAME.json, in the form of the recordings.
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -35,7 +38,7 @@ fn main() -> ExitCode {
     };
     let mut passed = 0;
     for name in &names {
-        let report = oracle::check(&arguments.scenarios, &arguments.golden, name);
+        let report = oracle::check(&arguments.scenarios, &arguments.golden, name, arguments.keep.as_deref());
         passed += usize::from(report.passed());
         println!("{report}");
     }

@@ -221,7 +221,6 @@ impl Timers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oracle::scenario::Hex;
     use shunt_dataplane::id::NicId;
 
     #[test]
@@ -266,7 +265,7 @@ mod tests {
 
     #[test]
     fn differences_are_found() {
-        let out = |nic, byte| FrameOut { nic: NicId(nic), frame: Hex(vec![byte; 20]) };
+        let out = |nic, byte| FrameOut::new(NicId(nic), &[byte; 20]);
         let step = |out: Vec<FrameOut>| StepResult { out, ..StepResult::default() };
         let recording = |out| Recording { steps: vec![step(out)], ..Recording::default() };
         let want = recording(vec![out(0, 1), out(1, 2)]);

@@ -51,17 +51,27 @@ impl fmt::Display for Report {
     }
 }
 
-/// Plays the scenario `name` of one folder and compares it with its recording in the other.
+/// Plays the scenario `name` of one folder and compares it with its recording in the other. What was played is
+/// written to a file of that name in the folder `keep`, in the form of a recording.
 #[must_use]
-pub fn check(scenarios: &Path, recordings: &Path, name: &str) -> Report {
-    let file = format!("{name}.json");
-    let result = (|| {
-        let scenario: Scenario = scenario::read(&scenarios.join(&file)).map_err(|error| error.to_string())?;
-        let want: Recording = scenario::read(&recordings.join(&file)).map_err(|error| error.to_string())?;
-        let got = play::play(&scenario).map_err(|error| error.to_string())?;
-        Ok(compare::compare(&want, &got))
-    })();
-    Report { name: name.to_owned(), result }
+pub fn check(scenarios: &Path, recordings: &Path, name: &str, keep: Option<&Path>) -> Report {
+    let result = play_and_compare(scenarios, recordings, &format!("{name}.json"), keep);
+    Report { name: name.to_owned(), result: result.map_err(|error| error.to_string()) }
+}
+
+fn play_and_compare(
+    scenarios: &Path,
+    recordings: &Path,
+    file: &str,
+    keep: Option<&Path>,
+) -> Result<Comparison, Box<dyn std::error::Error>> {
+    let scenario: Scenario = scenario::read(&scenarios.join(file))?;
+    let want: Recording = scenario::read(&recordings.join(file))?;
+    let got = play::play(&scenario)?;
+    if let Some(folder) = keep {
+        std::fs::write(folder.join(file), serde_json::to_vec_pretty(&got)?)?;
+    }
+    Ok(compare::compare(&want, &got))
 }
 
 /// The names of the scenarios in a folder, sorted.

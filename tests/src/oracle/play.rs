@@ -7,7 +7,7 @@ use shunt_dataplane::id::{Mac, NicId};
 use shunt_dataplane::snapshot::{NicPlan, Plan};
 
 use super::commands::{self, Unknown};
-use super::scenario::{CommandResult, FrameOut, Hex, Recording, Scenario, Step, StepResult};
+use super::scenario::{CommandResult, FrameOut, Recording, Scenario, Step, StepResult};
 use crate::director::{Director, Outcome};
 use crate::text;
 
@@ -95,7 +95,7 @@ fn play_step(step: &Step, director: &mut Director) -> Result<StepResult, Unknown
 }
 
 fn sent(outcome: &Outcome) -> Option<FrameOut> {
-    outcome.sent().map(|(nic, frame)| FrameOut { nic, frame: Hex(frame.to_vec()) })
+    outcome.sent().map(|(nic, frame)| FrameOut::new(nic, frame))
 }
 
 fn command(line: &str, director: &mut Director) -> Result<CommandResult, Unknown> {

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize, Serializer};
 use shunt_dataplane::id::NicId;
 
 use crate::text;
@@ -56,7 +56,7 @@ pub enum Step {
 }
 
 /// What a director did with a scenario: recorded of the kernel, or played by this one.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Recording {
     /// Of the commands of the setup, those that failed or said something.
     #[serde(default)]
@@ -72,7 +72,7 @@ pub struct Recording {
 }
 
 /// What a command said.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct CommandResult {
     /// The command line.
     pub cmd: String,
@@ -83,10 +83,10 @@ pub struct CommandResult {
 }
 
 /// What came of a step.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct StepResult {
     /// What a command printed; none when the step was no command.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<String>,
     /// Its exit status.
     #[serde(default)]
@@ -97,16 +97,18 @@ pub struct StepResult {
 }
 
 /// A frame that left.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct FrameOut {
     /// By this NIC.
     #[serde(with = "NicNumber")]
     pub nic: NicId,
+    /// The frame in one readable line.
+    pub text: String,
     /// The frame.
     pub frame: Hex,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(remote = "NicId")]
 struct NicNumber(u8);
 
@@ -114,6 +116,20 @@ struct NicNumber(u8);
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Hex(pub Vec<u8>);
+
+impl Serialize for Hex {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&text::hex(&self.0))
+    }
+}
+
+impl FrameOut {
+    /// A frame that left by `nic`.
+    #[must_use]
+    pub fn new(nic: NicId, frame: &[u8]) -> Self {
+        Self { nic, text: text::frame(frame), frame: Hex(frame.to_vec()) }
+    }
+}
 
 impl TryFrom<String> for Hex {
     type Error = String;
