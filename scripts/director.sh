@@ -3,7 +3,7 @@
 
 director_pid=''
 # Pages of 2 MiB that a director of the demo takes: mempool, connection table and rings, with room to spare.
-hugepages_needed=512
+hugepages_needed=256
 
 shunt() { "$repository/target/release/shunt" "$@"; }
 director_socket() { printf '%s/shunt.sock\n' "$(topology_directory)"; }
@@ -31,7 +31,7 @@ start_director() {
         return 1
     fi
     began=$(milliseconds)
-    inside "$topology_name-director" "$repository/target/release/shunt" run -c "$directory/director.toml" \
+    become_inside "$topology_name-director" "$repository/target/release/shunt" run -c "$directory/director.toml" \
         </dev/null >"$directory/director.log" 2>&1 &
     director_pid=$!
     if ! wait_until 15 all_reals_are_up; then
@@ -60,7 +60,7 @@ stop_director() {
     local began status=0
     began=$(milliseconds)
     shunt stop -s "$(director_socket)" >/dev/null || kill -TERM "$director_pid"
-    if ! wait_until 10 has_ended "$director_pid"; then
+    if ! wait_until 10 have_ended "$director_pid"; then
         remark="still there after 10 s"
         kill -KILL "$director_pid"
         director_pid=''
@@ -71,8 +71,6 @@ stop_director() {
     remark="exit code $status after $(seconds_since "$began")"
     ((status == 0))
 }
-
-has_ended() { [[ ! -e /proc/$1 ]] || grep -q '^State:.Z' "/proc/$1/status" 2>/dev/null; }
 
 # sees_both_services REAL STATE SECONDS: sets detected4 and detected6 to the moment at which status first showed STATE.
 sees_both_services() {
@@ -105,6 +103,8 @@ books_balance() {
 # What was dropped and what the director advises, if anything.
 show_director_sight() {
     local drops
+    director_status | jq -r 'select(.workers | length > 1) |
+        "        handed over between workers: \([.workers[].handed_over] | add)"'
     drops=$(shunt drops --json -s "$(director_socket)" |
         jq -r '[.drops[] | select(.count > 0) | "\(.reason) \(.count)"] | join(", ")') || drops='no answer'
     say "        dropped, by reason: ${drops:-nothing}"

@@ -45,16 +45,27 @@ interruptible() {
     wait $!
 }
 
-# Ends the background processes of this shell, and waits for them.
+# Ends the background processes of this shell, and waits for them: asked first, then forced.
 end_jobs() {
     local -a ids
-    local id
+    local id signal
     mapfile -t ids < <(jobs -p)
     ((${#ids[@]} > 0)) || return 0
-    for id in "${ids[@]}"; do
-        kill -TERM -- "-$id" 2>/dev/null || kill -TERM "$id" 2>/dev/null || true
+    for signal in TERM KILL; do
+        for id in "${ids[@]}"; do
+            kill -s "$signal" -- "-$id" 2>/dev/null || kill -s "$signal" "$id" 2>/dev/null || true
+        done
+        wait_until 10 have_ended "${ids[@]}" && break
     done
     wait "${ids[@]}" 2>/dev/null || true
+}
+
+# Whether none of these processes runs any more; one that only waits for its parent to notice has ended.
+have_ended() {
+    local id
+    for id; do
+        [[ ! -e /proc/$id ]] || grep -q '^State:.Z' "/proc/$id/status" 2>/dev/null || return 1
+    done
 }
 
 # --- what the kernel shows ----------------------------------------------------------------------------------
@@ -154,4 +165,11 @@ inside() {
     local name=$1
     shift
     nsenter --net="$netns_directory/$name" "$@"
+}
+
+# The same for the background: `become_inside NAMESPACE COMMAND... &` makes COMMAND itself the job.
+become_inside() {
+    local name=$1
+    shift
+    exec nsenter --net="$netns_directory/$name" "$@"
 }

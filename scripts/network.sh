@@ -63,7 +63,17 @@ topology_down() {
     mapfile -t names < <(namespaces_of)
     delete_namespaces "${names[@]}"
     return_hugepages
+    forget_dead_directors
     rm -rf "$(topology_directory)"
+}
+
+# What DPDK keeps of a director that had no time to clean up: a directory named by its process id.
+forget_dead_directors() {
+    local directory
+    for directory in /run/dpdk/shunt-*; do
+        [[ -d $directory && ! -e /proc/${directory##*-} ]] || continue
+        rm -rf "$directory"
+    done
 }
 
 # Undoes reserve_hugepages of this topology.
@@ -179,7 +189,7 @@ start_decapsulation() {
         [[ -x $helper ]] && break
     done
     [[ -x $helper ]] || die "the helper decapsulate is not built: cargo build -p shunt-tests --bin decapsulate"
-    inside "$name" "$helper" "$tunnel_device" </dev/null >"$directory/$1.decapsulate.log" 2>&1 &
+    become_inside "$name" "$helper" "$tunnel_device" </dev/null >"$directory/$1.decapsulate.log" 2>&1 &
     disown
     wait_until 5 ip -n "$name" link show "$tunnel_device" >/dev/null 2>&1 ||
         die "$1: decapsulation did not start: $(cat "$directory/$1.decapsulate.log")"
@@ -220,7 +230,7 @@ http {
     }
 }
 CONFIGURATION
-    inside "$topology_name-$real" nginx -e "$directory/$real/error.log" -c "$directory/$real/nginx.conf" \
+    become_inside "$topology_name-$real" nginx -e "$directory/$real/error.log" -c "$directory/$real/nginx.conf" \
         </dev/null >"$directory/$real/nginx.log" 2>&1 &
     disown
     wait_until 5 web_server_answers "$real" ||

@@ -66,7 +66,7 @@ start_requests() {
     request_jobs=()
     for client in "${clients[@]}"; do
         for family in 4 6; do
-            inside "$topology_name-$client" bash -c "$(declare -f request_loop); request_loop \"\$@\"" - \
+            become_inside "$topology_name-$client" bash -c "$(declare -f request_loop); request_loop \"\$@\"" - \
                 "$(url "$family")/" "$directory/requests.$client.$family" "$directory/stop" </dev/null &
             request_jobs+=($!)
         done
@@ -94,7 +94,8 @@ judge_requests() {
         wrong=$((wrong + failing - allowed))
     done
     requests_made=$((requests_made + all))
-    remark="$between of $all failed before the checks noticed, $wrong outside that time"
+    remark="$wrong of $all failed"
+    (($2 == 0)) || remark="$between of $all failed before the checks noticed, $wrong outside that time"
     ((wrong == 0 && all > 0)) && return 0
     remark+=": $(awk '$3 != 0 { print FILENAME ": curl " $3; exit }' "$directory"/requests.* | sed 's|.*/requests\.||')"
     return 1
