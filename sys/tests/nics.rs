@@ -4,6 +4,7 @@ mod common;
 
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::{Mutex, PoisonError};
 
 use common::{burst_of, device, eal, frame, number_in, open, pool, receive};
 use dpdk_sys::{MbufBurst, Mempool, Nic, NicError, NicSettings, mempool};
@@ -245,17 +246,21 @@ fn a_frame_in_several_segments_says_so_and_is_not_resized() {
     drop((nic, rx, tx));
 }
 
+/// One at a time: this driver shares an interface's packets out among all its devices of a process.
+static LOOPBACK: Mutex<()> = Mutex::new(());
+
 #[test]
 fn af_packet_on_loopback_sees_the_hosts_packets() {
+    let _alone = LOOPBACK.lock().unwrap_or_else(PoisonError::into_inner);
     let pool = pool(4095);
     let (nic, mut rx, tx) = open(device("net_af_packet", ",iface=lo"), &pool);
     assert_eq!((nic.driver_name(), nic.mac(), nic.link_up()), ("net_af_packet", [0; 6], true));
     let target = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let address: SocketAddr = target.local_addr().expect("an address");
     let marker = b"shunt-sys-marker-on-loopback";
-    target.send_to(marker, address).expect("sent");
     let mut burst = MbufBurst::new();
     common::wait_for("marked packet", || {
+        target.send_to(marker, address).expect("sent");
         burst.clear();
         rx.burst(&mut burst);
         burst.iter().any(|mbuf| mbuf.data().ends_with(marker))
@@ -266,6 +271,7 @@ fn af_packet_on_loopback_sees_the_hosts_packets() {
 
 #[test]
 fn af_packet_wants_room_for_its_frame_size() {
+    let _alone = LOOPBACK.lock().unwrap_or_else(PoisonError::into_inner);
     let pool = Mempool::new(eal(), "small", 127, 0, 1700, None).expect("a pool");
     let error = Nic::open(device("net_null", ""), &NicSettings::new(pool.clone()));
     assert!(error.is_ok(), "an ordinary NIC is content with its MTU");
