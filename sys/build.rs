@@ -8,8 +8,9 @@ use std::process::exit;
 /// The oldest DPDK whose names and meanings this crate relies on.
 const OLDEST: &str = "22.11";
 
-/// The libraries that this crate calls. Drivers are plugins, which EAL finds and loads by itself.
-const LIBRARIES: [&str; 5] = ["rte_eal", "rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring"];
+/// The libraries that this crate calls. Drivers are plugins, which EAL finds and loads by itself; that of rings is here
+/// because it is also called.
+const LIBRARIES: [&str; 6] = ["rte_eal", "rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring", "rte_net_ring"];
 
 /// With the feature `static`: the libraries above and what they and the drivers below stand on.
 const STATIC_LIBRARIES: [&str; 24] = [
@@ -71,7 +72,7 @@ const FUNCTIONS: &str = "shim_.*|rte_eal_(init|cleanup|get_runtime_dir)|rte_stre
     |rte_eth_dev_(adjust_nb_rx_tx_desc|close|configure|get_mtu|get_name_by_port|get_port_by_name|info_get|start|stop\
     |is_valid_port|mac_addr_add|mac_addr_remove|socket_id)\
     |rte_eth_(rx|tx)_queue_setup|rte_eth_macaddr_get|rte_eth_stats_get|rte_eth_find_next_of\
-    |rte_eth_(promiscuous|allmulticast)_(enable|disable|get)";
+    |rte_eth_from_rings|rte_eth_(promiscuous|allmulticast)_(enable|disable|get)";
 
 /// The constants that are read as they are.
 const CONSTANTS: &str = "SHIM_.*|RTE_LOG_.*|RTE_PKTMBUF_HEADROOM|RTE_MAX_ETHPORTS|RTE_MEMPOOL_CACHE_MAX_SIZE";

@@ -83,6 +83,11 @@ struct rte_ring *shim_ring_create(const char *name, unsigned int capacity, int s
 	return rte_ring_create(name, capacity, socket, RING_F_EXACT_SZ | RING_F_MP_RTS_ENQ | RING_F_SC_DEQ);
 }
 
+struct rte_ring *shim_ring_create_single(const char *name, unsigned int capacity, int socket)
+{
+	return rte_ring_create(name, capacity, socket, RING_F_EXACT_SZ | RING_F_SP_ENQ | RING_F_SC_DEQ);
+}
+
 unsigned int shim_ring_enqueue_burst(struct rte_ring *ring, struct rte_mbuf **mbufs, unsigned int count)
 {
 	return rte_ring_enqueue_burst(ring, (void *const *)mbufs, count, NULL);

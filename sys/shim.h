@@ -21,6 +21,7 @@
 #include <rte_ring.h>
 #include <rte_ether.h>
 #include <rte_ethdev.h>
+#include <rte_eth_ring.h>
 
 /*
  * Where the fields of struct rte_mbuf lie. Later releases regroup the structure into other anonymous members, so
@@ -72,9 +73,12 @@ struct rte_mbuf *shim_pktmbuf_alloc(struct rte_mempool *pool);
 int shim_pktmbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned int count);
 void shim_pktmbuf_free(struct rte_mbuf *mbuf);
 
-/* rte_ring: several producers, one consumer */
+/* rte_ring: one consumer */
 
+/* Several producers. */
 struct rte_ring *shim_ring_create(const char *name, unsigned int capacity, int socket);
+/* One producer. */
+struct rte_ring *shim_ring_create_single(const char *name, unsigned int capacity, int socket);
 unsigned int shim_ring_enqueue_burst(struct rte_ring *ring, struct rte_mbuf **mbufs, unsigned int count);
 unsigned int shim_ring_sc_dequeue_burst(struct rte_ring *ring, struct rte_mbuf **mbufs, unsigned int count);
 

@@ -19,6 +19,7 @@ pub mod nic;
 pub mod probe;
 pub mod queue;
 pub mod ring;
+pub mod ring_nic;
 pub mod thread;
 
 pub mod errno;
@@ -31,7 +32,8 @@ pub use mempool::{Mempool, MempoolError, NumaNode};
 pub use nic::{Direction, Link, Nic, NicError, NicId, NicSettings, NicStatistics, Offer};
 pub use probe::{Device, ProbeError};
 pub use queue::{QueueId, RxQueue, TxQueue};
-pub use ring::{RingError, RingReceiver, RingSender};
+pub use ring::{RingError, RingFeed, RingReceiver, RingSender};
+pub use ring_nic::{RingNic, RingNicError};
 pub use thread::{RegisteredThread, ThreadError};
 
 /// The DPDK that runs, for instance `DPDK 22.11.11`.

@@ -3,13 +3,16 @@
 use std::error::Error;
 use std::ffi::{CStr, CString};
 use std::fmt;
+use std::sync::Arc;
 
 use crate::capability::{self, Capability};
 use crate::eal::Eal;
 use crate::errno::Errno;
 use crate::ffi;
 use crate::log::{self, Said};
+use crate::mempool::{NumaNode, socket, unique_name};
 use crate::nic::NicId;
+use crate::ring::Ring;
 
 /// A NIC that DPDK knows and nobody has opened yet. Dropping it takes it away from DPDK again.
 #[derive(Debug)]
@@ -18,9 +21,44 @@ pub struct Device {
     name: String,
     devargs: String,
     eal: Eal,
+    /// The rings that a NIC made of rings uses until it is closed; fields are dropped after that.
+    _rings: Vec<Arc<Ring>>,
 }
 
 impl Eal {
+    /// Makes a device of rings: one receive queue for each of `rx`, one transmit queue for each of `tx`. Nobody else
+    /// takes from the former or puts into the latter.
+    pub(crate) fn device_of_rings(
+        &self,
+        name: &str,
+        rx: &[Arc<Ring>],
+        tx: &[Arc<Ring>],
+        node: Option<NumaNode>,
+    ) -> Result<Device, (Errno, Said)> {
+        let pointers = |rings: &[Arc<Ring>]| rings.iter().map(|ring| ring.as_ptr()).collect::<Vec<_>>();
+        let (rx_pointers, tx_pointers) = (pointers(rx), pointers(tx));
+        let unique = unique_name(name);
+        let mut claimed = self.claimed_nics();
+        let id = log::listen(|| {
+            // SAFETY: rte_eth_ring.h: rte_eth_from_rings reads a terminated name and so many pointers to rings each,
+            // all of which it copies. The rings live until the device is closed: the Device holds them.
+            let id = unsafe {
+                ffi::rte_eth_from_rings(
+                    unique.as_ptr(),
+                    rx_pointers.as_ptr(),
+                    rx_pointers.len() as u32,
+                    tx_pointers.as_ptr(),
+                    tx_pointers.len() as u32,
+                    socket(node) as u32,
+                )
+            };
+            u16::try_from(id).map(NicId).map_err(|_negative| Errno::last())
+        })?;
+        claimed.insert(id.0);
+        let rings = rx.iter().chain(tx).cloned().collect();
+        Ok(Device { id, name: nic_name(id), devargs: name.to_owned(), eal: self.clone(), _rings: rings })
+    }
+
     /// Finds or creates the device that `devargs` describes: a virtual one (`net_af_packet0,iface=eth1`,
     /// `net_ring0`, `net_tap0,iface=x`) or a PCI address that [`EalSettings`](crate::EalSettings) allows, each with
     /// options after commas as the guide of its driver says.
@@ -51,7 +89,13 @@ impl Eal {
         if !claimed.insert(id.0) {
             return Err(fail(Problem::InUse));
         }
-        Ok(Device { id, name: nic_name(id), devargs: devargs.to_owned(), eal: self.clone() })
+        Ok(Device {
+            id,
+            name: nic_name(id),
+            devargs: devargs.to_owned(),
+            eal: self.clone(),
+            _rings: Vec::new(),
+        })
     }
 }
 

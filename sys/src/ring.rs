@@ -26,36 +26,66 @@ pub fn mbuf_ring(
     capacity: u32,
     node: Option<NumaNode>,
 ) -> Result<(RingSender, RingReceiver), RingError> {
-    let refuse = |(error, said)| RingError { name: name.to_owned(), capacity, error, said };
-    // DPDK computes the size without looking for an overflow.
-    if capacity == 0 || capacity > CAPACITY_MOST {
-        return Err(refuse((Errno::INVALID, Said::default())));
-    }
-    let unique = unique_name(name);
-    let raw = log::listen(|| {
-        // SAFETY: rte_ring.h: rte_ring_create takes a terminated name, which it copies, and has no trouble with a
-        // capacity in these bounds; the EAL is up.
-        let pointer = unsafe { ffi::shim_ring_create(unique.as_ptr(), capacity, socket(node)) };
-        NonNull::new(pointer).ok_or_else(Errno::last)
-    })
-    .map_err(refuse)?;
-    let ring = Arc::new(Ring { raw, _eal: eal.clone() });
+    let ring = Arc::new(Ring::create(eal, name, capacity, node, Senders::Many)?);
     Ok((RingSender { ring: Arc::clone(&ring) }, RingReceiver { ring }))
 }
 
+/// How many threads put packets in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Senders {
+    /// One at a time.
+    One,
+    /// Any number at once.
+    Many,
+}
+
 #[derive(Debug)]
-struct Ring {
+pub(crate) struct Ring {
     raw: NonNull<ffi::rte_ring>,
     _eal: Eal,
 }
 
-// SAFETY: rte_ring.h: the ring is made for many producers and one consumer; the only consumer is the one
-// RingReceiver, through its exclusive borrow.
+// SAFETY: rte_ring.h: the ring is made for one consumer and for as many producers as it was told. The only consumer is
+// the one RingReceiver, or the one queue of a NIC, through its exclusive borrow; a ring for one producer has one
+// RingFeed or queue of a NIC likewise.
 unsafe impl Send for Ring {}
 // SAFETY: as above.
 unsafe impl Sync for Ring {}
 
 impl Ring {
+    /// A ring, as [`mbuf_ring`] makes it. With [`Senders::One`] the caller sees to it that there is only one.
+    pub(crate) fn create(
+        eal: &Eal,
+        name: &str,
+        capacity: u32,
+        node: Option<NumaNode>,
+        senders: Senders,
+    ) -> Result<Ring, RingError> {
+        let refuse = |(error, said)| RingError { name: name.to_owned(), capacity, error, said };
+        // DPDK computes the size without looking for an overflow.
+        if capacity == 0 || capacity > CAPACITY_MOST {
+            return Err(refuse((Errno::INVALID, Said::default())));
+        }
+        let unique = unique_name(name);
+        let raw = log::listen(|| {
+            // SAFETY: rte_ring.h: rte_ring_create takes a terminated name, which it copies, and has no trouble with a
+            // capacity in these bounds; the EAL is up.
+            let pointer = unsafe {
+                match senders {
+                    Senders::One => ffi::shim_ring_create_single(unique.as_ptr(), capacity, socket(node)),
+                    Senders::Many => ffi::shim_ring_create(unique.as_ptr(), capacity, socket(node)),
+                }
+            };
+            NonNull::new(pointer).ok_or_else(Errno::last)
+        })
+        .map_err(refuse)?;
+        Ok(Ring { raw, _eal: eal.clone() })
+    }
+
+    pub(crate) fn as_ptr(&self) -> *mut ffi::rte_ring {
+        self.raw.as_ptr()
+    }
+
     fn count(&self) -> usize {
         // SAFETY: rte_ring.h: rte_ring_count may be called by any thread at any time; the ring exists.
         unsafe { ffi::shim_ring_count(self.raw.as_ptr()) as usize }
@@ -64,6 +94,21 @@ impl Ring {
     fn capacity(&self) -> usize {
         // SAFETY: rte_ring.h: rte_ring_get_capacity reads what never changes; the ring exists.
         unsafe { ffi::shim_ring_get_capacity(self.raw.as_ptr()) as usize }
+    }
+
+    /// # Safety
+    ///
+    /// No other thread puts into the ring at the same time, unless it was made for [`Senders::Many`].
+    #[inline]
+    unsafe fn put(&self, burst: &mut MbufBurst) -> usize {
+        let count = burst.len() as u32;
+        // SAFETY: rte_ring.h: rte_ring_enqueue_burst reads count pointers and takes the first so many; those belong to
+        // the ring from then on and the burst forgets them. The caller keeps to the number of producers.
+        unsafe {
+            let sent = ffi::shim_ring_enqueue_burst(self.raw.as_ptr(), burst.as_raw(), count) as usize;
+            burst.forget_front(sent);
+            sent
+        }
     }
 
     /// # Safety
@@ -106,17 +151,46 @@ impl RingSender {
     /// stays in the burst.
     #[inline]
     pub fn send_burst(&self, burst: &mut MbufBurst) -> usize {
-        let count = burst.len() as u32;
-        // SAFETY: rte_ring.h: rte_ring_enqueue_burst reads count pointers and takes the first so many; those belong to
-        // the ring from then on and the burst forgets them.
-        unsafe {
-            let sent = ffi::shim_ring_enqueue_burst(self.ring.raw.as_ptr(), burst.as_raw(), count) as usize;
-            burst.forget_front(sent);
-            sent
-        }
+        // SAFETY: the ring was made for any number of senders.
+        unsafe { self.ring.put(burst) }
     }
 
     /// How many packets wait in the ring; a moment later it may be different.
+    pub fn len(&self) -> usize {
+        self.ring.count()
+    }
+
+    /// Whether no packet waits in the ring.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many packets fit in all.
+    pub fn capacity(&self) -> usize {
+        self.ring.capacity()
+    }
+}
+
+/// The end that packets are put in of a ring with one sender, on one thread at a time.
+#[derive(Debug)]
+pub struct RingFeed {
+    ring: Arc<Ring>,
+}
+
+impl RingFeed {
+    /// The one sender of a ring that was made for [`Senders::One`].
+    pub(crate) fn new(ring: Arc<Ring>) -> RingFeed {
+        RingFeed { ring }
+    }
+
+    /// As [`RingSender::send_burst`].
+    #[inline]
+    pub fn send_burst(&mut self, burst: &mut MbufBurst) -> usize {
+        // SAFETY: there is one sender and it is borrowed exclusively.
+        unsafe { self.ring.put(burst) }
+    }
+
+    /// How many packets wait in the ring; a moment later it may be fewer.
     pub fn len(&self) -> usize {
         self.ring.count()
     }
@@ -139,6 +213,11 @@ pub struct RingReceiver {
 }
 
 impl RingReceiver {
+    /// The one receiver of a ring.
+    pub(crate) fn new(ring: Arc<Ring>) -> RingReceiver {
+        RingReceiver { ring }
+    }
+
     /// Adds what waits in the ring to the burst, as far as the burst has room, and says how many.
     #[inline]
     pub fn receive_burst(&mut self, burst: &mut MbufBurst) -> usize {

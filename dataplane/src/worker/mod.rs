@@ -126,8 +126,9 @@ impl Worker {
         self.flush();
     }
 
-    /// One turn; tells how many packets it moved.
-    fn turn(&mut self, snapshot: &Snapshot) -> usize {
+    /// One turn under `snapshot`; tells how many packets it moved. [`Self::run`] makes one after the other; who
+    /// calls it instead, to measure turns one by one, sees to it that snapshots do not go back.
+    pub fn turn(&mut self, snapshot: &Snapshot) -> usize {
         let now = Tick::at(self.clock.now());
         let mut burst = MbufBurst::new();
         let mut work = 0;
