@@ -259,9 +259,12 @@ fn comes_true(last: Option<&Step>, verdict: Verdict) -> bool {
         (Some(Step::NextHop(hop)), Verdict::Send(nic)) => hop.nic == nic,
         (Some(Step::Reply(kind, nic)), Verdict::Reply(out, reply)) => (*nic, *kind) == (out, reply),
         (Some(Step::Punt(punt)), Verdict::Punt(got)) => *punt == got,
-        (Some(Step::Drop(reason)), Verdict::Drop(got)) => *reason == got,
-        (Some(Step::NextHop(_) | Step::Reply(..) | Step::Punt(_)), Verdict::Drop(reason)) => {
-            matches!(reason, DropReason::TableFull | DropReason::TransportChecksum | DropReason::ReplyRoom)
+        (Some(said), Verdict::Drop(reason)) => {
+            let shows_late = matches!(
+                reason,
+                DropReason::TableFull | DropReason::TransportChecksum | DropReason::ReplyRoom
+            );
+            *said == Step::Drop(reason) || shows_late
         }
         _ => false,
     }
