@@ -63,8 +63,6 @@ pub struct Nic {
     pub received: u64,
     /// Packets sent.
     pub sent: u64,
-    /// Packets that came in here and were dropped.
-    pub dropped: u64,
     /// Packets that the NIC lost because no queue had room.
     pub missed: u64,
     /// Packets that the NIC received with an error or could not send.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use dpdk_sys::log::LogLevel;
 use tracing_subscriber::EnvFilter;
 
 use super::Outcome;
@@ -40,6 +41,12 @@ pub fn run(arguments: &Arguments) -> Outcome {
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // Only the first one takes effect, and this is the first.
     let _ = log.with_ansi(super::output::colour()).try_init();
+    dpdk_sys::log::set_sink(Box::new(|level, line| match level {
+        LogLevel::Error => tracing::error!("{line}"),
+        LogLevel::Warning => tracing::warn!("{line}"),
+        LogLevel::Info => tracing::info!("{line}"),
+        LogLevel::Debug => tracing::debug!("{line}"),
+    }));
     for warning in &checked.warnings.list {
         tracing::warn!("{}", checked.warnings.line(warning));
     }

@@ -60,16 +60,14 @@ fn text(status: &Status) -> String {
 }
 
 fn nics(status: &Status) -> String {
-    let head =
-        ["NIC", "DEVICE", "MAC", "LINK", "MTU", "QUEUES", "RECEIVED", "SENT", "DROPPED", "MISSED", "ERRORS"];
-    let mut table = Table::new(&head, &[4, 5, 6, 7, 8, 9, 10]);
+    let head = ["NIC", "DEVICE", "MAC", "LINK", "MTU", "QUEUES", "RECEIVED", "SENT", "MISSED", "ERRORS"];
+    let mut table = Table::new(&head, &[4, 5, 6, 7, 8, 9]);
     for nic in &status.nics {
         let numbers = [
             nic.mtu.into(),
             nic.queues.into(),
             nic.received,
             nic.sent,
-            nic.dropped,
             nic.missed + nic.no_buffer,
             nic.errors,
         ];

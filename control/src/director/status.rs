@@ -82,7 +82,6 @@ fn nic(live: &Live, view: &View, place: usize) -> Nic {
         no_buffer: statistics.no_mbuf,
         checksum_not_filled: sum(|cell| &cell.checksum_not_filled),
         offloaded: sum(|cell| &cell.offloaded),
-        ..Nic::default()
     }
 }
 

@@ -180,12 +180,11 @@ impl Forwarder {
         } else {
             count(&cell.packets_in, &cell.bytes_in, length);
             rewrite::pass(packet.bytes_mut(), headers, entry.vip());
-            match real.method {
-                Method::Dr => {}
-                Method::Nat => {
-                    nat::to_real(packet.bytes_mut(), headers, entry.real_address(), Some(entry.real_port()));
-                }
-                Method::Tun => return self.tunnel(packet, headers, real, hop),
+            // A connection keeps NAT, or keeps from it, whatever method its real server is given later.
+            if entry.is_nat() {
+                nat::to_real(packet.bytes_mut(), headers, entry.real_address(), Some(entry.real_port()));
+            } else if real.method == Method::Tun {
+                return self.tunnel(packet, headers, real, hop);
             }
         }
         rewrite::address(packet.bytes_mut(), hop, A::ETHERTYPE);
