@@ -37,6 +37,7 @@ scenarios! {
     sched_wrr_changes sched_wlc_changes sched_sh_changes
     states_dr states_nat states_tun states6_dr states6_nat states6_tun
     mtu6_dr mtu6_nat mtu6_tun
+    reuse_mode1
 }
 
 /// Frames read here as they read in the recordings.

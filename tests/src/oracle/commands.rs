@@ -97,12 +97,16 @@ fn filter(words: &[&str], said: Said) -> Parsed<Said> {
     Ok(Said { output, status })
 }
 
+/// Settings of the kernel, and the values that this director has by nature.
+const AS_IT_IS: [(&str, &str); 2] =
+    [("1", "/proc/sys/net/ipv6/conf/all/forwarding"), ("1", "/proc/sys/net/ipv4/vs/conn_reuse_mode")];
+
 fn simple(words: &[&str], director: &mut Director) -> Parsed<Said> {
     match words {
         [] => {}
         ["sleep", seconds] => director.advance(Duration::from_secs_f64(parse(seconds)?)),
-        // The director forwards without being asked.
-        ["echo", "1", ">/proc/sys/net/ipv6/conf/all/forwarding"] => {}
+        // What the director does without being asked.
+        ["echo", value, file] if AS_IT_IS.contains(&(value, file.trim_start_matches('>'))) => {}
         ["ip", "link", "set", nic, "mtu", mtu] => {
             let (nic, mtu) = (nic_id(nic)?, parse(mtu)?);
             director.publish(|plan| plan.nics[nic.index()].mtu = mtu);

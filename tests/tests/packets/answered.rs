@@ -17,9 +17,13 @@ pub fn cases() -> Vec<Case> {
         cases.extend([ping(form), reset_of_syn(form), reset_of_ack(form), other_protocol(form)]);
         cases.extend([unreachable_port(form), all_weights_zero(form), no_route(form)]);
         cases.extend([Method::Dr, Method::Nat, Method::Tun].map(|method| ttl_of_service(form, method)));
+        cases.extend(["A", "FA", "PA"].map(|flags| reset_of_unconnected(form, flags, (8, 0), "R")));
+        cases.extend([
+            reset_of_unconnected(form, "", (0, 7), "RA"),
+            reset_of_unconnected(form, "F", (0, 8), "RA"),
+        ]);
         cases.extend([ttl_of_routed(form), ttl_of_answer(form), too_big_for_tunnel(form)]);
     }
-    cases.push(reset_when_connection_is_unknown());
     cases
 }
 
@@ -76,17 +80,12 @@ fn reset_of_ack(form: Form) -> Case {
     case("ACK to a port without a service", form, no_service(), packet, ReplyKind::Reset, out)
 }
 
-fn reset_when_connection_is_unknown() -> Case {
-    let packet = from_front(&to_vip(Form::V4).tcp(&Tcp::new(40000, 80, "FA").numbers(1000, 5000)));
-    let plan = one_service(Form::V4, Protocol::Tcp, Method::Dr);
-    case(
-        "ACK of no connection",
-        Form::V4,
-        plan,
-        packet,
-        ReplyKind::Reset,
-        reset(Form::V4, (5000, 0), "R", 80),
-    )
+/// A service resets what belongs to no connection and begins none (RFC 9293, 3.10.7.1).
+fn reset_of_unconnected(form: Form, flags: &str, numbers: (u32, u32), answer: &str) -> Case {
+    let packet = from_front(&to_vip(form).tcp(&Tcp::new(40000, 80, flags).numbers(7, 8)));
+    let plan = one_service(form, Protocol::Tcp, Method::Dr);
+    let what = format!("flags [{flags}] of no connection");
+    case(&what, form, plan, packet, ReplyKind::Reset, reset(form, numbers, answer, 80))
 }
 
 fn unreachable_port(form: Form) -> Case {

@@ -179,7 +179,11 @@ fn of_services(form: Form) -> Vec<Case> {
     let plan = |method| one_service(form, Protocol::Tcp, method);
     let syn =
         |client: u8| from_front(&Ip::new(&form.client(client), form.vip()).tcp(&Tcp::new(40000, 80, "S")));
-    let rst = from_front(&to_vip(form).tcp(&Tcp::new(40000, 80, "R")));
+    let of_none = |flags| {
+        let packet = from_front(&to_vip(form).tcp(&Tcp::new(40000, 80, flags)));
+        let name = named(&format!("{flags} of no connection"), form);
+        drop(name, plan(Method::Dr), packet, DropReason::NoConnection)
+    };
     let ack = from_front(&to_vip(form).tcp(&Tcp::new(40000, 80, "A")));
     let fragment = match form {
         Form::V4 => Ip { fragment: 0x2000, ..to_vip(form) }.tcp(&Tcp::new(40000, 80, "S")),
@@ -190,7 +194,9 @@ fn of_services(form: Form) -> Vec<Case> {
     let mut broadcast = syn(1);
     broadcast.frame[..6].fill(0xff);
     vec![
-        drop(named("RST of no connection", form), plan(Method::Dr), rst, DropReason::NoConnection),
+        of_none("R"),
+        of_none("RA"),
+        of_none("SR"),
         drop(named("a fragment", form), plan(Method::Dr), from_front(&fragment), DropReason::Fragment),
         drop(named("by broadcast", form), plan(Method::Dr), broadcast, DropReason::Group),
         drop(named("the real server was removed", form), plan(Method::Dr), ack, DropReason::RealRemoved)

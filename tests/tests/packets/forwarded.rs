@@ -18,6 +18,7 @@ pub fn cases() -> Vec<Case> {
         }
         cases.push(padding(form));
         cases.push(wrong_checksum(form));
+        cases.extend(["SA", "SF", "SP"].map(|flags| scheduled(form, flags)));
     }
     cases.extend([
         nat_computes_missing_checksum(),
@@ -85,6 +86,15 @@ fn nat_answer(form: Form, protocol: Protocol) -> Case {
     Case::new(name, one_service(form, protocol, Method::Nat), packet, SENT_FRONT)
         .after(vec![from_front(&asked)])
         .out(to_front(&answer(form.vip(), port, 63)))
+}
+
+/// Whatever has SYN and not RST begins a connection.
+fn scheduled(form: Form, flags: &str) -> Case {
+    let packet =
+        |ttl| Ip::new(&form.client(1), form.vip()).ttl(ttl).tcp(&Tcp::new(40000, 80, flags).numbers(7, 8));
+    let plan = one_service(form, Protocol::Tcp, Method::Dr);
+    Case::new(format!("{flags} of no connection, {}", word(form)), plan, from_front(&packet(64)), SENT_BACK)
+        .out(to_real(2, &packet(63)))
 }
 
 /// What follows the IP packet in its frame does not go on.
