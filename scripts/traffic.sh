@@ -24,7 +24,9 @@ distribution() {
         return 1
     fi
     remark=${shares//=/ }
-    [[ $shares == "$expected" ]]
+    [[ $shares == "$expected" ]] && return 0
+    remark+=", in this order: $(tr -d 'real\n' <<<"$answers")"
+    return 1
 }
 
 # download CLIENT FAMILY: the large file, compared by its hash.
@@ -97,6 +99,8 @@ judge_requests() {
     remark="$wrong of $all failed"
     (($2 == 0)) || remark="$between of $all failed before the checks noticed, $wrong outside that time"
     ((wrong == 0 && all > 0)) && return 0
-    remark+=": $(awk '$3 != 0 { print FILENAME ": curl " $3; exit }' "$directory"/requests.* | sed 's|.*/requests\.||')"
+    remark+=": killed at $killed, noticed at $2 and $3; begin, end, curl's exit code: $(
+        awk '$3 != 0 { print FILENAME, $1, $2, $3 }' "$directory"/requests.* | sed 's|.*/requests\.||' | head -n 40 | tr '\n' ';'
+    )"
     return 1
 }

@@ -5,7 +5,8 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use etherparse::PacketBuilder;
-use nix::net::if_::if_nametoindex;
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::InterfaceFlags;
 use nix::sched::{CloneFlags, unshare};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -27,6 +28,15 @@ fn ip(arguments: &str) {
     assert!(status.success(), "ip {arguments}");
 }
 
+/// Whether the kernel takes packets from this interface.
+fn is_up(interface: &str) -> bool {
+    // The kernel refuses to list interfaces that change meanwhile: not up yet, then.
+    let Ok(addresses) = getifaddrs() else { return false };
+    addresses
+        .filter(|address| address.interface_name == interface)
+        .any(|address| address.flags.contains(InterfaceFlags::IFF_UP | InterfaceFlags::IFF_RUNNING))
+}
+
 /// Moves this thread into a new namespace and starts the helper there.
 fn real_server(vip: &str) -> Helper {
     unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace: this test needs root");
@@ -35,8 +45,8 @@ fn real_server(vip: &str) -> Helper {
     let helper =
         Helper(Command::new(env!("CARGO_BIN_EXE_decapsulate")).arg(TUN).spawn().expect("decapsulate"));
     let deadline = Instant::now() + PATIENCE;
-    while if_nametoindex(TUN).is_err() {
-        assert!(Instant::now() < deadline, "the tun device did not appear");
+    while !is_up(TUN) {
+        assert!(Instant::now() < deadline, "the tun device did not come up");
         std::thread::sleep(Duration::from_millis(5));
     }
     for interface in ["all", TUN] {
@@ -47,10 +57,15 @@ fn real_server(vip: &str) -> Helper {
     helper
 }
 
-/// Sends `inside` through a tunnel of `protocol` over loopback and expects `payload` at `service`.
-fn through_the_tunnel(protocol: i32, outer: IpAddr, service: SocketAddr, inside: &[u8], payload: &[u8]) {
+/// A socket that waits for datagrams, but not for ever.
+fn listen(service: SocketAddr) -> UdpSocket {
     let listener = UdpSocket::bind(service).expect("the service's socket");
     listener.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    listener
+}
+
+/// Sends `inside` through a tunnel of `protocol` over loopback and expects `payload` at `listener`.
+fn through_the_tunnel(protocol: i32, outer: IpAddr, listener: &UdpSocket, inside: &[u8], payload: &[u8]) {
     let domain = if outer.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
     let tunnel = Socket::new(domain, Type::RAW, Some(Protocol::from(protocol))).expect("a raw socket");
     tunnel.send_to(inside, &SockAddr::from(SocketAddr::new(outer, 0))).expect("sending into the tunnel");
@@ -69,9 +84,9 @@ fn ipv4_in_ipv4_and_in_ipv6_comes_out() {
         .udp(40_000, 9_000)
         .write(&mut packet, payload)
         .expect("a packet");
+    let listener = listen("192.0.2.10:9000".parse().expect("an address"));
     for outer in ["127.0.0.1", "::1"] {
-        let outer = outer.parse().expect("an address");
-        through_the_tunnel(4, outer, "192.0.2.10:9000".parse().expect("an address"), &packet, payload);
+        through_the_tunnel(4, outer.parse().expect("an address"), &listener, &packet, payload);
     }
 }
 
@@ -87,8 +102,8 @@ fn ipv6_in_ipv6_and_in_ipv4_comes_out() {
         .udp(40_000, 9_000)
         .write(&mut packet, &payload)
         .expect("a packet");
+    let listener = listen(SocketAddr::new(vip.into(), 9_000));
     for outer in ["::1", "127.0.0.1"] {
-        let outer = outer.parse().expect("an address");
-        through_the_tunnel(41, outer, SocketAddr::new(vip.into(), 9_000), &packet, &payload);
+        through_the_tunnel(41, outer.parse().expect("an address"), &listener, &packet, &payload);
     }
 }
