@@ -128,12 +128,17 @@ impl Forwarder {
             let then = asked.onward(asked.tables.way(&asked.snapshot.nics, flow.destination), 0, None);
             return Ok(Decision { subject, then });
         }
-        if entry.is_reused_by(asked.headers.tcp_flags.0) {
+        let flags = asked.headers.tcp_flags;
+        if entry.is_reused_by(flags.0) {
             return self.new_connection(asked, &flow, Some(found.index));
         }
-        // The kernel leaves such a connection as it is: neither state nor time move.
+        // The kernel leaves the connections of a removed real server as they are: neither state nor time move.
         let real = asked.snapshot.real(entry.real()).filter(|real| real.configured);
-        let then = asked.to_real(real.ok_or(Aside::Drop(DropReason::RealRemoved))?);
+        let real = real.ok_or(Aside::Drop(DropReason::RealRemoved))?;
+        if !real.up && flow.protocol == Protocol::Tcp && flags.syn() && !flags.ack() {
+            return self.new_connection(asked, &flow, Some(found.index));
+        }
+        let then = asked.to_real(real);
         Ok(Decision { subject, then })
     }
 

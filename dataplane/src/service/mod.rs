@@ -122,6 +122,8 @@ pub struct Real {
     pub method: Method,
     /// False once it was taken out of the configuration: packets of its connections are dropped.
     pub configured: bool,
+    /// False while its health check fails: connections stay, new ones by old ports go elsewhere.
+    pub up: bool,
     /// The way to it.
     pub way: Way,
     /// The director's address that a tunnel to it starts from; none when the NIC has none of its family.

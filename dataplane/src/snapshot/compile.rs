@@ -142,6 +142,7 @@ impl Registry {
             l4_port: L4Port(plan.address.port()),
             method: plan.method,
             configured: true,
+            up: plan.up,
             way: Way::None,
             tunnel_source: None,
             counters: record.counters.clone(),
