@@ -5,4 +5,5 @@ pub mod network;
 pub mod oracle;
 pub mod packets;
 pub mod text;
+pub mod topology;
 pub mod traffic;

@@ -1,0 +1,127 @@
+//! The other end of a cable: sends and receives exact frames by a packet socket.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::ifaddrs::getifaddrs;
+use nix::sys::socket::{
+    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, recvfrom, send, setsockopt,
+    socket, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
+
+use super::PATIENCE;
+use crate::text;
+
+/// Bytes of frames that may wait to be received.
+const RECEIVE_BUFFER: usize = 32 << 20;
+/// The kernel's `PACKET_OUTGOING`: a frame that somebody on this side sends.
+const OUTGOING: u8 = 4;
+/// How long one attempt to receive waits.
+const ATTEMPT: Duration = Duration::from_millis(20);
+
+/// A packet socket on an interface of the calling thread's namespace.
+#[derive(Debug)]
+pub struct Wire {
+    socket: OwnedFd,
+    interface: String,
+}
+
+impl Wire {
+    /// Opens the interface.
+    ///
+    /// # Panics
+    /// When it is not there.
+    #[must_use]
+    pub fn open(interface: &str) -> Self {
+        let family = AddressFamily::Packet;
+        let socket = socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::EthAll)
+            .expect("a packet socket");
+        bind(socket.as_raw_fd(), &link(interface)).expect("a packet socket on the interface");
+        setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).expect("room for frames");
+        let attempt = TimeVal::milliseconds(ATTEMPT.as_millis() as i64);
+        setsockopt(&socket, sockopt::ReceiveTimeout, &attempt).expect("a timeout");
+        Self { socket, interface: interface.to_owned() }
+    }
+
+    /// Sends a frame as it is.
+    ///
+    /// # Panics
+    /// When the interface does not take it.
+    pub fn send(&self, frame: &[u8]) {
+        loop {
+            match send(self.socket.as_raw_fd(), frame, MsgFlags::empty()) {
+                Ok(_) => return,
+                Err(Errno::ENOBUFS | Errno::EINTR) => std::thread::yield_now(),
+                Err(error) => panic!("{}: {error} for {}", self.interface, text::frame(frame)),
+            }
+        }
+    }
+
+    /// The next frame that comes from the other end; none when none does for a moment.
+    ///
+    /// # Panics
+    /// When the interface is gone.
+    #[must_use]
+    pub fn receive(&self) -> Option<Vec<u8>> {
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            match recvfrom::<LinkAddr>(self.socket.as_raw_fd(), &mut buffer) {
+                Ok((_, Some(from))) if from.pkttype() == OUTGOING => {}
+                Ok((length, _)) => {
+                    buffer.truncate(length);
+                    return Some(buffer);
+                }
+                Err(Errno::EAGAIN) => return None,
+                Err(Errno::EINTR) => {}
+                Err(error) => panic!("{}: {error}", self.interface),
+            }
+        }
+    }
+
+    /// Waits for a frame that `wanted` takes; others are passed over.
+    ///
+    /// # Panics
+    /// When none comes within [`PATIENCE`]; it tells what came instead.
+    pub fn expect<T>(&self, what: &str, mut wanted: impl FnMut(&[u8]) -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        let mut others = Vec::new();
+        while Instant::now() < deadline {
+            let Some(frame) = self.receive() else { continue };
+            if let Some(found) = wanted(&frame) {
+                return found;
+            }
+            others.push(text::frame(&frame));
+        }
+        let shown = others.iter().rev().take(12).rev().cloned().collect::<Vec<_>>().join("\n  ");
+        panic!(
+            "{}: {what}: not within {PATIENCE:?}; {} others came:\n  {shown}",
+            self.interface,
+            others.len()
+        );
+    }
+
+    /// Waits for exactly this frame.
+    ///
+    /// # Panics
+    /// When it does not come.
+    pub fn expect_frame(&self, frame: &[u8]) {
+        self.expect(&text::frame(frame), |came| (came == frame).then_some(()));
+    }
+
+    /// Takes all that came up to now.
+    #[must_use]
+    pub fn drain(&self) -> Vec<Vec<u8>> {
+        std::iter::from_fn(|| self.receive()).collect()
+    }
+}
+
+/// The address of an interface for packet sockets.
+fn link(interface: &str) -> LinkAddr {
+    let mut entries = getifaddrs().expect("the interfaces");
+    let found = entries.find_map(|entry| {
+        (entry.interface_name == interface).then(|| entry.address?.as_link_addr().copied()).flatten()
+    });
+    found.unwrap_or_else(|| panic!("no interface {interface}"))
+}

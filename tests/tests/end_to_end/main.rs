@@ -1,0 +1,4 @@
+//! The binary `shunt` with real interfaces in network namespaces: what an operator and everybody around the director see.
+
+mod forwarding;
+mod start_and_stop;
