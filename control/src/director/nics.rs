@@ -10,6 +10,7 @@ use nix::net::if_::if_nametoindex;
 use shunt_dataplane::id::Mac;
 
 use super::StartError;
+use crate::config::device::{Device, Kind};
 use crate::config::{Config, Hugepages};
 
 /// Received packets that a queue holds.
@@ -117,7 +118,7 @@ pub fn open(config: &Config) -> Result<Ports, StartError> {
     for (index, nic) in config.nics.iter().enumerate() {
         let place = format!("nic \"{}\"", nic.name);
         let devargs = nic.device.devargs(index, queues, nic.mtu);
-        let device = eal.probe(&devargs).map_err(|error| StartError::of(&place, &error))?;
+        let device = eal.probe(&devargs).map_err(|error| not_probed(&place, &nic.device, queues, &error))?;
         let settings = NicSettings {
             rx_queues: queues,
             tx_queues: queues,
@@ -130,6 +131,22 @@ pub fn open(config: &Config) -> Result<Ports, StartError> {
         nics.push(OpenNic { mac: mac_of(nic.mac(), nics.len()), nic, rx, tx });
     }
     Ok(Ports { eal, pool, nics, hugepages })
+}
+
+/// A device that DPDK does not bring up. What its driver says leaves open how to have more queues.
+fn not_probed(place: &str, device: &Device, queues: u16, error: &dyn std::fmt::Display) -> StartError {
+    let Kind::AfXdp(interface) = &device.kind else { return StartError::of(place, error) };
+    if queues == 1 {
+        return StartError::of(place, error);
+    }
+    StartError::new(
+        place.to_owned(),
+        error.to_string(),
+        format!(
+            "{queues} workers need as many combined queues, and `ethtool -l {interface}` tells how many there are"
+        ),
+        format!("run `ethtool -L {interface} combined {queues}`, or name fewer workers"),
+    )
 }
 
 fn eal_settings(config: &Config, mbufs: u32, data_room: u16) -> Result<(EalSettings, bool), StartError> {

@@ -31,18 +31,10 @@ fn build(folder: &Path) {
         None | Some("debug") => "dev",
         Some(other) => other,
     };
+    // The whole workspace is named, so that dependencies have the features that they have in `cargo test --workspace`.
     let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args([
-            "build",
-            "--locked",
-            "--package",
-            "shunt",
-            "--bin",
-            "shunt",
-            "--profile",
-            profile,
-            "--target-dir",
-        ])
+        .args(["build", "--locked", "--workspace", "--bin", "shunt"])
+        .args(["--profile", profile, "--target-dir"])
         .arg(folder.parent().expect("the target folder"))
         .current_dir(workspace())
         .status();
