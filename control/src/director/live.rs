@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use dpdk_sys::Nic;
+use dpdk_sys::{Mempool, Nic};
 use shunt_dataplane::id::{Generation, Mac, NicId, WorkerId};
 use shunt_dataplane::worker::{Answer, ConnectionView, Question, QuestionEnds, Shared};
 use tokio::sync::{mpsc, watch};
@@ -34,6 +34,7 @@ pub struct Live {
     pub(super) macs: Vec<Mac>,
     pub(super) nics: Vec<Nic>,
     pub(super) workers: Vec<Arc<Shared>>,
+    pub(super) pool: Mempool,
     pub(super) hugepages: bool,
     questions: Vec<Arc<Mutex<QuestionEnds>>>,
     running: Mutex<Running>,
@@ -57,6 +58,7 @@ pub(super) struct Pieces {
     pub nics: Vec<Nic>,
     pub workers: Vec<Arc<Shared>>,
     pub questions: Vec<QuestionEnds>,
+    pub pool: Mempool,
     pub hugepages: bool,
     pub parts: Parts,
     pub stop: watch::Sender<bool>,
@@ -74,6 +76,7 @@ impl Live {
             macs: pieces.macs,
             nics: pieces.nics,
             workers: pieces.workers,
+            pool: pieces.pool,
             hugepages: pieces.hugepages,
             questions: pieces.questions.into_iter().map(|ends| Arc::new(Mutex::new(ends))).collect(),
             running: Mutex::new(running),

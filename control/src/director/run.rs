@@ -85,6 +85,7 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
         nics: ports.nics.drain(..).map(|nic| nic.nic).collect(),
         workers: shared,
         questions: std::mem::take(&mut workers.questions),
+        pool: ports.pool.clone(),
         hugepages: ports.hugepages,
         parts: Parts { health, control, core },
         stop: stop_sender,

@@ -25,7 +25,7 @@ pub(super) fn status(live: &Live) -> Status {
         live.with_parts(|parts| (parts.control.report(), parts.health.list())).unwrap_or_default();
     let health: HashMap<RealKey, Listed> = health.into_iter().map(|listed| (listed.key, listed)).collect();
     let nics: Vec<Nic> = (0..view.config.nics.len()).map(|place| nic(live, &view, place)).collect();
-    let limits = limits(live, &view, &report);
+    let limits = limits(live, &view, &nics, &report);
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
@@ -155,7 +155,7 @@ fn real(
     }
 }
 
-fn limits(live: &Live, view: &View, report: &Report) -> Vec<Limit> {
+fn limits(live: &Live, view: &View, nics: &[Nic], report: &Report) -> Vec<Limit> {
     let mut limits = Vec::new();
     let mut limit = |name: String, used: u64, most: u64, refused: u64| {
         limits.push(Limit { name, used, most, refused });
@@ -171,6 +171,9 @@ fn limits(live: &Live, view: &View, report: &Report) -> Vec<Limit> {
         let full = dropped(DropReason::HandOverFull);
         limit(format!("worker {number} hand-over ring"), 0, u64::from(HAND_OVER_RING_MAX), full);
     }
+    let buffers = (u64::from(live.pool.in_use()), u64::from(live.pool.capacity()));
+    let none_left = nics.iter().map(|nic| nic.no_buffer).sum();
+    limit("packet buffers".into(), buffers.0, buffers.1, none_left);
     let (neighbours, counters) = (report.neighbour_counters, report.counters);
     let known = report.neighbours.len() as u64;
     limit("neighbours".into(), known, NEIGHBOURS_MAX as u64, neighbours.table_full);
