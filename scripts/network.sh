@@ -91,7 +91,7 @@ make_namespaces() {
         set_kernel "$name" \
             ipv6/conf/{all,default}/accept_dad=0 ipv6/conf/{all,default}/accept_ra=0 \
             ipv4/conf/{all,default}/rp_filter=0 ipv4/conf/{all,default}/send_redirects=0
-        ip -n "$name" link set lo up
+        inside "$name" ip link set lo up
     done < <(namespaces_of)
     # The director's interfaces belong to shunt: the kernel has no address there and answers nothing.
     set_kernel "$topology_name-director" ipv6/conf/{all,default}/disable_ipv6=1
@@ -109,8 +109,8 @@ set_kernel() {
 make_networks() {
     local network switch=$topology_name-switch i
     for network in clients front back; do
-        ip -n "$switch" link add "$network" type bridge stp_state 0 forward_delay 0 mcast_snooping 0
-        ip -n "$switch" link set "$network" up
+        inside "$switch" ip link add "$network" type bridge stp_state 0 forward_delay 0 mcast_snooping 0
+        inside "$switch" ip link set "$network" up
     done
     plug router clients clients 198.51.100.254/24 2001:db8:c::fe/64
     plug router front front 192.0.2.1/24 2001:db8:f::1/64
@@ -130,21 +130,21 @@ make_networks() {
 plug() {
     local place=$topology_name-$1 interface=$2 network=$3 switch=$topology_name-switch cable=$1-$3 address
     ip link add name "$interface" netns "$place" type veth peer name "$cable" netns "$switch"
-    ip -n "$switch" link set "$cable" master "$network"
-    ip -n "$switch" link set "$cable" up
+    inside "$switch" ip link set "$cable" master "$network"
+    inside "$switch" ip link set "$cable" up
     # A veth hands frames over with the checksum left out and segments joined, which no wire does.
     inside "$place" ethtool -K "$interface" tx off gso off tso off gro off >/dev/null
     inside "$switch" ethtool -K "$cable" tx off gso off tso off gro off >/dev/null
     for address in "${@:4}"; do
-        ip -n "$place" address add "$address" dev "$interface"
+        inside "$place" ip address add "$address" dev "$interface"
     done
-    ip -n "$place" link set "$interface" up
+    inside "$place" ip link set "$interface" up
 }
 
 # default_route PLACE ADDRESS4 ADDRESS6
 default_route() {
-    ip -n "$topology_name-$1" route add default via "$2"
-    ip -n "$topology_name-$1" -6 route add default via "$3"
+    inside "$topology_name-$1" ip route add default via "$2"
+    inside "$topology_name-$1" ip -6 route add default via "$3"
 }
 
 # --- real servers -------------------------------------------------------------------------------------------
@@ -166,19 +166,19 @@ accept_methods() {
 own_the_vip() {
     local name=$topology_name-$1
     set_kernel "$name" ipv4/conf/all/arp_ignore=1 ipv4/conf/all/arp_announce=2
-    ip -n "$name" address add "$vip4/32" dev lo
-    ip -n "$name" address add "$vip6/128" dev lo nodad
+    inside "$name" ip address add "$vip4/32" dev lo
+    inside "$name" ip address add "$vip6/128" dev lo nodad
 }
 
 # NAT beside DR or TUN: what carries the real server's own address returns to the director, what carries the VIP does not.
 replies_from_itself_to_the_director() {
     local name=$topology_name-$1 number=${1#real}
-    ip -n "$name" route add 10.1.0.0/24 dev eth0 table 100
-    ip -n "$name" route add default via "$director_back4" table 100
-    ip -n "$name" rule add from "10.1.0.$((number + 10))" table 100
-    ip -n "$name" -6 route add 2001:db8:1::/64 dev eth0 table 100
-    ip -n "$name" -6 route add default via "$director_back6" table 100
-    ip -n "$name" -6 rule add from "2001:db8:1::$((number + 10))" table 100
+    inside "$name" ip route add 10.1.0.0/24 dev eth0 table 100
+    inside "$name" ip route add default via "$director_back4" table 100
+    inside "$name" ip rule add from "10.1.0.$((number + 10))" table 100
+    inside "$name" ip -6 route add 2001:db8:1::/64 dev eth0 table 100
+    inside "$name" ip -6 route add default via "$director_back6" table 100
+    inside "$name" ip -6 rule add from "2001:db8:1::$((number + 10))" table 100
 }
 
 # TUN: the helper instead of the kernel's ipip module, which not every kernel has.
@@ -191,10 +191,10 @@ start_decapsulation() {
     [[ -x $helper ]] || die "the helper decapsulate is not built: cargo build -p shunt-tests --bin decapsulate"
     become_inside "$name" "$helper" "$tunnel_device" </dev/null >"$directory/$1.decapsulate.log" 2>&1 &
     disown
-    wait_until 5 ip -n "$name" link show "$tunnel_device" >/dev/null 2>&1 ||
+    wait_until 5 inside "$name" ip link show "$tunnel_device" >/dev/null 2>&1 ||
         die "$1: decapsulation did not start: $(cat "$directory/$1.decapsulate.log")"
     set_kernel "$name" "ipv4/conf/$tunnel_device/rp_filter=0"
-    ip -n "$name" link set "$tunnel_device" up
+    inside "$name" ip link set "$tunnel_device" up
 }
 
 # A web server that says its own name, its health, and a large file.

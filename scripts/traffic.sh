@@ -3,19 +3,20 @@
 
 requests_made=0
 request_jobs=()
+# Below those that the kernel takes by itself.
+next_l4_port=10000
 
 # The VIP as it stands in a URL.
 url() {
     if [[ $1 == 4 ]]; then printf 'http://%s\n' "$vip4"; else printf 'http://[%s]\n' "$vip6"; fi
 }
 
-# distribution CLIENT FAMILY COUNT REAL=SHARE...: COUNT connections one after the other (curl expands the brackets);
-# exactly these shares.
+# distribution CLIENT FAMILY COUNT REAL=SHARE...: COUNT connections one after the other; exactly these shares.
 distribution() {
     local client=$1 family=$2 count=$3 answers shares expected status=0
     shift 3
-    answers=$(inside "$topology_name-$client" \
-        curl -sS --fail --max-time 20 -H 'Connection: close' "$(url "$family")/?[1-$count]" 2>&1) || status=$?
+    answers=$(new_connections "$family" "$count" | inside "$topology_name-$client" curl -K - 2>&1) || status=$?
+    next_l4_port=$((next_l4_port + count))
     requests_made=$((requests_made + count))
     shares=$(sort <<<"$answers" | uniq -c | awk '{ printf "%s%s=%s", (NR > 1 ? " " : ""), $2, $1 }')
     expected="$*"
@@ -27,6 +28,17 @@ distribution() {
     [[ $shares == "$expected" ]] && return 0
     remark+=", in this order: $(tr -d 'real\n' <<<"$answers")"
     return 1
+}
+
+# What curl reads to make COUNT connections, each from an L4 port that was not used before: the client's kernel would soon
+# take one again, and a director leaves that connection with the real server that it had.
+new_connections() {
+    local i
+    for ((i = 0; i < $2; i++)); do
+        ((i == 0)) || printf 'next\n'
+        printf '%s\n' silent show-error fail globoff 'max-time = 5' 'header = "Connection: close"' \
+            "local-port = $((next_l4_port + i))" "url = \"$(url "$1")/\""
+    done
 }
 
 # download CLIENT FAMILY: the large file, compared by its hash.
