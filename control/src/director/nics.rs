@@ -6,7 +6,7 @@ use dpdk_sys::{
     Eal, EalSettings, FreeHugepages, Memory, Mempool, Nic, NicSettings, NumaNode, RxQueue, TxQueue, mempool,
 };
 use nix::ifaddrs::getifaddrs;
-use nix::net::if_::if_nametoindex;
+use nix::net::if_::{InterfaceFlags, if_nametoindex};
 use shunt_dataplane::id::Mac;
 
 use super::StartError;
@@ -100,6 +100,15 @@ fn addresses_of(interface: &str) -> Vec<IpAddr> {
             v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
         })
         .collect()
+}
+
+/// Whether the kernel finds a carrier at an interface, which drivers on top of it do not tell. None when there is no
+/// such interface.
+#[must_use]
+pub fn carrier(interface: &str) -> Option<bool> {
+    let mut all = getifaddrs().ok()?;
+    let found = all.find(|entry| entry.interface_name == interface)?;
+    Some(found.flags.contains(InterfaceFlags::IFF_UP | InterfaceFlags::IFF_RUNNING))
 }
 
 /// Brings up DPDK and opens all NICs.

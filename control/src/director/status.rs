@@ -59,9 +59,11 @@ fn nic(live: &Live, view: &View, place: usize) -> Nic {
         Some(nic) => (
             live.macs.get(place).map(ToString::to_string).unwrap_or_default(),
             nic.statistics().ok(),
-            nic.link(),
+            nic.link().map(|link| link.up),
         ),
     };
+    let kernel = configured.device.interface().and_then(super::nics::carrier);
+    let link = kernel.or(link);
     let statistics = statistics.unwrap_or_default();
     let sum = |field: fn(&NicCell) -> &shunt_dataplane::counters::Counter| {
         let cells = live.workers.iter().filter_map(|worker| worker.counters.nics.get(place));
@@ -71,7 +73,7 @@ fn nic(live: &Live, view: &View, place: usize) -> Nic {
         name: configured.name.clone(),
         device: configured.device.to_string(),
         mac,
-        link: link.map_or("unknown", |link| if link.up { "up" } else { "down" }).to_owned(),
+        link: link.map_or("unknown", |up| if up { "up" } else { "down" }).to_owned(),
         mtu: configured.mtu,
         addresses: configured.addresses.iter().map(ToString::to_string).collect(),
         queues: live.workers.len() as u16,
@@ -206,6 +208,18 @@ fn advice(live: &Live, view: &View, nics: &[Nic], limits: &[Limit], report: &Rep
         if nic.link == "down" {
             lines.push(format!("nic \"{name}\": the link is down: check {}", nic.device));
         }
+    }
+    let refusing = |service: &&config::Service| {
+        let scheduled = |real: &config::Real| {
+            real.weight > 0 && !view.state.down.contains(&service.real_key(real.address))
+        };
+        !service.reals.iter().any(scheduled)
+    };
+    for service in view.config.services.iter().filter(refusing) {
+        lines.push(format!(
+            "service \"{}\": no real server is up and has weight: new clients are refused: bring one back, or give one weight",
+            service.name
+        ));
     }
     for listed in report.neighbours.iter().filter(|listed| listed.wanted && listed.mac.is_none()) {
         let nic = view.config.nics.get(listed.nic.index()).map_or("?", |nic| nic.name.as_str());

@@ -15,6 +15,9 @@ use super::frames::Mac;
 use super::hosts::Hosts;
 use super::wire::Wire;
 
+/// Further lines of `[runtime]` where a test needs no others.
+pub const RUNTIME: &str = "connections = 4096";
+
 /// The MAC of the router in front.
 pub const ROUTER: Mac = [2, 0, 0, 0, 0xf0, 1];
 
@@ -51,6 +54,8 @@ pub struct Arms {
     pub reals: Hosts,
     /// How many workers the director has.
     pub workers: usize,
+    /// The devices of `front` and `back`.
+    pub devices: [String; 2],
     /// Further lines of `[runtime]`.
     pub runtime: String,
 }
@@ -67,18 +72,44 @@ pub struct Running {
 }
 
 impl Arms {
-    /// For a director with one worker.
+    /// For a director with one worker, on af_packet.
     #[must_use]
     pub fn new() -> Self {
         Self::with_workers(1)
     }
 
-    /// For a director with so many workers.
+    /// For a director with so many workers, on af_packet.
     #[must_use]
     pub fn with_workers(workers: usize) -> Self {
         let lab = Lab::new();
         lab.cable(["front", "f0"], 1);
         lab.cable(["back", "b0"], 1);
+        Self::between(lab, workers, ["af_packet:front", "af_packet:back"])
+    }
+
+    /// For a director on such devices as `af_packet`, which take interfaces that are there.
+    #[must_use]
+    pub fn on(kind: &str) -> Self {
+        let lab = Lab::new();
+        lab.cable(["front", "f0"], 1);
+        lab.cable(["back", "b0"], 1);
+        Self::between(lab, 1, [&format!("{kind}:front"), &format!("{kind}:back")])
+    }
+
+    /// A director on taps, which are there only while it runs: `f0` and `b0` are their kernel's side.
+    #[must_use]
+    pub fn on_taps(services: &str) -> (Self, Running) {
+        let lab = Lab::new();
+        let devices = ["tap:f0", "tap:b0"];
+        let director = Director::start(&lab, &configuration(&lab, 1, RUNTIME, &devices, services));
+        let running = Running::of(director);
+        let arms = Self::between(lab, 1, devices);
+        running.director.wait_resolved();
+        (arms, running)
+    }
+
+    /// What is around a director on these devices, with the interfaces `f0` and `b0` at their other ends.
+    fn between(lab: Lab, workers: usize, devices: [&str; 2]) -> Self {
         let routers = ["192.0.2.1", "2001:db8:f::1"].map(|address| (super::frames::ip(address), ROUTER));
         let reals =
             [11, 12, 13].map(|number| [false, true].map(|v6| (real_address(number, v6), real_mac(number))));
@@ -89,25 +120,16 @@ impl Arms {
             reals: Hosts::on("b0", reals.as_flattened()),
             lab,
             workers,
-            runtime: "connections = 4096".to_owned(),
+            devices: devices.map(str::to_owned),
+            runtime: RUNTIME.to_owned(),
         }
     }
 
     /// The configuration with these services.
     #[must_use]
     pub fn configuration(&self, services: &str) -> String {
-        let nics = r#"
-[[nic]]
-name = "front"
-device = "af_packet:front"
-addresses = ["192.0.2.2/24", "2001:db8:f::2/64"]
-gateway = ["192.0.2.1", "2001:db8:f::1"]
-[[nic]]
-name = "back"
-device = "af_packet:back"
-addresses = ["10.1.0.1/24", "2001:db8:1::1/64"]
-"#;
-        self.lab.runtime(self.workers, &self.runtime) + nics + services
+        let devices = [self.devices[0].as_str(), &self.devices[1]];
+        configuration(&self.lab, self.workers, &self.runtime, &devices, services)
     }
 
     /// Starts a director with these services and waits until it knows its neighbours.
@@ -121,11 +143,42 @@ addresses = ["10.1.0.1/24", "2001:db8:1::1/64"]
     /// Starts a director with these services.
     #[must_use]
     pub fn start_unresolved(&self, services: &str) -> Running {
-        let director = Director::start(&self.lab, &self.configuration(services));
+        Running::of(Director::start(&self.lab, &self.configuration(services)))
+    }
+}
+
+impl Running {
+    fn of(director: Director) -> Self {
         let status = director.status();
         let [front, back] = [0, 1].map(|nic| mac(&status, nic));
-        Running { director, front, back }
+        Self { director, front, back }
     }
+}
+
+/// The configuration of a director with two arms.
+#[must_use]
+pub fn configuration(
+    lab: &Lab,
+    workers: usize,
+    further: &str,
+    devices: &[&str; 2],
+    services: &str,
+) -> String {
+    let [front, back] = devices;
+    let nics = format!(
+        r#"
+[[nic]]
+name = "front"
+device = "{front}"
+addresses = ["192.0.2.2/24", "2001:db8:f::2/64"]
+gateway = ["192.0.2.1", "2001:db8:f::1"]
+[[nic]]
+name = "back"
+device = "{back}"
+addresses = ["10.1.0.1/24", "2001:db8:1::1/64"]
+"#
+    );
+    lab.runtime(workers, further) + &nics + services
 }
 
 impl Default for Arms {

@@ -25,7 +25,7 @@ use shunt::config::check::Machine;
 use tempfile::TempDir;
 
 /// How long an event may take that should come soon. Much longer than needed: the machine may be busy.
-pub const PATIENCE: Duration = Duration::from_secs(15);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 /// How often something is asked whose coming cannot be waited for.
 pub const POLL: Duration = Duration::from_millis(5);
 
@@ -84,6 +84,16 @@ impl Lab {
         let lab = Self { folder, cores, first };
         lab.ip("link set lo up");
         lab
+    }
+
+    /// The same namespace with a further folder, for a second director.
+    ///
+    /// # Panics
+    /// When there is no folder to be had.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        let folder = tempfile::Builder::new().prefix("ee").tempdir().expect("a folder");
+        Self { folder, cores: self.cores.clone(), first: self.first + 1 }
     }
 
     /// Commands of `ip`, one to a line.

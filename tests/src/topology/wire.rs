@@ -73,7 +73,8 @@ impl Wire {
                     buffer.truncate(length);
                     return Some(buffer);
                 }
-                Err(Errno::EAGAIN) => return None,
+                // A tap goes down with its director.
+                Err(Errno::EAGAIN | Errno::ENETDOWN) => return None,
                 Err(Errno::EINTR) => {}
                 Err(error) => panic!("{}: {error}", self.interface),
             }

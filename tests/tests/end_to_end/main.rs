@@ -1,7 +1,15 @@
 //! The binary `shunt` with real interfaces in network namespaces: what an operator and everybody around the director see.
 
+mod answers;
+mod bad_input;
+mod devices;
 mod forwarding;
+mod health;
+mod idle;
+mod limits;
 mod neighbours;
+mod offloads;
 mod reload;
+mod routing;
 mod start_and_stop;
 mod two_workers;
