@@ -2,6 +2,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <sys/prctl.h>
+#include <time.h>
 
 #include "shim.h"
 
@@ -29,6 +30,14 @@ int shim_thread_set_affinity(unsigned int cpu)
 int shim_thread_set_timer_slack(unsigned long nanoseconds)
 {
 	return prctl(PR_SET_TIMERSLACK, nanoseconds, 0, 0, 0);
+}
+
+uint64_t shim_thread_cpu_nanoseconds(void)
+{
+	struct timespec time = { 0 };
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+	return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
 }
 
 static shim_log_sink log_sink;

@@ -58,6 +58,8 @@ bool shim_thread_is_registered(void);
 int shim_thread_set_affinity(unsigned int cpu);
 /* How late the kernel may wake the calling thread: prctl(PR_SET_TIMERSLACK). */
 int shim_thread_set_timer_slack(unsigned long nanoseconds);
+/* Time that the calling thread has run: clock_gettime(CLOCK_THREAD_CPUTIME_ID). */
+uint64_t shim_thread_cpu_nanoseconds(void);
 /* Called for each message; text is not terminated. */
 typedef void (*shim_log_sink)(uint32_t level, const char *text, size_t length);
 /* Sends DPDK's messages to the sink: rte_openlog_stream. */

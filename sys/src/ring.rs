@@ -30,6 +30,21 @@ pub fn mbuf_ring(
     Ok((RingSender { ring: Arc::clone(&ring) }, RingReceiver { ring }))
 }
 
+/// As [`mbuf_ring`], with one sender, which makes sending cheaper.
+///
+/// # Errors
+///
+/// As [`mbuf_ring`].
+pub fn single_sender_ring(
+    eal: &Eal,
+    name: &str,
+    capacity: u32,
+    node: Option<NumaNode>,
+) -> Result<(RingFeed, RingReceiver), RingError> {
+    let ring = Arc::new(Ring::create(eal, name, capacity, node, Senders::One)?);
+    Ok((RingFeed::new(Arc::clone(&ring)), RingReceiver::new(ring)))
+}
+
 /// How many threads put packets in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Senders {

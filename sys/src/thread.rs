@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use crate::eal::Eal;
 use crate::errno::Errno;
@@ -88,6 +89,13 @@ pub fn set_timer_slack(nanoseconds: u32) -> io::Result<()> {
     if failed != 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// How long the calling thread has run on a CPU since it began: what `CLOCK_THREAD_CPUTIME_ID` says. Time that others
+/// ran in its stead does not count.
+pub fn cpu_time() -> Duration {
+    // SAFETY: clock_gettime(2): the shim reads a clock of the calling thread.
+    Duration::from_nanos(unsafe { ffi::shim_thread_cpu_nanoseconds() })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,6 +103,13 @@ mod tests {
     #[test]
     fn a_cpu_that_is_not_there_is_refused() {
         assert_eq!(bind(100_000).unwrap_err().to_string(), "CPU 100000: this process may not run there");
+    }
+
+    #[test]
+    fn cpu_time_goes_on_while_the_thread_runs() {
+        let start = cpu_time();
+        while cpu_time() == start {}
+        assert!(cpu_time() > start);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{burst_of, eal, number_in, pool};
-use dpdk_sys::{MbufBurst, RingNic, RingNicError};
+use dpdk_sys::{MbufBurst, RingNic, RingNicError, ring};
 
 #[test]
 fn packets_pass_both_ways() {
@@ -40,6 +40,20 @@ fn what_does_not_fit_stays_with_the_sender() {
     ring.rx[0].burst(&mut received);
     assert_eq!((ring.tx[0].burst(&mut received), received.len()), (40, 0));
     assert_eq!(ring.tx[0].burst(&mut burst), 0, "nobody drains it");
+}
+
+#[test]
+fn a_ring_with_one_sender() {
+    let pool = pool(127);
+    let (mut feed, mut receiver) = ring::single_sender_ring(eal(), "pipe", 40, None).unwrap();
+    let mut burst = burst_of(&pool, 0..64);
+    assert_eq!((feed.send_burst(&mut burst), burst.len(), receiver.len()), (40, 24, 40));
+    let mut received = MbufBurst::new();
+    assert_eq!(receiver.receive_burst(&mut received), 40);
+    assert!(received.iter().map(number_in).eq(0..40) && receiver.is_empty());
+    feed.send_burst(&mut burst);
+    drop((received, burst, receiver, feed));
+    assert_eq!(pool.in_use(), 0);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 the answer is no, 2 wrong use.
 
+mod bench;
 mod change;
 mod check;
 mod client;
@@ -48,6 +49,8 @@ enum Command {
     Drops(drops::Arguments),
     /// What the director would do with a packet, and why
     Explain(explain::Arguments),
+    /// How fast the director is on this machine
+    Bench(bench::Arguments),
 }
 
 /// How a command ends.
@@ -83,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Connections(arguments) => connections::run(&arguments),
         Command::Drops(arguments) => drops::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
     };
     outcome.into()
 }

@@ -1,0 +1,309 @@
+//! Connections that begin and end: how fast they can, what that costs the others, and what a flood does.
+
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use shunt_dataplane::reason::DropReason;
+use shunt_dataplane::time::Ticks;
+
+use super::measure::{Alone, Effort, Repetitions, Timing, TurnTimes, timed, timed_turn};
+use super::report::{Cell, Verified};
+use super::rig::{Bench, Lifetime, Rig};
+use super::traffic::{Draw, Kind};
+use super::{BenchError, Shape, verify};
+
+/// Parts of the table whose filling is timed apart.
+const STEPS: u32 = 10;
+/// The share of the table that a director should be able to use.
+const USABLE_STEPS: u32 = 9;
+/// How long connections live that begin and end at once.
+const SHORT_LIFE: Ticks = Ticks(50);
+/// Longer than this nobody waits for connections to end, beyond their time.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How fast connections begin as the table fills.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Growth {
+    /// Part by part.
+    pub steps: Vec<Step>,
+    /// Nanoseconds for a packet that finds the table full.
+    pub refused_ns: f64,
+}
+
+/// A part of the table filled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// How full the table is then, in percent.
+    pub percent: u32,
+    /// Nanoseconds for a new connection, source and sink left out.
+    pub ns: f64,
+    /// New connections in a second.
+    pub per_second: f64,
+}
+
+/// How connections end when nothing else happens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Expiry {
+    /// Connections that ended in a second.
+    pub per_second: f64,
+    /// Turns in which some ended.
+    pub turn_ns: TurnTimes,
+}
+
+/// Connections that begin as fast as they can while as many end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Steady {
+    /// Connections made in a second of the director's time.
+    pub made_per_second: f64,
+    /// Connections that ended in that time.
+    pub expired_per_second: f64,
+    /// Packets that found the table full, in a second.
+    pub refused_per_second: f64,
+    /// Turns.
+    pub turn_ns: TurnTimes,
+}
+
+/// Established connections that fill the table, with as many packets of a flood as of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Flood {
+    /// Nanoseconds for an established connection's packet without a flood.
+    pub alone_ns: f64,
+    /// With it, the flood's packet included.
+    pub with_flood_ns: f64,
+    /// Nanoseconds for a packet of the flood.
+    pub flood_packet_ns: f64,
+    /// Established connections that were lost.
+    pub lost: u64,
+    /// Packets of the flood that were refused.
+    pub refused: u64,
+}
+
+/// A counter as flow numbers.
+fn counted(kind: Kind, next: &mut u32) -> impl FnMut() -> (Kind, u32) + '_ {
+    move || {
+        let flow = *next;
+        *next = next.wrapping_add(1);
+        (kind, flow)
+    }
+}
+
+/// The time of `bursts` rounds of new flows.
+fn rounds(rig: &mut Rig, bursts: u32, next: &mut u32) -> Timing {
+    let mut left = bursts;
+    let (start, ran) = (Instant::now(), dpdk_sys::thread::cpu_time());
+    let mut flows = counted(Kind::Opening, next);
+    while left > 0 {
+        rig.round(&mut flows);
+        left -= 1;
+    }
+    let packets = u64::from(bursts) * rig.burst() as u64;
+    Timing { packets, ran: dpdk_sys::thread::cpu_time().saturating_sub(ran), passed: start.elapsed() }
+}
+
+/// Nanoseconds that source and sink take for a new flow's packet.
+fn source_alone(bench: &Bench, rig: &Rig, length: Duration) -> Result<Timing, BenchError> {
+    let mut alone = Alone::new(bench)?;
+    let mut next = 0;
+    let mut flows = counted(Kind::Opening, &mut next);
+    Ok(timed(length, || alone.round(&rig.traffic, rig.burst(), &mut flows)))
+}
+
+/// Fills a table of `capacity` with new connections and beyond, lets them end, and does both at once.
+///
+/// # Errors
+/// When a connection is not made although there is room, or DPDK refuses something.
+pub fn beginnings(bench: &Bench, shape: &Shape, capacity: u32, effort: Effort) -> Result<Cell, BenchError> {
+    let mut cell = Cell::new(shape, Kind::Opening, u64::from(capacity));
+    "new".clone_into(&mut cell.kind);
+    cell.table_capacity = capacity.into();
+    let mut repetitions = Repetitions::default();
+    let mut growths = Vec::new();
+    for _ in 0..effort.repetitions {
+        let mut rig = Rig::new(bench, shape, capacity, Lifetime::Usual)?;
+        let source = source_alone(bench, &rig, effort.length / 3)?;
+        let (growth, usable) = grow(&mut rig, source.nanoseconds())?;
+        repetitions.add(usable, source);
+        growths.push(growth);
+        cell.verified = Verified { packets_compared: 0, connections: rig.connections(), lost: 0 };
+    }
+    cell.time(bench, &repetitions);
+    // The one in the middle stands for all.
+    growths.sort_by(|a, b| a.refused_ns.total_cmp(&b.refused_ns));
+    cell.growth = growths.get(growths.len() / 2).cloned();
+    cell.expiry = Some(endings(bench, shape, capacity)?);
+    let (steady, turns) = steady(bench, shape, capacity, effort)?;
+    cell.steady = Some(steady);
+    cell.turn_ns = turns;
+    Ok(cell)
+}
+
+/// Fills the table part by part; gives the time of the usable part too.
+fn grow(rig: &mut Rig, source_ns: f64) -> Result<(Growth, Timing), BenchError> {
+    let bursts = (rig.capacity / STEPS / rig.burst() as u32).max(1);
+    let mut next = 0;
+    let mut growth = Growth::default();
+    let mut usable = Timing::default();
+    for step in 1..=STEPS {
+        let timing = rounds(rig, bursts, &mut next);
+        let ns = (timing.nanoseconds() - source_ns).max(0.1);
+        growth.steps.push(Step {
+            percent: step * 100 / STEPS,
+            ns: (ns * 10.0).round() / 10.0,
+            per_second: (1e9 / ns).round(),
+        });
+        if step <= USABLE_STEPS {
+            usable.packets += timing.packets;
+            usable.ran += timing.ran;
+            usable.passed += timing.passed;
+            if rig.connections() < u64::from(next.min(rig.capacity)) {
+                let fates = rig.fates();
+                return Err(BenchError::new(&format!("of {next} flows some made no connection: {fates}")));
+            }
+        }
+    }
+    while rig.dropped(DropReason::TableFull) == 0 && next < rig.capacity * 2 {
+        rounds(rig, 1, &mut next);
+    }
+    let beyond = rounds(rig, bursts, &mut next);
+    growth.refused_ns = ((beyond.nanoseconds() - source_ns).max(0.0) * 10.0).round() / 10.0;
+    Ok((growth, usable))
+}
+
+/// Fills the table with connections that live briefly and watches them end.
+fn endings(bench: &Bench, shape: &Shape, capacity: u32) -> Result<Expiry, BenchError> {
+    // Long enough that none ends while the others begin.
+    let life = Ticks::from_seconds(2 + capacity / 2_000_000);
+    let mut rig = Rig::new(bench, shape, capacity, Lifetime::Short(life))?;
+    let bursts = capacity / STEPS * USABLE_STEPS / rig.burst() as u32;
+    rounds(&mut rig, bursts, &mut 0);
+    let all = rig.connections();
+    let mut cycles = Vec::new();
+    let deadline = Instant::now() + life.as_duration() + PATIENCE;
+    let (mut before, mut began) = (all, None);
+    while before > 0 {
+        let now = Instant::now();
+        let took = timed_turn(&mut rig);
+        let left = rig.connections();
+        if left != before {
+            began.get_or_insert(now);
+            cycles.push(took);
+            before = left;
+        }
+        if now > deadline {
+            return Err(BenchError::new(&format!("{left} of {all} connections did not end in time")));
+        }
+    }
+    let took = began.map_or(Duration::ZERO, |began| began.elapsed());
+    Ok(Expiry {
+        per_second: (all as f64 / took.as_secs_f64().max(1e-6)).round(),
+        turn_ns: TurnTimes::of(bench, cycles),
+    })
+}
+
+/// New connections without a pause, which live briefly.
+fn steady(
+    bench: &Bench,
+    shape: &Shape,
+    capacity: u32,
+    effort: Effort,
+) -> Result<(Steady, TurnTimes), BenchError> {
+    let mut rig = Rig::new(bench, shape, capacity, Lifetime::Short(SHORT_LIFE))?;
+    let source = source_alone(bench, &rig, effort.length / 3)?.nanoseconds();
+    let mut next = 0;
+    // Until the first have ended.
+    let settled = Instant::now() + SHORT_LIFE.as_duration() * 3;
+    while Instant::now() < settled {
+        rounds(&mut rig, 64, &mut next);
+    }
+    let counters = rig.shared.counters.clone();
+    let count = |rig: &Rig| {
+        [
+            counters.connections_made.get(),
+            counters.connections_expired.get(),
+            rig.dropped(DropReason::TableFull),
+        ]
+    };
+    let before = count(&rig);
+    let mut cycles = Vec::new();
+    let end = Instant::now() + (effort.length * effort.repetitions).max(Duration::from_secs(2));
+    let ran = dpdk_sys::thread::cpu_time();
+    let mut packets = 0;
+    while Instant::now() < end {
+        packets += rig.feed(counted(Kind::Opening, &mut next));
+        cycles.push(timed_turn(&mut rig));
+        rig.drain(|_| ());
+    }
+    let ran = dpdk_sys::thread::cpu_time().saturating_sub(ran).as_secs_f64();
+    let seconds = (ran - packets as f64 * source * 1e-9).max(1e-6);
+    let after = count(&rig);
+    let [made, expired, refused] =
+        std::array::from_fn(|at| ((after[at] - before[at]) as f64 / seconds).round());
+    let turns = TurnTimes::of(bench, cycles);
+    let steady = Steady {
+        made_per_second: made,
+        expired_per_second: expired,
+        refused_per_second: refused,
+        turn_ns: turns,
+    };
+    Ok((steady, turns))
+}
+
+/// Fills the table with established connections and sends a packet of a flood with each of theirs.
+///
+/// # Errors
+/// When an established connection is lost.
+pub fn flood(bench: &Bench, shape: &Shape, flows: u32, effort: Effort) -> Result<Cell, BenchError> {
+    let mut rig = Rig::new(bench, shape, flows, Lifetime::Usual)?;
+    verify::open(&mut rig, flows)?;
+    let mut cell = Cell::new(shape, Kind::Request, u64::from(flows));
+    "flood".clone_into(&mut cell.kind);
+    cell.table_capacity = flows.into();
+    let alone = super::measure::forwarding(bench, &mut rig, Kind::Request, flows, effort)?;
+    let mut source = Alone::new(bench)?;
+    let mut repetitions = Repetitions::default();
+    let (mut strange, mut sent, mut came) = (flows, 0_u64, 0_u64);
+    for repetition in 0..effort.repetitions {
+        let mut draw = Draw::new(flows, u64::from(repetition) << 8);
+        let mut turn = false;
+        let mut next = || {
+            turn = !turn;
+            if turn {
+                return (Kind::Request, draw.next());
+            }
+            strange = strange.wrapping_add(1).max(flows);
+            (Kind::Opening, strange)
+        };
+        let count = rig.burst();
+        let apart = timed(effort.length / 3, || source.round(&rig.traffic, count, &mut next));
+        let total = timed(effort.length, || {
+            let fed = rig.feed(&mut next);
+            rig.turn();
+            sent += fed as u64 / 2;
+            came += rig.drain(|_| ()) as u64;
+            fed
+        });
+        repetitions.add(total, apart);
+    }
+    cell.time(bench, &repetitions);
+    cell.turn_ns = super::measure::turn_times(bench, &mut rig, Kind::Request, flows, effort);
+    let mut draw = Draw::new(flows, 43);
+    let compared = verify::check(&mut rig, shape, Kind::Request, super::COMPARED, || draw.next())?;
+    let lost = sent - came.min(sent);
+    if lost > 0 {
+        return Err(BenchError::new(&format!(
+            "{lost} packets of established connections were lost: {}",
+            rig.fates()
+        )));
+    }
+    cell.verified = Verified { packets_compared: compared, connections: rig.connections(), lost };
+    let median = |values: &[f64]| super::measure::Spread::of(values.to_vec()).median;
+    let (alone_ns, pair) = (median(&alone.net), 2.0 * median(&repetitions.net));
+    cell.flood = Some(Flood {
+        alone_ns,
+        with_flood_ns: pair,
+        flood_packet_ns: ((pair - alone_ns).max(0.0) * 100.0).round() / 100.0,
+        lost: u64::from(flows).saturating_sub(rig.connections()),
+        refused: rig.dropped(DropReason::TableFull),
+    });
+    Ok(cell)
+}

@@ -1,0 +1,146 @@
+//! `shunt bench`: how fast the director is, with the real worker loop and the real tables.
+//!
+//! A [`rig`] puts a worker between a source and a sink on one core, joined by NICs made of rings. [`verify`] proves on
+//! bytes that packets are forwarded right, [`measure`] takes the time of many bursts with flows drawn at random and
+//! subtracts what source and sink take alone, [`fresh`] measures connections that begin and end.
+
+pub mod fresh;
+pub mod measure;
+pub mod plot;
+pub mod report;
+pub mod rig;
+pub mod traffic;
+pub mod verify;
+
+use std::fmt;
+
+use shunt_dataplane::address::Family;
+use shunt_dataplane::id::Protocol;
+use shunt_dataplane::service::Method;
+use shunt_dataplane::snapshot::Registry;
+
+use measure::{Effort, Spread};
+use report::{Cell, Verified};
+use rig::{Bench, Lifetime, Rig};
+use traffic::{Draw, FrameSize, Kind, Traffic};
+
+/// Packets of open connections that are compared byte by byte before anything is measured.
+const COMPARED: u64 = 65_536;
+/// Flows from which on growth of resident memory says something.
+const FLOWS_FOR_MEMORY: u32 = 1_000_000;
+
+/// What a measurement is about.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// The forwarding method of all real servers.
+    pub method: Method,
+    /// The family of clients, VIPs and real servers.
+    pub family: Family,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// The size of frames.
+    pub frame: FrameSize,
+    /// How many services share the flows.
+    pub services: u32,
+    /// How many real servers each has.
+    pub reals: u32,
+    /// Packets in a burst, 1 to 64.
+    pub burst: usize,
+}
+
+/// Why there is no measurement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BenchError(String);
+
+impl BenchError {
+    /// In these words.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
+    fn of(error: impl fmt::Display) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl fmt::Display for BenchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BenchError {}
+
+/// The table's capacity for so many flows: nine tenths of it are in use.
+#[must_use]
+pub fn capacity_for(flows: u32) -> u32 {
+    ((u64::from(flows) * 10).div_ceil(9) as u32).max(64)
+}
+
+/// Opens `flows` connections, proves that their packets are forwarded right and measures them: one cell, or two for NAT,
+/// whose answers pass the director.
+///
+/// # Errors
+/// When a packet is lost or wrong, or DPDK refuses something.
+pub fn forwarding(
+    bench: &Bench,
+    shape: &Shape,
+    flows: u32,
+    capacity: u32,
+    effort: Effort,
+) -> Result<Vec<Cell>, BenchError> {
+    let before = measure::resident();
+    let mut rig = Rig::new(bench, shape, capacity, Lifetime::Usual)?;
+    verify::open(&mut rig, flows)?;
+    let grown = measure::resident().saturating_sub(before);
+    let kinds: &[Kind] =
+        if shape.method == Method::Nat { &[Kind::Request, Kind::Answer] } else { &[Kind::Request] };
+    let mut cells = Vec::new();
+    for &kind in kinds {
+        let mut draw = Draw::new(flows, 42);
+        let packets = verify::check(&mut rig, shape, kind, COMPARED, || draw.next())?;
+        let repetitions = measure::forwarding(bench, &mut rig, kind, flows, effort)?;
+        let mut cell = Cell::new(shape, kind, u64::from(flows));
+        cell.time(bench, &repetitions);
+        cell.turn_ns = measure::turn_times(bench, &mut rig, kind, flows, effort);
+        cell.table_capacity = capacity.into();
+        if flows >= FLOWS_FOR_MEMORY {
+            cell.bytes_per_connection = Some((grown as f64 / f64::from(flows) * 10.0).round() / 10.0);
+        }
+        cell.verified = Verified { packets_compared: packets, connections: rig.connections(), lost: 0 };
+        cells.push(cell);
+    }
+    if rig.connections() != u64::from(flows) {
+        return Err(BenchError(format!("{flows} flows made {} connections", rig.connections())));
+    }
+    Ok(cells)
+}
+
+/// The floor under a shape's cells: MACs swapped between the same rings.
+///
+/// # Errors
+/// DPDK's.
+pub fn floor(bench: &Bench, shape: &Shape, effort: Effort) -> Result<Spread, BenchError> {
+    let traffic = Traffic::new(shape.family, shape.protocol, shape.frame, 1, 1);
+    Ok(Spread::of(measure::floor(bench, &traffic, shape.burst, effort)?.net))
+}
+
+/// How long it takes to compile a snapshot of a shape's services anew after one weight changed, in milliseconds.
+#[must_use]
+pub fn compile_time(shape: &Shape) -> f64 {
+    use shunt_dataplane::flow::{HashKey, Owners};
+    let owners = Owners { workers: 1, netmask_v4: 32, netmask_v6: 128, key: HashKey::random() };
+    let mut registry = Registry::new(owners);
+    let mut plan = rig::plan(shape, Lifetime::Usual);
+    let first = registry.compile(&plan);
+    registry.acknowledge(first.generation);
+    if let Some(real) = plan.services.first_mut().and_then(|service| service.reals.first_mut()) {
+        real.weight += 1;
+    }
+    let start = std::time::Instant::now();
+    let second = registry.compile(&plan);
+    let took = start.elapsed();
+    drop((first, second));
+    took.as_secs_f64() * 1000.0
+}

@@ -1,0 +1,473 @@
+//! The packets of a measurement: which flow has which tuple, and its frames, by arithmetic alone. A flow costs no memory.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use dpdk_sys::Mbuf;
+use shunt_dataplane::address::Family;
+use shunt_dataplane::id::{Mac, Protocol};
+
+/// Bytes of an Ethernet header.
+const ETHERNET: usize = 14;
+/// Bytes of the frame check sequence, which counts in a frame's size and is not in memory.
+pub const FCS: usize = 4;
+/// The smallest frame on a wire.
+const SMALLEST: usize = 64;
+/// The director's MAC.
+pub const DIRECTOR_MAC: Mac = Mac([2, b's', b'h', b'u', 0, 0]);
+/// The MAC of the router towards the clients.
+pub const ROUTER_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
+/// The services' port.
+pub const SERVICE_PORT: u16 = 80;
+/// The real servers' port.
+pub const REAL_PORT: u16 = 8080;
+/// TTL of packets that arrive.
+pub const TTL: u8 = 64;
+/// Client ports in use, for each address, from 1024 on; a power of two.
+const CLIENT_PORTS: u32 = 1024;
+
+/// What a frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A client's first packet: a SYN, or a datagram.
+    Opening,
+    /// A client's later packet.
+    Request,
+    /// A real server's answer.
+    Answer,
+}
+
+/// Sizes of frames, FCS included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameSize {
+    /// All of one size.
+    Bytes(u16),
+    /// Seven of 64, four of 594, one of 1518.
+    Imix,
+}
+
+impl FrameSize {
+    /// The sizes in the order in which they come round; those too small for the headers are raised.
+    fn sizes(self, family: Family, protocol: Protocol) -> Vec<usize> {
+        let smallest = smallest(family, protocol);
+        let asked: &[usize] = match self {
+            Self::Bytes(bytes) => &[usize::from(bytes)],
+            Self::Imix => &[64, 594, 64, 64, 594, 64, 1518, 64, 594, 64, 64, 594],
+        };
+        asked.iter().map(|&size| size.max(smallest)).collect()
+    }
+
+    /// What becomes of the size asked for: frames hold at least their headers.
+    #[must_use]
+    pub fn effective(self, family: Family, protocol: Protocol) -> Self {
+        match self {
+            Self::Bytes(bytes) => Self::Bytes(bytes.max(smallest(family, protocol) as u16)),
+            Self::Imix => Self::Imix,
+        }
+    }
+}
+
+/// The smallest frame with these headers.
+fn smallest(family: Family, protocol: Protocol) -> usize {
+    let ip = if family == Family::V4 { 20 } else { 40 };
+    let transport = if protocol == Protocol::Tcp { 20 } else { 8 };
+    (ETHERNET + ip + transport + FCS).max(SMALLEST)
+}
+
+/// The last 32 bits of both addresses, and both ports: what distinguishes the frames of a shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tuple {
+    /// Of the source address.
+    pub source: u32,
+    /// Of the destination address.
+    pub destination: u32,
+    /// Source port.
+    pub source_port: u16,
+    /// Destination port.
+    pub destination_port: u16,
+}
+
+/// Where the fields of a tuple stand in a frame.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    source: usize,
+    destination: usize,
+    transport: usize,
+    ip_checksum: Option<usize>,
+    checksum: usize,
+}
+
+impl Layout {
+    const fn of(family: Family, protocol: Protocol) -> Self {
+        let (source, destination, transport, ip_checksum) = match family {
+            Family::V4 => (ETHERNET + 12, ETHERNET + 16, ETHERNET + 20, Some(ETHERNET + 10)),
+            Family::V6 => (ETHERNET + 20, ETHERNET + 36, ETHERNET + 40, None),
+        };
+        let checksum = transport
+            + match protocol {
+                Protocol::Tcp => 16,
+                Protocol::Udp => 6,
+            };
+        Self { source, destination, transport, ip_checksum, checksum }
+    }
+}
+
+/// A frame without its tuple, and the sums of its headers so far.
+#[derive(Clone, Debug)]
+struct Shape {
+    bytes: Vec<u8>,
+    ip_sum: u32,
+    transport_sum: u32,
+}
+
+/// All flows of a measurement.
+#[derive(Clone, Debug)]
+pub struct Traffic {
+    /// Their family.
+    pub family: Family,
+    /// Their protocol.
+    pub protocol: Protocol,
+    /// How many services they are for.
+    pub services: u32,
+    /// How many real servers each service has.
+    pub reals: u32,
+    /// The real server of a service's first connection, its second, and so on, round and round.
+    pub order: Vec<u32>,
+    layout: Layout,
+    shapes: [Vec<Shape>; 3],
+}
+
+impl Traffic {
+    /// Flows of one family and protocol.
+    #[must_use]
+    pub fn new(family: Family, protocol: Protocol, frame: FrameSize, services: u32, reals: u32) -> Self {
+        let sizes = frame.sizes(family, protocol);
+        let shapes = [Kind::Opening, Kind::Request, Kind::Answer]
+            .map(|kind| sizes.iter().map(|&size| shape(family, protocol, kind, size - FCS)).collect());
+        let layout = Layout::of(family, protocol);
+        Self { family, protocol, services, reals, order: (0..reals).collect(), layout, shapes }
+    }
+
+    /// The tuple of a frame of a flow. No two flows have the same, and neighbours in number are none in the table.
+    #[inline]
+    #[must_use]
+    pub fn tuple(&self, kind: Kind, flow: u32) -> Tuple {
+        let mixed = mix(flow);
+        let client = CLIENTS_LOW + mixed / CLIENT_PORTS;
+        let client_port = (1024 + mixed % CLIENT_PORTS) as u16;
+        match kind {
+            Kind::Opening | Kind::Request => Tuple {
+                source: client,
+                destination: VIPS_LOW + self.service(flow),
+                source_port: client_port,
+                destination_port: SERVICE_PORT,
+            },
+            Kind::Answer => Tuple {
+                source: REALS_LOW + self.real(flow),
+                destination: client,
+                source_port: REAL_PORT,
+                destination_port: client_port,
+            },
+        }
+    }
+
+    /// The service of a flow.
+    #[inline]
+    #[must_use]
+    pub fn service(&self, flow: u32) -> u32 {
+        if self.services == 1 { 0 } else { flow % self.services }
+    }
+
+    /// The real server that a flow was given to, when flows began in the order of their numbers.
+    #[inline]
+    #[must_use]
+    pub fn real(&self, flow: u32) -> u32 {
+        let within = if self.services == 1 { flow } else { flow / self.services };
+        self.order[(within % self.reals) as usize]
+    }
+
+    /// Shapes of frames: sizes that come round.
+    #[must_use]
+    pub fn sizes(&self) -> usize {
+        self.shapes[0].len()
+    }
+
+    /// Makes the mbuf a frame of a flow; `size` is below [`Self::sizes`].
+    #[inline]
+    pub fn write(&self, kind: Kind, size: usize, flow: u32, mbuf: &mut Mbuf) {
+        let shape = &self.shapes[kind as usize][size];
+        if mbuf.fill(&shape.bytes) {
+            self.put_tuple(shape, self.tuple(kind, flow), mbuf.data_mut());
+        }
+    }
+
+    /// The same as bytes.
+    #[must_use]
+    pub fn frame(&self, kind: Kind, size: usize, flow: u32) -> Vec<u8> {
+        let shape = &self.shapes[kind as usize][size];
+        let mut bytes = shape.bytes.clone();
+        self.put_tuple(shape, self.tuple(kind, flow), &mut bytes);
+        bytes
+    }
+
+    #[inline]
+    fn put_tuple(&self, shape: &Shape, tuple: Tuple, bytes: &mut [u8]) {
+        let Layout { source, destination, transport, ip_checksum, checksum } = self.layout;
+        bytes[source..source + 4].copy_from_slice(&tuple.source.to_be_bytes());
+        bytes[destination..destination + 4].copy_from_slice(&tuple.destination.to_be_bytes());
+        let ports = u32::from(tuple.source_port) << 16 | u32::from(tuple.destination_port);
+        bytes[transport..transport + 4].copy_from_slice(&ports.to_be_bytes());
+        let halves = |word: u32| (word >> 16) + (word & 0xffff);
+        let addresses = halves(tuple.source) + halves(tuple.destination);
+        if let Some(at) = ip_checksum {
+            bytes[at..at + 2].copy_from_slice(&(!fold(shape.ip_sum + addresses)).to_be_bytes());
+        }
+        let sum = !fold(shape.transport_sum + addresses + halves(ports));
+        let sum = if sum == 0 { 0xffff } else { sum };
+        bytes[checksum..checksum + 2].copy_from_slice(&sum.to_be_bytes());
+    }
+}
+
+/// The first client: 10.64.0.0 or 2001:db8:c::a40:0. There are 2^22 addresses.
+const CLIENTS_LOW: u32 = 0x0a40_0000;
+/// The first VIP: 198.18.0.1 or 2001:db8:18::c612:1.
+const VIPS_LOW: u32 = 0xc612_0001;
+/// The first real server: 192.0.2.16 or 2001:db8::c000:210.
+const REALS_LOW: u32 = 0xc000_0210;
+
+/// An address: the last 32 bits, in IPv6 below `prefix` words of 2001:db8.
+fn address(family: Family, net: u16, low: u32) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::from_bits(low).into(),
+        Family::V6 => Ipv6Addr::from_bits(0x2001_0db8 << 96 | u128::from(net) << 80 | u128::from(low)).into(),
+    }
+}
+
+/// The address of a service.
+#[must_use]
+pub fn vip(family: Family, service: u32) -> IpAddr {
+    address(family, 0x18, VIPS_LOW + service)
+}
+
+/// The address of a real server.
+#[must_use]
+pub fn real(family: Family, real: u32) -> IpAddr {
+    address(family, 0, REALS_LOW + real)
+}
+
+/// The MAC of a real server.
+#[must_use]
+pub const fn real_mac(real: u32) -> Mac {
+    let [_, _, high, low] = real.to_be_bytes();
+    Mac([2, 0, 0, 1, high, low])
+}
+
+/// The director's own address: 192.0.2.2 or 2001:db8::c000:202.
+#[must_use]
+pub fn own(family: Family) -> IpAddr {
+    address(family, 0, 0xc000_0202)
+}
+
+/// The router's address.
+#[must_use]
+pub fn router(family: Family) -> IpAddr {
+    address(family, 0, 0xc000_0201)
+}
+
+/// The net of the clients.
+#[must_use]
+pub fn clients(family: Family) -> (IpAddr, u8) {
+    match family {
+        Family::V4 => (address(family, 0xc, CLIENTS_LOW), 10),
+        Family::V6 => (address(family, 0xc, 0), 48),
+    }
+}
+
+/// A number for each number: a bijection of 32 bits that leaves nothing in order (the finalizer of MurmurHash3).
+#[inline]
+#[must_use]
+pub const fn mix(number: u32) -> u32 {
+    let a = number ^ number >> 16;
+    let b = a.wrapping_mul(0x85eb_ca6b);
+    let c = b ^ b >> 13;
+    let d = c.wrapping_mul(0xc2b2_ae35);
+    d ^ d >> 16
+}
+
+/// Draws flows at random: the same numbers in every run (SplitMix64).
+#[derive(Clone, Debug)]
+pub struct Draw {
+    state: u64,
+    flows: u32,
+}
+
+impl Draw {
+    /// Draws among `0..flows`.
+    #[must_use]
+    pub const fn new(flows: u32, seed: u64) -> Self {
+        Self { state: seed, flows }
+    }
+
+    /// The next.
+    #[inline]
+    pub fn next(&mut self) -> u32 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let a = (self.state ^ self.state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let b = (a ^ a >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((b >> 32) * u64::from(self.flows) >> 32) as u32
+    }
+}
+
+/// A one's complement sum in 16 bits.
+#[inline]
+const fn fold(sum: u32) -> u16 {
+    let sum = (sum >> 16) + (sum & 0xffff);
+    ((sum >> 16) + (sum & 0xffff)) as u16
+}
+
+/// The one's complement sum of bytes, word by word (RFC 1071).
+#[must_use]
+pub fn sum(bytes: &[u8]) -> u32 {
+    bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | pair.get(1).map_or(0, |&low| u32::from(low))).sum()
+}
+
+/// Fills in the checksums of an IPv4 header at `network`, if it is one.
+pub fn fill_ip_checksum(bytes: &mut [u8], network: usize) {
+    if bytes[network] >> 4 == 4 {
+        let at = network + 10;
+        bytes[at..at + 2].copy_from_slice(&[0; 2]);
+        let checksum = !fold(sum(&bytes[network..network + 20]));
+        bytes[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
+    }
+}
+
+/// Fills in the checksum of the transport header of a frame without options, in full.
+pub fn fill_transport_checksum(family: Family, protocol: Protocol, bytes: &mut [u8]) {
+    let Layout { transport, checksum, .. } = Layout::of(family, protocol);
+    let addresses = if family == Family::V4 { ETHERNET + 12 } else { ETHERNET + 8 };
+    bytes[checksum..checksum + 2].copy_from_slice(&[0; 2]);
+    let length = (bytes.len() - transport) as u32;
+    let pseudo = sum(&bytes[addresses..transport]) + length + u32::from(protocol.number());
+    let value = !fold(u32::from(fold(pseudo)) + u32::from(fold(sum(&bytes[transport..]))));
+    let value = if value == 0 { 0xffff } else { value };
+    bytes[checksum..checksum + 2].copy_from_slice(&value.to_be_bytes());
+}
+
+/// A frame with the last 32 bits of the addresses and both ports 0, `length` bytes in memory.
+fn shape(family: Family, protocol: Protocol, kind: Kind, length: usize) -> Shape {
+    let layout = Layout::of(family, protocol);
+    let mut bytes = vec![0; length];
+    bytes[0..6].copy_from_slice(&DIRECTOR_MAC.0);
+    let from = if kind == Kind::Answer { real_mac(0) } else { ROUTER_MAC };
+    bytes[6..12].copy_from_slice(&from.0);
+    let ethertype: u16 = if family == Family::V4 { 0x0800 } else { 0x86dd };
+    bytes[12..14].copy_from_slice(&ethertype.to_be_bytes());
+    let (client, vip, real) = (address(family, 0xc, 0), address(family, 0x18, 0), address(family, 0, 0));
+    let (source, destination) = if kind == Kind::Answer { (real, client) } else { (client, vip) };
+    let ip = &mut bytes[ETHERNET..];
+    let total = (length - ETHERNET) as u16;
+    match (source, destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            ip[0] = 0x45;
+            ip[2..4].copy_from_slice(&total.to_be_bytes());
+            ip[6] = 0x40;
+            ip[8..10].copy_from_slice(&[TTL, protocol.number()]);
+            ip[12..16].copy_from_slice(&source.octets());
+            ip[16..20].copy_from_slice(&destination.octets());
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            ip[0] = 0x60;
+            ip[4..6].copy_from_slice(&(total - 40).to_be_bytes());
+            ip[6..8].copy_from_slice(&[protocol.number(), TTL]);
+            ip[8..24].copy_from_slice(&source.octets());
+            ip[24..40].copy_from_slice(&destination.octets());
+        }
+        _ => {}
+    }
+    let transport = &mut bytes[layout.transport..];
+    let header = match protocol {
+        Protocol::Udp => {
+            let length = transport.len() as u16;
+            transport[4..6].copy_from_slice(&length.to_be_bytes());
+            8
+        }
+        Protocol::Tcp => {
+            transport[4..12].copy_from_slice(&[0, 1, 2, 3, 4, 5, 6, 7]);
+            let flags = if kind == Kind::Opening { 0x02 } else { 0x10 };
+            transport[12..16].copy_from_slice(&[0x50, flags, 0x20, 0]);
+            20
+        }
+    };
+    for (number, byte) in transport[header..].iter_mut().enumerate() {
+        *byte = number as u8;
+    }
+    let addresses = if family == Family::V4 { ETHERNET + 12 } else { ETHERNET + 8 };
+    let pseudo = sum(&bytes[addresses..layout.transport])
+        + (length - layout.transport) as u32
+        + u32::from(protocol.number());
+    let transport_sum = u32::from(fold(pseudo + sum(&bytes[layout.transport..])));
+    let ip_sum = if family == Family::V4 { sum(&bytes[ETHERNET..ETHERNET + 20]) } else { 0 };
+    Shape { bytes, ip_sum, transport_sum }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    use shunt_dataplane::wire::{self, Frame};
+
+    const ALL: [(Family, Protocol); 4] = [
+        (Family::V4, Protocol::Udp),
+        (Family::V4, Protocol::Tcp),
+        (Family::V6, Protocol::Udp),
+        (Family::V6, Protocol::Tcp),
+    ];
+
+    #[test]
+    fn every_flow_has_its_own_tuple() {
+        let traffic = Traffic::new(Family::V4, Protocol::Udp, FrameSize::Bytes(64), 1, 10);
+        let tuples: HashSet<_> = (0..200_000).map(|flow| traffic.tuple(Kind::Request, flow)).collect();
+        assert_eq!(tuples.len(), 200_000);
+    }
+
+    #[test]
+    fn frames_are_what_they_should_be() {
+        for (family, protocol) in ALL {
+            for size in [FrameSize::Bytes(64), FrameSize::Bytes(1518), FrameSize::Imix] {
+                let traffic = Traffic::new(family, protocol, size, 3, 10);
+                for (kind, shape) in
+                    [(Kind::Opening, 0), (Kind::Request, 0), (Kind::Answer, traffic.sizes() - 1)]
+                {
+                    let mut frame = traffic.frame(kind, shape, 12_345);
+                    let made = frame.clone();
+                    fill_ip_checksum(&mut frame, ETHERNET);
+                    fill_transport_checksum(family, protocol, &mut frame);
+                    assert_eq!(frame, made, "{family:?} {protocol} {size:?}: checksums step by step");
+                    let holds = match wire::parse(&frame, DIRECTOR_MAC, 1500) {
+                        Ok(Frame::V4(headers)) => {
+                            family == Family::V4 && headers.transport_checksum_holds(&frame)
+                        }
+                        Ok(Frame::V6(headers)) => {
+                            family == Family::V6 && headers.transport_checksum_holds(&frame)
+                        }
+                        _ => false,
+                    };
+                    assert!(holds, "{family:?} {protocol} {size:?} {kind:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn frames_have_room_for_their_headers() {
+        let effective = |(family, protocol)| FrameSize::Bytes(64).effective(family, protocol);
+        assert_eq!(ALL.map(effective), [64, 64, 66, 78].map(FrameSize::Bytes));
+    }
+
+    #[test]
+    fn draws_cover_all_flows_and_no_other() {
+        let mut draw = Draw::new(10, 1);
+        let seen: HashSet<_> = (0..1000).map(|_| draw.next()).collect();
+        assert_eq!(seen, (0..10).collect());
+    }
+}

@@ -1,0 +1,325 @@
+//! `shunt bench`: how fast the director is on this machine.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::{ArgAction, Args, ValueEnum};
+use shunt_dataplane::address::Family;
+use shunt_dataplane::id::Protocol;
+use shunt_dataplane::service::Method;
+
+use super::Outcome;
+use super::output::{complain, say};
+use super::table::Table;
+use crate::bench::measure::{Effort, Spread};
+use crate::bench::report::{self, Cell};
+use crate::bench::rig::Bench;
+use crate::bench::traffic::FrameSize;
+use crate::bench::{self, BenchError, Shape, fresh, plot};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The real worker loop and the real tables run between a source and a sink on one core, joined by NICs made of rings. Each
+run first compares what comes out byte by byte with what should. NS/PACKET is the least of all repetitions, what source
+and sink take alone left out; TOTAL includes them. FLOOR is a loop that swaps MACs between the same rings. Times are those
+in which this thread ran; DISTURBED says how much of the time others ran on the core.
+
+Examples:
+  shunt bench                                             every method, family and protocol, 1 to 1 M flows
+  shunt bench --method dr --flows 1000,1000000 --json out.json
+  shunt bench --method nat --family ipv4 --frame 64,1518,imix --svg cost.svg
+  shunt bench --new --flows 1000000                       connections that begin and end, and a flood
+  shunt bench --services 1,10000 --method dr              many services
+  shunt bench --compare out.json                          what changed since that run")]
+pub struct Arguments {
+    /// Forwarding methods; NAT is measured in both directions
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "dr,nat,tun")]
+    method: Vec<MethodWord>,
+    /// Address families
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "ipv4,ipv6")]
+    family: Vec<FamilyWord>,
+    /// Protocols
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "udp,tcp")]
+    protocol: Vec<ProtocolWord>,
+    /// Open connections; packets are drawn from them at random
+    #[arg(long, value_delimiter = ',', default_value = "1,1000,10000,100000,1000000",
+          value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    flows: Vec<u32>,
+    /// Sizes of frames, FCS included, 64 to 1518, or imix; raised where the headers need more
+    #[arg(long, value_delimiter = ',', default_value = "64", value_parser = frame)]
+    frame: Vec<FrameSize>,
+    /// Services that share the flows
+    #[arg(long, value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    services: Vec<u32>,
+    /// Real servers of each service
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=200))]
+    reals: u32,
+    /// Measure connections that begin and end in tables of so many as --flows says, and a flood against a full one
+    #[arg(long)]
+    new: bool,
+    /// Repetitions
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    repetitions: u32,
+    /// Seconds of each repetition
+    #[arg(long, default_value_t = 0.3, value_parser = seconds)]
+    seconds: f64,
+    /// Packets in a burst, 1 to 64
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u8).range(1..=64))]
+    burst: u8,
+    /// Connections that the table has room for [default: so many that nine tenths are used]
+    #[arg(long, value_name = "CONNECTIONS")]
+    capacity: Option<u32>,
+    /// The CPU to run on [default: the last one that this process may use]
+    #[arg(long)]
+    core: Option<usize>,
+    /// Put packets into hugepages when enough are reserved
+    #[arg(long, default_value_t = true, action = ArgAction::Set, value_name = "BOOL")]
+    hugepages: bool,
+    /// Write all cells as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Draw the cost of a packet over the number of flows
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// Show what changed since a run that wrote this file with --json
+    #[arg(long, value_name = "OLD.json")]
+    compare: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum MethodWord {
+    Dr,
+    Nat,
+    Tun,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FamilyWord {
+    #[value(alias = "4", alias = "v4")]
+    Ipv4,
+    #[value(alias = "6", alias = "v6")]
+    Ipv6,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ProtocolWord {
+    Udp,
+    Tcp,
+}
+
+fn frame(text: &str) -> Result<FrameSize, String> {
+    match text.parse() {
+        _ if text == "imix" => Ok(FrameSize::Imix),
+        Ok(bytes @ 64..=1518) => Ok(FrameSize::Bytes(bytes)),
+        _ => Err("64 to 1518 bytes, FCS included, or imix".to_owned()),
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.001..=3600.0).contains(&seconds) => Ok(seconds),
+        _ => Err("0.001 to 3600 seconds".to_owned()),
+    }
+}
+
+/// Measures, prints, and writes what was asked for.
+pub fn run(arguments: &Arguments) -> Outcome {
+    match measure(arguments) {
+        Ok(()) => Outcome::Done,
+        Err(error) => {
+            complain(&format!("shunt bench: {error}"));
+            Outcome::No
+        }
+    }
+}
+
+fn measure(arguments: &Arguments) -> Result<(), BenchError> {
+    let old = arguments.compare.as_deref().map(report::read).transpose()?;
+    let start = Instant::now();
+    let core = arguments.core.unwrap_or_else(last_core);
+    let bench = Bench::start(core, arguments.hugepages)?;
+    say(&machine(&bench, core));
+    let cells = cells(arguments, &bench)?;
+    print(&cells);
+    if let Some(old) = old {
+        let mut table = Table::new(report::COMPARISON_HEAD, &[1, 2, 3, 4, 5]);
+        report::compare(&old, &cells).into_iter().for_each(|row| table.row(row));
+        say(&format!("\n{}", table.text().trim_end()));
+    }
+    if let Some(path) = &arguments.json {
+        let json = serde_json::to_string_pretty(&cells)
+            .map_err(|error| BenchError::new(&format!("cells cannot be written as JSON ({error})")))?;
+        write(path, &format!("{json}\n"))?;
+    }
+    if let Some(path) = &arguments.svg {
+        write(path, &plot::svg(&cells))?;
+    }
+    say(&format!("{} cells in {:.0} s", cells.len(), start.elapsed().as_secs_f64()));
+    Ok(())
+}
+
+fn write(path: &std::path::Path, text: &str) -> Result<(), BenchError> {
+    std::fs::write(path, text).map_err(|error| {
+        let path = path.display();
+        BenchError::new(&format!(
+            "{path}: cannot be written ({error}): name a file in a directory that is there"
+        ))
+    })
+}
+
+/// Every combination that was asked for.
+fn cells(arguments: &Arguments, bench: &Bench) -> Result<Vec<Cell>, BenchError> {
+    let effort =
+        Effort { repetitions: arguments.repetitions, length: Duration::from_secs_f64(arguments.seconds) };
+    let mut cells = Vec::new();
+    for shape in shapes(arguments) {
+        let floor = bench::floor(bench, &shape, effort)?;
+        for &flows in &arguments.flows {
+            let mut made = if arguments.new {
+                vec![
+                    fresh::beginnings(bench, &shape, flows.max(1000), effort)?,
+                    fresh::flood(bench, &shape, flows, effort)?,
+                ]
+            } else {
+                let capacity = arguments.capacity.unwrap_or_else(|| bench::capacity_for(flows)).max(flows);
+                let mut made = bench::forwarding(bench, &shape, flows, capacity, effort)?;
+                if shape.services > 1 {
+                    let took = bench::compile_time(&shape);
+                    made.iter_mut().for_each(|cell| cell.compile_ms = Some((took * 10.0).round() / 10.0));
+                }
+                made
+            };
+            made.iter_mut().for_each(|cell| cell.floor_ns_per_packet = floor);
+            for cell in &made {
+                complain(&progress(cell));
+            }
+            cells.extend(made);
+        }
+    }
+    Ok(cells)
+}
+
+fn shapes(arguments: &Arguments) -> Vec<Shape> {
+    let mut shapes = Vec::new();
+    for method in &arguments.method {
+        for family in &arguments.family {
+            for protocol in &arguments.protocol {
+                for &frame in &arguments.frame {
+                    shapes.extend(arguments.services.iter().map(|&services| Shape {
+                        method: match method {
+                            MethodWord::Dr => Method::Dr,
+                            MethodWord::Nat => Method::Nat,
+                            MethodWord::Tun => Method::Tun,
+                        },
+                        family: match family {
+                            FamilyWord::Ipv4 => Family::V4,
+                            FamilyWord::Ipv6 => Family::V6,
+                        },
+                        protocol: match protocol {
+                            ProtocolWord::Udp => Protocol::Udp,
+                            ProtocolWord::Tcp => Protocol::Tcp,
+                        },
+                        frame,
+                        services,
+                        reals: arguments.reals,
+                        burst: usize::from(arguments.burst),
+                    }));
+                }
+            }
+        }
+    }
+    shapes
+}
+
+/// One line while it runs.
+fn progress(cell: &Cell) -> String {
+    let Spread { min, median, max } = cell.ns_per_packet;
+    format!(
+        "{} {} {} {} {} {} flows {}: {min:.1} / {median:.1} / {max:.1} ns",
+        cell.kind, cell.method, cell.direction, cell.family, cell.protocol, cell.flows, cell.frame
+    )
+}
+
+fn print(cells: &[Cell]) {
+    let numbers: Vec<usize> = (5..report::HEAD.len()).collect();
+    let mut table = Table::new(report::HEAD, &numbers);
+    cells.iter().for_each(|cell| table.row(report::row(cell)));
+    say(table.text().trim_end());
+    cells.iter().flat_map(remarks).for_each(|line| {
+        say(&line);
+    });
+}
+
+/// What does not fit into the table's columns.
+fn remarks(cell: &Cell) -> Vec<String> {
+    let name = format!("{} {} {} {}", cell.method, cell.family, cell.protocol, cell.flows);
+    let mut lines = Vec::new();
+    if let Some(growth) = &cell.growth {
+        let steps: Vec<_> = growth
+            .steps
+            .iter()
+            .map(|step| format!("{} % {:.2}", step.percent, step.per_second / 1e6))
+            .collect();
+        lines.push(format!(
+            "{name}: million new connections a second as the table fills: {}",
+            steps.join(", ")
+        ));
+        lines.push(format!("{name}: a packet that finds the table full: {:.0} ns", growth.refused_ns));
+    }
+    if let Some(expiry) = &cell.expiry {
+        let us = |ns: f64| ns / 1000.0;
+        lines.push(format!(
+            "{name}: {:.2} M connections a second end; turns p50 {:.1}, p99.9 {:.1}, longest {:.1} us",
+            expiry.per_second / 1e6,
+            us(expiry.turn_ns.p50),
+            us(expiry.turn_ns.p999),
+            us(expiry.turn_ns.max)
+        ));
+    }
+    if let Some(steady) = &cell.steady {
+        lines.push(format!(
+            "{name}: both at once: {:.2} M made, {:.2} M ended, {:.2} M refused a second; turns p99.9 {:.1} us",
+            steady.made_per_second / 1e6,
+            steady.expired_per_second / 1e6,
+            steady.refused_per_second / 1e6,
+            steady.turn_ns.p999 / 1000.0
+        ));
+    }
+    if let Some(flood) = &cell.flood {
+        lines.push(format!(
+            "{name}: full table in a flood: {:.1} ns alone, {:.1} ns with a packet of the flood ({:.1}), {} connections lost",
+            flood.alone_ns, flood.with_flood_ns, flood.flood_packet_ns, flood.lost
+        ));
+    }
+    if let Some(took) = cell.compile_ms {
+        lines.push(format!(
+            "{name}: {} services x {} compiled anew in {took:.1} ms",
+            cell.services, cell.reals
+        ));
+    }
+    lines
+}
+
+/// What the machine is, in a line or two.
+fn machine(bench: &Bench, core: usize) -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let cpu = read("/proc/cpuinfo");
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("");
+    let transparent = read("/sys/kernel/mm/transparent_hugepage/enabled");
+    let counters = std::path::Path::new("/sys/bus/event_source/devices/cpu").exists();
+    format!(
+        "{}, core {core}, counter {:.2} GHz; packets in {}; transparent hugepages {}; cache misses {}",
+        model.trim_start_matches([' ', '\t', ':']),
+        bench.clock.cycles_per_second() as f64 / 1e9,
+        if bench.hugepages { "hugepages" } else { "ordinary pages" },
+        transparent.split(['[', ']']).nth(1).unwrap_or("unknown"),
+        if counters { "not read" } else { "not counted: this machine gives no counters" }
+    )
+}
+
+/// The last CPU that this process may use.
+fn last_core() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    list.and_then(|list| list.trim().rsplit([',', '-']).next()?.parse().ok()).unwrap_or(0)
+}
