@@ -143,7 +143,7 @@ lose_and_regain() {
     # Noted before: a request may fail while the clock is being read.
     killed=$(milliseconds)
     stop_web_server "$real"
-    check "$real killed: the checks notice within 3 s" sees_both_services "$real" down 3
+    check "$real killed: the checks notice within 3 s" sees_both_services "$real" down 3 "$killed"
     sleep 1.5
     end_requests
     check "requests while $real was dying" judge_requests "$killed" "$detected4" "$detected6"
@@ -154,7 +154,7 @@ lose_and_regain() {
     start_requests
     start_web_server "$real"
     killed=$(milliseconds)
-    check "$real back: the checks notice within 3 s" sees_both_services "$real" up 3
+    check "$real back: the checks notice within 3 s" sees_both_services "$real" up 3 "$killed"
     end_requests
     check "requests while $real came back" judge_requests "$killed" 0 0
     for family in 4 6; do

@@ -72,11 +72,11 @@ stop_director() {
     ((status == 0))
 }
 
-# sees_both_services REAL STATE SECONDS: sets detected4 and detected6 to the moment at which status first showed STATE.
+# sees_both_services REAL STATE SECONDS SINCE: whether both services know of STATE within SECONDS of the moment SINCE. Sets
+# detected4 and detected6 to the moments at which status first showed it; waits longer, to tell how late it was.
 sees_both_services() {
-    local real=$1 state=$2 began deadline status
-    began=$(milliseconds)
-    deadline=$((began + $3 * 1000))
+    local real=$1 state=$2 began=$4 deadline status
+    deadline=$((began + 10000))
     detected4='' detected6=''
     while [[ -z $detected4 || -z $detected6 ]] && (($(milliseconds) < deadline)); do
         status=$(director_status) || status='{}'
@@ -84,10 +84,12 @@ sees_both_services() {
         [[ -n $detected6 || $(state_of "$status" "[2001:db8:1::1${real#real}]:") != "$state" ]] || detected6=$(milliseconds)
     done
     if [[ -z $detected4 || -z $detected6 ]]; then
-        remark="not within $3 s: $(jq -c '[.services[]?.reals[]? | {address, state, reason}]' <<<"$status")"
+        detected4=${detected4:-$deadline} detected6=${detected6:-$deadline}
+        remark="not within 10 s: $(jq -c '[.services[]?.reals[]? | {address, state, reason}]' <<<"$status")"
         return 1
     fi
     remark="after $(seconds_between "$began" "$detected4") in IPv4, $(seconds_between "$began" "$detected6") in IPv6"
+    ((detected4 - began <= $3 * 1000 && detected6 - began <= $3 * 1000))
 }
 
 # state_of STATUS START: the state of the real server whose address begins so.

@@ -71,6 +71,7 @@ have_ended() {
 # --- what the kernel shows ----------------------------------------------------------------------------------
 
 kernel_views=()
+tun_is_ours=''
 
 # A bare chroot has neither /proc nor /sys, and DPDK finds no core without them: mounted until unmount_kernel_views.
 mount_kernel_views() {
@@ -90,6 +91,8 @@ unmount_kernel_views() {
         umount -n -l "${kernel_views[i]}" || true
     done
     kernel_views=()
+    [[ -z $tun_is_ours ]] || rm -f /dev/net/tun
+    tun_is_ours=''
 }
 
 # --- network namespaces -------------------------------------------------------------------------------------
@@ -114,6 +117,7 @@ require_tun() {
         mkdir -p /dev/net
         mknod -m 600 /dev/net/tun c 10 200 ||
             die "/dev/net/tun is missing and cannot be made: it takes CAP_MKNOD: make it outside, or bind-mount /dev"
+        tun_is_ours=yes
     fi
     # Opening tells whether the kernel has the driver; it changes nothing.
     (exec 3<>/dev/net/tun) 2>/dev/null ||

@@ -3,7 +3,7 @@
 mod common;
 
 use std::env;
-use std::fs;
+use std::ffi::OsStr;
 use std::process::Command;
 
 use common::{burst_of, device, eal, number_in, open, pool, receive, wait_for};
@@ -22,28 +22,39 @@ impl Namespace {
         namespace
     }
 
+    /// Not `ip netns exec` and `ip -n`: they remount /sys, and refuse to in a plain chroot.
+    fn inside(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{}", self.0)).arg(program);
+        command
+    }
+
+    fn ip(&self, arguments: &[&str]) {
+        let status = self.inside("ip").args(arguments).status();
+        assert!(status.as_ref().is_ok_and(|status| status.success()), "ip {arguments:?}: {status:?}");
+    }
+
     fn veth(&self, names: [&str; 2]) {
         let end = ["numrxqueues", "1", "numtxqueues", "1"];
-        let mut arguments = vec!["-n", &self.0, "link", "add", names[0]];
+        let mut arguments = vec!["link", "add", names[0]];
         arguments.extend(end);
         arguments.extend(["type", "veth", "peer", "name", names[1]]);
         arguments.extend(end);
-        run("ip", &arguments);
+        self.ip(&arguments);
         for name in names {
-            run("ip", &["-n", &self.0, "link", "set", name, "up"]);
+            self.ip(&["link", "set", name, "up"]);
         }
     }
 
     /// Runs the test of this name inside, in the given role.
     fn child(&self, test: &str, role: &str) {
         let program = env::current_exe().expect("this program");
-        let output = Command::new("ip")
-            .args(["netns", "exec", &self.0])
-            .arg(program)
+        let output = self
+            .inside(program)
             .args(["--exact", test, "--nocapture"])
             .env(ROLE, role)
             .output()
-            .expect("ip runs");
+            .expect("nsenter runs");
         let text =
             String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success() && text.contains("1 passed"), "{}: {text}", output.status);
@@ -67,9 +78,11 @@ fn role() -> Option<String> {
 
 /// The Ethernet address that the kernel knows of an interface.
 fn kernel_mac(interface: &str) -> [u8; 6] {
-    let text = fs::read_to_string(format!("/sys/class/net/{interface}/address")).expect("an interface");
+    let output = Command::new("ip").args(["-o", "link", "show", "dev", interface]).output().expect("ip runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let address = text.split_once("link/ether ").expect("an Ethernet interface").1;
     let mut bytes = [0; 6];
-    for (byte, digits) in bytes.iter_mut().zip(text.trim().split(':')) {
+    for (byte, digits) in bytes.iter_mut().zip(address[..17].split(':')) {
         *byte = u8::from_str_radix(digits, 16).expect("a byte");
     }
     bytes

@@ -224,8 +224,8 @@ mod tests {
 shunt 0.1.0, active, up 3m12s, generation 7, process 77, dr.toml
 VIPs: 192.0.2.10
 
-NIC    DEVICE           MAC  LINK  MTU  QUEUES  RECEIVED  SENT  DROPPED  MISSED  ERRORS
-front  af_packet:front               0       0         0     0        0       0       0
+NIC    DEVICE           MAC  LINK  MTU  QUEUES  RECEIVED  SENT  MISSED  ERRORS
+front  af_packet:front               0       0         0     0       0       0
 
 WORKER  CORE  GENERATION  CONNECTIONS  CAPACITY  RECEIVED  SENT  DROPPED  HANDED OVER   IDLE
      0     1           0            0     65536         0     0        0            0  98.7%
