@@ -181,24 +181,30 @@ TEXT
     ((${#kernel_views[@]} == 0)) || say "  also left mounted:   ${kernel_views[*]}"
 }
 
-parse_arguments "$@"
-trap clean_up EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-trap 'exit 129' HUP
+# A function, so that bash has read all of this file before it does anything.
+main() {
+    parse_arguments "$@"
+    trap clean_up EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    trap 'exit 129' HUP
+    mount_kernel_views
+    prepare
 
-mount_kernel_views
-prepare
-for method in "${methods[@]}"; do
-    show_method "$method"
-done
-[[ -z ${left_up:-} ]] || look_around
+    local method summary
+    for method in "${methods[@]}"; do
+        show_method "$method"
+    done
+    [[ -z ${left_up:-} ]] || look_around
 
-say ''
-summary="${methods[*]^^} over IPv4 and IPv6, $workers worker(s)${hugepages:+, hugepages}, $requests_made requests"
-if ((failures == 0)); then
+    say ''
+    summary="${methods[*]^^} over IPv4 and IPv6, $workers worker(s)${hugepages:+, hugepages}, $requests_made requests"
+    if ((failures > 0)); then
+        say "${red}demo FAILED${plain}: $failures check(s): $summary, in $SECONDS s"
+        exit 1
+    fi
     say "${green}demo passed${plain}: $summary, in $SECONDS s"
-else
-    say "${red}demo FAILED${plain}: $failures check(s): $summary, in $SECONDS s"
-    exit 1
-fi
+    exit 0
+}
+
+main "$@"

@@ -36,6 +36,7 @@ esac
 count_passed=0
 count_failed=0
 log=''
+complete=''
 
 clean_up() {
     local status=$?
@@ -45,13 +46,10 @@ clean_up() {
     end_jobs
     [[ -z $log ]] || rm -f "$log"
     unmount_kernel_views
+    # What ended before all parts had run has failed.
+    [[ -n $complete ]] || say "$count_passed passed, $((count_failed + 1)) failed"
     exit "$status"
 }
-
-trap clean_up EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-trap 'exit 129' HUP
 
 # part WORDS COMMAND...: a part that passes or fails as a whole.
 part() {
@@ -88,20 +86,32 @@ cargo_tests() {
 
 run_logged() { "$@" 2>&1 | tee "$log"; }
 
-cd "$repository"
-mount_kernel_views
-install_packages
-require_namespaces
-require_tun
-export CARGO_TERM_PROGRESS_WHEN=never
+# A function, so that bash has read all of this file before it does anything.
+main() {
+    trap clean_up EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    trap 'exit 129' HUP
 
-part "release build" cargo build --release --locked --workspace --bins
-part "cargo fmt --check" cargo fmt --all --check
-part "cargo clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
-cargo_tests
-part "demo" scripts/demo.sh
-part "demo with two workers" scripts/demo.sh --workers 2
+    cd "$repository"
+    mount_kernel_views
+    install_packages
+    require_namespaces
+    require_tun
+    export CARGO_TERM_PROGRESS_WHEN=never
 
-say ''
-say "$count_passed passed, $count_failed failed"
-((count_failed == 0))
+    part "release build" cargo build --release --locked --workspace --bins
+    part "cargo fmt --check" cargo fmt --all --check
+    part "cargo clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
+    cargo_tests
+    part "demo" scripts/demo.sh
+    part "demo with two workers" scripts/demo.sh --workers 2
+
+    say ''
+    complete=yes
+    say "$count_passed passed, $count_failed failed"
+    ((count_failed == 0)) || exit 1
+    exit 0
+}
+
+main
