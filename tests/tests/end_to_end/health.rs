@@ -87,10 +87,10 @@ impl World {
         Self { lab, client, reals }
     }
 
-    fn configuration(&self, check: &str) -> String {
+    fn configuration(&self, check: &str, workers: usize) -> String {
         shunt_tests::topology::arms::configuration(
             &self.lab,
-            1,
+            workers,
             "connections = 4096",
             &["af_packet:front", "af_packet:back"],
             &format!(
@@ -141,7 +141,7 @@ fn death_is_noticed(check: &str) {
     let world = World::new();
     let servers = ["10.1.0.11:8080", "10.1.0.12:8080", "[2001:db8:1::11]:8080"];
     let [first, second, third] = servers.map(|address| Server::start(&world.reals, address));
-    let director = Director::start(&world.lab, &world.configuration(check));
+    let director = Director::start(&world.lab, &world.configuration(check, 1));
     for address in servers {
         wait_state(&director, address, RealState::Up);
     }
@@ -210,7 +210,7 @@ fn silent_real_server_is_noticed() {
     let world = World::new();
     let server = Server::start(&world.reals, "10.1.0.11:8080");
     let check = r#"{ kind = "tcp", interval = "200ms", timeout = "200ms", fall = 2, rise = 1 }"#;
-    let director = Director::start(&world.lab, &world.configuration(check));
+    let director = Director::start(&world.lab, &world.configuration(check, 1));
     wait_state(&director, "10.1.0.11:8080", RealState::Up);
     world.reals.ip("link set b0 down");
     wait_state(&director, "10.1.0.11:8080", RealState::Down);
@@ -224,11 +224,25 @@ fn silent_real_server_is_noticed() {
 /// Two megabytes there and back through NAT, by the kernel's TCP on both sides.
 #[test]
 fn real_tcp_is_bit_exact() {
+    bit_exact(1);
+}
+
+/// The same with packets that other workers own, and checks whose answers arrive at either.
+#[test]
+fn real_tcp_is_bit_exact_with_two_workers() {
+    bit_exact(2);
+}
+
+fn bit_exact(workers: usize) {
     let world = World::new();
     let addresses = ["10.1.0.11:8080", "10.1.0.12:8080", "[2001:db8:1::11]:8080"];
     let servers = addresses.map(|address| Server::start(&world.reals, address));
-    let director = Director::start(&world.lab, &world.configuration(r#"{ kind = "tcp", interval = "1s" }"#));
+    let check = r#"{ kind = "tcp", interval = "200ms", timeout = "200ms" }"#;
+    let director = Director::start(&world.lab, &world.configuration(check, workers));
     director.wait_resolved();
+    for address in addresses {
+        wait_state(&director, address, RealState::Up);
+    }
     for vip in ["192.0.2.10:80", "[2001:db8:f::10]:80"] {
         let vip = at(vip);
         world.client.run(move || {

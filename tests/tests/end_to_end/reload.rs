@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use nix::sys::signal::Signal;
 use shunt_tests::topology::arms::{Arms, ROUTER, Running};
-use shunt_tests::topology::frames::{Packet, Transport, at};
+use shunt_tests::topology::frames::{BROADCAST, Packet, Transport, arp, at, ip};
 use shunt_tests::topology::wait_for;
 
 const VIP: &str = "192.0.2.10:80";
@@ -141,6 +141,46 @@ fn what_needs_a_restart_is_refused() {
     assert!(said.err.contains(&want) && said.err.contains("connections"), "{}", said.err);
     let status = running.director.status();
     assert_eq!((status.generation, status.services[0].reals.len()), (generation, 1));
+}
+
+/// A VIP that comes is announced and served, one that goes is nobody's any more.
+#[test]
+fn vip_comes_and_goes() {
+    let arms = Arms::new();
+    let running = arms.start(&service(&[11]));
+    let other = service(&[12]).replace("192.0.2.10", "192.0.2.20").replace("\"web\"", "\"other\"");
+    running.director.reload(&arms.lab, &arms.configuration(&(service(&[11]) + &other)));
+    arms.front.expect("an announcement of the new VIP", |frame| {
+        let vip = [192, 0, 2, 20];
+        (frame[..6] == BROADCAST && frame.get(28..32)? == vip && frame.get(38..42)? == vip).then_some(())
+    });
+    running.director.wait_resolved();
+    let to_other = |number: u8, flags| Packet {
+        destination: at("192.0.2.20:80"),
+        ..Packet::new(Transport::Tcp(flags), [ROUTER, running.front], client(number), at(VIP))
+    };
+    arms.front.send(&to_other(1, "S").bytes());
+    arms.back.expect("its SYN", |frame| Packet::read(frame).filter(|it| it.to[5] == 12));
+    let vips = |status: &shunt::api::Status| {
+        status.vips.iter().map(|vip| vip.address.clone()).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(vips(&running.director.status()), "192.0.2.10 192.0.2.20");
+
+    running.director.reload(&arms.lab, &arms.configuration(&service(&[11])));
+    assert_eq!(vips(&running.director.status()), "192.0.2.10");
+    // Questions are answered in order: the first one is not.
+    let asker = [2, 0, 0, 0, 0, 0x77];
+    for target in ["192.0.2.20", "192.0.2.10"] {
+        arms.front.send(&arp(1, [asker, BROADCAST], (asker, ip("192.0.2.77")), ([0; 6], ip(target))));
+    }
+    let answered = arms.front.expect("an answer", |frame| {
+        (frame[..6] == asker && frame.get(20..22)? == [0, 2]).then(|| frame[31])
+    });
+    assert_eq!(answered, 10);
+    // What is left of its connection is of no service any more.
+    arms.front.send(&to_other(1, "A").bytes());
+    running.director.wait_for_drops("real_removed", 1);
+    running.director.settled();
 }
 
 /// Many generations while packets come: none is lost, none meets another real server.
