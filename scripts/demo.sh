@@ -118,7 +118,8 @@ show_method() {
     lose_and_regain "$real"
     check "director's books balance" books_balance
     show_director_sight
-    if [[ -n $keep && $method == "${methods[-1]}" && $failures == 0 ]]; then
+    if [[ -n $keep && $method == "${methods[-1]}" ]]; then
+        disown "$director_pid"
         left_up=yes
         return 0
     fi
