@@ -268,7 +268,7 @@ pub fn flood(bench: &Bench, shape: &Shape, flows: u32, effort: Effort) -> Result
         let mut next = || {
             turn = !turn;
             if turn {
-                return (Kind::Request, draw.next());
+                return (Kind::Request, draw.flow());
             }
             strange = strange.wrapping_add(1).max(flows);
             (Kind::Opening, strange)
@@ -287,7 +287,7 @@ pub fn flood(bench: &Bench, shape: &Shape, flows: u32, effort: Effort) -> Result
     cell.time(bench, &repetitions);
     cell.turn_ns = super::measure::turn_times(bench, &mut rig, Kind::Request, flows, effort);
     let mut draw = Draw::new(flows, 43);
-    let compared = verify::check(&mut rig, shape, Kind::Request, super::COMPARED, || draw.next())?;
+    let compared = verify::check(&mut rig, shape, Kind::Request, super::COMPARED, || draw.flow())?;
     let lost = sent - came.min(sent);
     if lost > 0 {
         return Err(BenchError::new(&format!(

@@ -195,11 +195,11 @@ pub fn forwarding(
         let seed = u64::from(repetition) << 32;
         let mut draw = Draw::new(flows, seed);
         let count = rig.burst();
-        let source = timed(effort.length / 3, || alone.round(&rig.traffic, count, || (kind, draw.next())));
+        let source = timed(effort.length / 3, || alone.round(&rig.traffic, count, || (kind, draw.flow())));
         let mut draw = Draw::new(flows, seed + 1);
         let mut missing = 0;
         let total = timed(effort.length, || {
-            let came = rig.round(|| (kind, draw.next()));
+            let came = rig.round(|| (kind, draw.flow()));
             missing += rig.burst() - came;
             came
         });
@@ -218,7 +218,7 @@ pub fn turn_times(bench: &Bench, rig: &mut Rig, kind: Kind, flows: u32, effort: 
     let mut cycles = Vec::with_capacity(TURNS_MAX);
     let start = Instant::now();
     while cycles.len() < TURNS_MIN || cycles.len() < TURNS_MAX && start.elapsed() < effort.length {
-        rig.feed(|| (kind, draw.next()));
+        rig.feed(|| (kind, draw.flow()));
         cycles.push(timed_turn(rig));
         rig.drain(|_| ());
     }
@@ -254,11 +254,11 @@ pub fn floor(
     for repetition in 0..effort.repetitions {
         let mut draw = Draw::new(1 << 10, u64::from(repetition));
         let source =
-            timed(effort.length / 3, || alone.round(traffic, burst, || (Kind::Request, draw.next())));
+            timed(effort.length / 3, || alone.round(traffic, burst, || (Kind::Request, draw.flow())));
         let mut size = 0;
         let total = timed(effort.length, || {
             let mut packets = MbufBurst::new();
-            fill(&bench.pool, traffic, burst, &mut size, &mut packets, &mut || (Kind::Request, draw.next()));
+            fill(&bench.pool, traffic, burst, &mut size, &mut packets, &mut || (Kind::Request, draw.flow()));
             feed.send_burst(&mut packets);
             rx.burst(&mut packets);
             for mbuf in packets.iter_mut() {

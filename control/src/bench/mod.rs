@@ -99,7 +99,7 @@ pub fn forwarding(
     let mut cells = Vec::new();
     for &kind in kinds {
         let mut draw = Draw::new(flows, 42);
-        let packets = verify::check(&mut rig, shape, kind, COMPARED, || draw.next())?;
+        let packets = verify::check(&mut rig, shape, kind, COMPARED, || draw.flow())?;
         let repetitions = measure::forwarding(bench, &mut rig, kind, flows, effort)?;
         let mut cell = Cell::new(shape, kind, u64::from(flows));
         cell.time(bench, &repetitions);

@@ -307,9 +307,9 @@ impl Draw {
         Self { state: seed, flows }
     }
 
-    /// The next.
+    /// The next flow.
     #[inline]
-    pub fn next(&mut self) -> u32 {
+    pub fn flow(&mut self) -> u32 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let a = (self.state ^ self.state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let b = (a ^ a >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -467,7 +467,7 @@ mod tests {
     #[test]
     fn draws_cover_all_flows_and_no_other() {
         let mut draw = Draw::new(10, 1);
-        let seen: HashSet<_> = (0..1000).map(|_| draw.next()).collect();
+        let seen: HashSet<_> = (0..1000).map(|_| draw.flow()).collect();
         assert_eq!(seen, (0..10).collect());
     }
 }
