@@ -10,7 +10,7 @@ use std::time::Instant;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::de::DeserializeOwned;
-use shunt::api::status::Real;
+use shunt::api::status::{Limit, Real};
 use shunt::api::{Drops, Status};
 
 use super::{Lab, PATIENCE, POLL, Said, binary, wait_for};
@@ -155,14 +155,23 @@ impl Director {
         })
     }
 
-    /// Waits until the books balance and nothing is on its way, then tells how they stand.
+    /// Waits until the books balance and nothing is on its way, then tells how they stand. A worker that waits for its
+    /// CPU looks like one at rest, so it is looked at several times.
     pub fn settled(&self) -> Status {
-        let mut before = Status::default();
+        let (mut before, mut times) = (Status::default(), 0);
         self.wait_until("books that balance at rest", |status| {
-            let at_rest = status.books == before.books && status.books.held == 0;
+            let at_rest = status.books == before.books && status.books.held == 0 && status.books.balanced;
+            times = if at_rest { times + 1 } else { 0 };
             before = status.clone();
-            at_rest && status.books.balanced
+            times == SAME
         })
+    }
+
+    /// Waits until no more than `most` packet buffers are in use; af_packet itself holds none.
+    pub fn wait_for_buffers(&self, most: u64) {
+        self.wait_until(&format!("no more than {most} packet buffers in use"), |status| {
+            buffers(status) <= most
+        });
     }
 
     /// Asks for `/v1/WHAT`.
@@ -231,6 +240,24 @@ impl Director {
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
+}
+
+/// How often the same status says that a director is at rest.
+const SAME: u32 = 5;
+
+/// A limit in a status.
+///
+/// # Panics
+/// When there is none of this name.
+#[must_use]
+pub fn limit<'s>(status: &'s Status, name: &str) -> &'s Limit {
+    status.limits.iter().find(|limit| limit.name == name).unwrap_or_else(|| panic!("no limit {name}"))
+}
+
+/// Packet buffers in use.
+#[must_use]
+pub fn buffers(status: &Status) -> u64 {
+    limit(status, "packet buffers").used
 }
 
 /// The real server of this address in a status.

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use shunt::api::Status;
 use shunt_tests::topology::arms::{Arms, ROUTER, Running, real_mac};
+use shunt_tests::topology::director::buffers;
 use shunt_tests::topology::frames::{BROADCAST, Mac, Packet, Transport, arp, at, ip, mend_ipv4_checksum};
 use shunt_tests::topology::wire::Wire;
 
@@ -212,13 +212,10 @@ fn barrier(wire: &Wire, own: &str, asker: &str) {
     });
 }
 
-fn buffers(status: &Status) -> u64 {
-    status.limits.iter().find(|limit| limit.name == "packet buffers").expect("a limit").used
-}
-
-fn survives(arms: &Arms, running: &Running, seed: u64, reasons: &[&str]) {
+/// `held`: buffers that the devices themselves hold.
+fn survives(arms: &Arms, running: &Running, seed: u64, held: u64, reasons: &[&str]) {
     arms.lab.ip("link set f0 mtu 9000\nlink set b0 mtu 9000");
-    let at_rest = buffers(&running.director.settled());
+    running.director.wait_for_buffers(held);
     let mut random = Random(seed);
     for _ in 0..FRAMES / BATCH {
         for _ in 0..BATCH {
@@ -243,7 +240,7 @@ fn survives(arms: &Arms, running: &Running, seed: u64, reasons: &[&str]) {
         assert!(named.contains(*reason), "{reason} did not occur: {:?}", running.director.reasons());
     }
     // What waits for neighbours that nobody has is given up.
-    running.director.wait_until("all buffers back", |status| buffers(status) == at_rest);
+    running.director.wait_for_buffers(held);
 
     for (client, vip, reached) in [
         ("203.0.113.1:5000", "192.0.2.10:80", "192.0.2.10:80"),
@@ -281,7 +278,7 @@ fn on_af_packet() {
     let arms = Arms::new();
     arms.lab.ip("link set front mtu 9000\nlink set back mtu 9000");
     let running = arms.start(SERVICES);
-    survives(&arms, &running, 0x5eed_0001, &[&ANYWHERE[..], &["oversize"]].concat());
+    survives(&arms, &running, 0x5eed_0001, 0, &[&ANYWHERE[..], &["oversize"]].concat());
 }
 
 #[test]
@@ -289,11 +286,12 @@ fn on_af_packet_with_two_workers() {
     let arms = Arms::with_workers(2);
     arms.lab.ip("link set front mtu 9000\nlink set back mtu 9000");
     let running = arms.start(SERVICES);
-    survives(&arms, &running, 0x5eed_0002, &ANYWHERE);
+    survives(&arms, &running, 0x5eed_0002, 0, &ANYWHERE);
 }
 
 #[test]
 fn on_tap() {
     let (arms, running) = Arms::on_taps(SERVICES);
-    survives(&arms, &running, 0x5eed_0003, &ANYWHERE);
+    let held = buffers(&running.director.settled());
+    survives(&arms, &running, 0x5eed_0003, held, &ANYWHERE);
 }

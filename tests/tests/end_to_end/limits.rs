@@ -1,7 +1,7 @@
 //! Tables and rings that are full, and services with nobody to serve: counted, shown, recovered from.
 
 use shunt_tests::topology::arms::{Arms, ROUTER, Running, real_mac};
-use shunt_tests::topology::director::real;
+use shunt_tests::topology::director::{limit, real};
 use shunt_tests::topology::frames::{Packet, Transport, at, icmp, ip};
 use shunt_tests::topology::wait_for;
 
@@ -39,8 +39,7 @@ fn full_connection_table() {
     director.wait_for_drops("table_full", refused);
     let status = director.settled();
     assert_eq!((status.workers[0].connections, director.dropped("table_full")), (CAPACITY, refused));
-    let limit =
-        status.limits.iter().find(|limit| limit.name == "worker 0 connections IPv4").expect("a limit");
+    let limit = limit(&status, "worker 0 connections IPv4");
     assert_eq!((limit.used, limit.most, limit.refused), (CAPACITY, CAPACITY, refused));
     let want = format!("worker 0 connections IPv4: full {refused} times: see `shunt drops`");
     assert!(status.advice.contains(&want), "{:?}", status.advice);
@@ -72,10 +71,7 @@ fn full_punt_ring() {
     let arms = Arms::new();
     let running = arms.start(&service(1));
     let director = &running.director;
-    let buffers = |status: &shunt::api::Status| {
-        status.limits.iter().find(|limit| limit.name == "packet buffers").expect("a limit").used
-    };
-    let at_rest = buffers(&director.settled());
+    director.wait_for_buffers(0);
     // For the director's own address: to the kernel side, which is slower than any worker.
     let local =
         Packet::new(Transport::Udp, [ROUTER, running.front], at("198.51.100.7:40000"), at("192.0.2.2:9"));
@@ -85,11 +81,11 @@ fn full_punt_ring() {
         if director.dropped("punt_full") > 0 { Ok(()) } else { Err("it never was") }
     });
     let status = director.settled();
-    let limit = status.limits.iter().find(|limit| limit.name == "worker 0 punt ring").expect("a limit");
+    let limit = limit(&status, "worker 0 punt ring");
     assert!(limit.refused > 0);
     let want = format!("worker 0 punt ring: full {} times: see `shunt drops`", limit.refused);
     assert!(status.advice.contains(&want), "{:?}", status.advice);
-    director.wait_until("all buffers back", |status| buffers(status) == at_rest);
+    director.wait_for_buffers(0);
 
     // The kernel side answers as before.
     arms.front.send(&shunt_tests::topology::frames::ping(
