@@ -222,7 +222,7 @@ impl Traffic {
             bytes[at..at + 2].copy_from_slice(&(!fold(shape.ip_sum + addresses)).to_be_bytes());
         }
         let sum = !fold(shape.transport_sum + addresses + halves(ports));
-        let sum = if sum == 0 { 0xffff } else { sum };
+        let sum = present(self.protocol, sum);
         bytes[checksum..checksum + 2].copy_from_slice(&sum.to_be_bytes());
     }
 }
@@ -324,6 +324,15 @@ const fn fold(sum: u32) -> u16 {
     ((sum >> 16) + (sum & 0xffff)) as u16
 }
 
+/// A transport checksum as it is sent: 0 would say "none" in UDP (RFC 768), and says what it is in TCP.
+#[inline]
+const fn present(protocol: Protocol, checksum: u16) -> u16 {
+    match protocol {
+        Protocol::Udp if checksum == 0 => 0xffff,
+        Protocol::Udp | Protocol::Tcp => checksum,
+    }
+}
+
 /// The one's complement sum of bytes, word by word (RFC 1071).
 #[must_use]
 pub fn sum(bytes: &[u8]) -> u32 {
@@ -348,7 +357,7 @@ pub fn fill_transport_checksum(family: Family, protocol: Protocol, bytes: &mut [
     let length = (bytes.len() - transport) as u32;
     let pseudo = sum(&bytes[addresses..transport]) + length + u32::from(protocol.number());
     let value = !fold(u32::from(fold(pseudo)) + u32::from(fold(sum(&bytes[transport..]))));
-    let value = if value == 0 { 0xffff } else { value };
+    let value = present(protocol, value);
     bytes[checksum..checksum + 2].copy_from_slice(&value.to_be_bytes());
 }
 
@@ -455,6 +464,20 @@ mod tests {
                     assert!(holds, "{family:?} {protocol} {size:?} {kind:?}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn only_udp_avoids_a_checksum_of_zero() {
+        for (protocol, never) in [(Protocol::Tcp, 0xffff), (Protocol::Udp, 0)] {
+            let traffic = Traffic::new(Family::V4, protocol, FrameSize::Bytes(64), 1, 10);
+            let at = traffic.layout.checksum;
+            let checksum = |flow| {
+                let frame = traffic.frame(Kind::Request, 0, flow);
+                u16::from_be_bytes([frame[at], frame[at + 1]])
+            };
+            let seen: HashSet<u16> = (0..1_000_000).map(checksum).collect();
+            assert_eq!((seen.contains(&never), seen.contains(&!never)), (false, true), "{protocol}");
         }
     }
 
