@@ -20,7 +20,12 @@ impl Tick {
     /// The moment `since_start` after the director started.
     #[must_use]
     pub fn at(since_start: Duration) -> Self {
-        Self((since_start.as_millis() / u128::from(1000 / TICKS_PER_SECOND)) as u32)
+        let seconds = since_start.as_secs() as u32;
+        Self(
+            seconds
+                .wrapping_mul(TICKS_PER_SECOND)
+                .wrapping_add(since_start.subsec_millis() / (1000 / TICKS_PER_SECOND)),
+        )
     }
 
     /// This moment and `ticks` more.

@@ -2,8 +2,9 @@
 
 use shunt_dataplane::counters::{Counter, PerReason, RealCounters, WorkerCounters};
 use shunt_dataplane::reason::{DropReason, PuntReason, ReplyKind};
+use shunt_dataplane::worker::{CostCounters, Stage};
 
-use super::status::{Books, Count, Drops, Real, Worker};
+use super::status::{Books, Bucket, Cost, Count, Drops, Real, StageCost, Worker};
 
 impl Books {
     /// The books of all workers together. `held_max` is what rings and buffers can hold at most.
@@ -66,6 +67,38 @@ impl Worker {
             ..Self::default()
         }
     }
+}
+
+impl Cost {
+    /// What a worker's turns cost; the clock (`cycles_per_second`, `cycles`) and its tables (`connections`, `capacity`) are
+    /// the caller's to fill in.
+    #[must_use]
+    pub fn of(cost: &CostCounters) -> Self {
+        // What is divided is read before what divides it.
+        let sampled = Stage::ALL.iter().zip(&cost.sampled_cycles);
+        let sampled = sampled
+            .map(|(stage, cycles)| StageCost { stage: stage.word().to_owned(), cycles: cycles.get() })
+            .collect();
+        let (busy_cycles, packets) = (cost.busy_cycles.get(), cost.packets.get());
+        Self {
+            busy_cycles,
+            packets,
+            cycles_per_packet: (busy_cycles + packets / 2).checked_div(packets).unwrap_or(0),
+            turns: buckets(&cost.turns),
+            bursts: buckets(&cost.bursts),
+            sampled,
+            sampled_packets: cost.sampled_packets.get(),
+            ..Self::default()
+        }
+    }
+}
+
+/// The buckets of powers of two that are not empty.
+fn buckets(counters: &[Counter]) -> Vec<Bucket> {
+    let all = counters.iter().enumerate();
+    all.map(|(place, counter)| Bucket { from: 1 << place, count: counter.get() })
+        .filter(|bucket| bucket.count > 0)
+        .collect()
 }
 
 impl Real {

@@ -104,6 +104,54 @@ pub struct Worker {
     pub idle_per_mille: u64,
     /// Its books; `held` counts what was handed over as gone and what was taken over as arrived.
     pub books: Books,
+    /// What its loop costs.
+    pub cost: Cost,
+}
+
+/// What a worker's loop costs, counted since the start. Two answers subtracted tell about the time between them. Turns
+/// that moved no packet are left out of everything but `cycles`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cost {
+    /// The rate of the cycle counter.
+    pub cycles_per_second: u64,
+    /// Cycles since the director started.
+    pub cycles: u64,
+    /// Cycles of turns that moved packets; what the kernel did meanwhile on that core included.
+    pub busy_cycles: u64,
+    /// Packets that those moved: from NICs, other workers and the control core.
+    pub packets: u64,
+    /// `busy_cycles` for a packet, rounded.
+    pub cycles_per_packet: u64,
+    /// Turns by their cycles.
+    pub turns: Vec<Bucket>,
+    /// Bursts that NICs gave, by their packets.
+    pub bursts: Vec<Bucket>,
+    /// Packets of the turns whose stages were timed, one turn of 61.
+    pub sampled_packets: u64,
+    /// Cycles of those turns, by stage.
+    pub sampled: Vec<StageCost>,
+    /// Connections in the IPv4 and IPv6 table.
+    pub connections: [u64; 2],
+    /// Connections that each can hold.
+    pub capacity: u64,
+}
+
+/// How many lie between `from` and below twice that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bucket {
+    /// The least of the bucket.
+    pub from: u64,
+    /// How many; buckets of none are left out.
+    pub count: u64,
+}
+
+/// A part of a turn.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageCost {
+    /// `receive`, `forward`, `take_over`, `inject`, `transmit`, `expire`, `answer`.
+    pub stage: String,
+    /// Its cycles.
+    pub cycles: u64,
 }
 
 /// `received + made + injected = sent + punted + consumed + dropped + held`.

@@ -13,6 +13,7 @@ mod output;
 mod run;
 mod status;
 mod table;
+mod workers;
 
 use std::process::ExitCode;
 

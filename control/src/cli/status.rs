@@ -1,5 +1,7 @@
 //! `shunt status`: role, VIPs, NICs, workers, services, and real servers and why each is up or down.
 
+use std::time::Duration;
+
 use clap::Args;
 use hyper::Method;
 
@@ -7,6 +9,7 @@ use super::Outcome;
 use super::client::{Client, Failure, Target, run as speak};
 use super::output::{say, say_bytes};
 use super::table::{Table, seconds};
+use super::workers;
 use crate::api::Status;
 use crate::api::status::{Books, Real, Service};
 
@@ -14,6 +17,8 @@ use crate::api::status::{Books, Real, Service};
 #[command(after_help = "\
 Examples:
   shunt status
+  shunt status --workers                what a packet costs now: looks twice, a second apart
+  shunt status --workers --seconds 0    the same since the start
   shunt status --json | jq '.services[].reals[] | {address, state, reason}'")]
 pub struct Arguments {
     #[command(flatten)]
@@ -21,11 +26,27 @@ pub struct Arguments {
     /// Answer in JSON (docs/api.md)
     #[arg(long)]
     json: bool,
+    /// What the workers' loops cost: load, cycles for a packet by stage, bursts, turns, tables
+    #[arg(long)]
+    workers: bool,
+    /// Seconds that --workers looks at, at most 3600; 0 is since the start
+    #[arg(long, default_value_t = 1.0, requires = "workers", value_parser = length)]
+    seconds: f64,
+}
+
+fn length(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.0..=3600.0).contains(&seconds) => Ok(seconds),
+        _ => Err("0 to 3600 seconds".to_owned()),
+    }
 }
 
 /// Asks and prints.
 pub fn run(arguments: &Arguments) -> Outcome {
     speak(&arguments.target, async |client: &mut Client| {
+        if arguments.workers {
+            return workers::show(client, Duration::from_secs_f64(arguments.seconds), arguments.json).await;
+        }
         let bytes = client.bytes(Method::GET, "/v1/status").await?;
         if arguments.json {
             say_bytes(&bytes);
@@ -47,7 +68,7 @@ fn text(status: &Status) -> String {
     text += &format!("VIPs: {}\n\n", if vips.is_empty() { "none".to_owned() } else { vips.join(", ") });
     text += &nics(status);
     text.push('\n');
-    text += &workers(status);
+    text += &workers_of(status);
     text.push('\n');
     text += &services(&status.services);
     text.push('\n');
@@ -77,7 +98,7 @@ fn nics(status: &Status) -> String {
     table.text()
 }
 
-fn workers(status: &Status) -> String {
+fn workers_of(status: &Status) -> String {
     let head = [
         "WORKER",
         "CORE",

@@ -12,7 +12,7 @@ use super::core::View;
 use super::live::Live;
 use super::workers::HAND_OVER_RING_MAX;
 use crate::api::Status;
-use crate::api::status::{Books, Limit, Nic, Real, RealState, Service, Vip, Worker};
+use crate::api::status::{Books, Cost, Limit, Nic, Real, RealState, Service, Vip, Worker};
 use crate::config;
 use crate::control_loop::{RELEASED_MAX, Report};
 use crate::health::{Listed, RealKey};
@@ -96,6 +96,13 @@ fn worker(live: &Live, view: &View, place: usize) -> Worker {
         generation: shared.acknowledged().0,
         connections: v4 + v6,
         capacity: 2 * u64::from(view.config.runtime.connections),
+        cost: Cost {
+            cycles_per_second: live.clock.cycles_per_second(),
+            cycles: live.clock.cycles(live.clock.now()),
+            connections: [v4, v6],
+            capacity: view.config.runtime.connections.into(),
+            ..Cost::of(&shared.cost)
+        },
         ..Worker::of(&shared.counters)
     }
 }

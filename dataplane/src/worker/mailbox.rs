@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use dpdk_sys::Mbuf;
 use rtrb::{Consumer, Producer, RingBuffer};
 
+use super::CostCounters;
 use crate::counters::WorkerCounters;
 use crate::forward::{Explanation, Punt};
 use crate::id::{Generation, NicId, Protocol, RealId};
@@ -87,6 +88,8 @@ pub struct ConnectionView {
 pub struct Shared {
     /// Written by the worker.
     pub counters: std::sync::Arc<WorkerCounters>,
+    /// What its turns cost. Written by the worker.
+    pub cost: CostCounters,
     /// The generation that the worker runs. Written by the worker.
     acknowledged: AtomicU64,
     /// Connections in the worker's tables, IPv4 and IPv6. Written by the worker.

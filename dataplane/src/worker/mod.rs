@@ -7,12 +7,13 @@
 mod answer;
 mod idle;
 mod mailbox;
+mod stages;
 
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Cache};
 use arrayvec::ArrayVec;
-use dpdk_sys::{Clock, Mbuf, MbufBurst, RingReceiver, RingSender, Room, RxQueue, TxQueue};
+use dpdk_sys::{Clock, Cycles, Mbuf, MbufBurst, RingReceiver, RingSender, Room, RxQueue, TxQueue};
 
 use crate::forward::{BURST_MAX, Forwarder, Punt, Verdict, Verdicts};
 use crate::id::{Generation, NicId, WorkerId};
@@ -27,6 +28,8 @@ pub use mailbox::{
     ANSWER_RING_MAX, Answer, ConnectionView, INJECT_RING_MAX, Injected, PUNT_RING_MAX, PUNTS_RESERVED,
     PacketEnds, Punted, QUESTION_RING_MAX, Question, QuestionEnds, Shared, WorkerEnds, rings,
 };
+use stages::Stopwatch;
+pub use stages::{CostCounters, FILL_BUCKETS, SAMPLE_PERIOD, Stage, TURN_BUCKETS};
 
 /// The queues of one NIC that belong to a worker.
 #[derive(Debug)]
@@ -77,6 +80,7 @@ pub struct Worker {
     shared: Arc<Shared>,
     rest: Rest,
     clock: Clock,
+    stopwatch: Stopwatch,
     listing: Option<Listing>,
 }
 
@@ -106,6 +110,7 @@ impl Worker {
             shared: parts.shared,
             rest: Rest::new(parts.idle),
             clock: parts.clock,
+            stopwatch: Stopwatch::new(),
             listing: None,
         }
     }
@@ -129,23 +134,33 @@ impl Worker {
     /// One turn under `snapshot`; tells how many packets it moved. [`Self::run`] makes one after the other; who
     /// calls it instead, to measure turns one by one, sees to it that snapshots do not go back.
     pub fn turn(&mut self, snapshot: &Snapshot) -> usize {
-        let now = Tick::at(self.clock.now());
+        let began = Cycles::now();
+        let now = Tick::at(self.clock.at(began));
+        self.stopwatch.begin(began, &self.shared.cost);
         let mut burst = MbufBurst::new();
         let mut work = 0;
         for nic in 0..self.nics.len() {
             let received = self.nics[nic].rx.burst(&mut burst);
             self.shared.counters.received.add(received as u64);
+            self.shared.cost.burst(received);
             work += received;
             // Not every driver says where a packet came in.
             let id = self.nics[nic].nic;
             burst.iter_mut().for_each(|mbuf| set_arrival(mbuf, id));
+            self.stopwatch.lap(Stage::Receive);
             self.process(snapshot, &mut burst, false, now);
+            self.stopwatch.lap(Stage::Forward);
         }
         work += self.take_over(snapshot, &mut burst, now);
+        self.stopwatch.lap(Stage::TakeOver);
         work += self.inject(snapshot, &mut burst, now);
+        self.stopwatch.lap(Stage::Inject);
         self.flush();
+        self.stopwatch.lap(Stage::Transmit);
         self.forwarder.expire_turn(snapshot, now);
+        self.stopwatch.lap(Stage::Expire);
         self.answer(snapshot, now);
+        self.stopwatch.lap(Stage::Answer);
         self.book_turn(work);
         work
     }
@@ -301,6 +316,7 @@ impl Worker {
     }
 
     fn book_turn(&mut self, work: usize) {
+        self.stopwatch.end(work, &self.shared.cost);
         self.shared.counters.turns.add(1);
         if work == 0 {
             self.shared.counters.turns_idle.add(1);
