@@ -19,6 +19,7 @@ ethtool ethtool
 ping iputils-ping
 nsenter util-linux
 ps procps
+valgrind valgrind
 jq jq
 xargs findutils
 certificates ca-certificates

@@ -10,7 +10,8 @@ usage() {
 usage: scripts/test.sh [--all]
 
 Installs what is missing, builds, and runs: cargo fmt --check, clippy, all tests of the workspace (unit, packet tables,
-property tests, network namespaces) and the demo. Takes root, and no hugepages.
+property tests, network namespaces), the instructions that a packet takes against their baseline, and the demo. Takes
+root, and no hugepages.
 
   --all   also the long runs: tests that are marked as ignored because they take long
 
@@ -104,6 +105,7 @@ main() {
     part "cargo fmt --check" cargo fmt --all --check
     part "cargo clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
     cargo_tests
+    part "instructions for a packet" cargo run --release --locked --quiet --bin instructions
     part "demo" scripts/demo.sh
     part "demo with two workers" scripts/demo.sh --workers 2
 

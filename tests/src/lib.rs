@@ -1,6 +1,7 @@
 //! End-to-end tests of shunt.
 
 pub mod director;
+pub mod instructions;
 pub mod network;
 pub mod oracle;
 pub mod packets;

@@ -47,6 +47,8 @@ pub struct Bench {
     pub clock: Clock,
     /// True when packets are in hugepages.
     pub hugepages: bool,
+    /// The key by which flows are hashed: random, as in a director.
+    pub key: HashKey,
     eal: Eal,
 }
 
@@ -63,7 +65,7 @@ impl Bench {
         let eal = Eal::start(&settings).map_err(BenchError::of)?;
         let pool = Mempool::new(&eal, "bench", MBUFS, MBUF_CACHE, mempool::DATA_ROOM, None)
             .map_err(BenchError::of)?;
-        Ok(Self { pool, clock: Clock::new(&eal), hugepages, eal })
+        Ok(Self { pool, clock: Clock::new(&eal), hugepages, key: HashKey::random(), eal })
     }
 
     /// A ring from a source to a sink, as those of [`Self::nic`].
@@ -119,7 +121,7 @@ impl Rig {
     /// # Errors
     /// DPDK's.
     pub fn new(bench: &Bench, shape: &Shape, capacity: u32, lifetime: Lifetime) -> Result<Self, BenchError> {
-        let key = HashKey::random();
+        let key = bench.key;
         let owners = Owners { workers: 1, netmask_v4: 32, netmask_v6: 128, key };
         let snapshot = Arc::new(Registry::new(owners).compile(&plan(shape, lifetime)));
         let shared = Arc::new(Shared::default());
