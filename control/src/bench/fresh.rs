@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 use shunt_dataplane::reason::DropReason;
 use shunt_dataplane::time::Ticks;
 
-use super::measure::{Alone, Effort, Repetitions, Timing, TurnTimes, timed, timed_turn};
+use super::measure::{Alone, Effort, Load, Others, Repetitions, Timing, timed, timed_turn};
 use super::report::{Cell, Verified};
 use super::rig::{Bench, Lifetime, Rig};
+use super::times::{Quantiles, Times};
 use super::traffic::{Draw, Kind};
 use super::{BenchError, Shape, verify};
 
@@ -42,16 +43,16 @@ pub struct Step {
 }
 
 /// How connections end when nothing else happens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Expiry {
     /// Connections that ended in a second.
     pub per_second: f64,
     /// Turns in which some ended.
-    pub turn_ns: TurnTimes,
+    pub turn_ns: Quantiles,
 }
 
 /// Connections that begin as fast as they can while as many end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Steady {
     /// Connections made in a second of the director's time.
     pub made_per_second: f64,
@@ -60,7 +61,7 @@ pub struct Steady {
     /// Packets that found the table full, in a second.
     pub refused_per_second: f64,
     /// Turns.
-    pub turn_ns: TurnTimes,
+    pub turn_ns: Quantiles,
 }
 
 /// Established connections that fill the table, with as many packets of a flood as of their own.
@@ -131,9 +132,9 @@ pub fn beginnings(bench: &Bench, shape: &Shape, capacity: u32, effort: Effort) -
     growths.sort_by(|a, b| a.refused_ns.total_cmp(&b.refused_ns));
     cell.growth = growths.get(growths.len() / 2).cloned();
     cell.expiry = Some(endings(bench, shape, capacity)?);
-    let (steady, turns) = steady(bench, shape, capacity, effort)?;
+    let steady = steady(bench, shape, capacity, effort)?;
+    cell.turn_ns = steady.turn_ns.clone();
     cell.steady = Some(steady);
-    cell.turn_ns = turns;
     Ok(cell)
 }
 
@@ -177,16 +178,16 @@ fn endings(bench: &Bench, shape: &Shape, capacity: u32) -> Result<Expiry, BenchE
     let bursts = capacity / STEPS * USABLE_STEPS / rig.burst() as u32;
     rounds(&mut rig, bursts, &mut 0);
     let all = rig.connections();
-    let mut cycles = Vec::new();
+    let (mut times, mut others) = (Times::default(), Others::new(bench));
     let deadline = Instant::now() + life.as_duration() + PATIENCE;
     let (mut before, mut began) = (all, None);
     while before > 0 {
         let now = Instant::now();
-        let took = timed_turn(&mut rig);
+        let took = timed_turn(&mut rig, &mut others);
         let left = rig.connections();
         if left != before {
             began.get_or_insert(now);
-            cycles.push(took);
+            times.add(took);
             before = left;
         }
         if now > deadline {
@@ -196,17 +197,12 @@ fn endings(bench: &Bench, shape: &Shape, capacity: u32) -> Result<Expiry, BenchE
     let took = began.map_or(Duration::ZERO, |began| began.elapsed());
     Ok(Expiry {
         per_second: (all as f64 / took.as_secs_f64().max(1e-6)).round(),
-        turn_ns: TurnTimes::of(bench, cycles),
+        turn_ns: times.quantiles(&bench.clock),
     })
 }
 
 /// New connections without a pause, which live briefly.
-fn steady(
-    bench: &Bench,
-    shape: &Shape,
-    capacity: u32,
-    effort: Effort,
-) -> Result<(Steady, TurnTimes), BenchError> {
+fn steady(bench: &Bench, shape: &Shape, capacity: u32, effort: Effort) -> Result<Steady, BenchError> {
     let mut rig = Rig::new(bench, shape, capacity, Lifetime::Short(SHORT_LIFE))?;
     let source = source_alone(bench, &rig, effort.length / 3)?.nanoseconds();
     let mut next = 0;
@@ -224,13 +220,13 @@ fn steady(
         ]
     };
     let before = count(&rig);
-    let mut cycles = Vec::new();
+    let (mut times, mut others) = (Times::default(), Others::new(bench));
     let end = Instant::now() + (effort.length * effort.repetitions).max(Duration::from_secs(2));
     let ran = dpdk_sys::thread::cpu_time();
     let mut packets = 0;
     while Instant::now() < end {
         packets += rig.feed(counted(Kind::Opening, &mut next));
-        cycles.push(timed_turn(&mut rig));
+        times.add(timed_turn(&mut rig, &mut others));
         rig.drain(|_| ());
     }
     let ran = dpdk_sys::thread::cpu_time().saturating_sub(ran).as_secs_f64();
@@ -238,14 +234,12 @@ fn steady(
     let after = count(&rig);
     let [made, expired, refused] =
         std::array::from_fn(|at| ((after[at] - before[at]) as f64 / seconds).round());
-    let turns = TurnTimes::of(bench, cycles);
-    let steady = Steady {
+    Ok(Steady {
         made_per_second: made,
         expired_per_second: expired,
         refused_per_second: refused,
-        turn_ns: turns,
-    };
-    Ok((steady, turns))
+        turn_ns: times.quantiles(&bench.clock),
+    })
 }
 
 /// Fills the table with established connections and sends a packet of a flood with each of theirs.
@@ -258,7 +252,8 @@ pub fn flood(bench: &Bench, shape: &Shape, flows: u32, effort: Effort) -> Result
     let mut cell = Cell::new(shape, Kind::Request, u64::from(flows));
     "flood".clone_into(&mut cell.kind);
     cell.table_capacity = flows.into();
-    let alone = super::measure::forwarding(bench, &mut rig, Kind::Request, flows, effort)?;
+    let load = Load { kind: Kind::Request, flows, new_share: 0 };
+    let alone = super::measure::forwarding(bench, &mut rig, load, effort)?;
     let mut source = Alone::new(bench)?;
     let mut repetitions = Repetitions::default();
     let (mut strange, mut sent, mut came) = (flows, 0_u64, 0_u64);
@@ -285,7 +280,7 @@ pub fn flood(bench: &Bench, shape: &Shape, flows: u32, effort: Effort) -> Result
         repetitions.add(total, apart);
     }
     cell.time(bench, &repetitions);
-    cell.turn_ns = super::measure::turn_times(bench, &mut rig, Kind::Request, flows, effort);
+    cell.turn_ns = super::measure::turn_times(bench, &mut rig, load, effort.length / 2);
     let mut draw = Draw::new(flows, 43);
     let compared = verify::check(&mut rig, shape, Kind::Request, super::COMPARED, || draw.flow())?;
     let lost = sent - came.min(sent);

@@ -2,19 +2,20 @@
 
 use std::time::{Duration, Instant};
 
-use dpdk_sys::{Cycles, MbufBurst, RingFeed, RingNic, RingReceiver, thread};
+use dpdk_sys::{Clock, Cycles, MbufBurst, RingFeed, RingNic, RingReceiver, thread};
 use serde::{Deserialize, Serialize};
 
 use super::rig::{Bench, Rig, fill};
-use super::traffic::{Draw, Kind, Traffic};
+use super::times::{Quantiles, Times};
+use super::traffic::{Draw, Kind, Mixture, Traffic};
 use super::{BenchError, verify};
 
 /// Bursts between two looks at the clock.
 const ROUNDS: u32 = 128;
-/// Turns whose time is taken one by one, at most.
-const TURNS_MAX: usize = 20_000;
-/// And at least.
-const TURNS_MIN: usize = 200;
+/// A turn that takes longer may have been interrupted by another thread.
+const SUSPICIOUS: Duration = Duration::from_micros(15);
+/// Turns whose time is taken one by one, at least.
+const TURNS_MIN: u32 = 200;
 
 /// The least, the middle and the most of several repetitions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -49,32 +50,6 @@ impl Spread {
     fn rounded(self) -> Self {
         let round = |value: f64| (value * 100.0).round() / 100.0;
         Self { min: round(self.min), median: round(self.median), max: round(self.max) }
-    }
-}
-
-/// How long turns took, in nanoseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct TurnTimes {
-    /// Half of them took no longer.
-    pub p50: f64,
-    /// 99 of 100.
-    pub p99: f64,
-    /// 999 of 1000.
-    pub p999: f64,
-    /// The longest.
-    pub max: f64,
-}
-
-impl TurnTimes {
-    /// Of these times in cycles.
-    #[must_use]
-    pub fn of(bench: &Bench, mut cycles: Vec<u32>) -> Self {
-        cycles.sort_unstable();
-        let at = |part: f64| {
-            let place = ((cycles.len() as f64 * part) as usize).min(cycles.len().saturating_sub(1));
-            bench.clock.duration(cycles.get(place).copied().unwrap_or(0).into()).as_nanos() as f64
-        };
-        Self { p50: at(0.5), p99: at(0.99), p999: at(0.999), max: at(1.0) }
     }
 }
 
@@ -169,6 +144,17 @@ impl Repetitions {
     }
 }
 
+/// What packets a measurement sends.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// What packets of open flows are.
+    pub kind: Kind,
+    /// How many flows are open; packets are drawn from them at random.
+    pub flows: u32,
+    /// Percent of packets that begin a connection instead.
+    pub new_share: u32,
+}
+
 /// How often, and how long each time.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
@@ -178,31 +164,32 @@ pub struct Effort {
     pub length: Duration,
 }
 
-/// Measures packets of open connections, drawn at random.
+/// Measures packets of open connections, drawn at random, and of new ones where the load has such.
 ///
 /// # Errors
 /// When a packet is lost.
 pub fn forwarding(
     bench: &Bench,
     rig: &mut Rig,
-    kind: Kind,
-    flows: u32,
+    load: Load,
     effort: Effort,
 ) -> Result<Repetitions, BenchError> {
     let mut alone = Alone::new(bench)?;
     let mut repetitions = Repetitions::default();
     for repetition in 0..effort.repetitions {
         let seed = u64::from(repetition) << 32;
-        let mut draw = Draw::new(flows, seed);
+        let mixture = |rig: &Rig, seed| Mixture::new(load.kind, load.flows, load.new_share, rig.fresh, seed);
+        let mut packets = mixture(rig, seed);
         let count = rig.burst();
-        let source = timed(effort.length / 3, || alone.round(&rig.traffic, count, || (kind, draw.flow())));
-        let mut draw = Draw::new(flows, seed + 1);
+        let source = timed(effort.length / 3, || alone.round(&rig.traffic, count, || packets.packet()));
+        let mut packets = mixture(rig, seed + 1);
         let mut missing = 0;
         let total = timed(effort.length, || {
-            let came = rig.round(|| (kind, draw.flow()));
+            let came = rig.round(|| packets.packet());
             missing += rig.burst() - came;
             came
         });
+        rig.fresh = packets.fresh();
         if missing > 0 {
             let all = total.packets as usize;
             return Err(verify::lost(rig, all + missing, all));
@@ -213,24 +200,64 @@ pub fn forwarding(
 }
 
 /// Takes the time of turns one by one.
-pub fn turn_times(bench: &Bench, rig: &mut Rig, kind: Kind, flows: u32, effort: Effort) -> TurnTimes {
-    let mut draw = Draw::new(flows, 7);
-    let mut cycles = Vec::with_capacity(TURNS_MAX);
+pub fn turn_times(bench: &Bench, rig: &mut Rig, load: Load, length: Duration) -> Quantiles {
+    let mut mixture = Mixture::new(load.kind, load.flows, load.new_share, rig.fresh, 7);
+    let mut times = Times::default();
+    let mut turns = 0;
+    let mut others = Others::new(bench);
     let start = Instant::now();
-    while cycles.len() < TURNS_MIN || cycles.len() < TURNS_MAX && start.elapsed() < effort.length {
-        rig.feed(|| (kind, draw.flow()));
-        cycles.push(timed_turn(rig));
+    while turns < TURNS_MIN || start.elapsed() < length {
+        rig.feed(|| mixture.packet());
+        times.add(timed_turn(rig, &mut others));
         rig.drain(|_| ());
+        turns += 1;
     }
-    TurnTimes::of(bench, cycles)
+    rig.fresh = mixture.fresh();
+    times.quantiles(&bench.clock)
 }
 
-/// One turn of the worker and its time in cycles.
+/// One turn of the worker and its time in cycles, that of others left out.
 #[inline]
-pub fn timed_turn(rig: &mut Rig) -> u32 {
+pub fn timed_turn(rig: &mut Rig, others: &mut Others) -> u64 {
     let start = Cycles::now();
     rig.turn();
-    u32::try_from(Cycles::now().since(start)).unwrap_or(u32::MAX)
+    let end = Cycles::now();
+    end.since(start).saturating_sub(others.between(start, end))
+}
+
+/// Notices when others ran on the core instead of this thread.
+#[derive(Debug)]
+pub struct Others {
+    clock: Clock,
+    suspicious: u64,
+    reckoned: Cycles,
+    ran: Duration,
+}
+
+impl Others {
+    /// From now on.
+    #[must_use]
+    pub fn new(bench: &Bench) -> Self {
+        let suspicious = bench.clock.cycles(SUSPICIOUS);
+        Self { clock: bench.clock, suspicious, reckoned: Cycles::now(), ran: thread::cpu_time() }
+    }
+
+    /// Cycles between two moments that others had; nothing when the moments lie close together. Whoever calls this
+    /// leaves no long gaps between the pairs.
+    #[inline]
+    pub fn between(&mut self, start: Cycles, end: Cycles) -> u64 {
+        if end.since(start) < self.suspicious { 0 } else { self.reckon().min(end.since(start)) }
+    }
+
+    /// What others had since this was called last. A system call: too dear for every turn.
+    #[cold]
+    fn reckon(&mut self) -> u64 {
+        let (now, ran) = (Cycles::now(), thread::cpu_time());
+        let mine = self.clock.cycles(ran.saturating_sub(self.ran));
+        let theirs = now.since(self.reckoned).saturating_sub(mine);
+        (self.reckoned, self.ran) = (now, ran);
+        theirs
+    }
 }
 
 /// What the machine gives at best: MACs swapped between the same rings.

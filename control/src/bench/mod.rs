@@ -5,10 +5,12 @@
 //! subtracts what source and sink take alone, [`fresh`] measures connections that begin and end.
 
 pub mod fresh;
+pub mod latency;
 pub mod measure;
 pub mod plot;
 pub mod report;
 pub mod rig;
+pub mod times;
 pub mod traffic;
 pub mod verify;
 
@@ -17,9 +19,10 @@ use std::fmt;
 use shunt_dataplane::address::Family;
 use shunt_dataplane::id::Protocol;
 use shunt_dataplane::service::Method;
+use shunt_dataplane::service::schedulers::Scheduler;
 use shunt_dataplane::snapshot::Registry;
 
-use measure::{Effort, Spread};
+use measure::{Effort, Load, Spread};
 use report::{Cell, Verified};
 use rig::{Bench, Lifetime, Rig};
 use traffic::{Draw, FrameSize, Kind, Traffic};
@@ -28,6 +31,8 @@ use traffic::{Draw, FrameSize, Kind, Traffic};
 const COMPARED: u64 = 65_536;
 /// Flows from which on growth of resident memory says something.
 const FLOWS_FOR_MEMORY: u32 = 1_000_000;
+/// Room for connections that begin while others are open, for each percent of all packets.
+const FRESH_ROOM: u32 = 120_000;
 
 /// What a measurement is about.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +49,11 @@ pub struct Shape {
     pub services: u32,
     /// How many real servers each has.
     pub reals: u32,
+    /// Their scheduler.
+    pub scheduler: Scheduler,
+    /// Percent of packets that begin a connection; more than 0 for TCP alone, where connections that nobody goes on with
+    /// can have a timeout of their own.
+    pub new_share: u32,
     /// Packets in a burst, 1 to 64.
     pub burst: usize,
 }
@@ -72,10 +82,11 @@ impl fmt::Display for BenchError {
 
 impl std::error::Error for BenchError {}
 
-/// The table's capacity for so many flows: nine tenths of it are in use.
+/// The table's capacity for so many flows: nine tenths of it are in use, before any others begin. These live 50 ms and
+/// then wait for the hand, so there is room for more than a second's.
 #[must_use]
-pub fn capacity_for(flows: u32) -> u32 {
-    ((u64::from(flows) * 10).div_ceil(9) as u32).max(64)
+pub fn capacity_for(flows: u32, new_share: u32) -> u32 {
+    ((u64::from(flows) * 10).div_ceil(9) as u32).max(64) + new_share * FRESH_ROOM
 }
 
 /// Opens `flows` connections, proves that their packets are forwarded right and measures them: one cell, or two for NAT,
@@ -94,25 +105,33 @@ pub fn forwarding(
     let mut rig = Rig::new(bench, shape, capacity, Lifetime::Usual)?;
     verify::open(&mut rig, flows)?;
     let grown = measure::resident().saturating_sub(before);
-    let kinds: &[Kind] =
-        if shape.method == Method::Nat { &[Kind::Request, Kind::Answer] } else { &[Kind::Request] };
+    rig.fresh = flows;
+    if shape.new_share > 0 {
+        rig.reconfigure(&rig::plan(shape, Lifetime::BriefOpenings));
+    }
+    let both = shape.method == Method::Nat && shape.new_share == 0;
+    let kinds: &[Kind] = if both { &[Kind::Request, Kind::Answer] } else { &[Kind::Request] };
     let mut cells = Vec::new();
     for &kind in kinds {
         let mut draw = Draw::new(flows, 42);
         let packets = verify::check(&mut rig, shape, kind, COMPARED, || draw.flow())?;
-        let repetitions = measure::forwarding(bench, &mut rig, kind, flows, effort)?;
+        let load = Load { kind, flows, new_share: shape.new_share };
+        let repetitions = measure::forwarding(bench, &mut rig, load, effort)?;
         let mut cell = Cell::new(shape, kind, u64::from(flows));
         cell.time(bench, &repetitions);
-        cell.turn_ns = measure::turn_times(bench, &mut rig, kind, flows, effort);
+        cell.turn_ns = measure::turn_times(bench, &mut rig, load, effort.length / 2);
+        cell.latency = latency::latencies(bench, &mut rig, load, effort.length / 2)?;
         cell.table_capacity = capacity.into();
-        if flows >= FLOWS_FOR_MEMORY {
+        if flows >= FLOWS_FOR_MEMORY && shape.new_share == 0 {
             cell.bytes_per_connection = Some((grown as f64 / f64::from(flows) * 10.0).round() / 10.0);
         }
         cell.verified = Verified { packets_compared: packets, connections: rig.connections(), lost: 0 };
         cells.push(cell);
     }
-    if rig.connections() != u64::from(flows) {
-        return Err(BenchError(format!("{flows} flows made {} connections", rig.connections())));
+    let made = rig.shared.counters.connections_made.get();
+    let begun = u64::from(rig.fresh);
+    if made != begun {
+        return Err(BenchError(format!("{begun} flows made {made} connections")));
     }
     Ok(cells)
 }

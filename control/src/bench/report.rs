@@ -2,10 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 use shunt_dataplane::address::Family;
+use shunt_dataplane::service::schedulers::Scheduler;
 
 use super::fresh::{Expiry, Flood, Growth, Steady};
-use super::measure::{Repetitions, Spread, TurnTimes};
+use super::latency::Latency;
+use super::measure::{Repetitions, Spread};
 use super::rig::Bench;
+use super::times::Quantiles;
 use super::traffic::{FrameSize, Kind};
 use super::{BenchError, Shape};
 
@@ -60,6 +63,12 @@ pub struct Cell {
     pub services: u32,
     /// Real servers of each.
     pub reals: u32,
+    /// Their scheduler.
+    #[serde(default = "scheduler_default")]
+    pub scheduler: String,
+    /// Percent of packets that begin a connection.
+    #[serde(default)]
+    pub new_share: u32,
     /// Packets in a burst.
     pub burst: usize,
     /// What the director takes for a packet: all less source and sink.
@@ -75,7 +84,10 @@ pub struct Cell {
     /// MACs swapped between the same rings, source and sink left out.
     pub floor_ns_per_packet: Spread,
     /// Turns of the worker under full load, source and sink left out.
-    pub turn_ns: TurnTimes,
+    pub turn_ns: Quantiles,
+    /// How long packets take at part of the highest rate.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub latency: Vec<Latency>,
     /// Connections that the table has room for.
     pub table_capacity: u64,
     /// Growth of resident memory for each connection.
@@ -101,6 +113,11 @@ pub struct Cell {
     /// Milliseconds to compile all services anew when one changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compile_ms: Option<f64>,
+}
+
+/// The scheduler of cells that name none.
+fn scheduler_default() -> String {
+    Scheduler::Rr.to_string()
 }
 
 /// The word for a family.
@@ -129,6 +146,8 @@ impl Cell {
             },
             services: shape.services,
             reals: shape.reals,
+            scheduler: shape.scheduler.to_string(),
+            new_share: shape.new_share,
             burst: shape.burst,
             ns_per_packet: Spread::default(),
             source_ns_per_packet: Spread::default(),
@@ -136,7 +155,8 @@ impl Cell {
             cycles_per_packet: Spread::default(),
             packets_per_second: Spread::default(),
             floor_ns_per_packet: Spread::default(),
-            turn_ns: TurnTimes::default(),
+            turn_ns: Quantiles::default(),
+            latency: Vec::new(),
             table_capacity: 0,
             bytes_per_connection: None,
             disturbed: 0.0,
@@ -161,18 +181,29 @@ impl Cell {
     }
 
     /// What makes it comparable with another.
-    fn key(&self) -> (&str, &str, &str, &str, &str, u64, String, u32, u32) {
-        (
-            &self.kind,
-            &self.method,
-            &self.direction,
-            &self.family,
-            &self.protocol,
-            self.flows,
-            self.frame.to_string(),
-            self.services,
-            self.reals,
+    #[must_use]
+    pub fn key(&self) -> String {
+        let Self { kind, method, direction, family, protocol, .. } = self;
+        let Self { flows, frame, services, reals, scheduler, new_share, .. } = self;
+        format!(
+            "{kind} {method} {direction} {family} {protocol} {flows} {frame} {services}x{reals} {scheduler} {new_share} %"
         )
+    }
+
+    /// What kind of cell it is, and whatever is unusual about it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let mut name = self.kind.clone();
+        if self.services > 1 {
+            name.push_str(&format!(" {}x{}", self.services, self.reals));
+        }
+        if self.scheduler != scheduler_default() {
+            name.push_str(&format!(" {}", self.scheduler));
+        }
+        if self.new_share > 0 {
+            name.push_str(&format!(" new {} %", self.new_share));
+        }
+        name
     }
 }
 
@@ -194,6 +225,8 @@ pub const HEAD: &[&str] = &[
     "TOTAL",
     "FLOOR",
     "TURN P99.9 US",
+    "50 % P99 US",
+    "90 % P99 US",
     "BYTES/CONN",
     "DISTURBED",
 ];
@@ -202,13 +235,12 @@ pub const HEAD: &[&str] = &[
 #[must_use]
 pub fn row(cell: &Cell) -> Vec<String> {
     let one = |value: f64| format!("{value:.1}");
-    let kind = if cell.services > 1 {
-        format!("{} {}x{}", cell.kind, cell.services, cell.reals)
-    } else {
-        cell.kind.clone()
+    let latency = |percent: u32| {
+        let found = cell.latency.iter().find(|latency| latency.load_percent == percent);
+        found.map_or_else(String::new, |latency| one(latency.ns.p99 / 1000.0))
     };
     vec![
-        kind,
+        cell.name(),
         cell.method.clone(),
         cell.direction.clone(),
         cell.family.clone(),
@@ -224,6 +256,8 @@ pub fn row(cell: &Cell) -> Vec<String> {
         one(cell.total_ns_per_packet.median),
         one(cell.floor_ns_per_packet.median),
         one(cell.turn_ns.p999 / 1000.0),
+        latency(50),
+        latency(90),
         cell.bytes_per_connection.map_or_else(String::new, one),
         format!("{:.0} %", cell.disturbed * 100.0),
     ]
@@ -254,7 +288,7 @@ pub fn compare(old: &[Cell], new: &[Cell]) -> Vec<Vec<String>> {
         let apart = cell.ns_per_packet.min > before.ns_per_packet.max
             || cell.ns_per_packet.max < before.ns_per_packet.min;
         Some(vec![
-            format!("{} {} {} {} {}", cell.kind, cell.method, cell.direction, cell.family, cell.protocol),
+            format!("{} {} {} {} {}", cell.name(), cell.method, cell.direction, cell.family, cell.protocol),
             cell.flows.to_string(),
             cell.frame.to_string(),
             format!("{was:.1}"),
@@ -283,6 +317,8 @@ mod tests {
             frame: FrameSize::Bytes(64),
             services: 1,
             reals: 10,
+            scheduler: Scheduler::Rr,
+            new_share: 0,
             burst: 64,
         };
         let mut cell = Cell::new(&shape, Kind::Request, 1000);

@@ -11,6 +11,7 @@ use dpdk_sys::{
 };
 use ipnet::IpNet;
 use shunt_dataplane::address::Family;
+use shunt_dataplane::connections::TcpState;
 use shunt_dataplane::flow::{HashKey, Owners};
 use shunt_dataplane::forward::{Capacity, Forwarder};
 use shunt_dataplane::id::{NicId, WorkerId};
@@ -19,7 +20,7 @@ use shunt_dataplane::service::schedulers::Scheduler;
 use shunt_dataplane::snapshot::{
     NeighbourPlan, NicPlan, Plan, RealPlan, Registry, RoutePlan, ServicePlan, Snapshot,
 };
-use shunt_dataplane::time::Ticks;
+use shunt_dataplane::time::{TICKS_PER_SECOND, Ticks};
 use shunt_dataplane::worker::{
     Idle, NicQueues, PacketEnds, QuestionEnds, Shared, Worker, WorkerParts, rings,
 };
@@ -37,6 +38,8 @@ const RING_CAPACITY: u32 = 1024;
 const MEBIBYTES: usize = 160;
 /// The MTU of the NIC: room for tunnels around the largest frame.
 const MTU: u16 = 1600;
+/// How long brief openings live.
+const BRIEF: Ticks = Ticks(TICKS_PER_SECOND / 20);
 
 /// DPDK, started for measuring, on the calling thread.
 #[derive(Debug)]
@@ -92,6 +95,8 @@ pub enum Lifetime {
     Usual,
     /// All alike.
     Short(Ticks),
+    /// TCP connections that nobody goes on with end after 50 ms, those that are open live as usual.
+    BriefOpenings,
 }
 
 /// A worker with its tables, its NIC, and the source's and sink's ends of that.
@@ -105,10 +110,13 @@ pub struct Rig {
     pub capacity: u32,
     pool: Mempool,
     worker: Worker,
+    registry: Registry,
     snapshot: Arc<Snapshot>,
     feed: RingFeed,
     drain: RingReceiver,
     burst: usize,
+    /// The next flow that was never open, when some of the traffic begins connections.
+    pub fresh: u32,
     /// Of the next frame.
     size: usize,
     _nic: Nic,
@@ -123,7 +131,8 @@ impl Rig {
     pub fn new(bench: &Bench, shape: &Shape, capacity: u32, lifetime: Lifetime) -> Result<Self, BenchError> {
         let key = bench.key;
         let owners = Owners { workers: 1, netmask_v4: 32, netmask_v6: 128, key };
-        let snapshot = Arc::new(Registry::new(owners).compile(&plan(shape, lifetime)));
+        let mut registry = Registry::new(owners);
+        let snapshot = Arc::new(registry.compile(&plan(shape, lifetime)));
         let shared = Arc::new(Shared::default());
         let RingNic { nic, mut rx, mut tx, mut feeds, mut drains } = bench.nic()?;
         let (Some(rx), Some(tx), Some(feed), Some(drain)) = (rx.pop(), tx.pop(), feeds.pop(), drains.pop())
@@ -149,21 +158,30 @@ impl Rig {
             idle: Idle::Busy,
             clock: bench.clock,
         });
-        let traffic = Traffic::new(shape.family, shape.protocol, shape.frame, shape.services, shape.reals);
+        let mut traffic =
+            Traffic::new(shape.family, shape.protocol, shape.frame, shape.services, shape.reals);
+        traffic.by_source = shape.scheduler == Scheduler::Sh;
         Ok(Self {
             traffic,
             shared,
             capacity,
             pool: bench.pool.clone(),
             worker,
+            registry,
             snapshot,
             feed,
             drain,
             burst: shape.burst,
+            fresh: 0,
             size: 0,
             _nic: nic,
             _ends: (packets, questions),
         })
+    }
+
+    /// Lets the worker run another plan from its next turn on.
+    pub fn reconfigure(&mut self, plan: &Plan) {
+        self.snapshot = Arc::new(self.registry.compile(plan));
     }
 
     /// Packets in a burst.
@@ -211,9 +229,15 @@ impl Rig {
 
     /// Makes a burst of frames of the flows that `next` names and gives it to the worker's NIC. Says how many.
     #[inline]
-    pub fn feed(&mut self, mut next: impl FnMut() -> (Kind, u32)) -> usize {
+    pub fn feed(&mut self, next: impl FnMut() -> (Kind, u32)) -> usize {
+        self.feed_some(self.burst, next)
+    }
+
+    /// The same with another number of frames than a burst has, at most 64.
+    #[inline]
+    pub fn feed_some(&mut self, count: usize, mut next: impl FnMut() -> (Kind, u32)) -> usize {
         let mut burst = MbufBurst::new();
-        if !fill(&self.pool, &self.traffic, self.burst, &mut self.size, &mut burst, &mut next) {
+        if !fill(&self.pool, &self.traffic, count, &mut self.size, &mut burst, &mut next) {
             return 0;
         }
         self.feed.send_burst(&mut burst)
@@ -291,7 +315,7 @@ pub fn plan(shape: &Shape, lifetime: Lifetime) -> Plan {
             name: format!("service {number}"),
             listen: SocketAddr::new(traffic::vip(family, number), traffic::SERVICE_PORT),
             protocol: shape.protocol,
-            scheduler: Scheduler::Rr,
+            scheduler: shape.scheduler,
             reals: reals.clone(),
         })
         .collect();
@@ -313,9 +337,13 @@ pub fn plan(shape: &Shape, lifetime: Lifetime) -> Plan {
         ..Plan::default()
     };
     plan.replies_per_second = 1000;
-    if let Lifetime::Short(ticks) = lifetime {
-        plan.timeouts.tcp.fill(ticks);
-        plan.timeouts.udp = ticks;
+    match lifetime {
+        Lifetime::Usual => {}
+        Lifetime::Short(ticks) => {
+            plan.timeouts.tcp.fill(ticks);
+            plan.timeouts.udp = ticks;
+        }
+        Lifetime::BriefOpenings => plan.timeouts.tcp[TcpState::SynRecv as usize] = BRIEF,
     }
     plan
 }

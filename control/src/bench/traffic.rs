@@ -24,6 +24,8 @@ pub const REAL_PORT: u16 = 8080;
 pub const TTL: u8 = 64;
 /// Client ports in use, for each address, from 1024 on; a power of two.
 const CLIENT_PORTS: u32 = 1024;
+/// Classes of clients that source hashing tells apart.
+pub const SOURCE_CLASSES: usize = 256;
 
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,8 +132,11 @@ pub struct Traffic {
     pub services: u32,
     /// How many real servers each service has.
     pub reals: u32,
-    /// The real server of a service's first connection, its second, and so on, round and round.
+    /// The real server of a service's first connection, its second, and so on, round and round; by source, that of
+    /// each value of [`Traffic::source_class`].
     pub order: Vec<u32>,
+    /// True when the client's address alone chooses the real server.
+    pub by_source: bool,
     layout: Layout,
     shapes: [Vec<Shape>; 3],
 }
@@ -144,7 +149,8 @@ impl Traffic {
         let shapes = [Kind::Opening, Kind::Request, Kind::Answer]
             .map(|kind| sizes.iter().map(|&size| shape(family, protocol, kind, size - FCS)).collect());
         let layout = Layout::of(family, protocol);
-        Self { family, protocol, services, reals, order: (0..reals).collect(), layout, shapes }
+        let order = (0..reals).collect();
+        Self { family, protocol, services, reals, order, by_source: false, layout, shapes }
     }
 
     /// The tuple of a frame of a flow. No two flows have the same, and neighbours in number are none in the table.
@@ -181,8 +187,24 @@ impl Traffic {
     #[inline]
     #[must_use]
     pub fn real(&self, flow: u32) -> u32 {
+        if self.by_source {
+            return self.order[self.source_class(flow)];
+        }
         let within = if self.services == 1 { flow } else { flow / self.services };
         self.order[(within % self.reals) as usize]
+    }
+
+    /// Flows of a service whose number here is the same, of [`SOURCE_CLASSES`], have one real server when the client's
+    /// address alone chooses it (kernel: `ip_vs_sh_hashkey`).
+    #[inline]
+    #[must_use]
+    pub fn source_class(&self, flow: u32) -> usize {
+        let client = CLIENTS_LOW + mix(flow) / CLIENT_PORTS;
+        let folded = match self.family {
+            Family::V4 => client,
+            Family::V6 => client ^ 0x2001_0db8 ^ 0x000c_0000,
+        };
+        (folded.wrapping_mul(0x61c8_8647) >> 24) as usize
     }
 
     /// Shapes of frames: sizes that come round.
@@ -314,6 +336,47 @@ impl Draw {
         let a = (self.state ^ self.state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let b = (a ^ a >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((b >> 32) * u64::from(self.flows) >> 32) as u32
+    }
+}
+
+/// Packets of which some begin a connection.
+#[derive(Clone, Debug)]
+pub struct Mixture {
+    draw: Draw,
+    kind: Kind,
+    /// Percent of packets that begin a connection.
+    share: u32,
+    due: u32,
+    /// The next flow that was never open.
+    fresh: u32,
+}
+
+impl Mixture {
+    /// Packets of this kind of the open flows `0..flows`, and `share` percent of all that begin the connections
+    /// from number `fresh` on.
+    #[must_use]
+    pub const fn new(kind: Kind, flows: u32, share: u32, fresh: u32, seed: u64) -> Self {
+        Self { draw: Draw::new(flows, seed), kind, share, due: 0, fresh }
+    }
+
+    /// The next packet.
+    #[inline]
+    pub fn packet(&mut self) -> (Kind, u32) {
+        self.due += self.share;
+        if self.due >= 100 {
+            self.due -= 100;
+            let flow = self.fresh;
+            // Wrapped round, it would come to the open flows.
+            self.fresh = self.fresh.wrapping_add(1).max(self.draw.flows);
+            return (Kind::Opening, flow);
+        }
+        (self.kind, self.draw.flow())
+    }
+
+    /// The next flow that was never open.
+    #[must_use]
+    pub const fn fresh(&self) -> u32 {
+        self.fresh
     }
 }
 
@@ -465,6 +528,17 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_asked_share_begins_connections() {
+        for share in [0, 1, 30, 100] {
+            let mut mixture = Mixture::new(Kind::Request, 10, share, 10, 1);
+            let new = (0..1000).filter(|_| mixture.packet().0 == Kind::Opening).count() as u32;
+            assert_eq!((new, mixture.fresh()), (share * 10, 10 + share * 10));
+        }
+        let mut last = Mixture::new(Kind::Request, 10, 100, u32::MAX, 1);
+        assert_eq!((last.packet().1, last.packet().1), (u32::MAX, 10));
     }
 
     #[test]

@@ -6,10 +6,12 @@ use shunt_dataplane::address::Family;
 use shunt_dataplane::service::Method;
 
 use super::rig::Rig;
-use super::traffic::{self, Kind, Traffic};
+use super::traffic::{self, Kind, SOURCE_CLASSES, Traffic};
 use super::{BenchError, Shape};
 
 const ETHERNET: usize = 14;
+/// A real server that was not learned yet.
+const UNKNOWN: u32 = u32::MAX;
 
 /// Opens all flows in the order of their numbers: a SYN and an ACK, or a datagram. Learns from what comes out in which
 /// order real servers are chosen.
@@ -17,11 +19,32 @@ const ETHERNET: usize = 14;
 /// # Errors
 /// When a packet does not come out again.
 pub fn open(rig: &mut Rig, flows: u32) -> Result<(), BenchError> {
-    rig.traffic.order.clear();
+    let choices = if rig.traffic.by_source { SOURCE_CLASSES } else { rig.traffic.reals as usize };
+    rig.traffic.order = vec![UNKNOWN; choices];
     pass(rig, flows, Kind::Opening)?;
     if rig.traffic.protocol == shunt_dataplane::id::Protocol::Tcp {
         pass(rig, flows, Kind::Request)?;
     }
+    Ok(())
+}
+
+/// Notes that a flow was given to a real server, at the place that decides about it.
+///
+/// # Errors
+/// When another flow of that place was given to another one.
+fn learn(traffic: &mut Traffic, flow: u32, real: u32) -> Result<(), BenchError> {
+    let place = if traffic.by_source {
+        traffic.source_class(flow)
+    } else {
+        (flow / traffic.services % traffic.reals) as usize
+    };
+    let known = &mut traffic.order[place];
+    if *known != UNKNOWN && *known != real {
+        return Err(BenchError::new(&format!(
+            "flow {flow} went to real server {real}, others like it to {known}"
+        )));
+    }
+    *known = real;
     Ok(())
 }
 
@@ -30,6 +53,7 @@ fn pass(rig: &mut Rig, flows: u32, kind: Kind) -> Result<(), BenchError> {
     let mut flow = 0;
     let mut sent = 0_u64;
     let mut shown = 0;
+    let mut chosen = Vec::with_capacity(rig.burst());
     while sent < u64::from(flows) {
         let fed = rig.feed(|| {
             let this = flow;
@@ -37,17 +61,14 @@ fn pass(rig: &mut Rig, flows: u32, kind: Kind) -> Result<(), BenchError> {
             (kind, this)
         });
         rig.turn();
-        let learn = rig.traffic.order.len() < rig.traffic.reals as usize;
-        let mut chosen = Vec::new();
         let drained = rig.drain(|burst| {
-            if learn {
+            if kind == Kind::Opening {
                 chosen.extend(burst.iter().map(|mbuf| real_of(mbuf.data())));
             }
         });
-        for real in chosen {
-            let of_first_service = shown % rig.traffic.services == 0;
-            if of_first_service && shown < flows && rig.traffic.order.len() < rig.traffic.reals as usize {
-                rig.traffic.order.push(real);
+        for real in chosen.drain(..) {
+            if shown < flows {
+                learn(&mut rig.traffic, shown, real)?;
             }
             shown += 1;
         }
@@ -56,8 +77,10 @@ fn pass(rig: &mut Rig, flows: u32, kind: Kind) -> Result<(), BenchError> {
         }
         sent += fed as u64;
     }
-    let missing = rig.traffic.reals as usize - rig.traffic.order.len();
-    rig.traffic.order.extend(std::iter::repeat_n(0, missing));
+    // What no flow showed no packet will need.
+    for real in rig.traffic.order.iter_mut().filter(|real| **real == UNKNOWN) {
+        *real = 0;
+    }
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use shunt_dataplane::address::Family;
 use shunt_dataplane::id::Protocol;
 use shunt_dataplane::service::Method;
+use shunt_dataplane::service::schedulers::Scheduler;
 
 use super::Outcome;
 use super::output::{complain, say};
@@ -30,6 +31,7 @@ Examples:
   shunt bench --method nat --family ipv4 --frame 64,1518,imix --svg cost.svg
   shunt bench --new --flows 1000000                       connections that begin and end, and a flood
   shunt bench --services 1,10000 --method dr              many services
+  shunt bench --scheduler rr,wlc,sh --protocol tcp --new-share 0,1,10,100
   shunt bench --compare out.json                          what changed since that run")]
 pub struct Arguments {
     /// Forwarding methods; NAT is measured in both directions
@@ -54,6 +56,13 @@ pub struct Arguments {
     /// Real servers of each service
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=200))]
     reals: u32,
+    /// Schedulers
+    #[arg(long, value_delimiter = ',', default_value = "rr", value_parser = scheduler)]
+    scheduler: Vec<Scheduler>,
+    /// Percent of packets that begin a connection, 0 to 100; above 0 with TCP alone
+    #[arg(long, value_name = "PERCENT", value_delimiter = ',', default_value = "0",
+          value_parser = clap::value_parser!(u32).range(0..=100))]
+    new_share: Vec<u32>,
     /// Measure connections that begin and end in tables of so many as --flows says, and a flood against a full one
     #[arg(long)]
     new: bool,
@@ -107,12 +116,48 @@ enum ProtocolWord {
     Tcp,
 }
 
+impl MethodWord {
+    const fn method(self) -> Method {
+        match self {
+            Self::Dr => Method::Dr,
+            Self::Nat => Method::Nat,
+            Self::Tun => Method::Tun,
+        }
+    }
+}
+
+impl FamilyWord {
+    const fn family(self) -> Family {
+        match self {
+            Self::Ipv4 => Family::V4,
+            Self::Ipv6 => Family::V6,
+        }
+    }
+}
+
+impl ProtocolWord {
+    const fn protocol(self) -> Protocol {
+        match self {
+            Self::Udp => Protocol::Udp,
+            Self::Tcp => Protocol::Tcp,
+        }
+    }
+}
+
 fn frame(text: &str) -> Result<FrameSize, String> {
     match text.parse() {
         _ if text == "imix" => Ok(FrameSize::Imix),
         Ok(bytes @ 64..=1518) => Ok(FrameSize::Bytes(bytes)),
         _ => Err("64 to 1518 bytes, FCS included, or imix".to_owned()),
     }
+}
+
+fn scheduler(text: &str) -> Result<Scheduler, String> {
+    let all = Scheduler::ALL;
+    all.iter().find(|scheduler| scheduler.word() == text).copied().ok_or_else(|| {
+        let words: Vec<_> = all.iter().map(|scheduler| scheduler.word()).collect();
+        format!("one of {}", words.join(", "))
+    })
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -181,7 +226,10 @@ fn cells(arguments: &Arguments, bench: &Bench) -> Result<Vec<Cell>, BenchError> 
                     fresh::flood(bench, &shape, flows, effort)?,
                 ]
             } else {
-                let capacity = arguments.capacity.unwrap_or_else(|| bench::capacity_for(flows)).max(flows);
+                let capacity = arguments
+                    .capacity
+                    .unwrap_or_else(|| bench::capacity_for(flows, shape.new_share))
+                    .max(flows);
                 let mut made = bench::forwarding(bench, &shape, flows, capacity, effort)?;
                 if shape.services > 1 {
                     let took = bench::compile_time(&shape);
@@ -199,31 +247,27 @@ fn cells(arguments: &Arguments, bench: &Bench) -> Result<Vec<Cell>, BenchError> 
     Ok(cells)
 }
 
+/// Every combination of what was asked for but the flows.
 fn shapes(arguments: &Arguments) -> Vec<Shape> {
     let mut shapes = Vec::new();
     for method in &arguments.method {
         for family in &arguments.family {
             for protocol in &arguments.protocol {
                 for &frame in &arguments.frame {
-                    shapes.extend(arguments.services.iter().map(|&services| Shape {
-                        method: match method {
-                            MethodWord::Dr => Method::Dr,
-                            MethodWord::Nat => Method::Nat,
-                            MethodWord::Tun => Method::Tun,
-                        },
-                        family: match family {
-                            FamilyWord::Ipv4 => Family::V4,
-                            FamilyWord::Ipv6 => Family::V6,
-                        },
-                        protocol: match protocol {
-                            ProtocolWord::Udp => Protocol::Udp,
-                            ProtocolWord::Tcp => Protocol::Tcp,
-                        },
-                        frame,
-                        services,
-                        reals: arguments.reals,
-                        burst: usize::from(arguments.burst),
-                    }));
+                    for &services in &arguments.services {
+                        let shape = Shape {
+                            method: method.method(),
+                            family: family.family(),
+                            protocol: protocol.protocol(),
+                            frame,
+                            services,
+                            reals: arguments.reals,
+                            scheduler: Scheduler::Rr,
+                            new_share: 0,
+                            burst: usize::from(arguments.burst),
+                        };
+                        shapes.extend(variants(arguments, shape));
+                    }
                 }
             }
         }
@@ -231,12 +275,28 @@ fn shapes(arguments: &Arguments) -> Vec<Shape> {
     shapes
 }
 
+/// A shape with all schedulers and shares of new connections.
+fn variants(arguments: &Arguments, shape: Shape) -> impl Iterator<Item = Shape> + '_ {
+    arguments.scheduler.iter().flat_map(move |&scheduler| {
+        let shares = arguments.new_share.iter();
+        // A UDP connection has one timeout, so new ones would outlive the measurement.
+        let shares = shares.filter(move |&&share| share == 0 || shape.protocol == Protocol::Tcp);
+        shares.map(move |&new_share| Shape { scheduler, new_share, ..shape })
+    })
+}
+
 /// One line while it runs.
 fn progress(cell: &Cell) -> String {
     let Spread { min, median, max } = cell.ns_per_packet;
     format!(
         "{} {} {} {} {} {} flows {}: {min:.1} / {median:.1} / {max:.1} ns",
-        cell.kind, cell.method, cell.direction, cell.family, cell.protocol, cell.flows, cell.frame
+        cell.name(),
+        cell.method,
+        cell.direction,
+        cell.family,
+        cell.protocol,
+        cell.flows,
+        cell.frame
     )
 }
 
@@ -267,13 +327,10 @@ fn remarks(cell: &Cell) -> Vec<String> {
         lines.push(format!("{name}: a packet that finds the table full: {:.0} ns", growth.refused_ns));
     }
     if let Some(expiry) = &cell.expiry {
-        let us = |ns: f64| ns / 1000.0;
         lines.push(format!(
-            "{name}: {:.2} M connections a second end; turns p50 {:.1}, p99.9 {:.1}, longest {:.1} us",
+            "{name}: {:.2} M connections a second end; turns {}",
             expiry.per_second / 1e6,
-            us(expiry.turn_ns.p50),
-            us(expiry.turn_ns.p999),
-            us(expiry.turn_ns.max)
+            expiry.turn_ns.microseconds()
         ));
     }
     if let Some(steady) = &cell.steady {

@@ -8,6 +8,7 @@ use shunt_dataplane::forward::{BURST_MAX, Punt, Verdict};
 use shunt_dataplane::id::{NicId, Protocol};
 use shunt_dataplane::reason::{DropReason, ReplyKind};
 use shunt_dataplane::service::Method;
+use shunt_dataplane::service::schedulers::Scheduler;
 use shunt_dataplane::snapshot::Plan;
 
 use crate::network::{self, BACK, FRONT, Form, ROUTER, nic_mac, real_mac};
@@ -90,7 +91,17 @@ pub fn turns() -> [Turn; 2] {
 
 const fn shape(method: Method, family: Family, protocol: Protocol) -> Shape {
     let frame = FrameSize::Bytes(64);
-    Shape { method, family, protocol, frame, services: 1, reals: REALS, burst: BURST_MAX }
+    Shape {
+        method,
+        family,
+        protocol,
+        frame,
+        services: 1,
+        reals: REALS,
+        scheduler: Scheduler::Rr,
+        new_share: 0,
+        burst: BURST_MAX,
+    }
 }
 
 fn named(shape: &Shape, what: &str) -> String {
