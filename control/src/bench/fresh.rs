@@ -1,4 +1,4 @@
-//! Connections that begin and end: how fast they can, what that costs the others, and what a flood does.
+//! Connections that begin and end: how fast they can, and how long turns take then.
 
 use std::time::{Duration, Instant};
 
@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 use shunt_dataplane::reason::DropReason;
 use shunt_dataplane::time::Ticks;
 
-use super::measure::{Alone, Effort, Load, Others, Repetitions, Timing, timed, timed_turn};
+use super::measure::{Alone, Effort, Others, Repetitions, Spread, Timing, timed, timed_turn};
 use super::report::{Cell, Verified};
 use super::rig::{Bench, Lifetime, Rig};
 use super::times::{Quantiles, Times};
-use super::traffic::{Draw, Kind};
-use super::{BenchError, Shape, verify};
+use super::traffic::Kind;
+use super::{BenchError, Shape};
 
 /// Parts of the table whose filling is timed apart.
 const STEPS: u32 = 10;
@@ -19,14 +19,20 @@ const STEPS: u32 = 10;
 const USABLE_STEPS: u32 = 9;
 /// How long connections live that begin and end at once.
 const SHORT_LIFE: Ticks = Ticks(50);
+/// Room for connections that begin as fast as they can and wait for the hand, which goes round in a second.
+const STEADY_CAPACITY: u32 = 10_000_000;
 /// Longer than this nobody waits for connections to end, beyond their time.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How fast connections begin as the table fills.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Growth {
-    /// Part by part.
+    /// Part by part, the median of all repetitions.
     pub steps: Vec<Step>,
+    /// By how many percent a connection costs more in the last tenth below 90 % than in the median tenth; negative when
+    /// it costs less.
+    #[serde(default)]
+    pub last_tenth_slower_percent: f64,
     /// Nanoseconds for a packet that finds the table full.
     pub refused_ns: f64,
 }
@@ -60,23 +66,31 @@ pub struct Steady {
     pub expired_per_second: f64,
     /// Packets that found the table full, in a second.
     pub refused_per_second: f64,
+    /// Connections that the table had room for: more than asked where these would not have had it.
+    #[serde(default)]
+    pub capacity: u64,
     /// Turns.
     pub turn_ns: Quantiles,
 }
 
-/// Established connections that fill the table, with as many packets of a flood as of their own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Flood {
-    /// Nanoseconds for an established connection's packet without a flood.
-    pub alone_ns: f64,
-    /// With it, the flood's packet included.
-    pub with_flood_ns: f64,
-    /// Nanoseconds for a packet of the flood.
-    pub flood_packet_ns: f64,
-    /// Established connections that were lost.
-    pub lost: u64,
-    /// Packets of the flood that were refused.
-    pub refused: u64,
+impl Growth {
+    /// The median of several, step by step.
+    fn median(growths: &[Self]) -> Self {
+        let median = |values: &mut dyn Iterator<Item = f64>| Spread::of(values.collect()).median;
+        let step = |at: usize| {
+            let ns = median(&mut growths.iter().filter_map(|growth| Some(growth.steps.get(at)?.ns)));
+            Step { percent: (at as u32 + 1) * 100 / STEPS, ns, per_second: (1e9 / ns.max(0.1)).round() }
+        };
+        let steps: Vec<Step> = (0..STEPS as usize).map(step).collect();
+        let usable = &steps[..USABLE_STEPS as usize];
+        let middle = median(&mut usable.iter().map(|step| step.ns));
+        let last = usable.last().map_or(0.0, |step| step.ns);
+        Self {
+            last_tenth_slower_percent: ((last / middle.max(0.1) - 1.0) * 1000.0).round() / 10.0,
+            refused_ns: median(&mut growths.iter().map(|growth| growth.refused_ns)),
+            steps,
+        }
+    }
 }
 
 /// A counter as flow numbers.
@@ -128,11 +142,9 @@ pub fn beginnings(bench: &Bench, shape: &Shape, capacity: u32, effort: Effort) -
         cell.verified = Verified { packets_compared: 0, connections: rig.connections(), lost: 0 };
     }
     cell.time(bench, &repetitions);
-    // The one in the middle stands for all.
-    growths.sort_by(|a, b| a.refused_ns.total_cmp(&b.refused_ns));
-    cell.growth = growths.get(growths.len() / 2).cloned();
+    cell.growth = Some(Growth::median(&growths));
     cell.expiry = Some(endings(bench, shape, capacity)?);
-    let steady = steady(bench, shape, capacity, effort)?;
+    let steady = steady(bench, shape, capacity.max(STEADY_CAPACITY), effort)?;
     cell.turn_ns = steady.turn_ns.clone();
     cell.steady = Some(steady);
     Ok(cell)
@@ -238,67 +250,29 @@ fn steady(bench: &Bench, shape: &Shape, capacity: u32, effort: Effort) -> Result
         made_per_second: made,
         expired_per_second: expired,
         refused_per_second: refused,
+        capacity: capacity.into(),
         turn_ns: times.quantiles(&bench.clock),
     })
 }
 
-/// Fills the table with established connections and sends a packet of a flood with each of theirs.
-///
-/// # Errors
-/// When an established connection is lost.
-pub fn flood(bench: &Bench, shape: &Shape, flows: u32, effort: Effort) -> Result<Cell, BenchError> {
-    let mut rig = Rig::new(bench, shape, flows, Lifetime::Usual)?;
-    verify::open(&mut rig, flows)?;
-    let mut cell = Cell::new(shape, Kind::Request, u64::from(flows));
-    "flood".clone_into(&mut cell.kind);
-    cell.table_capacity = flows.into();
-    let load = Load { kind: Kind::Request, flows, new_share: 0 };
-    let alone = super::measure::forwarding(bench, &mut rig, load, effort)?;
-    let mut source = Alone::new(bench)?;
-    let mut repetitions = Repetitions::default();
-    let (mut strange, mut sent, mut came) = (flows, 0_u64, 0_u64);
-    for repetition in 0..effort.repetitions {
-        let mut draw = Draw::new(flows, u64::from(repetition) << 8);
-        let mut turn = false;
-        let mut next = || {
-            turn = !turn;
-            if turn {
-                return (Kind::Request, draw.flow());
-            }
-            strange = strange.wrapping_add(1).max(flows);
-            (Kind::Opening, strange)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn growth_that_slows_down_shows() {
+        let growth = |last: f64| Growth {
+            steps: (1..=STEPS)
+                .map(|step| Step {
+                    percent: step * 10,
+                    ns: if step >= 9 { last } else { 100.0 },
+                    per_second: 0.0,
+                })
+                .collect(),
+            ..Growth::default()
         };
-        let count = rig.burst();
-        let apart = timed(effort.length / 3, || source.round(&rig.traffic, count, &mut next));
-        let total = timed(effort.length, || {
-            let fed = rig.feed(&mut next);
-            rig.turn();
-            sent += fed as u64 / 2;
-            came += rig.drain(|_| ()) as u64;
-            fed
-        });
-        repetitions.add(total, apart);
+        let median = Growth::median(&[growth(100.0), growth(150.0), growth(125.0)]);
+        assert_eq!((median.last_tenth_slower_percent, median.steps[8].per_second), (25.0, 8e6));
+        assert_eq!((median.steps[0].percent, median.steps[9].percent), (10, 100));
     }
-    cell.time(bench, &repetitions);
-    cell.turn_ns = super::measure::turn_times(bench, &mut rig, load, effort.length / 2);
-    let mut draw = Draw::new(flows, 43);
-    let compared = verify::check(&mut rig, shape, Kind::Request, super::COMPARED, || draw.flow())?;
-    let lost = sent - came.min(sent);
-    if lost > 0 {
-        return Err(BenchError::new(&format!(
-            "{lost} packets of established connections were lost: {}",
-            rig.fates()
-        )));
-    }
-    cell.verified = Verified { packets_compared: compared, connections: rig.connections(), lost };
-    let median = |values: &[f64]| super::measure::Spread::of(values.to_vec()).median;
-    let (alone_ns, pair) = (median(&alone.net), 2.0 * median(&repetitions.net));
-    cell.flood = Some(Flood {
-        alone_ns,
-        with_flood_ns: pair,
-        flood_packet_ns: ((pair - alone_ns).max(0.0) * 100.0).round() / 100.0,
-        lost: u64::from(flows).saturating_sub(rig.connections()),
-        refused: rig.dropped(DropReason::TableFull),
-    });
-    Ok(cell)
 }

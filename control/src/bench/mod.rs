@@ -4,6 +4,7 @@
 //! bytes that packets are forwarded right, [`measure`] takes the time of many bursts with flows drawn at random and
 //! subtracts what source and sink take alone, [`fresh`] measures connections that begin and end.
 
+pub mod flood;
 pub mod fresh;
 pub mod latency;
 pub mod measure;

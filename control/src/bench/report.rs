@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use shunt_dataplane::address::Family;
 use shunt_dataplane::service::schedulers::Scheduler;
 
-use super::fresh::{Expiry, Flood, Growth, Steady};
+use super::flood::Flood;
+use super::fresh::{Expiry, Growth, Steady};
 use super::latency::Latency;
 use super::measure::{Repetitions, Spread};
 use super::rig::Bench;

@@ -84,6 +84,35 @@ fn pass(rig: &mut Rig, flows: u32, kind: Kind) -> Result<(), BenchError> {
     Ok(())
 }
 
+/// Sends a packet of each flow and says of how many it did not come out or went to another real server than before.
+///
+/// # Errors
+/// When there are no buffers.
+pub fn missing(rig: &mut Rig, flows: u32) -> Result<u64, BenchError> {
+    let mut there = 0;
+    let mut flow = 0;
+    while flow < flows {
+        let first = flow;
+        let count = (flows - flow).min(rig.burst() as u32);
+        let fed = rig.feed_some(count as usize, || {
+            flow += 1;
+            (Kind::Request, flow - 1)
+        });
+        if fed == 0 {
+            return Err(lost(rig, count as usize, 0));
+        }
+        rig.turn();
+        let mut came = Vec::with_capacity(fed);
+        rig.drain(|burst| came.extend(burst.iter().map(|mbuf| real_of(mbuf.data()))));
+        // Frames come out in order; where one is missing, those after it are found behind it.
+        let mut came = came.into_iter().peekable();
+        for expected in (first..flow).map(|flow| rig.traffic.real(flow)) {
+            there += u64::from(came.next_if_eq(&expected).is_some());
+        }
+    }
+    Ok(u64::from(flows) - there)
+}
+
 /// The real server that a frame is addressed to, by its MAC.
 fn real_of(frame: &[u8]) -> u32 {
     frame.get(4..6).map_or(0, |bytes| u32::from(bytes[0]) << 8 | u32::from(bytes[1]))

@@ -16,7 +16,7 @@ use crate::bench::measure::{Effort, Spread};
 use crate::bench::report::{self, Cell};
 use crate::bench::rig::Bench;
 use crate::bench::traffic::FrameSize;
-use crate::bench::{self, BenchError, Shape, fresh, plot};
+use crate::bench::{self, BenchError, Shape, flood, fresh, plot};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -223,7 +223,7 @@ fn cells(arguments: &Arguments, bench: &Bench) -> Result<Vec<Cell>, BenchError> 
             let mut made = if arguments.new {
                 vec![
                     fresh::beginnings(bench, &shape, flows.max(1000), effort)?,
-                    fresh::flood(bench, &shape, flows, effort)?,
+                    flood::flood(bench, &shape, flows, effort)?,
                 ]
             } else {
                 let capacity = arguments
@@ -324,7 +324,11 @@ fn remarks(cell: &Cell) -> Vec<String> {
             "{name}: million new connections a second as the table fills: {}",
             steps.join(", ")
         ));
-        lines.push(format!("{name}: a packet that finds the table full: {:.0} ns", growth.refused_ns));
+        lines.push(format!(
+            "{name}: the tenth up to 90 % takes {:+.1} % of the median tenth's time more; a packet that finds the table full \
+             takes {:.0} ns",
+            growth.last_tenth_slower_percent, growth.refused_ns
+        ));
     }
     if let Some(expiry) = &cell.expiry {
         lines.push(format!(
@@ -335,17 +339,18 @@ fn remarks(cell: &Cell) -> Vec<String> {
     }
     if let Some(steady) = &cell.steady {
         lines.push(format!(
-            "{name}: both at once: {:.2} M made, {:.2} M ended, {:.2} M refused a second; turns p99.9 {:.1} us",
+            "{name}: both at once: {:.2} M made, {:.2} M ended, {:.2} M refused a second; turns {}",
             steady.made_per_second / 1e6,
             steady.expired_per_second / 1e6,
             steady.refused_per_second / 1e6,
-            steady.turn_ns.p999 / 1000.0
+            steady.turn_ns.microseconds()
         ));
     }
     if let Some(flood) = &cell.flood {
         lines.push(format!(
-            "{name}: full table in a flood: {:.1} ns alone, {:.1} ns with a packet of the flood ({:.1}), {} connections lost",
-            flood.alone_ns, flood.with_flood_ns, flood.flood_packet_ns, flood.lost
+            "{name}: full table: an established packet {:.1} ns, one of the flood {:.1} ns, both together {:.1} ns: \
+             {:+.0} % for the established one; {} of its connections lost",
+            flood.alone_ns, flood.flood_only_ns, flood.with_flood_ns, flood.slower_percent, flood.lost
         ));
     }
     if let Some(took) = cell.compile_ms {
