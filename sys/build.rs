@@ -10,7 +10,8 @@ const OLDEST: &str = "22.11";
 
 /// The libraries that this crate calls. Drivers are plugins, which EAL finds and loads by itself; that of rings is here
 /// because it is also called.
-const LIBRARIES: [&str; 6] = ["rte_eal", "rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring", "rte_net_ring"];
+const LIBRARIES: [&str; 7] =
+    ["rte_eal", "rte_ethdev", "rte_hash", "rte_mbuf", "rte_mempool", "rte_ring", "rte_net_ring"];
 
 /// With the feature `static`: the libraries above and what they and the drivers below stand on.
 const STATIC_LIBRARIES: [&str; 24] = [
@@ -72,10 +73,11 @@ const FUNCTIONS: &str = "shim_.*|rte_eal_(init|cleanup|get_runtime_dir)|rte_stre
     |rte_eth_dev_(adjust_nb_rx_tx_desc|close|configure|get_mtu|get_name_by_port|get_port_by_name|info_get|start|stop\
     |is_valid_port|mac_addr_add|mac_addr_remove|socket_id)\
     |rte_eth_(rx|tx)_queue_setup|rte_eth_macaddr_get|rte_eth_stats_get|rte_eth_find_next_of\
-    |rte_eth_from_rings|rte_eth_(promiscuous|allmulticast)_(enable|disable|get)";
+    |rte_hash_(create|free|add_key_data|lookup_bulk_data)|rte_eth_from_rings|rte_eth_(promiscuous|allmulticast)_(enable|disable|get)";
 
 /// The constants that are read as they are.
-const CONSTANTS: &str = "SHIM_.*|RTE_LOG_.*|RTE_PKTMBUF_HEADROOM|RTE_MAX_ETHPORTS|RTE_MEMPOOL_CACHE_MAX_SIZE";
+const CONSTANTS: &str = "SHIM_.*|RTE_LOG_.*|RTE_PKTMBUF_HEADROOM|RTE_MAX_ETHPORTS|RTE_MEMPOOL_CACHE_MAX_SIZE\
+    |RTE_HASH_LOOKUP_BULK_MAX";
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -151,7 +153,7 @@ fn bindings(flags: &[String]) {
         .allowlist_function(FUNCTIONS)
         .allowlist_var(CONSTANTS)
         // Used behind a pointer only; the shim knows where the fields of an mbuf lie.
-        .opaque_type("rte_(mbuf|mempool|ring|device|dev_iterator|eth_dev)")
+        .opaque_type("rte_(mbuf|mempool|ring|hash|device|dev_iterator|eth_dev)")
         // Packed and aligned at once, which Rust cannot express.
         .opaque_type("rte_arp_.*|rte_l2tpv2.*|rte_gtp.*")
         .default_enum_style(bindgen::EnumVariation::Consts)

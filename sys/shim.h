@@ -22,6 +22,7 @@
 #include <rte_ether.h>
 #include <rte_ethdev.h>
 #include <rte_eth_ring.h>
+#include <rte_hash.h>
 
 /*
  * Where the fields of struct rte_mbuf lie. Later releases regroup the structure into other anonymous members, so

@@ -12,6 +12,7 @@
 pub mod capability;
 pub mod clock;
 pub mod eal;
+pub mod hash;
 pub mod log;
 pub mod mbuf;
 pub mod mempool;
@@ -27,6 +28,7 @@ mod ffi;
 
 pub use clock::{Clock, Cycles};
 pub use eal::{Eal, EalError, EalSettings, FreeHugepages, Memory};
+pub use hash::{HashTable, HashTableError};
 pub use mbuf::{BURST, Checksum, Mbuf, MbufBurst, Room};
 pub use mempool::{Mempool, MempoolError, NumaNode};
 pub use nic::{Direction, Link, Nic, NicError, NicId, NicSettings, NicStatistics, Offer};
