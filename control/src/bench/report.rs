@@ -8,7 +8,9 @@ use super::flood::Flood;
 use super::fresh::{Expiry, Growth, Steady};
 use super::latency::Latency;
 use super::measure::{Repetitions, Spread};
+use super::reload::Reload;
 use super::rig::Bench;
+use super::services::AgainstOne;
 use super::times::Quantiles;
 use super::traffic::{FrameSize, Kind};
 use super::{BenchError, Shape};
@@ -46,7 +48,7 @@ pub struct Verified {
 /// One measurement.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cell {
-    /// `forward`, `new` or `flood`.
+    /// `forward`, `new`, `flood` or `reload`.
     pub kind: String,
     /// `dr`, `nat` or `tun`.
     pub method: String,
@@ -111,6 +113,12 @@ pub struct Cell {
     /// Established traffic in a flood.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flood: Option<Flood>,
+    /// Many services against one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub against_one: Option<AgainstOne>,
+    /// Reloads under full traffic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reload: Option<Reload>,
     /// Milliseconds to compile all services anew when one changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compile_ms: Option<f64>,
@@ -166,6 +174,8 @@ impl Cell {
             expiry: None,
             steady: None,
             flood: None,
+            against_one: None,
+            reload: None,
             compile_ms: None,
         }
     }
@@ -236,6 +246,7 @@ pub const HEAD: &[&str] = &[
 #[must_use]
 pub fn row(cell: &Cell) -> Vec<String> {
     let one = |value: f64| format!("{value:.1}");
+    let timed = |value: f64| if cell.ns_per_packet.median > 0.0 { one(value) } else { String::new() };
     let latency = |percent: u32| {
         let found = cell.latency.iter().find(|latency| latency.load_percent == percent);
         found.map_or_else(String::new, |latency| one(latency.ns.p99 / 1000.0))
@@ -248,13 +259,13 @@ pub fn row(cell: &Cell) -> Vec<String> {
         cell.protocol.clone(),
         cell.flows.to_string(),
         cell.frame.to_string(),
-        one(cell.ns_per_packet.min),
-        one(cell.ns_per_packet.median),
-        one(cell.ns_per_packet.max),
-        one(cell.packets_per_second.median / 1e6),
-        one(cell.cycles_per_packet.median),
-        one(cell.source_ns_per_packet.median),
-        one(cell.total_ns_per_packet.median),
+        timed(cell.ns_per_packet.min),
+        timed(cell.ns_per_packet.median),
+        timed(cell.ns_per_packet.max),
+        timed(cell.packets_per_second.median / 1e6),
+        timed(cell.cycles_per_packet.median),
+        timed(cell.source_ns_per_packet.median),
+        timed(cell.total_ns_per_packet.median),
         one(cell.floor_ns_per_packet.median),
         one(cell.turn_ns.p999 / 1000.0),
         latency(50),

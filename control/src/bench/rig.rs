@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Cache};
 use dpdk_sys::{
     Clock, Eal, EalSettings, FreeHugepages, MbufBurst, Memory, Mempool, Nic, RingFeed, RingNic, RingReceiver,
     mempool, ring,
@@ -37,7 +37,7 @@ const RING_CAPACITY: u32 = 1024;
 /// What DPDK gets in ordinary memory, in MiB.
 const MEBIBYTES: usize = 160;
 /// The MTU of the NIC: room for tunnels around the largest frame.
-const MTU: u16 = 1600;
+pub const MTU: u16 = 1600;
 /// How long brief openings live.
 const BRIEF: Ticks = Ticks(TICKS_PER_SECOND / 20);
 
@@ -52,6 +52,8 @@ pub struct Bench {
     pub hugepages: bool,
     /// The key by which flows are hashed: random, as in a director.
     pub key: HashKey,
+    /// The CPU of the measuring thread.
+    pub core: usize,
     eal: Eal,
 }
 
@@ -68,7 +70,13 @@ impl Bench {
         let eal = Eal::start(&settings).map_err(BenchError::of)?;
         let pool = Mempool::new(&eal, "bench", MBUFS, MBUF_CACHE, mempool::DATA_ROOM, None)
             .map_err(BenchError::of)?;
-        Ok(Self { pool, clock: Clock::new(&eal), hugepages, key: HashKey::random(), eal })
+        Ok(Self { pool, clock: Clock::new(&eal), hugepages, key: HashKey::random(), core, eal })
+    }
+
+    /// The one worker owns all clients.
+    #[must_use]
+    pub const fn owners(&self) -> Owners {
+        Owners { workers: 1, netmask_v4: 32, netmask_v6: 128, key: self.key }
     }
 
     /// A ring from a source to a sink, as those of [`Self::nic`].
@@ -110,8 +118,10 @@ pub struct Rig {
     pub capacity: u32,
     pool: Mempool,
     worker: Worker,
-    registry: Registry,
-    snapshot: Arc<Snapshot>,
+    /// As the worker's own loop reads it.
+    snapshots: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
+    /// None when snapshots come from elsewhere.
+    registry: Option<Registry>,
     feed: RingFeed,
     drain: RingReceiver,
     burst: usize,
@@ -129,11 +139,24 @@ impl Rig {
     /// # Errors
     /// DPDK's.
     pub fn new(bench: &Bench, shape: &Shape, capacity: u32, lifetime: Lifetime) -> Result<Self, BenchError> {
-        let key = bench.key;
-        let owners = Owners { workers: 1, netmask_v4: 32, netmask_v6: 128, key };
-        let mut registry = Registry::new(owners);
-        let snapshot = Arc::new(registry.compile(&plan(shape, lifetime)));
-        let shared = Arc::new(Shared::default());
+        let mut registry = Registry::new(bench.owners());
+        let snapshots = Arc::new(ArcSwap::from_pointee(registry.compile(&plan(shape, lifetime))));
+        let mut rig = Self::following(bench, shape, capacity, snapshots, Arc::default())?;
+        rig.registry = Some(registry);
+        Ok(rig)
+    }
+
+    /// The same with snapshots that somebody else publishes, for [`Bench::owners`].
+    ///
+    /// # Errors
+    /// DPDK's.
+    pub fn following(
+        bench: &Bench,
+        shape: &Shape,
+        capacity: u32,
+        snapshots: Arc<ArcSwap<Snapshot>>,
+        shared: Arc<Shared>,
+    ) -> Result<Self, BenchError> {
         let RingNic { nic, mut rx, mut tx, mut feeds, mut drains } = bench.nic()?;
         let (Some(rx), Some(tx), Some(feed), Some(drain)) = (rx.pop(), tx.pop(), feeds.pop(), drains.pop())
         else {
@@ -148,12 +171,12 @@ impl Rig {
         };
         let worker = Worker::new(WorkerParts {
             id: WorkerId(0),
-            forwarder: Forwarder::new(WorkerId(0), capacities, key, shared.counters.clone()),
+            forwarder: Forwarder::new(WorkerId(0), capacities, bench.key, shared.counters.clone()),
             nics: vec![NicQueues { nic: NicId(0), rx, tx }],
             taken_over,
             hand_over: vec![hand_over],
             ends,
-            snapshots: Arc::new(ArcSwap::new(snapshot.clone())),
+            snapshots: snapshots.clone(),
             shared: shared.clone(),
             idle: Idle::Busy,
             clock: bench.clock,
@@ -167,8 +190,8 @@ impl Rig {
             capacity,
             pool: bench.pool.clone(),
             worker,
-            registry,
-            snapshot,
+            snapshots: Cache::new(snapshots),
+            registry: None,
             feed,
             drain,
             burst: shape.burst,
@@ -179,9 +202,11 @@ impl Rig {
         })
     }
 
-    /// Lets the worker run another plan from its next turn on.
+    /// Lets the worker run another plan from its next turn on; nothing changes when somebody else publishes.
     pub fn reconfigure(&mut self, plan: &Plan) {
-        self.snapshot = Arc::new(self.registry.compile(plan));
+        if let Some(registry) = &mut self.registry {
+            self.snapshots.arc_swap().store(Arc::new(registry.compile(plan)));
+        }
     }
 
     /// Packets in a burst.
@@ -246,7 +271,7 @@ impl Rig {
     /// One turn of the worker.
     #[inline]
     pub fn turn(&mut self) {
-        self.worker.turn(&self.snapshot);
+        self.worker.turn(self.snapshots.load());
     }
 
     /// Takes what the worker sent and shows it.
@@ -291,6 +316,12 @@ pub fn fill(
     true
 }
 
+/// The name of a service.
+#[must_use]
+pub fn service_name(number: u32) -> String {
+    format!("service-{number}")
+}
+
 /// What holds in a measured director.
 #[must_use]
 pub fn plan(shape: &Shape, lifetime: Lifetime) -> Plan {
@@ -299,7 +330,7 @@ pub fn plan(shape: &Shape, lifetime: Lifetime) -> Plan {
     let bits = if family == Family::V4 { 24 } else { 64 };
     let reals: Vec<RealPlan> = (0..shape.reals)
         .map(|number| RealPlan {
-            address: SocketAddr::new(traffic::real(family, number), traffic::REAL_PORT),
+            address: SocketAddr::new(traffic::real(family, number), traffic::real_port(shape.method)),
             method: shape.method,
             weight: 1,
             up: true,
@@ -312,7 +343,7 @@ pub fn plan(shape: &Shape, lifetime: Lifetime) -> Plan {
     neighbours.push(neighbour(traffic::router(family), traffic::ROUTER_MAC));
     let services = (0..shape.services)
         .map(|number| ServicePlan {
-            name: format!("service {number}"),
+            name: service_name(number),
             listen: SocketAddr::new(traffic::vip(family, number), traffic::SERVICE_PORT),
             protocol: shape.protocol,
             scheduler: shape.scheduler,

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use dpdk_sys::Mbuf;
 use shunt_dataplane::address::Family;
 use shunt_dataplane::id::{Mac, Protocol};
+use shunt_dataplane::service::Method;
 
 /// Bytes of an Ethernet header.
 const ETHERNET: usize = 14;
@@ -18,7 +19,7 @@ pub const DIRECTOR_MAC: Mac = Mac([2, b's', b'h', b'u', 0, 0]);
 pub const ROUTER_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 /// The services' port.
 pub const SERVICE_PORT: u16 = 80;
-/// The real servers' port.
+/// The port of NAT real servers.
 pub const REAL_PORT: u16 = 8080;
 /// TTL of packets that arrive.
 pub const TTL: u8 = 64;
@@ -287,6 +288,24 @@ pub const fn real_mac(real: u32) -> Mac {
 #[must_use]
 pub fn own(family: Family) -> IpAddr {
     address(family, 0, 0xc000_0202)
+}
+
+/// An address of the director's with its network, which is that of the VIPs: 198.19.255.254/15 or 2001:db8:18::1/64.
+#[must_use]
+pub fn beside_vips(family: Family) -> String {
+    match family {
+        Family::V4 => format!("{}/15", address(family, 0, 0xc613_fffe)),
+        Family::V6 => format!("{}/64", address(family, 0x18, 1)),
+    }
+}
+
+/// The real servers' port: only NAT can change the one that the client used.
+#[must_use]
+pub const fn real_port(method: Method) -> u16 {
+    match method {
+        Method::Nat => REAL_PORT,
+        Method::Dr | Method::Tun => SERVICE_PORT,
+    }
 }
 
 /// The router's address.

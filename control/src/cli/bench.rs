@@ -16,7 +16,7 @@ use crate::bench::measure::{Effort, Spread};
 use crate::bench::report::{self, Cell};
 use crate::bench::rig::Bench;
 use crate::bench::traffic::FrameSize;
-use crate::bench::{self, BenchError, Shape, flood, fresh, plot};
+use crate::bench::{self, BenchError, Shape, flood, fresh, plot, reload, services};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -30,7 +30,8 @@ Examples:
   shunt bench --method dr --flows 1000,1000000 --json out.json
   shunt bench --method nat --family ipv4 --frame 64,1518,imix --svg cost.svg
   shunt bench --new --flows 1000000                       connections that begin and end, and a flood
-  shunt bench --services 1,10000 --method dr              many services
+  shunt bench --services 1,10000 --method dr              many services, also compared with one
+  shunt bench --services 10000 --reload --method dr       reloads under full traffic
   shunt bench --scheduler rr,wlc,sh --protocol tcp --new-share 0,1,10,100
   shunt bench --compare out.json                          what changed since that run")]
 pub struct Arguments {
@@ -66,6 +67,9 @@ pub struct Arguments {
     /// Measure connections that begin and end in tables of so many as --flows says, and a flood against a full one
     #[arg(long)]
     new: bool,
+    /// Reload a configuration of so many services and real servers under full traffic, once in each repetition
+    #[arg(long, conflicts_with = "new")]
+    reload: bool,
     /// Repetitions
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     repetitions: u32,
@@ -225,6 +229,8 @@ fn cells(arguments: &Arguments, bench: &Bench) -> Result<Vec<Cell>, BenchError> 
                     fresh::beginnings(bench, &shape, flows.max(1000), effort)?,
                     flood::flood(bench, &shape, flows, effort)?,
                 ]
+            } else if arguments.reload {
+                vec![reload::reload(bench, &shape, flows, effort)?]
             } else {
                 let capacity = arguments
                     .capacity
@@ -234,6 +240,9 @@ fn cells(arguments: &Arguments, bench: &Bench) -> Result<Vec<Cell>, BenchError> 
                 if shape.services > 1 {
                     let took = bench::compile_time(&shape);
                     made.iter_mut().for_each(|cell| cell.compile_ms = Some((took * 10.0).round() / 10.0));
+                    if let Some(cell) = made.first_mut() {
+                        cell.against_one = Some(services::against_one(bench, &shape, flows, effort)?);
+                    }
                 }
                 made
             };
@@ -351,6 +360,42 @@ fn remarks(cell: &Cell) -> Vec<String> {
             "{name}: full table: an established packet {:.1} ns, one of the flood {:.1} ns, both together {:.1} ns: \
              {:+.0} % for the established one; {} of its connections lost",
             flood.alone_ns, flood.flood_only_ns, flood.with_flood_ns, flood.slower_percent, flood.lost
+        ));
+    }
+    if let Some(many) = &cell.against_one {
+        let Spread { min, median, max } = many.slower_percent;
+        lines.push(format!(
+            "{name}: {} services x {} against one: {:.1} ns to {:.1} ns, {min:+.1} / {median:+.1} / {max:+.1} %",
+            cell.services, cell.reals, many.many_ns.median, many.one_ns.median
+        ));
+        if many.one_new_ns.median > 0.0 {
+            let Spread { min, median, max } = many.new_slower_percent;
+            lines.push(format!(
+                "{name}: the same, one packet in ten begins a connection: {:.1} ns to {:.1} ns, \
+                 {min:+.1} / {median:+.1} / {max:+.1} %",
+                many.many_new_ns.median, many.one_new_ns.median
+            ));
+        }
+    }
+    if let Some(reload) = &cell.reload {
+        let ms = |spread: Spread| format!("{:.2} / {:.2} / {:.2} ms", spread.min, spread.median, spread.max);
+        lines.push(format!(
+            "{name}: {} reloads of {} services x {}: parsed in {}, compiled in {}, acknowledged in {}; freed in {}",
+            reload.reloads,
+            cell.services,
+            cell.reals,
+            ms(reload.parse_ms),
+            ms(reload.compile_ms),
+            ms(reload.acknowledged_ms),
+            ms(reload.free_ms)
+        ));
+        lines.push(format!(
+            "{name}: meanwhile {} packets forwarded, {} dropped, {:.1} ns each with source and sink ({:.1} before); turns {}",
+            reload.packets,
+            reload.dropped,
+            reload.reloading_ns,
+            reload.quiet_ns,
+            reload.turn_ns.microseconds()
         ));
     }
     if let Some(took) = cell.compile_ms {

@@ -120,9 +120,7 @@ impl Worker {
         // The cache spares the shared reference count: a worker that finds nothing new only reads.
         let mut snapshots = Cache::new(self.snapshots.clone());
         while !self.shared.is_stopped() {
-            let snapshot = snapshots.load();
-            self.acknowledge(snapshot.generation);
-            let work = self.turn(snapshot);
+            let work = self.turn(snapshots.load());
             if let Some(nap) = self.rest.after_turn(work) {
                 self.shared.counters.naps.add(1);
                 std::thread::sleep(nap);
@@ -134,6 +132,7 @@ impl Worker {
     /// One turn under `snapshot`; tells how many packets it moved. [`Self::run`] makes one after the other; who
     /// calls it instead, to measure turns one by one, sees to it that snapshots do not go back.
     pub fn turn(&mut self, snapshot: &Snapshot) -> usize {
+        self.acknowledge(snapshot.generation);
         let began = Cycles::now();
         let now = Tick::at(self.clock.at(began));
         self.stopwatch.begin(began, &self.shared.cost);
@@ -165,7 +164,7 @@ impl Worker {
         work
     }
 
-    /// Tells that nothing of an earlier generation is read any more: it is called between turns.
+    /// Tells that nothing of an earlier generation is read any more: it is called before a turn reads anything.
     #[inline]
     fn acknowledge(&mut self, generation: Generation) {
         if generation != self.generation {
