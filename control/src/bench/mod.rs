@@ -13,6 +13,7 @@ pub mod reload;
 pub mod report;
 pub mod rig;
 pub mod services;
+pub mod testpmd;
 pub mod times;
 pub mod traffic;
 pub mod verify;
@@ -25,7 +26,7 @@ use shunt_dataplane::service::Method;
 use shunt_dataplane::service::schedulers::Scheduler;
 use shunt_dataplane::snapshot::Registry;
 
-use measure::{Effort, Load, Spread};
+use measure::{Effort, Load, Repetitions, Spread};
 use report::{Cell, Verified};
 use rig::{Bench, Lifetime, Rig};
 use traffic::{Draw, FrameSize, Kind, Traffic};
@@ -144,8 +145,40 @@ pub fn forwarding(
 /// # Errors
 /// DPDK's.
 pub fn floor(bench: &Bench, shape: &Shape, effort: Effort) -> Result<Spread, BenchError> {
+    Ok(Spread::of(own_floor(bench, shape, effort)?.net))
+}
+
+fn own_floor(bench: &Bench, shape: &Shape, effort: Effort) -> Result<Repetitions, BenchError> {
     let traffic = Traffic::new(shape.family, shape.protocol, shape.frame, 1, 1);
-    Ok(Spread::of(measure::floor(bench, &traffic, shape.burst, effort)?.net))
+    measure::floor(bench, &traffic, shape.burst, effort)
+}
+
+/// The floor as cells of its own: in Rust between the rings of all other cells, and by `dpdk-testpmd` where it is
+/// installed and a core is left for its commands.
+///
+/// # Errors
+/// DPDK's, and when `dpdk-testpmd` does not do what it should.
+pub fn floors(bench: &Bench, shape: &Shape, effort: Effort) -> Result<Vec<Cell>, BenchError> {
+    let cell = |who: String| {
+        let mut cell = Cell::new(shape, Kind::Request, 1);
+        cell.kind = "floor".to_owned();
+        cell.method = "macswap".to_owned();
+        cell.direction = who;
+        cell
+    };
+    let mut own = cell("rust".to_owned());
+    own.time(bench, &own_floor(bench, shape, effort)?);
+    own.floor_ns_per_packet = own.ns_per_packet;
+    let mut cells = vec![own];
+    let other = reload::other_cores(bench.core).next();
+    if let (Some(program), Some(control)) = (testpmd::installed(), other) {
+        for source in testpmd::Source::ALL {
+            let mut cell = cell(format!("testpmd {}", source.word()));
+            cell.time_is(bench, testpmd::macswap(&program, source, bench.core, control, effort)?);
+            cells.push(cell);
+        }
+    }
+    Ok(cells)
 }
 
 /// How long it takes to compile a snapshot of a shape's services anew after one weight changed, in milliseconds.

@@ -225,8 +225,13 @@ fn publish_once(publisher: &mut Publisher, text: &str) -> Result<Steps, BenchErr
 
 /// Binds the calling thread to another CPU than the worker's; none when there is no other.
 fn away_from(worker: usize) -> Option<usize> {
+    other_cores(worker).find(|&core| dpdk_sys::thread::bind(core).is_ok())
+}
+
+/// The machine's CPUs but the worker's.
+pub(super) fn other_cores(worker: usize) -> impl Iterator<Item = usize> {
     let cores = Machine::here().cores.unwrap_or_default().into_iter().map(usize::from);
-    cores.filter(|&core| core != worker).find(|&core| dpdk_sys::thread::bind(core).is_ok())
+    cores.filter(move |&core| core != worker)
 }
 
 fn rounded(ns: f64) -> f64 {

@@ -48,11 +48,11 @@ pub struct Verified {
 /// One measurement.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cell {
-    /// `forward`, `new`, `flood` or `reload`.
+    /// `forward`, `new`, `flood`, `reload` or `floor`.
     pub kind: String,
-    /// `dr`, `nat` or `tun`.
+    /// `dr`, `nat` or `tun`; `macswap` for the floor.
     pub method: String,
-    /// `request` to the real server or `answer` from it.
+    /// `request` to the real server or `answer` from it; for the floor, who swaps.
     pub direction: String,
     /// `ipv4` or `ipv6`.
     pub family: String,
@@ -180,14 +180,19 @@ impl Cell {
         }
     }
 
+    /// Fills in the time of a packet.
+    pub fn time_is(&mut self, bench: &Bench, ns: Spread) {
+        let rate = bench.clock.cycles_per_second() as f64 / 1e9;
+        self.ns_per_packet = ns;
+        self.cycles_per_packet = ns.map(|ns| ns * rate);
+        self.packets_per_second = ns.map(|ns| (1e9 / ns.max(0.01)).round());
+    }
+
     /// Fills in what repetitions gave.
     pub fn time(&mut self, bench: &Bench, repetitions: &Repetitions) {
-        self.ns_per_packet = Spread::of(repetitions.net.clone());
+        self.time_is(bench, Spread::of(repetitions.net.clone()));
         self.source_ns_per_packet = Spread::of(repetitions.source.clone());
         self.total_ns_per_packet = Spread::of(repetitions.total.clone());
-        let rate = bench.clock.cycles_per_second() as f64 / 1e9;
-        self.cycles_per_packet = self.ns_per_packet.map(|ns| ns * rate);
-        self.packets_per_second = self.ns_per_packet.map(|ns| (1e9 / ns.max(0.01)).round());
         self.disturbed = (repetitions.disturbed.max(0.0) * 1000.0).round() / 1000.0;
     }
 

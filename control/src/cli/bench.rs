@@ -31,6 +31,7 @@ Examples:
   shunt bench --method nat --family ipv4 --frame 64,1518,imix --svg cost.svg
   shunt bench --new --flows 1000000                       connections that begin and end, and a flood
   shunt bench --services 1,10000 --method dr              many services, also compared with one
+  shunt bench --floor                                     what the machine gives at best
   shunt bench --services 10000 --reload --method dr       reloads under full traffic
   shunt bench --scheduler rr,wlc,sh --protocol tcp --new-share 0,1,10,100
   shunt bench --compare out.json                          what changed since that run")]
@@ -70,6 +71,9 @@ pub struct Arguments {
     /// Reload a configuration of so many services and real servers under full traffic, once in each repetition
     #[arg(long, conflicts_with = "new")]
     reload: bool,
+    /// Measure the floor alone: MACs swapped, by a loop in Rust and by dpdk-testpmd where it is installed
+    #[arg(long, conflicts_with_all = ["new", "reload"])]
+    floor: bool,
     /// Repetitions
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     repetitions: u32,
@@ -222,6 +226,9 @@ fn cells(arguments: &Arguments, bench: &Bench) -> Result<Vec<Cell>, BenchError> 
         Effort { repetitions: arguments.repetitions, length: Duration::from_secs_f64(arguments.seconds) };
     let mut cells = Vec::new();
     for shape in shapes(arguments) {
+        if arguments.floor {
+            return bench::floors(bench, &shape, effort);
+        }
         let floor = bench::floor(bench, &shape, effort)?;
         for &flows in &arguments.flows {
             let mut made = if arguments.new {
