@@ -72,7 +72,7 @@ const FUNCTIONS: &str = "shim_.*|rte_eal_(init|cleanup|get_runtime_dir)|rte_stre
     |rte_dev_(probe|remove)\
     |rte_eth_dev_(adjust_nb_rx_tx_desc|close|configure|get_mtu|get_name_by_port|get_port_by_name|info_get|start|stop\
     |is_valid_port|mac_addr_add|mac_addr_remove|socket_id)\
-    |rte_eth_(rx|tx)_queue_setup|rte_eth_macaddr_get|rte_eth_stats_get|rte_eth_find_next_of\
+    |rte_eth_dev_rx_intr_ctl_q_get_fd|rte_eth_(rx|tx)_queue_setup|rte_eth_macaddr_get|rte_eth_stats_get|rte_eth_find_next_of\
     |rte_hash_(create|free|add_key_data|lookup_bulk_data)|rte_eth_from_rings|rte_eth_(promiscuous|allmulticast)_(enable|disable|get)";
 
 /// The constants that are read as they are.

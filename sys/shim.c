@@ -2,7 +2,9 @@
 #include <sched.h>
 #include <stdio.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <time.h>
+#include <linux/if_packet.h>
 
 #include "shim.h"
 
@@ -38,6 +40,16 @@ uint64_t shim_thread_cpu_nanoseconds(void)
 
 	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
 	return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
+}
+
+int shim_packet_socket_interface(int descriptor)
+{
+	struct sockaddr_ll address = { 0 };
+	socklen_t length = sizeof(address);
+
+	if (getsockname(descriptor, (struct sockaddr *)&address, &length) != 0 || address.sll_family != AF_PACKET)
+		return -1;
+	return address.sll_ifindex;
 }
 
 static shim_log_sink log_sink;

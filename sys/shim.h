@@ -61,6 +61,8 @@ int shim_thread_set_affinity(unsigned int cpu);
 int shim_thread_set_timer_slack(unsigned long nanoseconds);
 /* Time that the calling thread has run: clock_gettime(CLOCK_THREAD_CPUTIME_ID). */
 uint64_t shim_thread_cpu_nanoseconds(void);
+/* The interface that a packet socket is bound to: getsockname; 0 when it is not bound, -1 when it is none. */
+int shim_packet_socket_interface(int descriptor);
 /* Called for each message; text is not terminated. */
 typedef void (*shim_log_sink)(uint32_t level, const char *text, size_t length);
 /* Sends DPDK's messages to the sink: rte_openlog_stream. */

@@ -100,6 +100,7 @@ impl Publisher {
         let generation = snapshot.generation;
         self.plan = plan;
         self.old.push_back(self.snapshots.swap(snapshot));
+        self.workers.iter().for_each(|worker| worker.wake());
         Some(generation)
     }
 

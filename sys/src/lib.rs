@@ -22,6 +22,7 @@ pub mod queue;
 pub mod ring;
 pub mod ring_nic;
 pub mod thread;
+pub mod wait;
 
 pub mod errno;
 mod ffi;
@@ -37,6 +38,7 @@ pub use queue::{QueueId, RxQueue, TxQueue};
 pub use ring::{RingError, RingFeed, RingReceiver, RingSender};
 pub use ring_nic::{RingNic, RingNicError};
 pub use thread::{RegisteredThread, ThreadError};
+pub use wait::Doorbell;
 
 /// The DPDK that runs, for instance `DPDK 22.11.11`.
 pub fn dpdk_version() -> String {

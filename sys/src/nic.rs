@@ -2,6 +2,7 @@
 
 use std::ffi::CStr;
 use std::fmt;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::errno::Errno;
@@ -12,6 +13,7 @@ use crate::mempool::{HEADROOM, Mempool, NumaNode};
 use crate::probe::Device;
 use crate::queue::{QueueId, RxQueue, TxQueue};
 
+mod descriptors;
 mod error;
 
 pub use error::{Direction, NicError};
@@ -125,6 +127,8 @@ pub(crate) struct OpenNic {
     driver: String,
     rx_queues: u16,
     started: bool,
+    /// By receive queue; empty where the driver has none to wait for.
+    descriptors: Vec<RawFd>,
     /// One control call at a time: rte_ethdev.h leaves that to the caller.
     control: Mutex<()>,
     /// The NIC holds mbufs of these until its device is closed; fields are dropped in order.
@@ -174,6 +178,7 @@ impl Nic {
             driver: offer.driver,
             rx_queues: settings.rx_queues,
             started: false,
+            descriptors: Vec::new(),
             control: Mutex::new(()),
             _pools: settings.pools.clone(),
         };
@@ -183,6 +188,7 @@ impl Nic {
             unsafe { ffi::rte_eth_dev_start(open.id().0) }
         })?;
         open.started = true;
+        open.descriptors = descriptors::of(&open.device, &open.driver, settings.rx_queues);
         let open = Arc::new(open);
         let nic = Nic { open: Arc::clone(&open) };
         nic.set_promiscuous(settings.promiscuous)?;
@@ -338,6 +344,13 @@ impl OpenNic {
         self.device.name()
     }
 
+    /// What becomes readable when a packet arrives at a receive queue.
+    pub(crate) fn descriptor(&self, queue: QueueId) -> Option<BorrowedFd<'_>> {
+        let descriptor = *self.descriptors.get(usize::from(queue.0))?;
+        // SAFETY: the driver opened it with the device and closes it with the device, which lives as long as self.
+        Some(unsafe { BorrowedFd::borrow_raw(descriptor) })
+    }
+
     fn control(&self) -> MutexGuard<'_, ()> {
         self.control.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -411,6 +424,8 @@ fn configure(open: &OpenNic, settings: &NicSettings) -> Result<(), NicError> {
         open.device.info().map_err(|error| NicError::driver(open.name(), "query", error, Said::default()))?;
     let mut conf = ffi::rte_eth_conf::default();
     conf.rxmode.mtu = u32::from(settings.mtu);
+    // Others would rather have it off than refuse it.
+    conf.intr_conf.set_rxq((open.driver == descriptors::TAP).into());
     if settings.rx_checksum {
         conf.rxmode.offloads = info.rx_offload_capa & ffi::SHIM_RX_OFFLOAD_CHECKSUM;
     }

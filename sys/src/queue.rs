@@ -50,6 +50,10 @@ impl RxQueue {
         }
     }
 
+    pub(crate) fn open_nic(&self) -> &OpenNic {
+        &self.nic
+    }
+
     /// The NIC it belongs to.
     pub fn nic(&self) -> NicId {
         self.id

@@ -7,8 +7,10 @@
 pub mod flood;
 pub mod fresh;
 pub mod latency;
+pub mod loops;
 pub mod measure;
 pub mod plot;
+pub mod quiet;
 pub mod reload;
 pub mod report;
 pub mod rig;

@@ -22,7 +22,7 @@ use shunt_dataplane::snapshot::{
 };
 use shunt_dataplane::time::{TICKS_PER_SECOND, Ticks};
 use shunt_dataplane::worker::{
-    Idle, NicQueues, PacketEnds, QuestionEnds, Shared, Worker, WorkerParts, rings,
+    Idle, NicQueues, PacketEnds, Peer, QuestionEnds, Shared, Worker, WorkerParts, rings,
 };
 
 use super::traffic::{self, Kind, Traffic};
@@ -77,6 +77,12 @@ impl Bench {
     #[must_use]
     pub const fn owners(&self) -> Owners {
         Owners { workers: 1, netmask_v4: 32, netmask_v6: 128, key: self.key }
+    }
+
+    /// The environment.
+    #[must_use]
+    pub const fn eal(&self) -> &Eal {
+        &self.eal
     }
 
     /// A ring from a source to a sink, as those of [`Self::nic`].
@@ -174,7 +180,7 @@ impl Rig {
             forwarder: Forwarder::new(WorkerId(0), capacities, bench.key, shared.counters.clone()),
             nics: vec![NicQueues { nic: NicId(0), rx, tx }],
             taken_over,
-            hand_over: vec![hand_over],
+            hand_over: vec![Peer { ring: hand_over, shared: shared.clone() }],
             ends,
             snapshots: snapshots.clone(),
             shared: shared.clone(),

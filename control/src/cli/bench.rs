@@ -12,6 +12,7 @@ use shunt_dataplane::service::schedulers::Scheduler;
 use super::Outcome;
 use super::output::{complain, say};
 use super::table::Table;
+use crate::bench::loops::another_core;
 use crate::bench::measure::{Effort, Spread};
 use crate::bench::report::{self, Cell};
 use crate::bench::rig::Bench;
@@ -34,6 +35,7 @@ Examples:
   shunt bench --floor                                     what the machine gives at best
   shunt bench --services 10000 --reload --method dr       reloads under full traffic
   shunt bench --scheduler rr,wlc,sh --protocol tcp --new-share 0,1,10,100
+  shunt bench --idle                                      a worker without traffic, and its naps
   shunt bench --compare out.json                          what changed since that run")]
 pub struct Arguments {
     /// Forwarding methods; NAT is measured in both directions
@@ -74,6 +76,10 @@ pub struct Arguments {
     /// Measure the floor alone: MACs swapped, by a loop in Rust and by dpdk-testpmd where it is installed
     #[arg(long, conflicts_with_all = ["new", "reload"])]
     floor: bool,
+    /// Measure a worker without traffic, on every virtual NIC that this machine lets us make: what it uses of a core, how
+    /// late the first packet after a pause is, and whether the rate is that of a worker that polls always
+    #[arg(long, conflicts_with_all = ["new", "reload", "floor", "svg", "compare"])]
+    idle: bool,
     /// Repetitions
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     repetitions: u32,
@@ -190,8 +196,15 @@ fn measure(arguments: &Arguments) -> Result<(), BenchError> {
     let old = arguments.compare.as_deref().map(report::read).transpose()?;
     let start = Instant::now();
     let core = arguments.core.unwrap_or_else(last_core);
+    // Asked for before DPDK binds this thread to its core.
+    let other = another_core(core);
     let bench = Bench::start(core, arguments.hugepages)?;
     say(&machine(&bench, core));
+    if arguments.idle {
+        let length = Duration::from_secs_f64(arguments.seconds);
+        let measured = super::bench_quiet::run(&bench, other, length, arguments.repetitions)?;
+        return arguments.json.as_deref().map_or(Ok(()), |path| write_json(path, &measured));
+    }
     let cells = cells(arguments, &bench)?;
     print(&cells);
     if let Some(old) = old {
@@ -200,15 +213,19 @@ fn measure(arguments: &Arguments) -> Result<(), BenchError> {
         say(&format!("\n{}", table.text().trim_end()));
     }
     if let Some(path) = &arguments.json {
-        let json = serde_json::to_string_pretty(&cells)
-            .map_err(|error| BenchError::new(&format!("cells cannot be written as JSON ({error})")))?;
-        write(path, &format!("{json}\n"))?;
+        write_json(path, &cells)?;
     }
     if let Some(path) = &arguments.svg {
         write(path, &plot::svg(&cells))?;
     }
     say(&format!("{} cells in {:.0} s", cells.len(), start.elapsed().as_secs_f64()));
     Ok(())
+}
+
+fn write_json(path: &std::path::Path, value: &impl serde::Serialize) -> Result<(), BenchError> {
+    let json = serde_json::to_string_pretty(value)
+        .map_err(|error| BenchError::new(&format!("figures cannot be written as JSON ({error})")))?;
+    write(path, &format!("{json}\n"))
 }
 
 fn write(path: &std::path::Path, text: &str) -> Result<(), BenchError> {

@@ -206,6 +206,7 @@ impl Live {
         // What is left of a question that nobody waited for.
         while ends.answers.pop().is_ok() {}
         ends.questions.push(question).map_err(|_full| silent())?;
+        self.workers.iter().for_each(|worker| worker.wake());
         let mut wanted = true;
         let mut patience = Instant::now() + ANSWER_MAX;
         loop {

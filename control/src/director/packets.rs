@@ -6,7 +6,7 @@ use std::sync::mpsc::Sender;
 
 use dpdk_sys::{Mbuf, Mempool};
 use shunt_dataplane::id::{NicId, WorkerId};
-use shunt_dataplane::worker::{self, Injected, PacketEnds};
+use shunt_dataplane::worker::{self, Injected, PacketEnds, Shared};
 
 use super::core::Message;
 use crate::control_loop::{Batch, Publish, Rings};
@@ -27,16 +27,29 @@ impl Frame for Packet {
 #[derive(Debug)]
 pub struct WorkerRings {
     ends: Vec<PacketEnds>,
+    /// What wakes them.
+    workers: Vec<Arc<Shared>>,
     /// Whose turn it is.
     next: usize,
     pool: Mempool,
 }
 
 impl WorkerRings {
-    /// The rings of all workers, in the order of their [`WorkerId`]; frames are made from `pool`.
+    /// The rings of all workers, in the order of their [`WorkerId`], as `workers` is; frames are made from `pool`.
     #[must_use]
-    pub const fn new(ends: Vec<PacketEnds>, pool: Mempool) -> Self {
-        Self { ends, next: 0, pool }
+    pub const fn new(ends: Vec<PacketEnds>, workers: Vec<Arc<Shared>>, pool: Mempool) -> Self {
+        Self { ends, workers, next: 0, pool }
+    }
+}
+
+impl WorkerRings {
+    fn inject(&mut self, worker: WorkerId, packet: Injected) -> bool {
+        let Some(ends) = self.ends.get_mut(worker.index()) else { return false };
+        let taken = ends.injects.push(packet).is_ok();
+        if let Some(shared) = self.workers.get(worker.index()) {
+            shared.wake();
+        }
+        taken
     }
 }
 
@@ -58,12 +71,11 @@ impl Rings for WorkerRings {
     fn transmit(&mut self, nic: NicId, frame: &[u8]) -> bool {
         let Some(mut mbuf) = self.pool.alloc() else { return false };
         // Any worker can send by any NIC; the first one is always there.
-        mbuf.fill(frame) && self.ends[0].injects.push(Injected::Transmit(nic, mbuf)).is_ok()
+        mbuf.fill(frame) && self.inject(WorkerId(0), Injected::Transmit(nic, mbuf))
     }
 
     fn receive(&mut self, origin: Origin, Packet(mbuf): Packet) -> bool {
-        let Some(ends) = self.ends.get_mut(origin.worker.index()) else { return false };
-        ends.injects.push(Injected::Receive(origin.nic, mbuf)).is_ok()
+        self.inject(origin.worker, Injected::Receive(origin.nic, mbuf))
     }
 }
 

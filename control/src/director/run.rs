@@ -66,7 +66,7 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
         workers::start(&config, &mut ports, publisher.snapshots(), shared.clone(), HashKey::random())?;
     let names = config.nics.iter().map(|nic| nic.name.clone()).collect();
     let core = Core::start(publisher, config).map_err(|error| StartError::of("runtime", &error))?;
-    let rings = WorkerRings::new(std::mem::take(&mut workers.packets), ports.pool.clone());
+    let rings = WorkerRings::new(std::mem::take(&mut workers.packets), shared.clone(), ports.pool.clone());
     let publications = Publications::new(core.messages(), core.applied().clone(), names);
     let (control_loop, control) = ControlLoop::new(rings, publications, kernel);
     let control_loop = std::thread::Builder::new()

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
-use dpdk_sys::{Clock, ring, thread};
+use dpdk_sys::{Clock, RingSender, ring, thread};
 use shunt_dataplane::flow::HashKey;
 use shunt_dataplane::forward::{Capacity, Forwarder};
 use shunt_dataplane::id::{NicId, WorkerId};
 use shunt_dataplane::snapshot::Snapshot;
-use shunt_dataplane::worker::{NicQueues, PacketEnds, QuestionEnds, Shared, Worker, WorkerParts, rings};
+use shunt_dataplane::worker::{
+    NicQueues, PacketEnds, Peer, QuestionEnds, Shared, Worker, WorkerParts, rings,
+};
 
 use super::StartError;
 use super::nics::Ports;
@@ -70,7 +72,7 @@ pub fn start(
             forwarder: Forwarder::new(id, capacity, key, shared.counters.clone()),
             nics: queues(ports),
             taken_over,
-            hand_over: senders.clone(),
+            hand_over: peers(&senders, &workers.shared),
             ends,
             snapshots: snapshots.clone(),
             shared,
@@ -85,6 +87,13 @@ pub fn start(
         workers.threads.push(spawn(parts, usize::from(*core), ports)?);
     }
     Ok(workers)
+}
+
+/// All workers, as each sees them.
+fn peers(senders: &[RingSender], shared: &[Arc<Shared>]) -> Vec<Peer> {
+    let peer =
+        |(ring, shared): (&RingSender, &Arc<Shared>)| Peer { ring: ring.clone(), shared: shared.clone() };
+    senders.iter().zip(shared).map(peer).collect()
 }
 
 /// The next queue of every NIC.

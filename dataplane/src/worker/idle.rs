@@ -7,7 +7,8 @@ use std::time::Duration;
 pub enum Idle {
     /// Polls always: a whole core, the lowest latency.
     Busy,
-    /// Sleeps briefly after a while without work, longer the longer it lasts.
+    /// After a while without work sleeps until a packet comes, where every NIC has a descriptor to wait for; elsewhere it
+    /// naps, longer the longer it lasts.
     Adaptive,
 }
 
@@ -15,8 +16,11 @@ pub enum Idle {
 const TURNS_BEFORE_NAP: u32 = 256;
 /// The first nap. The system adds its timer slack (50 µs as a rule) to each.
 const NAP_MIN: Duration = Duration::from_micros(10);
-/// The longest nap.
-const NAP_MAX: Duration = Duration::from_micros(100);
+/// The longest nap. A nap costs the processor some 4 to 16 µs, depending on what a timer costs on the machine; a packet
+/// waits for a nap's end at most.
+pub const NAP_MAX: Duration = Duration::from_micros(150);
+/// The longest sleep where a descriptor tells of packets: how seldom the tables are looked at then.
+pub const SLEEP_MAX: Duration = Duration::from_millis(4);
 
 /// Decides when to sleep and for how long.
 #[derive(Debug)]

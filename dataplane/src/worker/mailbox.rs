@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use dpdk_sys::Mbuf;
+use dpdk_sys::{Doorbell, Mbuf};
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::CostCounters;
@@ -94,6 +94,8 @@ pub struct Shared {
     acknowledged: AtomicU64,
     /// Connections in the worker's tables, IPv4 and IPv6. Written by the worker.
     connections: [AtomicU64; 2],
+    /// Where the worker sleeps. Whoever leaves something for it rings.
+    pub(super) doorbell: Doorbell,
     /// Tells the worker to end. Written by control.
     stop: AtomicBool,
 }
@@ -123,6 +125,13 @@ impl Shared {
     /// Asks the worker to end after its turn.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
+        self.wake();
+    }
+
+    /// Wakes the worker if it sleeps: something was put into one of its rings, or published.
+    #[inline]
+    pub fn wake(&self) {
+        self.doorbell.ring();
     }
 
     pub(super) fn is_stopped(&self) -> bool {

@@ -10,6 +10,7 @@ mod mailbox;
 mod stages;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
 use arrayvec::ArrayVec;
@@ -22,14 +23,17 @@ use crate::reason::DropReason;
 use crate::snapshot::Snapshot;
 use crate::time::Tick;
 use answer::Listing;
-pub use idle::Idle;
 use idle::Rest;
+pub use idle::{Idle, NAP_MAX, SLEEP_MAX};
 pub use mailbox::{
     ANSWER_RING_MAX, Answer, ConnectionView, INJECT_RING_MAX, Injected, PUNT_RING_MAX, PUNTS_RESERVED,
     PacketEnds, Punted, QUESTION_RING_MAX, Question, QuestionEnds, Shared, WorkerEnds, rings,
 };
 use stages::Stopwatch;
 pub use stages::{CostCounters, FILL_BUCKETS, SAMPLE_PERIOD, Stage, TURN_BUCKETS};
+
+/// Looks at the tables before a sleep.
+const SWEEPS_BEFORE_SLEEP: u32 = 16;
 
 /// The queues of one NIC that belong to a worker.
 #[derive(Debug)]
@@ -40,6 +44,24 @@ pub struct NicQueues {
     pub rx: RxQueue,
     /// Where packets go.
     pub tx: TxQueue,
+}
+
+/// Another worker, as one sees it that hands packets over.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Where it takes packets from.
+    pub ring: RingSender,
+    /// How it is woken.
+    pub shared: Arc<Shared>,
+}
+
+impl Peer {
+    /// Hands over what its ring has room for and wakes it; the rest stays in the burst.
+    fn give(&self, burst: &mut MbufBurst) -> u64 {
+        let given = self.ring.send_burst(burst);
+        self.shared.wake();
+        given as u64
+    }
 }
 
 /// What a worker is made of.
@@ -54,7 +76,7 @@ pub struct WorkerParts {
     /// Packets that other workers found to be this one's.
     pub taken_over: RingReceiver,
     /// To the other workers, by [`WorkerId`]; its own place is never used.
-    pub hand_over: Vec<RingSender>,
+    pub hand_over: Vec<Peer>,
     /// To and from the control core.
     pub ends: WorkerEnds,
     /// The published snapshot.
@@ -90,7 +112,14 @@ struct Outputs {
     /// By [`NicId`].
     transmit: Vec<MbufBurst>,
     /// By [`WorkerId`].
-    hand_over: Vec<(RingSender, MbufBurst)>,
+    hand_over: Vec<(Peer, MbufBurst)>,
+}
+
+impl Outputs {
+    fn are_empty(&self) -> bool {
+        self.transmit.iter().all(|burst| burst.is_empty())
+            && self.hand_over.iter().all(|(_, burst)| burst.is_empty())
+    }
 }
 
 impl Worker {
@@ -98,7 +127,7 @@ impl Worker {
     #[must_use]
     pub fn new(parts: WorkerParts) -> Self {
         let transmit = parts.nics.iter().map(|_| MbufBurst::new()).collect();
-        let hand_over = parts.hand_over.into_iter().map(|ring| (ring, MbufBurst::new())).collect();
+        let hand_over = parts.hand_over.into_iter().map(|peer| (peer, MbufBurst::new())).collect();
         Self {
             forwarder: parts.forwarder,
             nics: parts.nics,
@@ -123,10 +152,32 @@ impl Worker {
             let work = self.turn(snapshots.load());
             if let Some(nap) = self.rest.after_turn(work) {
                 self.shared.counters.naps.add(1);
-                std::thread::sleep(nap);
+                self.sleep(nap, &mut snapshots);
             }
         }
         self.flush();
+    }
+
+    /// Sleeps until something comes where every NIC can tell, else for a nap, and so while something waits to go out.
+    fn sleep(&mut self, nap: Duration, snapshots: &mut Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>) {
+        let now = Tick::at(self.clock.now());
+        // Sleepers turn seldom: what fell due meanwhile is expired before.
+        for _ in 0..SWEEPS_BEFORE_SLEEP {
+            self.forwarder.expire_turn(snapshots.load(), now);
+        }
+        let Self { nics, taken_over, ends, shared, outputs, listing, generation, .. } = self;
+        let work = || {
+            !taken_over.is_empty()
+                || !ends.injects.is_empty()
+                || !ends.questions.is_empty()
+                || shared.is_stopped()
+                || snapshots.load().generation != *generation
+        };
+        let idle = listing.is_none() && outputs.are_empty();
+        let slept = idle && shared.doorbell.sleep(nics.iter().map(|nic| &nic.rx), SLEEP_MAX, work);
+        if !slept {
+            std::thread::sleep(nap);
+        }
     }
 
     /// One turn under `snapshot`; tells how many packets it moved. [`Self::run`] makes one after the other; who
@@ -244,11 +295,11 @@ impl Worker {
 
     /// Queues a packet for the worker that owns it.
     fn hand_over(&mut self, worker: WorkerId, mbuf: Mbuf) {
-        let Some((ring, burst)) = self.outputs.hand_over.get_mut(worker.index()) else {
+        let Some((peer, burst)) = self.outputs.hand_over.get_mut(worker.index()) else {
             return self.shared.counters.dropped.at(DropReason::HandOverFull as usize).add(1);
         };
         if burst.is_full() {
-            self.shared.counters.handed_over.add(ring.send_burst(burst) as u64);
+            self.shared.counters.handed_over.add(peer.give(burst));
         }
         if burst.push(mbuf).is_err() {
             self.shared.counters.dropped.at(DropReason::HandOverFull as usize).add(1);
@@ -307,9 +358,9 @@ impl Worker {
                 counters.sent.add(queues.tx.burst(burst) as u64);
             }
         }
-        for (ring, burst) in &mut self.outputs.hand_over {
+        for (peer, burst) in &mut self.outputs.hand_over {
             if !burst.is_empty() {
-                counters.handed_over.add(ring.send_burst(burst) as u64);
+                counters.handed_over.add(peer.give(burst));
             }
         }
     }
