@@ -4,6 +4,7 @@
 //! bytes that packets are forwarded right, [`measure`] takes the time of many bursts with flows drawn at random and
 //! subtracts what source and sink take alone, [`fresh`] measures connections that begin and end.
 
+pub mod document;
 pub mod flood;
 pub mod fresh;
 pub mod latency;
@@ -15,6 +16,7 @@ pub mod reload;
 pub mod report;
 pub mod rig;
 pub mod services;
+pub mod targets;
 pub mod testpmd;
 pub mod times;
 pub mod traffic;

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::report::Cell;
+use super::targets::{count, family_name, points, upper};
 
 const WIDTH: f64 = 960.0;
 const HEIGHT: f64 = 540.0;
@@ -58,11 +59,13 @@ fn style(cell: &Cell) -> (&'static str, &'static str) {
 #[must_use]
 pub fn svg(cells: &[Cell]) -> String {
     let cells: Vec<&Cell> = cells.iter().filter(|cell| cell.kind == "forward").collect();
+    let targets = target_lines(&cells);
+    let dearest = targets.iter().flat_map(|line| &line.points).map(|(_, ns)| ns * 1.15).fold(10.0, f64::max);
     let most =
         |value: fn(&Cell) -> f64, least: f64| cells.iter().map(|cell| value(cell)).fold(least, f64::max);
     let scale = Scale {
         decades: most(|cell| (cell.flows.max(1) as f64).log10().ceil(), 1.0),
-        highest: (most(|cell| cell.ns_per_packet.median * 1.15, 10.0) / 10.0).ceil() * 10.0,
+        highest: (most(|cell| cell.ns_per_packet.median * 1.15, dearest) / 10.0).ceil() * 10.0,
     };
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" \
@@ -78,6 +81,9 @@ pub fn svg(cells: &[Cell]) -> String {
             line(&mut svg, &scale, &cells, cell, &name, number);
             names.push(name);
         }
+    }
+    for (number, line) in (names.len()..).zip(&targets) {
+        target(&mut svg, &scale, line, number);
     }
     let floor = cells.iter().map(|cell| cell.floor_ns_per_packet.median).fold(f64::INFINITY, f64::min);
     if floor.is_finite() && floor > 0.0 {
@@ -95,15 +101,60 @@ pub fn svg(cells: &[Cell]) -> String {
     svg
 }
 
+/// What should be reached.
+struct TargetLine {
+    name: String,
+    colour: &'static str,
+    points: Vec<(u64, f64)>,
+}
+
+/// Targets of the methods and families that are drawn. Methods with the same target share a line.
+fn target_lines(cells: &[&Cell]) -> Vec<TargetLine> {
+    let mut lines: Vec<TargetLine> = Vec::new();
+    for cell in cells {
+        let (method, family) = (upper(&cell.method), family_name(&cell.family));
+        let points = points(&cell.method, &cell.family);
+        match lines.iter_mut().find(|line| line.points == points) {
+            Some(line) if line.name.contains(&method) => {}
+            Some(line) => line.name.push_str(&format!(", {method}")),
+            None if points.is_empty() => {}
+            None => {
+                let name = format!("target {family} {method}");
+                lines.push(TargetLine { name, colour: style(cell).0, points });
+            }
+        }
+    }
+    lines
+}
+
+/// A target: dots, with a mark where it is set.
+fn target(svg: &mut String, scale: &Scale, line: &TargetLine, number: usize) {
+    let TargetLine { name, colour, points } = line;
+    let places: Vec<_> = points.iter().map(|&(flows, ns)| (scale.x(flows), scale.y(ns))).collect();
+    let corners: Vec<_> = places.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
+    let (x, y) = (WIDTH - RIGHT + 8.0, TOP + 10.0 + 17.0 * number as f64);
+    let _ = writeln!(
+        svg,
+        "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.2\" stroke-dasharray=\"1 4\"/>\n\
+         <text x=\"{:.1}\" y=\"{:.1}\">{name}</text>",
+        corners.join(" "),
+        x + 32.0,
+        y + 4.0
+    );
+    for (x, y) in places.into_iter().chain([(x + 13.0, y)]) {
+        let _ = writeln!(
+            svg,
+            "<path d=\"M{:.1} {y:.1}h14m-7 -4v8\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.6\"/>",
+            x - 7.0
+        );
+    }
+}
+
 fn axes(svg: &mut String, scale: &Scale) {
     let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
     for decade in 0..=scale.decades as u32 {
         let flows = 10_u64.pow(decade);
-        let word = match decade {
-            0..3 => flows.to_string(),
-            3..6 => format!("{} k", flows / 1000),
-            _ => format!("{} M", flows / 1_000_000),
-        };
+        let word = count(flows);
         let x = scale.x(flows);
         let _ = writeln!(
             svg,

@@ -17,7 +17,7 @@ use crate::bench::measure::{Effort, Spread};
 use crate::bench::report::{self, Cell};
 use crate::bench::rig::Bench;
 use crate::bench::traffic::FrameSize;
-use crate::bench::{self, BenchError, Shape, flood, fresh, plot, reload, services};
+use crate::bench::{self, BenchError, Shape, document, flood, fresh, plot, reload, services};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -36,6 +36,7 @@ Examples:
   shunt bench --services 10000 --reload --method dr       reloads under full traffic
   shunt bench --scheduler rr,wlc,sh --protocol tcp --new-share 0,1,10,100
   shunt bench --idle                                      a worker without traffic, and its naps
+  shunt bench --from one.json,two.json --report runs.md   targets, and what runs say of them
   shunt bench --compare out.json                          what changed since that run")]
 pub struct Arguments {
     /// Forwarding methods; NAT is measured in both directions
@@ -104,6 +105,13 @@ pub struct Arguments {
     /// Draw the cost of a packet over the number of flows
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+    /// Measure nothing: take the cells of runs that wrote these files with --json, those of --method, --family and
+    /// --protocol
+    #[arg(long, value_name = "RUN.json", value_delimiter = ',', conflicts_with_all = ["new", "reload", "floor", "json"])]
+    from: Vec<PathBuf>,
+    /// Write a document in Markdown: targets and whether they are met, and all figures beside those of others
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// Show what changed since a run that wrote this file with --json
     #[arg(long, value_name = "OLD.json")]
     compare: Option<PathBuf>,
@@ -195,18 +203,27 @@ pub fn run(arguments: &Arguments) -> Outcome {
 fn measure(arguments: &Arguments) -> Result<(), BenchError> {
     let old = arguments.compare.as_deref().map(report::read).transpose()?;
     let start = Instant::now();
-    let core = arguments.core.unwrap_or_else(last_core);
-    // Asked for before DPDK binds this thread to its core.
-    let other = another_core(core);
-    let bench = Bench::start(core, arguments.hugepages)?;
-    say(&machine(&bench, core));
-    if arguments.idle {
-        let length = Duration::from_secs_f64(arguments.seconds);
-        let measured = super::bench_quiet::run(&bench, other, length, arguments.repetitions)?;
-        return arguments.json.as_deref().map_or(Ok(()), |path| write_json(path, &measured));
-    }
-    let cells = cells(arguments, &bench)?;
+    let runs = if arguments.from.is_empty() {
+        let core = arguments.core.unwrap_or_else(last_core);
+        // Asked for before DPDK binds this thread to its core.
+        let other = another_core(core);
+        let bench = Bench::start(core, arguments.hugepages)?;
+        say(&machine(&bench, core));
+        if arguments.idle {
+            let length = Duration::from_secs_f64(arguments.seconds);
+            let measured = super::bench_quiet::run(&bench, other, length, arguments.repetitions)?;
+            return arguments.json.as_deref().map_or(Ok(()), |path| write_json(path, &measured));
+        }
+        vec![cells(arguments, &bench)?]
+    } else {
+        let cells = |path: &PathBuf| Ok(wanted(arguments, report::read(path)?));
+        arguments.from.iter().map(cells).collect::<Result<_, BenchError>>()?
+    };
+    let cells = document::merge(&runs);
     print(&cells);
+    if let Some(path) = &arguments.report {
+        write(path, &document::markdown(&runs))?;
+    }
     if let Some(old) = old {
         let mut table = Table::new(report::COMPARISON_HEAD, &[1, 2, 3, 4, 5]);
         report::compare(&old, &cells).into_iter().for_each(|row| table.row(row));
@@ -235,6 +252,22 @@ fn write(path: &std::path::Path, text: &str) -> Result<(), BenchError> {
             "{path}: cannot be written ({error}): name a file in a directory that is there"
         ))
     })
+}
+
+/// The cells of the methods, families and protocols that were asked for.
+fn wanted(arguments: &Arguments, mut cells: Vec<Cell>) -> Vec<Cell> {
+    let methods: Vec<_> = arguments.method.iter().map(|method| method.method().word()).collect();
+    let families: Vec<_> =
+        arguments.family.iter().map(|family| report::family_word(family.family())).collect();
+    let protocols: Vec<_> =
+        arguments.protocol.iter().map(|protocol| protocol.protocol().to_string()).collect();
+    cells.retain(|cell| {
+        cell.kind == "floor"
+            || methods.contains(&&*cell.method)
+                && families.contains(&&*cell.family)
+                && protocols.contains(&cell.protocol)
+    });
+    cells
 }
 
 /// Every combination that was asked for.

@@ -52,7 +52,7 @@ enum Command {
     /// What the director would do with a packet, and why
     Explain(explain::Arguments),
     /// How fast the director is on this machine
-    Bench(bench::Arguments),
+    Bench(Box<bench::Arguments>),
 }
 
 /// How a command ends.
