@@ -2,8 +2,10 @@
 //!
 //! A [`rig`] puts a worker between a source and a sink on one core, joined by NICs made of rings. [`verify`] proves on
 //! bytes that packets are forwarded right, [`measure`] takes the time of many bursts with flows drawn at random and
-//! subtracts what source and sink take alone, [`fresh`] measures connections that begin and end.
+//! subtracts what source and sink take alone, [`fresh`] measures connections that begin and end. [`device`] has the
+//! worker on any NIC and a generator on another core.
 
+pub mod device;
 pub mod document;
 pub mod flood;
 pub mod fresh;

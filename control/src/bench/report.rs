@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use shunt_dataplane::address::Family;
 use shunt_dataplane::service::schedulers::Scheduler;
 
+use super::device::OnDevice;
 use super::flood::Flood;
 use super::fresh::{Expiry, Growth, Steady};
 use super::latency::Latency;
@@ -48,7 +49,7 @@ pub struct Verified {
 /// One measurement.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cell {
-    /// `forward`, `new`, `flood`, `reload` or `floor`.
+    /// `forward`, `new`, `flood`, `reload`, `floor` or `device`.
     pub kind: String,
     /// `dr`, `nat` or `tun`; `macswap` for the floor.
     pub method: String,
@@ -119,6 +120,9 @@ pub struct Cell {
     /// Reloads under full traffic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reload: Option<Reload>,
+    /// On other NICs than rings, with a generator on another core.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<OnDevice>,
     /// Milliseconds to compile all services anew when one changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compile_ms: Option<f64>,
@@ -176,6 +180,7 @@ impl Cell {
             flood: None,
             against_one: None,
             reload: None,
+            device: None,
             compile_ms: None,
         }
     }

@@ -54,7 +54,7 @@ pub struct Bench {
     pub key: HashKey,
     /// The CPU of the measuring thread.
     pub core: usize,
-    eal: Eal,
+    pub(super) eal: Eal,
 }
 
 impl Bench {
@@ -63,10 +63,19 @@ impl Bench {
     /// # Errors
     /// DPDK's.
     pub fn start(core: usize, allow_hugepages: bool) -> Result<Self, BenchError> {
+        Self::start_with(core, allow_hugepages, Vec::new())
+    }
+
+    /// The same with NICs at these PCI addresses.
+    ///
+    /// # Errors
+    /// DPDK's.
+    pub fn start_with(core: usize, allow_hugepages: bool, pci: Vec<String>) -> Result<Self, BenchError> {
         let hugepages = allow_hugepages && FreeHugepages::read().bytes() >> 20 > MEBIBYTES as u64;
         let memory = if hugepages { Memory::Hugepages } else { Memory::Ordinary { mebibytes: MEBIBYTES } };
         let prefix = format!("shunt-bench-{}", std::process::id());
-        let settings = EalSettings { memory, ..EalSettings::ordinary(&prefix, core, MEBIBYTES) };
+        let ordinary = EalSettings::ordinary(&prefix, core, MEBIBYTES);
+        let settings = EalSettings { memory, allow_pci: pci, ..ordinary };
         let eal = Eal::start(&settings).map_err(BenchError::of)?;
         let pool = Mempool::new(&eal, "bench", MBUFS, MBUF_CACHE, mempool::DATA_ROOM, None)
             .map_err(BenchError::of)?;
@@ -168,25 +177,8 @@ impl Rig {
         else {
             return Err(BenchError::new("a NIC of rings came without queues"));
         };
-        let (hand_over, taken_over) =
-            ring::mbuf_ring(&bench.eal, "hand over", RING_CAPACITY, None).map_err(BenchError::of)?;
-        let (ends, packets, questions) = rings();
-        let capacities = match shape.family {
-            Family::V4 => Capacity { v4: capacity, v6: 1 },
-            Family::V6 => Capacity { v4: 1, v6: capacity },
-        };
-        let worker = Worker::new(WorkerParts {
-            id: WorkerId(0),
-            forwarder: Forwarder::new(WorkerId(0), capacities, bench.key, shared.counters.clone()),
-            nics: vec![NicQueues { nic: NicId(0), rx, tx }],
-            taken_over,
-            hand_over: vec![Peer { ring: hand_over, shared: shared.clone() }],
-            ends,
-            snapshots: snapshots.clone(),
-            shared: shared.clone(),
-            idle: Idle::Busy,
-            clock: bench.clock,
-        });
+        let nics = vec![NicQueues { nic: NicId(0), rx, tx }];
+        let (worker, ends) = worker(bench, shape.family, capacity, snapshots.clone(), shared.clone(), nics)?;
         let mut traffic =
             Traffic::new(shape.family, shape.protocol, shape.frame, shape.services, shape.reals);
         traffic.by_source = shape.scheduler == Scheduler::Sh;
@@ -204,7 +196,7 @@ impl Rig {
             fresh: 0,
             size: 0,
             _nic: nic,
-            _ends: (packets, questions),
+            _ends: ends,
         })
     }
 
@@ -296,6 +288,43 @@ impl Rig {
         self.turn();
         self.drain(|_| ())
     }
+}
+
+/// The control core's ends of a worker.
+pub(super) type WorkerEnds = (PacketEnds, QuestionEnds);
+
+/// A worker that always polls, with room for so many connections of a family.
+///
+/// # Errors
+/// DPDK's.
+pub(super) fn worker(
+    bench: &Bench,
+    family: Family,
+    capacity: u32,
+    snapshots: Arc<ArcSwap<Snapshot>>,
+    shared: Arc<Shared>,
+    nics: Vec<NicQueues>,
+) -> Result<(Worker, WorkerEnds), BenchError> {
+    let (hand_over, taken_over) =
+        ring::mbuf_ring(&bench.eal, "hand over", RING_CAPACITY, None).map_err(BenchError::of)?;
+    let (ends, packets, questions) = rings();
+    let capacities = match family {
+        Family::V4 => Capacity { v4: capacity, v6: 1 },
+        Family::V6 => Capacity { v4: 1, v6: capacity },
+    };
+    let worker = Worker::new(WorkerParts {
+        id: WorkerId(0),
+        forwarder: Forwarder::new(WorkerId(0), capacities, bench.key, shared.counters.clone()),
+        nics,
+        taken_over,
+        hand_over: vec![Peer { ring: hand_over, shared: shared.clone() }],
+        ends,
+        snapshots,
+        shared,
+        idle: Idle::Busy,
+        clock: bench.clock,
+    });
+    Ok((worker, (packets, questions)))
 }
 
 /// A burst of frames; false when the pool is empty.

@@ -290,6 +290,12 @@ pub fn own(family: Family) -> IpAddr {
     address(family, 0, 0xc000_0202)
 }
 
+/// Its own address towards clients where it has another NIC towards real servers: 192.0.2.3 or 2001:db8::c000:203.
+#[must_use]
+pub fn own_in_front(family: Family) -> IpAddr {
+    address(family, 0, 0xc000_0203)
+}
+
 /// An address of the director's with its network, which is that of the VIPs: 198.19.255.254/15 or 2001:db8:18::1/64.
 #[must_use]
 pub fn beside_vips(family: Family) -> String {

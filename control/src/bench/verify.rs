@@ -11,7 +11,7 @@ use super::{BenchError, Shape};
 
 const ETHERNET: usize = 14;
 /// A real server that was not learned yet.
-const UNKNOWN: u32 = u32::MAX;
+pub(super) const UNKNOWN: u32 = u32::MAX;
 
 /// Opens all flows in the order of their numbers: a SYN and an ACK, or a datagram. Learns from what comes out in which
 /// order real servers are chosen.
@@ -32,7 +32,7 @@ pub fn open(rig: &mut Rig, flows: u32) -> Result<(), BenchError> {
 ///
 /// # Errors
 /// When another flow of that place was given to another one.
-fn learn(traffic: &mut Traffic, flow: u32, real: u32) -> Result<(), BenchError> {
+pub(super) fn learn(traffic: &mut Traffic, flow: u32, real: u32) -> Result<(), BenchError> {
     let place = if traffic.by_source {
         traffic.source_class(flow)
     } else {
@@ -114,7 +114,7 @@ pub fn missing(rig: &mut Rig, flows: u32) -> Result<u64, BenchError> {
 }
 
 /// The real server that a frame is addressed to, by its MAC.
-fn real_of(frame: &[u8]) -> u32 {
+pub(super) fn real_of(frame: &[u8]) -> u32 {
     frame.get(4..6).map_or(0, |bytes| u32::from(bytes[0]) << 8 | u32::from(bytes[1]))
 }
 
@@ -147,22 +147,38 @@ pub fn check(
         for (flow, frame) in flows.into_iter().zip(frames) {
             let input = rig.traffic.frame(kind, size, flow);
             size = (size + 1) % rig.traffic.sizes();
-            let wanted = expected(&rig.traffic, shape.method, kind, flow, &input);
-            if frame != wanted {
-                return Err(BenchError::new(&format!(
-                    "{} {:?} {}: flow {flow}: the frame came out wrong\n  in      {}\n  out     {}\n  wanted  {}",
-                    shape.method,
-                    shape.family,
-                    shape.protocol,
-                    hex(&input),
-                    hex(&frame),
-                    hex(&wanted)
-                )));
-            }
+            compare(&rig.traffic, shape, kind, flow, &input, &frame)?;
         }
         compared += fed as u64;
     }
     Ok(compared)
+}
+
+/// Compares a frame that came out with what it should be.
+///
+/// # Errors
+/// When they differ; the message shows both.
+pub(super) fn compare(
+    traffic: &Traffic,
+    shape: &Shape,
+    kind: Kind,
+    flow: u32,
+    input: &[u8],
+    frame: &[u8],
+) -> Result<(), BenchError> {
+    let wanted = expected(traffic, shape.method, kind, flow, input);
+    if frame == wanted {
+        return Ok(());
+    }
+    Err(BenchError::new(&format!(
+        "{} {:?} {}: flow {flow}: the frame came out wrong\n  in      {}\n  out     {}\n  wanted  {}",
+        shape.method,
+        shape.family,
+        shape.protocol,
+        hex(input),
+        hex(frame),
+        hex(&wanted)
+    )))
 }
 
 /// What a frame should be when it leaves the director: RFC 791 and RFC 8200 for the TTL, RFC 2003 and RFC 2473 for the tunnel,

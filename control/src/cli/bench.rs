@@ -9,9 +9,9 @@ use shunt_dataplane::id::Protocol;
 use shunt_dataplane::service::Method;
 use shunt_dataplane::service::schedulers::Scheduler;
 
-use super::Outcome;
 use super::output::{complain, say};
 use super::table::Table;
+use super::{Outcome, bench_device};
 use crate::bench::loops::another_core;
 use crate::bench::measure::{Effort, Spread};
 use crate::bench::report::{self, Cell};
@@ -37,6 +37,8 @@ Examples:
   shunt bench --scheduler rr,wlc,sh --protocol tcp --new-share 0,1,10,100
   shunt bench --idle                                      a worker without traffic, and its naps
   shunt bench --from one.json,two.json --report runs.md   targets, and what runs say of them
+  shunt bench --device memif:/tmp/m.sock --flows 1000 --method dr --zero-loss
+  shunt bench --device 0000:3b:00.0 --generator 0000:3b:00.1 --core 2 --generator-core 3
   shunt bench --compare out.json                          what changed since that run")]
 pub struct Arguments {
     /// Forwarding methods; NAT is measured in both directions
@@ -115,6 +117,8 @@ pub struct Arguments {
     /// Show what changed since a run that wrote this file with --json
     #[arg(long, value_name = "OLD.json")]
     compare: Option<PathBuf>,
+    #[command(flatten)]
+    on_nic: bench_device::OnNic,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -182,7 +186,7 @@ fn scheduler(text: &str) -> Result<Scheduler, String> {
     })
 }
 
-fn seconds(text: &str) -> Result<f64, String> {
+pub(super) fn seconds(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(seconds) if (0.001..=3600.0).contains(&seconds) => Ok(seconds),
         _ => Err("0.001 to 3600 seconds".to_owned()),
@@ -201,6 +205,9 @@ pub fn run(arguments: &Arguments) -> Outcome {
 }
 
 fn measure(arguments: &Arguments) -> Result<(), BenchError> {
+    if !arguments.on_nic.device.is_empty() {
+        return on_nics(arguments);
+    }
     let old = arguments.compare.as_deref().map(report::read).transpose()?;
     let start = Instant::now();
     let runs = if arguments.from.is_empty() {
@@ -237,6 +244,19 @@ fn measure(arguments: &Arguments) -> Result<(), BenchError> {
     }
     say(&format!("{} cells in {:.0} s", cells.len(), start.elapsed().as_secs_f64()));
     Ok(())
+}
+
+/// The same with the worker on NICs and the generator on the calling thread.
+fn on_nics(arguments: &Arguments) -> Result<(), BenchError> {
+    let Arguments { on_nic, flows, capacity, .. } = arguments;
+    let core = arguments.core.unwrap_or_else(last_core);
+    let bench = Bench::start_with(on_nic.generator_core(core)?, arguments.hugepages, on_nic.pci())?;
+    say(&machine(&bench, core));
+    let effort =
+        Effort { repetitions: arguments.repetitions, length: Duration::from_secs_f64(arguments.seconds) };
+    let cells = bench_device::cells(on_nic, &bench, core, &shapes(arguments), flows, *capacity, effort)?;
+    bench_device::print(&cells);
+    arguments.json.as_deref().map_or(Ok(()), |path| write_json(path, &cells))
 }
 
 fn write_json(path: &std::path::Path, value: &impl serde::Serialize) -> Result<(), BenchError> {
