@@ -20,7 +20,7 @@ use crate::config::device::Device;
 pub struct OnNic {
     /// Measure on this NIC, as in a [[nic]], with a generator on another core; twice for clients and real servers apart
     #[arg(long, value_name = "DEVICE", value_parser = parse_device, help_heading = "On a NIC",
-          conflicts_with_all = ["new", "reload", "new_share", "scheduler"])]
+          conflicts_with_all = ["new", "reload", "floor", "idle", "from", "report", "svg", "compare", "new_share", "scheduler"])]
     pub device: Vec<Device>,
     /// The generator's NIC at its far end [default: follows from memif:, virtio_user: and ring:]
     #[arg(long, value_name = "DEVICE", value_parser = parse_device, requires = "device", help_heading = "On a NIC")]
