@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::measure::Spread;
-use super::report::Cell;
+use super::report::{Cell, Frame};
 use super::targets::{self, count, family_name, is_ordinary, upper};
 use super::times::Quantiles;
 
@@ -217,7 +217,11 @@ fn who(cell: &Cell) -> String {
 fn forwarding(cells: &[Cell], wanted: impl Fn(&Cell) -> bool) -> String {
     let mut cells: Vec<&Cell> =
         cells.iter().filter(|cell| cell.kind == "forward" && cell.services == 1 && wanted(cell)).collect();
-    cells.sort_by_key(|cell| (who(cell), cell.scheduler.clone(), cell.new_share, cell.flows));
+    let size = |cell: &Cell| match cell.frame {
+        Frame::Bytes(bytes) => bytes,
+        Frame::Mixture(_) => u16::MAX,
+    };
+    cells.sort_by_key(|cell| (who(cell), cell.scheduler.clone(), cell.new_share, cell.flows, size(cell)));
     let unusual = cells.iter().any(|cell| cell.name() != "forward");
     let row = |cell: &&Cell| {
         let Spread { min, median, max } = cell.ns_per_packet;

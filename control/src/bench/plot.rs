@@ -32,9 +32,9 @@ impl Scale {
 /// The line that a cell belongs to.
 fn series(cell: &Cell) -> String {
     let direction = if cell.method == "nat" { format!(" {}", cell.direction) } else { String::new() };
-    let services =
-        if cell.services > 1 { format!(" {}x{}", cell.services, cell.reals) } else { String::new() };
-    format!("{}{direction} {} {} {}{services}", cell.method, cell.family, cell.protocol, cell.frame)
+    let name = cell.name();
+    let unusual = name.strip_prefix("forward").unwrap_or_default();
+    format!("{}{direction} {} {} {}{unusual}", cell.method, cell.family, cell.protocol, cell.frame)
 }
 
 /// Colour and dashes of a line.
@@ -130,7 +130,8 @@ fn target_lines(cells: &[&Cell]) -> Vec<TargetLine> {
 /// A target: dots, with a mark where it is set.
 fn target(svg: &mut String, scale: &Scale, line: &TargetLine, number: usize) {
     let TargetLine { name, colour, points } = line;
-    let places: Vec<_> = points.iter().map(|&(flows, ns)| (scale.x(flows), scale.y(ns))).collect();
+    let drawn = points.iter().filter(|(flows, _)| (*flows as f64).log10() <= scale.decades);
+    let places: Vec<_> = drawn.map(|&(flows, ns)| (scale.x(flows), scale.y(ns))).collect();
     let corners: Vec<_> = places.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
     let (x, y) = (WIDTH - RIGHT + 8.0, TOP + 10.0 + 17.0 * number as f64);
     let _ = writeln!(
@@ -217,4 +218,38 @@ fn line(svg: &mut String, scale: &Scale, cells: &[&Cell], of: &Cell, name: &str,
         x + 32.0,
         y + 4.0
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::Shape;
+    use crate::bench::measure::Spread;
+    use crate::bench::traffic::{FrameSize, Kind};
+    use shunt_dataplane::address::Family;
+    use shunt_dataplane::id::Protocol;
+    use shunt_dataplane::service::Method;
+    use shunt_dataplane::service::schedulers::Scheduler;
+
+    #[test]
+    fn floor_and_targets_are_drawn_within_the_axes() {
+        let shape = Shape {
+            method: Method::Tun,
+            family: Family::V6,
+            protocol: Protocol::Tcp,
+            frame: FrameSize::Bytes(64),
+            services: 1,
+            reals: 10,
+            scheduler: Scheduler::Rr,
+            new_share: 0,
+            burst: 64,
+        };
+        let mut cell = Cell::new(&shape, Kind::Request, 1_000_000);
+        cell.ns_per_packet = Spread { min: 50.0, median: 52.0, max: 60.0 };
+        cell.floor_ns_per_packet = Spread { min: 4.0, median: 4.5, max: 5.0 };
+        let drawn = svg(&[cell]);
+        assert!(drawn.contains("floor (macswap) 4.5") && drawn.contains("target IPv6 TUN"));
+        let marks = drawn.matches("<path").count();
+        assert_eq!(marks, 3, "targets at 1 k and 1 M flows and the legend: 10 M lies beyond the axis");
+    }
 }

@@ -374,8 +374,10 @@ fn variants(arguments: &Arguments, shape: Shape) -> impl Iterator<Item = Shape> 
 /// One line while it runs.
 fn progress(cell: &Cell) -> String {
     let Spread { min, median, max } = cell.ns_per_packet;
+    let times =
+        if median > 0.0 { format!("{min:.1} / {median:.1} / {max:.1} ns") } else { "done".to_owned() };
     format!(
-        "{} {} {} {} {} {} flows {}: {min:.1} / {median:.1} / {max:.1} ns",
+        "{} {} {} {} {} {} flows {}: {times}",
         cell.name(),
         cell.method,
         cell.direction,
