@@ -102,3 +102,23 @@ fn an_idle_worker_is_quiet_and_wakes_in_time() {
         assert!(wake["p50_us"].as_f64() < Some(250.0) && wake["p99_us"].as_f64() < Some(late), "{nic}");
     }
 }
+
+#[test]
+fn several_workers_forward_at_once_and_hand_over() {
+    let arguments = ["--workers", "1,2", "--method", "dr", "--protocol", "udp", "--flows", "1000"];
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("out.json");
+    let output = Command::new(env!("CARGO_BIN_EXE_shunt"))
+        .args(["bench", "--seconds", "0.02", "--repetitions", "2", "--hugepages", "false", "--json"])
+        .arg(&json)
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let measured: Value = serde_json::from_str(&std::fs::read_to_string(json).unwrap()).unwrap();
+    let (steps, model) = (&measured[0]["steps"], &measured[0]["model"]);
+    assert_eq!(steps.as_array().map(Vec::len), Some(2));
+    // Not a bound on time: two that lock each other out would not reach half.
+    assert!(steps[1]["reached"].as_f64() > Some(0.5), "{steps}");
+    assert_eq!(model.as_array().and_then(|rows| rows.last()).map(|row| &row["workers"]), Some(&64.into()));
+}

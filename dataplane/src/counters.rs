@@ -72,6 +72,8 @@ pub struct NicCell {
 /// The books of one worker. At all times, over all workers and with the control core's `injected`:
 /// `received + made + injected = sent + punted + consumed + Σ dropped + held`.
 #[derive(Debug, Default)]
+// Two cache lines, which the prefetcher fetches together: no other worker's writes are near.
+#[repr(align(128))]
 pub struct WorkerCounters {
     /// Packets taken from NICs.
     pub received: Counter,

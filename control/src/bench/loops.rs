@@ -21,7 +21,7 @@ use super::rig::{Bench, Lifetime, plan};
 use super::{BenchError, Shape};
 
 /// Packets on their way from one worker to another, as in a director.
-const HAND_OVER_RING: u32 = 1024;
+pub const HAND_OVER_RING: u32 = 1024;
 /// What a nap may take longer than asked for, in nanoseconds, as in a director.
 pub const TIMER_SLACK: u32 = 10_000;
 
@@ -155,6 +155,20 @@ fn tell(report: &Sender<Result<PathBuf, BenchError>>, what: Result<PathBuf, Benc
     let _ = report.send(what);
 }
 
+/// Does some work on the calling thread, bound to a core and known to DPDK meanwhile.
+///
+/// # Errors
+/// A core that this process may not use; those of the work.
+pub fn on_core<T>(
+    bench: &Bench,
+    core: usize,
+    work: impl FnOnce() -> Result<T, BenchError>,
+) -> Result<T, BenchError> {
+    thread::bind(core).map_err(BenchError::of)?;
+    let _registered = bench.eal().register_thread().map_err(BenchError::of)?;
+    work()
+}
+
 /// Waits until `done`; false when that takes longer than `patience`.
 pub fn wait_until(patience: Duration, mut done: impl FnMut() -> bool) -> bool {
     let start = Instant::now();
@@ -167,14 +181,20 @@ pub fn wait_until(patience: Duration, mut done: impl FnMut() -> bool) -> bool {
     true
 }
 
-/// A core that this process may use and that is not `other`.
+/// The cores that this process may use. Asked for before DPDK binds the thread to one of them.
 #[must_use]
-pub fn another_core(other: usize) -> Option<usize> {
+pub fn allowed_cores() -> Vec<usize> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
-    let ranges = list.trim().split(',').filter_map(|range| {
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let ranges = list.unwrap_or_default().trim().split(',').filter_map(|range| {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
         Some(first.parse::<usize>().ok()?..=last.parse().ok()?)
     });
-    ranges.flatten().find(|core| *core != other)
+    ranges.flatten().collect()
+}
+
+/// One of them that is not `other`.
+#[must_use]
+pub fn another_core(other: usize) -> Option<usize> {
+    allowed_cores().into_iter().find(|core| *core != other)
 }

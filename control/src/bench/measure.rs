@@ -300,8 +300,9 @@ pub fn floor(
     Ok(repetitions)
 }
 
+/// Swaps the two addresses of an Ethernet header.
 #[inline]
-fn swap_macs(frame: &mut [u8]) {
+pub fn swap_macs(frame: &mut [u8]) {
     if let Some((destination, rest)) = frame.split_first_chunk_mut::<6>() {
         if let Some(source) = rest.first_chunk_mut::<6>() {
             std::mem::swap(destination, source);

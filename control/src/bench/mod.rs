@@ -5,6 +5,7 @@
 //! subtracts what source and sink take alone, [`fresh`] measures connections that begin and end. [`device`] has the
 //! worker on any NIC and a generator on another core.
 
+pub mod cores;
 pub mod device;
 pub mod document;
 pub mod flood;

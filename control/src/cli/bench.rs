@@ -12,7 +12,7 @@ use shunt_dataplane::service::schedulers::Scheduler;
 use super::output::{complain, say};
 use super::table::Table;
 use super::{Outcome, bench_device};
-use crate::bench::loops::another_core;
+use crate::bench::loops::allowed_cores;
 use crate::bench::measure::{Effort, Spread};
 use crate::bench::report::{self, Cell};
 use crate::bench::rig::Bench;
@@ -39,6 +39,7 @@ Examples:
   shunt bench --from one.json,two.json --report runs.md   targets, and what runs say of them
   shunt bench --device memif:/tmp/m.sock --flows 1000 --method dr --zero-loss
   shunt bench --device 0000:3b:00.0 --generator 0000:3b:00.1 --core 2 --generator-core 3
+  shunt bench --workers 1,2 --flows 1000,1000000          several workers, and what a hand-over costs
   shunt bench --compare out.json                          what changed since that run")]
 pub struct Arguments {
     /// Forwarding methods; NAT is measured in both directions
@@ -83,6 +84,11 @@ pub struct Arguments {
     /// late the first packet after a pause is, and whether the rate is that of a worker that polls always
     #[arg(long, conflicts_with_all = ["new", "reload", "floor", "svg", "compare"])]
     idle: bool,
+    /// Measure one worker and several at once, up to the largest number named here, beside loops that swap MACs, and what
+    /// handing a packet over costs; of the methods, families and so on the first named is taken
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=64),
+          conflicts_with_all = ["idle", "new", "reload", "floor", "svg", "compare"])]
+    workers: Vec<u32>,
     /// Repetitions
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     repetitions: u32,
@@ -204,23 +210,37 @@ pub fn run(arguments: &Arguments) -> Outcome {
     }
 }
 
+/// What needs workers on threads of their own.
+fn on_cores(arguments: &Arguments) -> Result<(), BenchError> {
+    let core = arguments.core.unwrap_or_else(last_core);
+    let length = Duration::from_secs_f64(arguments.seconds);
+    let effort = Effort { repetitions: arguments.repetitions, length };
+    // Asked for before DPDK binds this thread to its core.
+    let allowed = allowed_cores();
+    let bench = Bench::start(core, arguments.hugepages)?;
+    say(&machine(&bench, core));
+    if let (Some(&workers), Some(shape)) = (arguments.workers.iter().max(), shapes(arguments).first()) {
+        let measured = super::bench_cores::run(&bench, shape, &arguments.flows, workers, &allowed, effort)?;
+        return arguments.json.as_deref().map_or(Ok(()), |path| write_json(path, &measured));
+    }
+    let other = allowed.iter().copied().find(|other| *other != core);
+    let measured = super::bench_quiet::run(&bench, other, length, effort.repetitions)?;
+    arguments.json.as_deref().map_or(Ok(()), |path| write_json(path, &measured))
+}
+
 fn measure(arguments: &Arguments) -> Result<(), BenchError> {
     if !arguments.on_nic.device.is_empty() {
         return on_nics(arguments);
+    }
+    if arguments.idle || !arguments.workers.is_empty() {
+        return on_cores(arguments);
     }
     let old = arguments.compare.as_deref().map(report::read).transpose()?;
     let start = Instant::now();
     let runs = if arguments.from.is_empty() {
         let core = arguments.core.unwrap_or_else(last_core);
-        // Asked for before DPDK binds this thread to its core.
-        let other = another_core(core);
         let bench = Bench::start(core, arguments.hugepages)?;
         say(&machine(&bench, core));
-        if arguments.idle {
-            let length = Duration::from_secs_f64(arguments.seconds);
-            let measured = super::bench_quiet::run(&bench, other, length, arguments.repetitions)?;
-            return arguments.json.as_deref().map_or(Ok(()), |path| write_json(path, &measured));
-        }
         vec![cells(arguments, &bench)?]
     } else {
         let cells = |path: &PathBuf| Ok(wanted(arguments, report::read(path)?));

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 the answer is no, 2 wrong use.
 
 mod bench;
+mod bench_cores;
 mod bench_device;
 mod bench_quiet;
 mod change;

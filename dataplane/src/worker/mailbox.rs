@@ -85,6 +85,7 @@ pub struct ConnectionView {
 
 /// What control and a worker both see. Each field says who writes it.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub struct Shared {
     /// Written by the worker.
     pub counters: std::sync::Arc<WorkerCounters>,

@@ -326,6 +326,7 @@ impl Worker {
     fn take_over(&mut self, snapshot: &Snapshot, burst: &mut MbufBurst, now: Tick) -> usize {
         let taken = self.taken_over.receive_burst(burst);
         self.shared.counters.taken_over.add(taken as u64);
+        burst.claim();
         self.process(snapshot, burst, true, now);
         taken
     }
