@@ -1,5 +1,6 @@
 //! Counters of a worker and of real servers: one writer, any reader, no shared cache line on a packet's way.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
@@ -159,9 +160,9 @@ pub struct RealCell {
     pub bytes_out: Counter,
 }
 
-/// The counters of one real server: a cache line for each worker.
-#[derive(Debug)]
-pub struct RealCounters(Box<[CachePadded<RealCell>]>);
+/// The counters of one real server: a cache line for each worker. Clones share them.
+#[derive(Clone, Debug)]
+pub struct RealCounters(Arc<[CachePadded<RealCell>]>);
 
 impl RealCounters {
     /// Counters at zero for `workers` workers.

@@ -52,6 +52,13 @@ const _: () = {
     assert!(align_of::<Entry<std::net::Ipv6Addr>>() == 64);
 };
 
+const fn protocol_flag(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tcp => 0,
+        Protocol::Udp => UDP,
+    }
+}
+
 impl<A: Address> Entry<A> {
     /// An entry without a connection.
     pub(super) const UNUSED: Self = Self {
@@ -72,10 +79,6 @@ impl<A: Address> Entry<A> {
     /// connections come by the director, others' do not.
     pub(super) fn new(flow: &Flow<A>, real: RealId, real_address: A, real_port: L4Port, nat: bool) -> Self {
         let method = if nat { NAT } else { NO_OUTPUT };
-        let protocol = match flow.protocol {
-            Protocol::Tcp => 0,
-            Protocol::Udp => UDP,
-        };
         Self {
             client: flow.source,
             vip: flow.destination,
@@ -84,7 +87,7 @@ impl<A: Address> Entry<A> {
             client_port: flow.source_port,
             vip_port: flow.destination_port,
             real_port,
-            flags: IN_USE | INACTIVE | method | protocol,
+            flags: IN_USE | INACTIVE | method | protocol_flag(flow.protocol),
             ..Self::UNUSED
         }
     }
@@ -115,21 +118,23 @@ impl<A: Address> Entry<A> {
     #[inline]
     #[must_use]
     pub fn direction_of(&self, flow: &Flow<A>) -> Option<Direction> {
-        if self.protocol() != flow.protocol {
+        let wanted = IN_USE | protocol_flag(flow.protocol);
+        if self.flags & (IN_USE | UDP) != wanted {
             return None;
         }
-        if self.client == flow.source
-            && self.client_port == flow.source_port
-            && self.vip == flow.destination
-            && self.vip_port == flow.destination_port
-        {
+        // All fields are compared at once: they nearly always agree.
+        let from_client = (self.client == flow.source)
+            & (self.vip == flow.destination)
+            & (self.client_port == flow.source_port)
+            & (self.vip_port == flow.destination_port);
+        if from_client {
             return Some(Direction::FromClient);
         }
         let answer = self.is_nat()
-            && self.client == flow.destination
-            && self.client_port == flow.destination_port
-            && self.real_address == flow.source
-            && self.real_port == flow.source_port;
+            & (self.client == flow.destination)
+            & (self.real_address == flow.source)
+            & (self.client_port == flow.destination_port)
+            & (self.real_port == flow.source_port);
         answer.then_some(Direction::FromReal)
     }
 

@@ -12,7 +12,7 @@ mod table;
 pub mod tcp_state;
 
 pub use entry::{Direction, Entry};
-pub use table::{ConnectionIndex, Found, NewConnection, Table, TableFull};
+pub use table::{Candidate, ConnectionIndex, Found, NewConnection, Table, TableFull};
 pub use tcp_state::{Activity, TcpState, Timeouts};
 
 #[cfg(test)]

@@ -31,7 +31,8 @@ impl Bucket {
     fn matches(&self, word: u32, mask: u32) -> u32 {
         let mut found = 0;
         for (slot, &value) in self.0.iter().enumerate() {
-            found |= u32::from((value ^ word) & mask == 0) << slot;
+            // A choice between constants becomes compares of whole vectors.
+            found |= if (value ^ word) & mask == 0 { 1 << slot } else { 0 };
         }
         found & ((1 << SLOTS) - 1)
     }
@@ -109,15 +110,22 @@ impl Slots {
         prefetch::read(&self.buckets[self.home(hash)]);
     }
 
-    /// Calls `each` with the places in the home bucket that may be the one.
+    /// Calls `each` with the places in the home bucket that may be the one; returns the first.
     #[inline]
-    pub(super) fn candidates_at_home(&self, hash: u64, mut each: impl FnMut(u32)) {
+    pub(super) fn candidates_at_home(&self, hash: u64, mut each: impl FnMut(u32)) -> Option<u32> {
         let bucket = &self.buckets[self.home(hash)];
         let mut found = bucket.matches(self.tag(hash), self.tag_mask);
+        if found == 0 {
+            return None;
+        }
+        let first = bucket.0[found.trailing_zeros() as usize & SLOTS] & !self.tag_mask;
+        each(first);
+        found &= found - 1;
         while found != 0 {
-            each(bucket.0[found.trailing_zeros() as usize] & !self.tag_mask);
+            each(bucket.0[found.trailing_zeros() as usize & SLOTS] & !self.tag_mask);
             found &= found - 1;
         }
+        Some(first)
     }
 
     /// The first answer that `each` gives to a place that may be the one.

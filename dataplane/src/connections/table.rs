@@ -23,6 +23,15 @@ const LAST_RESORT: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConnectionIndex(pub(super) u32);
 
+/// Where a flow's connection is looked for first: a guess from the table's index, which may be wrong or stale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate(u32);
+
+impl Candidate {
+    /// Nowhere.
+    pub const NONE: Self = Self(NONE);
+}
+
 /// The connection of a packet, and which way the packet goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
@@ -129,14 +138,34 @@ impl<A: Address> Table<A> {
         self.slots.prefetch(hash);
     }
 
-    /// Second stage, when that line has come: fetches the entries that it leads to.
+    /// Second stage, when that line has come: fetches the entries that it leads to. Returns the one that is most
+    /// likely the flow's.
     #[inline]
-    pub fn prefetch_entry(&self, hash: u64) {
-        self.slots.candidates_at_home(hash, |place| prefetch::read(&self.entries[place as usize]));
+    pub fn prefetch_entry(&self, hash: u64) -> Candidate {
+        let fetch = |place| {
+            if let Some(entry) = self.entries.get(place as usize) {
+                prefetch::read(entry);
+            }
+        };
+        self.slots.candidates_at_home(hash, fetch).map_or(Candidate::NONE, Candidate)
+    }
+
+    /// Last stage: the connection of a flow that has not expired, looked for at `candidate` first. Connections may
+    /// have been made and removed since [`Self::prefetch_entry`] gave that.
+    #[inline(always)]
+    #[must_use]
+    pub fn find_near(&self, candidate: Candidate, hash: u64, flow: &Flow<A>, now: Tick) -> Option<Found> {
+        if let Some(entry) = self.entries.get(candidate.0 as usize) {
+            let direction = entry.direction_of(flow).filter(|_| !entry.is_expired(now));
+            if let Some(direction) = direction {
+                return Some(Found { index: ConnectionIndex(candidate.0), direction });
+            }
+        }
+        self.find(hash, flow, now)
     }
 
     /// The connection of a flow that has not expired.
-    #[inline]
+    #[inline(never)]
     #[must_use]
     pub fn find(&self, hash: u64, flow: &Flow<A>, now: Tick) -> Option<Found> {
         self.slots.find(hash, |place| {

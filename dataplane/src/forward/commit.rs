@@ -3,10 +3,10 @@
 use super::decide::{Answer, Decision, New, Subject, Then, real_port};
 use super::{Forwarder, Punt, Tables, Verdict};
 use crate::address::Address;
-use crate::connections::{Activity, ConnectionIndex, Direction, Entry, NewConnection};
+use crate::connections::{Activity, ConnectionIndex, Direction, Entry, Found, NewConnection};
 use crate::counters::WorkerCounters;
 use crate::flow::Flow;
-use crate::id::{RealId, WorkerId};
+use crate::id::WorkerId;
 use crate::packet::Packet;
 use crate::reason::DropReason;
 use crate::reply;
@@ -19,63 +19,85 @@ use crate::wire::{Headers, IpVersion, ethernet};
 
 impl Forwarder {
     /// Does what was decided about a packet and says what became of it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn commit<A: Tables + IpVersion>(
         &mut self,
         snapshot: &Snapshot,
         packet: &mut Packet<'_>,
         headers: &Headers<A>,
-        decision: Decision<A>,
+        decision: Decision<'_, A>,
         now: Tick,
     ) -> Verdict {
-        let connection = match decision.subject {
-            Subject::None => None,
-            Subject::Found(found, real) => {
-                if is_noticed(found.direction, &decision.then) {
-                    self.observe(snapshot, headers, found.index, found.direction, real, now);
+        match (decision.subject, decision.then) {
+            // What nearly all packets are.
+            (Subject::Found(found, real), Then::Forward(hop)) => {
+                self.observe(snapshot, headers, found, real, now);
+                self.forward(packet, headers, found, real, hop)
+            }
+            (Subject::None, Then::Forward(hop)) => route(snapshot, packet, headers, hop),
+            (Subject::New(new), then) => self.begin(snapshot, packet, headers, &new, then, now),
+            (Subject::Found(found, real), then) => {
+                if is_noticed(found.direction, &then) {
+                    self.observe(snapshot, headers, found, real, now);
                 }
-                Some((found.index, found.direction, real))
+                self.stop(snapshot, packet, headers, Some((found, real)), then, now)
             }
-            Subject::New(new) => {
-                self.notice_checksum(packet, headers);
-                match self.insert(snapshot, headers, &new, now) {
-                    Some(index) => Some((index, Direction::FromClient, new.real)),
-                    None => return Verdict::Drop(DropReason::TableFull),
-                }
-            }
-        };
-        match (decision.then, connection) {
-            (Then::Forward(hop), None) => route(snapshot, packet, headers, &hop),
-            (Then::Forward(hop), Some((index, direction, real))) => {
-                let Some(real) = snapshot.real(real) else { return Verdict::Drop(DropReason::RealRemoved) };
-                self.forward(packet, headers, index, direction, real, &hop)
-            }
-            (Then::Reply(answer, hop), connection) => {
-                let verdict = self.reply(snapshot, packet, headers, answer, &hop, now);
-                self.count_refused(snapshot, packet, headers, connection, verdict);
-                verdict
-            }
-            (Then::Punt(unresolved), _) => Verdict::Punt(Punt::Unresolved(unresolved)),
-            (Then::Drop(reason), connection) => {
-                self.count_refused(snapshot, packet, headers, connection, Verdict::Drop(reason));
-                Verdict::Drop(reason)
-            }
+            (Subject::None, then) => self.stop(snapshot, packet, headers, None, then, now),
         }
+    }
+
+    /// The first packet of a connection.
+    #[inline(never)]
+    fn begin<A: Tables + IpVersion>(
+        &mut self,
+        snapshot: &Snapshot,
+        packet: &mut Packet<'_>,
+        headers: &Headers<A>,
+        new: &New<'_>,
+        then: Then<'_, A>,
+        now: Tick,
+    ) -> Verdict {
+        self.notice_checksum(packet, headers);
+        let Some(found) = self.insert(snapshot, headers, new, now) else {
+            return Verdict::Drop(DropReason::TableFull);
+        };
+        match then {
+            Then::Forward(hop) => self.forward(packet, headers, found, new.real, hop),
+            then => self.stop(snapshot, packet, headers, Some((found, new.real)), then, now),
+        }
+    }
+
+    /// A packet that goes no further.
+    #[inline(never)]
+    fn stop<A: Tables + IpVersion>(
+        &mut self,
+        snapshot: &Snapshot,
+        packet: &mut Packet<'_>,
+        headers: &Headers<A>,
+        connection: Option<(Found, &Real)>,
+        then: Then<'_, A>,
+        now: Tick,
+    ) -> Verdict {
+        let verdict = match then {
+            Then::Reply(answer, hop) => self.reply(snapshot, packet, headers, answer, hop, now),
+            Then::Drop(reason) => Verdict::Drop(reason),
+            Then::Punt(unresolved) => return Verdict::Punt(Punt::Unresolved(unresolved)),
+            Then::Forward(_) => unreachable!("a packet that goes on"),
+        };
+        self.count_refused(packet, headers, connection, verdict);
+        verdict
     }
 
     /// Counts a client's packet that went no further as the kernel does: it came in, and an error about a
     /// connection whose answers do not come by went out (kernel: `ip_vs_in_hook`, `ip_vs_out_icmp`).
-    #[cold]
     fn count_refused<A: Address>(
         &self,
-        snapshot: &Snapshot,
         packet: &Packet<'_>,
         headers: &Headers<A>,
-        connection: Option<(ConnectionIndex, Direction, RealId)>,
+        connection: Option<(Found, &Real)>,
         verdict: Verdict,
     ) {
-        let Some((_, Direction::FromClient, real)) = connection else { return };
-        let Some(real) = snapshot.real(real) else { return };
+        let Some((Found { direction: Direction::FromClient, .. }, real)) = connection else { return };
         let cell = real.counters.of(self.worker);
         count(&cell.packets_in, &cell.bytes_in, headers.ip_length() as u64);
         if matches!(verdict, Verdict::Reply(..)) && real.method != Method::Nat {
@@ -85,27 +107,25 @@ impl Forwarder {
     }
 
     /// State, time and activity of a connection that sees a packet.
-    #[inline]
+    #[inline(always)]
     fn observe<A: Tables + IpVersion>(
         &mut self,
         snapshot: &Snapshot,
         headers: &Headers<A>,
-        index: ConnectionIndex,
-        direction: Direction,
-        real: RealId,
+        found: Found,
+        real: &Real,
         now: Tick,
     ) {
-        let entry = A::table_mut(&mut self.connections).entry_mut(index);
-        match entry.observe(headers.tcp_flags.0, direction, now, &snapshot.timeouts) {
+        let entry = A::table_mut(&mut self.connections).entry_mut(found.index);
+        match entry.observe(headers.tcp_flags.0, found.direction, now, &snapshot.timeouts) {
             Activity::Unchanged => {}
-            change => self.activity(snapshot, real, change),
+            change => self.activity(real, change),
         }
     }
 
     /// A connection began or ceased to count as active.
     #[cold]
-    fn activity(&self, snapshot: &Snapshot, real: RealId, change: Activity) {
-        let Some(real) = snapshot.real(real) else { return };
+    fn activity(&self, real: &Real, change: Activity) {
         let cell = real.counters.of(self.worker);
         let (up, down) = match change {
             Activity::Unchanged => return,
@@ -121,10 +141,10 @@ impl Forwarder {
         &mut self,
         snapshot: &Snapshot,
         headers: &Headers<A>,
-        new: &New,
+        new: &New<'_>,
         now: Tick,
-    ) -> Option<ConnectionIndex> {
-        let (flow, real) = (headers.flow()?, snapshot.real(new.real)?);
+    ) -> Option<Found> {
+        let (flow, real) = (headers.flow()?, new.real);
         if let Some(old) = new.replaces {
             self.remove::<A>(snapshot, old);
         }
@@ -144,8 +164,9 @@ impl Forwarder {
         cell.inactive.add(1);
         cell.connections.add(1);
         self.counters.connections_made.add(1);
-        self.observe(snapshot, headers, index, Direction::FromClient, real.id, now);
-        Some(index)
+        let found = Found { index, direction: Direction::FromClient };
+        self.observe(snapshot, headers, found, real, now);
+        Some(found)
     }
 
     #[cold]
@@ -156,38 +177,40 @@ impl Forwarder {
     }
 
     /// Rewrites a packet of a connection and counts it.
-    #[inline]
+    #[inline(always)]
     fn forward<A: Tables + IpVersion>(
         &mut self,
         packet: &mut Packet<'_>,
         headers: &Headers<A>,
-        index: ConnectionIndex,
-        direction: Direction,
+        found: Found,
         real: &Real,
         hop: &NextHop,
     ) -> Verdict {
         packet.truncate(usize::from(headers.end));
         let length = headers.ip_length() as u64;
         let cell = real.counters.of(self.worker);
-        let entry = A::table(&self.connections).entry(index);
-        if direction == Direction::FromReal {
+        let entry = A::table(&self.connections).entry(found.index);
+        if found.direction == Direction::FromReal {
             if headers.tcp_flags.syn() {
                 self.notice_checksum(packet, headers);
             }
             count(&cell.packets_out, &cell.bytes_out, length);
-            rewrite::pass(packet.bytes_mut(), headers, entry.vip());
-            nat::from_real(packet.bytes_mut(), headers, entry.vip(), entry.vip_port());
-        } else {
-            count(&cell.packets_in, &cell.bytes_in, length);
-            rewrite::pass(packet.bytes_mut(), headers, entry.vip());
-            // A connection keeps NAT, or keeps from it, whatever method its real server is given later.
-            if entry.is_nat() {
-                nat::to_real(packet.bytes_mut(), headers, entry.real_address(), Some(entry.real_port()));
-            } else if real.method == Method::Tun {
-                return self.tunnel(packet, headers, real, hop);
-            }
+            let frame = packet.bytes_mut();
+            rewrite::pass(frame, headers, entry.vip());
+            nat::from_real(frame, headers, entry.vip(), entry.vip_port());
+            rewrite::address(frame, hop, A::ETHERTYPE);
+            return Verdict::Send(hop.nic);
         }
-        rewrite::address(packet.bytes_mut(), hop, A::ETHERTYPE);
+        count(&cell.packets_in, &cell.bytes_in, length);
+        let frame = packet.bytes_mut();
+        rewrite::pass(frame, headers, entry.vip());
+        // A connection keeps NAT, or keeps from it, whatever method its real server is given later.
+        if entry.is_nat() {
+            nat::to_real(frame, headers, entry.real_address(), Some(entry.real_port()));
+        } else if real.method == Method::Tun {
+            return self.tunnel(packet, headers, real, hop);
+        }
+        rewrite::address(frame, hop, A::ETHERTYPE);
         Verdict::Send(hop.nic)
     }
 
@@ -245,6 +268,7 @@ impl Forwarder {
     }
 
     /// Notices senders that leave checksums to a NIC that is not there (offloads on a veth peer).
+    #[inline(never)]
     fn notice_checksum<A: IpVersion>(&self, packet: &Packet<'_>, headers: &Headers<A>) {
         if headers.checksum_not_filled(packet.bytes()) {
             self.counters.checksum_not_filled(packet.nic);
@@ -272,7 +296,7 @@ fn tunnelled_port<A: Address>(real: &Real, flow: &Flow<A>) -> crate::id::L4Port 
 
 /// Whether a packet moves its connection: not an answer that goes no further (kernel: `ip_forward` refuses
 /// it before `ip_vs_out_hook` looks).
-const fn is_noticed<A>(direction: Direction, then: &Then<A>) -> bool {
+const fn is_noticed<A>(direction: Direction, then: &Then<'_, A>) -> bool {
     match then {
         Then::Forward(_) | Then::Punt(_) => true,
         Then::Reply(..) | Then::Drop(_) => matches!(direction, Direction::FromClient),

@@ -2,11 +2,11 @@
 //!
 //! connection → service → scheduler, or ping and refusals of a VIP, or routing; then the next hop, TTL and MTU.
 
-use super::{Aside, Forwarder, Punt, Tables};
+use super::{Aside, Forwarder, Punt, Staged, Tables};
 use crate::address::Address;
-use crate::connections::{ConnectionIndex, Direction, Found};
+use crate::connections::{ConnectionIndex, Direction, Entry, Found};
 use crate::flow::Flow;
-use crate::id::{L4Port, Protocol, RealId, ServiceId};
+use crate::id::{L4Port, Protocol, ServiceId};
 use crate::packet::Packet;
 use crate::reason::{DropReason, ReplyKind};
 use crate::reply;
@@ -16,33 +16,33 @@ use crate::service::{Method, NextHop, Real, Unresolved, Way};
 use crate::snapshot::{FamilyTables, Local, Snapshot};
 use crate::time::Tick;
 use crate::wire::icmp::Error;
-use crate::wire::{Fragment, Headers, IpVersion};
+use crate::wire::{Fragment, Headers, IpVersion, TcpFlags};
 
-/// What was decided about a packet.
-#[derive(Clone, Debug)]
-pub(super) struct Decision<A> {
+/// What was decided about a packet; it borrows from the snapshot.
+#[derive(Debug)]
+pub(super) struct Decision<'s, A> {
     /// Which connection it belongs to.
-    pub subject: Subject,
+    pub subject: Subject<'s>,
     /// What happens to it.
-    pub then: Then<A>,
+    pub then: Then<'s, A>,
 }
 
 /// The connection of a packet.
-#[derive(Clone, Debug)]
-pub(super) enum Subject {
+#[derive(Debug)]
+pub(super) enum Subject<'s> {
     /// None: it is routed or answered.
     None,
     /// One that exists.
-    Found(Found, RealId),
+    Found(Found, &'s Real),
     /// One to be made.
-    New(New),
+    New(New<'s>),
 }
 
 /// A connection to be made.
-#[derive(Clone, Debug)]
-pub(super) struct New {
+#[derive(Debug)]
+pub(super) struct New<'s> {
     pub service: ServiceId,
-    pub real: RealId,
+    pub real: &'s Real,
     /// What the scheduler chose, and where it stands then.
     pub choice: Choice,
     /// The connection in TIME_WAIT whose ports the client uses again.
@@ -51,11 +51,11 @@ pub(super) struct New {
 
 /// What happens to a packet once its connection is known.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Then<A> {
+pub(super) enum Then<'s, A> {
     /// To the real server, or to the client, or routed.
-    Forward(NextHop),
+    Forward(&'s NextHop),
     /// An answer by the director itself.
-    Reply(Answer<A>, NextHop),
+    Reply(Answer<A>, &'s NextHop),
     /// It waits for a neighbour.
     Punt(Unresolved),
     /// Gone, though its connection lives.
@@ -71,18 +71,18 @@ pub(super) enum Answer<A> {
     Error(Error, ReplyKind, A),
 }
 
-type Decided<A> = Result<Decision<A>, Aside>;
+type Decided<'s, A> = Result<Decision<'s, A>, Aside>;
 
-const fn no_connection<A>(then: Then<A>) -> Decision<A> {
+const fn no_connection<A>(then: Then<'_, A>) -> Decision<'_, A> {
     Decision { subject: Subject::None, then }
 }
 
 /// What `decide` reads: one packet and the tables of its family.
-struct Asked<'a, A: Address> {
-    snapshot: &'a Snapshot,
-    tables: &'a FamilyTables<A>,
-    packet: &'a Packet<'a>,
-    headers: &'a Headers<A>,
+struct Asked<'s, 'p, A: Address> {
+    snapshot: &'s Snapshot,
+    tables: &'s FamilyTables<A>,
+    packet: &'p Packet<'p>,
+    headers: &'p Headers<A>,
 }
 
 impl Forwarder {
@@ -90,14 +90,15 @@ impl Forwarder {
     ///
     /// # Errors
     /// When no connection is touched and nothing has to be written: hand-over, punt, drop.
-    pub(super) fn decide<A: Tables + IpVersion>(
+    #[inline(always)]
+    pub(super) fn decide<'s, A: Tables + IpVersion>(
         &self,
-        snapshot: &Snapshot,
+        snapshot: &'s Snapshot,
         packet: &Packet<'_>,
-        headers: &Headers<A>,
-        hash: u64,
+        staged: &Staged<A>,
         now: Tick,
-    ) -> Decided<A> {
+    ) -> Decided<'s, A> {
+        let headers = &staged.headers;
         let asked = Asked { snapshot, tables: A::tables(snapshot), packet, headers };
         let Some(flow) = headers.flow() else { return asked.without_flow() };
         if headers.link_group {
@@ -109,46 +110,68 @@ impl Forwarder {
         if headers.fragment != Fragment::Whole {
             return asked.fragment();
         }
-        if let Some(found) = A::table(&self.connections).find(hash, &flow, now) {
-            return self.found(&asked, found, flow);
+        match A::table(&self.connections).find_near(staged.candidate, staged.hash, &flow, now) {
+            Some(found) => self.found(&asked, found, &flow),
+            None => self.not_found(&asked, &flow),
         }
+    }
+
+    /// A packet of a connection that exists (kernel: `ip_vs_in_hook`, `handle_response`).
+    #[inline(always)]
+    fn found<'s, A: Tables + IpVersion>(
+        &self,
+        asked: &Asked<'s, '_, A>,
+        found: Found,
+        flow: &Flow<A>,
+    ) -> Decided<'s, A> {
+        let entry = A::table(&self.connections).entry(found.index);
+        let Some(real) = asked.snapshot.real(entry.real()) else {
+            return Err(Aside::Drop(DropReason::RealRemoved));
+        };
+        let subject = Subject::Found(found, real);
+        if found.direction == Direction::FromReal {
+            return Ok(Decision { subject, then: asked.onward(asked.tables.way(flow.destination), 0, None) });
+        }
+        let flags = asked.headers.tcp_flags;
+        if flags.syn() && self.is_begun_anew(entry, real, flags) {
+            return self.new_connection(asked, flow, Some(found.index));
+        }
+        // The kernel leaves the connections of a removed real server as they are: neither state nor time move.
+        if !real.configured {
+            return Err(Aside::Drop(DropReason::RealRemoved));
+        }
+        Ok(Decision { subject, then: asked.to_real(real) })
+    }
+
+    /// True when a SYN begins a new connection though one with its ports is there: that one is over, or its real server
+    /// fails its check.
+    #[cold]
+    fn is_begun_anew<A: Address>(&self, entry: &Entry<A>, real: &Real, flags: TcpFlags) -> bool {
+        entry.is_reused_by(flags.0) || (real.configured && !real.up && !flags.ack())
+    }
+
+    /// A packet of no connection.
+    #[inline(never)]
+    fn not_found<'s, A: Tables + IpVersion>(
+        &self,
+        asked: &Asked<'s, '_, A>,
+        flow: &Flow<A>,
+    ) -> Decided<'s, A> {
         match asked.local()? {
-            Some(Local::Vip) => self.new_connection(&asked, &flow, None),
+            Some(Local::Vip) => self.new_connection(asked, flow, None),
             Some(Local::Own(_)) => Err(Aside::Punt(Punt::Local)),
             None => asked.route(),
         }
     }
 
-    /// A packet of a connection that exists (kernel: `ip_vs_in_hook`, `handle_response`).
-    #[inline]
-    fn found<A: Tables + IpVersion>(&self, asked: &Asked<'_, A>, found: Found, flow: Flow<A>) -> Decided<A> {
-        let entry = A::table(&self.connections).entry(found.index);
-        let subject = Subject::Found(found, entry.real());
-        if found.direction == Direction::FromReal {
-            let then = asked.onward(asked.tables.way(&asked.snapshot.nics, flow.destination), 0, None);
-            return Ok(Decision { subject, then });
-        }
-        let flags = asked.headers.tcp_flags;
-        if entry.is_reused_by(flags.0) {
-            return self.new_connection(asked, &flow, Some(found.index));
-        }
-        // The kernel leaves the connections of a removed real server as they are: neither state nor time move.
-        let real = asked.snapshot.real(entry.real()).filter(|real| real.configured);
-        let real = real.ok_or(Aside::Drop(DropReason::RealRemoved))?;
-        if !real.up && flow.protocol == Protocol::Tcp && flags.syn() && !flags.ack() {
-            return self.new_connection(asked, &flow, Some(found.index));
-        }
-        let then = asked.to_real(real);
-        Ok(Decision { subject, then })
-    }
-
     /// A packet for a VIP that belongs to no connection (kernel: `tcp_conn_schedule`, `ip_vs_schedule`, `ip_vs_leave`).
-    fn new_connection<A: Tables + IpVersion>(
+    #[inline(never)]
+    fn new_connection<'s, A: Tables + IpVersion>(
         &self,
-        asked: &Asked<'_, A>,
+        asked: &Asked<'s, '_, A>,
         flow: &Flow<A>,
         replaces: Option<ConnectionIndex>,
-    ) -> Decided<A> {
+    ) -> Decided<'s, A> {
         let service = asked.tables.services.find(flow.destination, flow.destination_port, flow.protocol);
         let Some(service) = service.and_then(|id| asked.snapshot.service(id)) else {
             return asked.no_service();
@@ -167,12 +190,12 @@ impl Forwarder {
         let Some((choice, real)) = chosen else {
             return asked.refuse(Error::PortUnreachable, ReplyKind::NoReal, DropReason::NoReal);
         };
-        let new = New { service: service.id, real: real.id, choice, replaces };
+        let new = New { service: service.id, real, choice, replaces };
         Ok(Decision { subject: Subject::New(new), then: asked.to_real(real) })
     }
 }
 
-impl<A: IpVersion + crate::snapshot::Family> Asked<'_, A> {
+impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
     /// Whose address the destination is. A source that cannot be one ends here.
     fn local(&self) -> Result<Option<Local>, Aside> {
         let own_source = self.tables.local.contains_key(&self.headers.source);
@@ -198,7 +221,8 @@ impl<A: IpVersion + crate::snapshot::Family> Asked<'_, A> {
     }
 
     /// A fragment: routed, unless it is for a service or from a real server, whose connection only the ports tell.
-    fn fragment(&self) -> Decided<A> {
+    #[cold]
+    fn fragment(&self) -> Decided<'s, A> {
         if self.headers.link_group {
             return Err(Aside::Drop(DropReason::Group));
         }
@@ -213,7 +237,8 @@ impl<A: IpVersion + crate::snapshot::Family> Asked<'_, A> {
     }
 
     /// Everything but TCP and UDP with their ports: neighbour discovery, later fragments, ICMP, other protocols.
-    fn without_flow(&self) -> Decided<A> {
+    #[inline(never)]
+    fn without_flow(&self) -> Decided<'s, A> {
         let headers = self.headers;
         if headers.fragment != Fragment::Whole {
             return self.fragment();
@@ -238,14 +263,14 @@ impl<A: IpVersion + crate::snapshot::Family> Asked<'_, A> {
     }
 
     /// A VIP without a service at this port: what a host would answer (RFC 9293, 3.10.7.1; RFC 1122, 4.1.3.1).
-    fn no_service(&self) -> Decided<A> {
+    fn no_service(&self) -> Decided<'s, A> {
         match self.headers.transport_protocol() {
             Some(Protocol::Tcp) => self.reset(),
             _ => self.refuse(Error::PortUnreachable, ReplyKind::PortUnreachable, DropReason::Unwanted),
         }
     }
 
-    fn reset(&self) -> Decided<A> {
+    fn reset(&self) -> Decided<'s, A> {
         if self.headers.tcp_flags.rst() {
             return Err(Aside::Drop(DropReason::NoConnection));
         }
@@ -253,38 +278,37 @@ impl<A: IpVersion + crate::snapshot::Family> Asked<'_, A> {
     }
 
     /// An ICMP error from the address that the packet was for.
-    fn refuse(&self, error: Error, kind: ReplyKind, otherwise: DropReason) -> Decided<A> {
+    fn refuse(&self, error: Error, kind: ReplyKind, otherwise: DropReason) -> Decided<'s, A> {
         let then = self.error(error, kind, Some(self.headers.destination), otherwise);
         Ok(no_connection(then))
     }
 
     /// No service's and not for the director: by the routes, as a router does (RFC 1812, RFC 8200).
-    fn route(&self) -> Decided<A> {
+    fn route(&self) -> Decided<'s, A> {
         if self.headers.destination.is_group() {
             return Err(Aside::Drop(DropReason::Group));
         }
         if self.headers.destination.is_link_local() || self.headers.source.is_link_local() {
             return Err(Aside::Punt(Punt::Local));
         }
-        let way = self.tables.way(&self.snapshot.nics, self.headers.destination);
-        Ok(no_connection(self.onward(way, 0, None)))
+        Ok(no_connection(self.onward(self.tables.way(self.headers.destination), 0, None)))
     }
 
     /// On to a real server. Errors come from the VIP.
-    #[inline]
-    fn to_real(&self, real: &Real) -> Then<A> {
+    #[inline(always)]
+    fn to_real(&self, real: &'s Real) -> Then<'s, A> {
         let overhead = match real.method {
             Method::Dr | Method::Nat => 0,
             Method::Tun if real.tunnel_source.is_none() => return Then::Drop(DropReason::NoTunnelSource),
             Method::Tun => tun::overhead(real.address),
         };
-        self.onward(real.way, overhead, Some(self.headers.destination))
+        self.onward(real.way.as_ref(), overhead, Some(self.headers.destination))
     }
 
     /// On by `way`: TTL and MTU are checked, `overhead` bytes will be added. Errors come from `source`, or else from
     /// the NIC that the packet came in by.
-    #[inline]
-    fn onward(&self, way: Way, overhead: usize, source: Option<A>) -> Then<A> {
+    #[inline(always)]
+    fn onward(&self, way: Way<&'s NextHop>, overhead: usize, source: Option<A>) -> Then<'s, A> {
         if self.headers.ttl <= 1 {
             return self.error(Error::TimeExceeded, ReplyKind::TimeExceeded, source, DropReason::TtlExceeded);
         }
@@ -312,7 +336,7 @@ impl<A: IpVersion + crate::snapshot::Family> Asked<'_, A> {
 
     /// An ICMP error to the sender, unless this packet must not be answered with one.
     #[cold]
-    fn error(&self, error: Error, kind: ReplyKind, source: Option<A>, otherwise: DropReason) -> Then<A> {
+    fn error(&self, error: Error, kind: ReplyKind, source: Option<A>, otherwise: DropReason) -> Then<'s, A> {
         let own = || self.snapshot.nic(self.packet.nic).and_then(A::nic_source);
         match source.or_else(own) {
             Some(source) if reply::may_answer(self.headers, self.packet.bytes()) => {
@@ -323,8 +347,8 @@ impl<A: IpVersion + crate::snapshot::Family> Asked<'_, A> {
     }
 
     /// An answer goes back to the sender by the routes.
-    fn answer(&self, answer: Answer<A>) -> Then<A> {
-        match self.tables.way(&self.snapshot.nics, self.headers.source) {
+    fn answer(&self, answer: Answer<A>) -> Then<'s, A> {
+        match self.tables.way(self.headers.source) {
             Way::Known(hop) => Then::Reply(answer, hop),
             Way::Unresolved(unresolved) => Then::Punt(unresolved),
             Way::None => Then::Drop(DropReason::NoRoute),

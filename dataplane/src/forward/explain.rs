@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use super::decide::{Decision, Subject, Then};
-use super::{Aside, Forwarder, Punt, Staged, Tables};
+use super::{Aside, Forwarder, Punt, Stage, Staged, Stages, Tables};
 use crate::connections::Direction;
 use crate::id::{NicId, RealId, WorkerId};
 use crate::packet::Packet;
@@ -12,7 +12,7 @@ use crate::reason::{DropReason, ReplyKind};
 use crate::service::{Method, NextHop};
 use crate::snapshot::Snapshot;
 use crate::time::Tick;
-use crate::wire::{Headers, IpVersion};
+use crate::wire::IpVersion;
 
 /// The steps of a decision, in order.
 pub type Explanation = Vec<Step>;
@@ -61,10 +61,13 @@ impl Forwarder {
     /// Explains what would become of `packet` now.
     #[must_use]
     pub fn explain(&self, snapshot: &Snapshot, packet: &Packet<'_>, now: Tick) -> Explanation {
-        match self.stage(snapshot, packet) {
-            Staged::V4(headers, hash) => self.explain_decision(snapshot, packet, &headers, hash, now),
-            Staged::V6(headers, hash) => self.explain_decision(snapshot, packet, &headers, hash, now),
-            Staged::Done(aside) => vec![aside.into()],
+        let mut stages = Stages::new();
+        self.stage(snapshot, packet, &mut stages);
+        match stages.pop() {
+            Some(Stage::V4(staged)) => self.explain_decision(snapshot, packet, &staged, now),
+            Some(Stage::V6(staged)) => self.explain_decision(snapshot, packet, &staged, now),
+            Some(Stage::Done(aside)) => vec![aside.into()],
+            None => Vec::new(),
         }
     }
 
@@ -72,16 +75,15 @@ impl Forwarder {
         &self,
         snapshot: &Snapshot,
         packet: &Packet<'_>,
-        headers: &Headers<A>,
-        hash: u64,
+        staged: &Staged<A>,
         now: Tick,
     ) -> Explanation {
-        match self.decide(snapshot, packet, headers, hash, now) {
+        match self.decide(snapshot, packet, staged, now) {
             Ok(decision) => {
                 let mut steps = vec![Step::Owner(self.worker)];
                 self.explain_subject(snapshot, &decision, &mut steps);
                 steps.push(match decision.then {
-                    Then::Forward(hop) => Step::NextHop(hop),
+                    Then::Forward(hop) => Step::NextHop(*hop),
                     Then::Reply(answer, hop) => Step::Reply(answer.kind(), hop.nic),
                     Then::Punt(unresolved) => Step::Punt(Punt::Unresolved(unresolved)),
                     Then::Drop(reason) => Step::Drop(reason),
@@ -95,7 +97,7 @@ impl Forwarder {
     fn explain_subject<A: Tables>(
         &self,
         snapshot: &Snapshot,
-        decision: &Decision<A>,
+        decision: &Decision<'_, A>,
         steps: &mut Explanation,
     ) {
         let real = match &decision.subject {
@@ -104,7 +106,7 @@ impl Forwarder {
                 let entry = A::table(&self.connections).entry(found.index);
                 let from_real = found.direction == Direction::FromReal;
                 steps.push(Step::Connection { state: entry.state_word(), from_real });
-                *real
+                real
             }
             Subject::New(new) => {
                 if let Some(service) = snapshot.service(new.service) {
@@ -114,9 +116,7 @@ impl Forwarder {
                 new.real
             }
         };
-        if let Some(real) = snapshot.real(real) {
-            steps.push(Step::Real { id: real.id, address: real.address, method: real.method });
-        }
+        steps.push(Step::Real { id: real.id, address: real.address, method: real.method });
     }
 }
 

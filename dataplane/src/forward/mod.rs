@@ -14,7 +14,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 
 use crate::address::Address;
-use crate::connections::Table;
+use crate::connections::{Candidate, Table};
 use crate::counters::WorkerCounters;
 use crate::flow::HashKey;
 use crate::id::{NicId, WorkerId};
@@ -25,7 +25,7 @@ use crate::service::Unresolved;
 use crate::service::schedulers::Cursor;
 use crate::snapshot::{Family, Snapshot};
 use crate::time::Tick;
-use crate::wire::{self, Frame, Headers, IpVersion};
+use crate::wire::{self, Headers, IpVersion, Kind, ipv4, ipv6};
 pub use explain::{Explanation, Step};
 
 /// Packets in the largest burst.
@@ -115,11 +115,36 @@ pub struct Capacity {
     pub v6: u32,
 }
 
-/// A packet between the stages.
-enum Staged {
-    V4(Headers<Ipv4Addr>, u64),
-    V6(Headers<Ipv6Addr>, u64),
+/// A packet between the stages: what was learned of it so far.
+struct Staged<A> {
+    headers: Headers<A>,
+    /// Of its flow; 0 when it has none.
+    hash: u64,
+    /// Where its connection may be.
+    candidate: Candidate,
+}
+
+/// The packets of a burst between the stages.
+type Stages = ArrayVec<Stage, BURST_MAX>;
+
+/// A packet of any kind between the stages.
+enum Stage {
+    V4(Staged<Ipv4Addr>),
+    V6(Staged<Ipv6Addr>),
     Done(Aside),
+}
+
+impl<A> Staged<A> {
+    /// Hashes the flow and asks for its bucket.
+    #[inline(always)]
+    fn new(headers: Headers<A>, table: &Table<A>) -> Self
+    where
+        A: Address,
+    {
+        let hash = headers.flow().map_or(0, |flow| table.hash(&flow));
+        table.prefetch_bucket(hash);
+        Self { headers, hash, candidate: Candidate::NONE }
+    }
 }
 
 impl Forwarder {
@@ -167,67 +192,71 @@ impl Forwarder {
         if self.cursors.len() < snapshot.services.len() {
             self.cursors.resize(snapshot.services.len(), Cursor::default());
         }
-        let mut staged = ArrayVec::<Staged, BURST_MAX>::new();
+        let mut stages = Stages::new();
         for packet in packets.iter() {
-            staged.push(self.stage(snapshot, packet));
+            self.stage(snapshot, packet, &mut stages);
         }
-        for packet in &staged {
-            match packet {
-                Staged::V4(_, hash) => self.connections.v4.prefetch_entry(*hash),
-                Staged::V6(_, hash) => self.connections.v6.prefetch_entry(*hash),
-                Staged::Done(_) => {}
+        for stage in &mut stages {
+            match stage {
+                Stage::V4(staged) => staged.candidate = self.connections.v4.prefetch_entry(staged.hash),
+                Stage::V6(staged) => staged.candidate = self.connections.v6.prefetch_entry(staged.hash),
+                Stage::Done(_) => {}
             }
         }
-        for (packet, staged) in packets.iter_mut().zip(staged) {
-            verdicts.push(match staged {
-                Staged::V4(headers, hash) => self.one(snapshot, packet, &headers, hash, now),
-                Staged::V6(headers, hash) => self.one(snapshot, packet, &headers, hash, now),
-                Staged::Done(aside) => {
-                    if let Aside::Drop(reason) = aside {
-                        self.counters.refused_frame(packet.nic, reason);
-                    }
-                    aside.into()
-                }
+        for (packet, stage) in packets.iter_mut().zip(&stages) {
+            verdicts.push(match stage {
+                Stage::V4(staged) => self.one(snapshot, packet, staged, now),
+                Stage::V6(staged) => self.one(snapshot, packet, staged, now),
+                Stage::Done(aside) => self.aside(packet, *aside),
             });
         }
     }
 
-    /// First stage: parse, hash, ask for the bucket.
-    #[inline]
-    fn stage(&self, snapshot: &Snapshot, packet: &Packet<'_>) -> Staged {
+    /// First stage: parse, hash, ask for the bucket. Each way adds to `stages` itself, since what is large is not
+    /// handed on.
+    #[inline(always)]
+    fn stage(&self, snapshot: &Snapshot, packet: &Packet<'_>, stages: &mut Stages) {
         let Some(nic) = snapshot.nic(packet.nic) else {
-            return Staged::Done(Aside::Drop(DropReason::NoRoute));
+            return stages.push(Stage::Done(Aside::Drop(DropReason::NoRoute)));
         };
-        match wire::parse(packet.bytes(), nic.mac, nic.mtu) {
-            Ok(Frame::V4(headers)) => {
-                let hash = headers.flow().map_or(0, |flow| self.connections.v4.hash(&flow));
-                self.connections.v4.prefetch_bucket(hash);
-                Staged::V4(headers, hash)
-            }
-            Ok(Frame::V6(headers)) => {
-                let hash = headers.flow().map_or(0, |flow| self.connections.v6.hash(&flow));
-                self.connections.v6.prefetch_bucket(hash);
-                Staged::V6(headers, hash)
-            }
-            Ok(Frame::Arp) => Staged::Done(Aside::Punt(Punt::Arp)),
-            Err(reason) => Staged::Done(Aside::Drop(reason)),
-        }
+        let frame = packet.bytes();
+        let done = match wire::sort(frame, nic.mac) {
+            Ok((Kind::V4, link_group)) => match ipv4::parse(frame, nic.mtu, link_group) {
+                Ok(headers) => return stages.push(Stage::V4(Staged::new(headers, &self.connections.v4))),
+                Err(reason) => Aside::Drop(reason),
+            },
+            Ok((Kind::V6, link_group)) => match ipv6::parse(frame, nic.mtu, link_group) {
+                Ok(headers) => return stages.push(Stage::V6(Staged::new(headers, &self.connections.v6))),
+                Err(reason) => Aside::Drop(reason),
+            },
+            Ok((Kind::Arp, _)) => Aside::Punt(Punt::Arp),
+            Err(reason) => Aside::Drop(reason),
+        };
+        stages.push(Stage::Done(done));
     }
 
     /// Last stage: decide, then do it.
-    #[inline]
+    #[inline(always)]
     fn one<A: Tables + IpVersion>(
         &mut self,
         snapshot: &Snapshot,
         packet: &mut Packet<'_>,
-        headers: &Headers<A>,
-        hash: u64,
+        staged: &Staged<A>,
         now: Tick,
     ) -> Verdict {
-        match self.decide(snapshot, packet, headers, hash, now) {
-            Ok(decision) => self.commit(snapshot, packet, headers, decision, now),
+        match self.decide(snapshot, packet, staged, now) {
+            Ok(decision) => self.commit(snapshot, packet, &staged.headers, decision, now),
             Err(aside) => aside.into(),
         }
+    }
+
+    /// A packet that parsing ended with.
+    #[cold]
+    fn aside(&self, packet: &Packet<'_>, aside: Aside) -> Verdict {
+        if let Aside::Drop(reason) = aside {
+            self.counters.refused_frame(packet.nic, reason);
+        }
+        aside.into()
     }
 
     /// Ends connections whose time has come, a bounded number of them: what a worker calls each turn.

@@ -71,7 +71,7 @@ pub struct Candidate {
     /// Its weight; 0 takes no new connections.
     pub weight: u32,
     /// Its counters, for the schedulers that choose by connections.
-    pub counters: Arc<RealCounters>,
+    pub counters: RealCounters,
 }
 
 /// Where a frame goes on a NIC.
@@ -98,36 +98,62 @@ pub struct Unresolved {
 
 /// The way to an address, when there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum Way<Hop = NextHop> {
     /// By this next hop.
-    Known(NextHop),
+    Known(Hop),
     /// By a neighbour that has to be resolved first.
     Unresolved(Unresolved),
     /// No route.
     None,
 }
 
-/// A real server as the connections that use it see it.
+impl Way {
+    /// The same way by a borrowed next hop.
+    #[inline]
+    #[must_use]
+    pub const fn as_ref(&self) -> Way<&NextHop> {
+        match self {
+            Self::Known(hop) => Way::Known(hop),
+            Self::Unresolved(unresolved) => Way::Unresolved(*unresolved),
+            Self::None => Way::None,
+        }
+    }
+}
+
+impl Way<&NextHop> {
+    /// The same way with a next hop of its own.
+    #[must_use]
+    pub const fn cloned(self) -> Way {
+        match self {
+            Self::Known(hop) => Way::Known(*hop),
+            Self::Unresolved(unresolved) => Way::Unresolved(unresolved),
+            Self::None => Way::None,
+        }
+    }
+}
+
+/// A real server as the connections that use it see it. What every packet reads lies in the first cache line.
 #[derive(Clone, Debug)]
+#[repr(C, align(64))]
 pub struct Real {
-    /// Its identifier.
-    pub id: RealId,
-    /// The service that it serves.
-    pub service: ServiceId,
-    /// RIP.
-    pub address: IpAddr,
-    /// Its port; 0 keeps the port of the packet. Only NAT rewrites the port.
-    pub l4_port: L4Port,
+    /// Its counters.
+    pub counters: RealCounters,
+    /// The way to it.
+    pub way: Way,
     /// How packets reach it.
     pub method: Method,
     /// False once it was taken out of the configuration: packets of its connections are dropped.
     pub configured: bool,
     /// False while its health check fails: connections stay, new ones by old ports go elsewhere.
     pub up: bool,
-    /// The way to it.
-    pub way: Way,
+    /// Its port; 0 keeps the port of the packet. Only NAT rewrites the port.
+    pub l4_port: L4Port,
+    /// Its identifier.
+    pub id: RealId,
+    /// The service that it serves.
+    pub service: ServiceId,
+    /// RIP.
+    pub address: IpAddr,
     /// The director's address that a tunnel to it starts from; none when the NIC has none of its family.
     pub tunnel_source: Option<IpAddr>,
-    /// Its counters.
-    pub counters: Arc<RealCounters>,
 }

@@ -11,7 +11,7 @@ use crate::id::{Generation, L4Port, NicId, RealId, ServiceId};
 use crate::route::{Route, RouteTable};
 use crate::service::schedulers::Lookup;
 use crate::service::table::ServiceTable;
-use crate::service::{Candidate, Method, Real, Service, Way};
+use crate::service::{Candidate, Method, NextHop, Real, Service, Way};
 
 impl Registry {
     /// Compiles a plan into the next generation. Services that did not change are taken over as they are.
@@ -79,7 +79,7 @@ impl Registry {
         }
     }
 
-    fn recompile(&mut self, id: ServiceId, plan: &ServicePlan, reals: &[(RealId, Arc<RealCounters>)]) {
+    fn recompile(&mut self, id: ServiceId, plan: &ServicePlan, reals: &[(RealId, RealCounters)]) {
         // The kernel adds a real server at the head of its list.
         let candidates = (plan.reals.iter().zip(reals).rev())
             .filter(|(real, _)| real.up)
@@ -119,10 +119,10 @@ impl Registry {
         service: ServiceId,
         plan: &super::RealPlan,
         snapshot: &mut Snapshot,
-    ) -> (RealId, Arc<RealCounters>) {
+    ) -> (RealId, RealCounters) {
         let workers = self.owners.workers;
         let new =
-            || RealRecord { counters: Arc::new(RealCounters::new(workers)), last: None, removed_in: None };
+            || RealRecord { counters: RealCounters::new(workers), last: None, removed_in: None };
         let id = RealId(self.reals.number((service, plan.address), new));
         let address = plan.address.ip();
         if plan.method == Method::Nat {
@@ -160,7 +160,7 @@ impl Registry {
         for (number, record) in self.reals.iter_mut() {
             let Some(real) = &mut record.last else { continue };
             real.configured = record.removed_in.is_none();
-            real.way = snapshot.way_to(real.address);
+            real.way = snapshot.way_to(real.address).cloned();
             real.tunnel_source = snapshot.source_to(real.address);
             reals[number as usize] = Some(real.clone());
         }
@@ -217,14 +217,19 @@ impl<A: Address> FamilyTables<A> {
         }
         for route in &plan.routes {
             let Some(network) = A::from_ip(route.to.network()) else { continue };
+            if plan.nics.len() <= route.nic.index() {
+                continue;
+            }
             let via = route.via.and_then(A::from_ip);
             let source = own_address(plan, route.nic, route.via);
             tables.routes.insert(network, route.to.prefix_len(), Route { nic: route.nic, via, source });
         }
         for neighbour in &plan.neighbours {
-            if let Some(address) = A::from_ip(neighbour.address) {
-                tables.neighbours.insert((neighbour.nic, address), neighbour.mac);
-            }
+            let Some(address) = A::from_ip(neighbour.address) else { continue };
+            let Some(nic) = plan.nics.get(neighbour.nic.index()) else { continue };
+            let (destination, source, mtu) = (neighbour.mac, nic.mac, nic.mtu);
+            let hop = NextHop { nic: neighbour.nic, destination, source, mtu };
+            tables.neighbours.insert((neighbour.nic, address), hop);
         }
         tables
     }

@@ -57,8 +57,8 @@ pub struct FamilyTables<A: Address> {
     pub local: HashMap<A, Local, RandomState>,
     /// Routes by longest prefix.
     pub routes: RouteTable<A>,
-    /// Neighbours whose MAC is known.
-    pub neighbours: HashMap<(NicId, A), Mac, RandomState>,
+    /// Neighbours whose MAC is known, as next hops.
+    pub neighbours: HashMap<(NicId, A), NextHop, RandomState>,
     /// Addresses of NAT real servers: packets from them may be answers.
     pub nat_reals: HashMap<A, (), RandomState>,
 }
@@ -145,14 +145,11 @@ impl<A: Address> FamilyTables<A> {
     /// The way to an address: longest prefix, then its neighbour.
     #[inline]
     #[must_use]
-    pub fn way(&self, nics: &[NicView], to: A) -> Way {
+    pub fn way(&self, to: A) -> Way<&NextHop> {
         let Some(route) = self.routes.find(to) else { return Way::None };
         let address = route.via.unwrap_or(to);
-        let Some(nic) = nics.get(route.nic.index()) else { return Way::None };
         match self.neighbours.get(&(route.nic, address)) {
-            Some(&destination) => {
-                Way::Known(NextHop { nic: route.nic, destination, source: nic.mac, mtu: nic.mtu })
-            }
+            Some(hop) => Way::Known(hop),
             None => Way::Unresolved(Unresolved { nic: route.nic, address: address.into() }),
         }
     }
@@ -161,10 +158,10 @@ impl<A: Address> FamilyTables<A> {
 impl Snapshot {
     /// The way to an address of either family.
     #[must_use]
-    pub fn way_to(&self, to: IpAddr) -> Way {
+    pub fn way_to(&self, to: IpAddr) -> Way<&NextHop> {
         match to {
-            IpAddr::V4(to) => self.v4.way(&self.nics, to),
-            IpAddr::V6(to) => self.v6.way(&self.nics, to),
+            IpAddr::V4(to) => self.v4.way(to),
+            IpAddr::V6(to) => self.v6.way(to),
         }
     }
 

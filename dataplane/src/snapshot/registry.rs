@@ -42,7 +42,7 @@ pub(super) struct ServiceRecord {
 #[derive(Debug)]
 pub(super) struct RealRecord {
     /// Its counters.
-    pub counters: Arc<RealCounters>,
+    pub counters: RealCounters,
     /// As connections saw it last.
     pub last: Option<Real>,
     /// The first generation without it, once it was removed.
@@ -71,7 +71,7 @@ impl Registry {
 
     /// The counters of a real server.
     #[must_use]
-    pub fn counters(&self, id: RealId) -> Option<&Arc<RealCounters>> {
+    pub fn counters(&self, id: RealId) -> Option<&RealCounters> {
         self.reals.get(id.0).map(|record| &record.counters)
     }
 

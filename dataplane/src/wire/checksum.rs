@@ -18,6 +18,16 @@ impl Sum {
         Self::ZERO.bytes(bytes)
     }
 
+    /// The sum of an IPv4 header without options, in the processor's order of bytes: all that may be asked of it is
+    /// [`Self::holds`], which the order does not change (RFC 1071, 2(B)).
+    #[inline]
+    pub fn of_words(header: &[u8; 20]) -> Self {
+        let word = |at: usize| {
+            u64::from(u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]))
+        };
+        Self(word(0) + word(4) + word(8) + word(12) + word(16))
+    }
+
     /// Adds bytes that start at an even offset of what is summed; at most 64 KiB at once. An odd last byte
     /// counts as if a 0 followed.
     #[inline]
@@ -77,10 +87,9 @@ impl Sum {
     #[inline]
     #[must_use]
     pub const fn fold(self) -> u16 {
-        let mut sum = (self.0 >> 32) + (self.0 & 0xffff_ffff);
-        sum = (sum >> 32) + (sum & 0xffff_ffff);
-        sum = (sum >> 16) + (sum & 0xffff);
-        ((sum >> 16) + (sum & 0xffff)) as u16
+        // Each half added to the other: the upper half of the result is their sum with its carry added.
+        let words = (self.0.wrapping_add(self.0.rotate_left(32)) >> 32) as u32;
+        (words.wrapping_add(words.rotate_left(16)) >> 16) as u16
     }
 
     /// The checksum field that belongs to what was summed.

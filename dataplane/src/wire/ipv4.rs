@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::checksum::Sum;
 use super::ip::{IpHeader, IpVersion, change_word};
-use super::{Fragment, Headers, array, ethernet, icmp, put, transport};
+use super::{Fragment, Headers, LARGEST_PACKET, array, ethernet, icmp, put, transport};
 use crate::address::Address;
 use crate::reason::DropReason;
 
@@ -44,9 +44,9 @@ pub const MORE_FRAGMENTS: u16 = 0x2000;
 /// The fragment offset, in the fragment word.
 pub const FRAGMENT_OFFSET: u16 = 0x1fff;
 
-/// Checks an IPv4 frame. `mtu` is at most [`super::LARGEST_PACKET`].
-#[inline]
-pub(super) fn parse(frame: &[u8], mtu: u16, link_group: bool) -> Result<Headers<Ipv4Addr>, DropReason> {
+/// Checks an IPv4 frame. Second half of [`super::parse`].
+#[inline(always)]
+pub(crate) fn parse(frame: &[u8], mtu: u16, link_group: bool) -> Result<Headers<Ipv4Addr>, DropReason> {
     let packet = frame.get(ethernet::HEADER..).unwrap_or_default();
     let Some(header) = packet.first_chunk::<HEADER>() else { return Err(DropReason::Truncated) };
     let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
@@ -58,22 +58,16 @@ pub(super) fn parse(frame: &[u8], mtu: u16, link_group: bool) -> Result<Headers<
     if total > packet.len() {
         return Err(DropReason::CutShort);
     }
-    if total > usize::from(mtu) {
+    if total > usize::from(mtu.min(LARGEST_PACKET)) {
         return Err(DropReason::Oversize);
     }
-    let mut sum = Sum::of(header);
-    let mut record_route = 0;
-    if length > HEADER {
-        let options = &packet[HEADER..length];
-        sum = sum.bytes(options);
-        if !sum.holds() {
-            return Err(DropReason::IpChecksum);
-        }
-        record_route = check_options(options)?;
-    } else if !sum.holds() {
+    let record_route = if length > HEADER {
+        check_options(&packet[..length])?
+    } else if Sum::of_words(header).holds() {
+        0
+    } else {
         return Err(DropReason::IpChecksum);
-    }
-
+    };
     let address = |at: usize| Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3]);
     let (source, destination) = (address(field::SOURCE), address(field::DESTINATION));
     if !source.is_valid_source() || destination.octets()[0] == 0 || destination.is_loopback() {
@@ -116,9 +110,10 @@ fn fragment(word: u16, payload: usize) -> Result<Fragment, DropReason> {
     Ok(if offset == 0 { Fragment::First } else { Fragment::Later })
 }
 
-/// Walks over the options (RFC 791, 3.1). Returns where in the header a record route option with room starts,
-/// else 0.
-fn check_options(options: &[u8]) -> Result<u8, DropReason> {
+/// Checks a header with options and walks over them (RFC 791, 3.1). Returns where in the header a record route option
+/// with room starts, else 0.
+#[cold]
+fn check_options(header: &[u8]) -> Result<u8, DropReason> {
     const END: u8 = 0;
     const NOTHING: u8 = 1;
     const RECORD_ROUTE: u8 = 7;
@@ -126,6 +121,10 @@ fn check_options(options: &[u8]) -> Result<u8, DropReason> {
     const LOOSE_SOURCE_ROUTE: u8 = 131;
     const STRICT_SOURCE_ROUTE: u8 = 137;
 
+    if !Sum::of(header).holds() {
+        return Err(DropReason::IpChecksum);
+    }
+    let options = header.get(HEADER..).unwrap_or_default();
     let mut at = 0;
     let mut recorded = false;
     let mut room = 0;

@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use super::checksum::Sum;
 use super::ip::{IpHeader, IpVersion};
-use super::{Fragment, Headers, array, ethernet, icmp, put, transport};
+use super::{Fragment, Headers, LARGEST_PACKET, array, ethernet, icmp, put, transport};
 use crate::address::Address;
 use crate::reason::DropReason;
 
@@ -38,9 +38,9 @@ mod extension {
     pub const DESTINATION: u8 = 60;
 }
 
-/// Checks an IPv6 frame. `mtu` is at most [`super::LARGEST_PACKET`].
-#[inline]
-pub(super) fn parse(frame: &[u8], mtu: u16, link_group: bool) -> Result<Headers<Ipv6Addr>, DropReason> {
+/// Checks an IPv6 frame. Second half of [`super::parse`].
+#[inline(always)]
+pub(crate) fn parse(frame: &[u8], mtu: u16, link_group: bool) -> Result<Headers<Ipv6Addr>, DropReason> {
     let packet = frame.get(ethernet::HEADER..).unwrap_or_default();
     let Some(header) = packet.first_chunk::<HEADER>() else { return Err(DropReason::Truncated) };
     if header[field::VERSION] >> 4 != 6 {
@@ -51,17 +51,12 @@ pub(super) fn parse(frame: &[u8], mtu: u16, link_group: bool) -> Result<Headers<
     if total > packet.len() {
         return Err(DropReason::CutShort);
     }
-    if total > usize::from(mtu) {
+    if total > usize::from(mtu.min(LARGEST_PACKET)) {
         return Err(DropReason::Oversize);
     }
-    let mut walk = Walk {
-        at: HEADER,
-        next: header[field::NEXT_HEADER],
-        next_at: field::NEXT_HEADER,
-        fragment: Fragment::Whole,
-    };
+    let mut walk = Walk::new(header[field::NEXT_HEADER]);
     if walk.is_extension() {
-        walk.follow(&packet[..total])?;
+        walk = walk.follow(&packet[..total])?;
     }
 
     let (source, destination) = addresses(header);
@@ -111,6 +106,12 @@ struct Walk {
 }
 
 impl Walk {
+    /// At the end of the IPv6 header, which names `next`.
+    #[inline]
+    const fn new(next: u8) -> Self {
+        Self { at: HEADER, next, next_at: field::NEXT_HEADER, fragment: Fragment::Whole }
+    }
+
     #[inline]
     const fn is_extension(&self) -> bool {
         matches!(
@@ -125,7 +126,7 @@ impl Walk {
 
     /// Goes on to the first header that is no extension, or to the end of what a later fragment tells.
     #[cold]
-    fn follow(&mut self, packet: &[u8]) -> Result<(), DropReason> {
+    fn follow(mut self, packet: &[u8]) -> Result<Self, DropReason> {
         for count in 0.. {
             if !self.is_extension() {
                 break;
@@ -156,7 +157,7 @@ impl Walk {
                 break;
             }
         }
-        Ok(())
+        Ok(self)
     }
 }
 
@@ -179,11 +180,7 @@ fn fragment(packet: &[u8], at: usize) -> Result<Fragment, DropReason> {
 fn next_header_at(frame: &[u8], headers: &Headers<Ipv6Addr>) -> usize {
     let packet = frame.get(usize::from(headers.network)..usize::from(headers.end)).unwrap_or_default();
     let next = packet.get(field::NEXT_HEADER).copied().unwrap_or(extension::HOP_BY_HOP);
-    let mut walk = Walk { at: HEADER, next, next_at: field::NEXT_HEADER, fragment: Fragment::Whole };
-    match walk.follow(packet) {
-        Ok(()) => walk.next_at,
-        Err(_) => field::NEXT_HEADER,
-    }
+    Walk::new(next).follow(packet).map_or(field::NEXT_HEADER, |walk| walk.next_at)
 }
 
 impl IpVersion for Ipv6Addr {

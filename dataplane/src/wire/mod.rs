@@ -208,8 +208,26 @@ impl<A: Address> Headers<A> {
 ///
 /// # Errors
 /// The reason for which the frame is to be dropped.
-#[inline]
 pub fn parse(frame: &[u8], nic_mac: Mac, mtu: u16) -> Result<Frame, DropReason> {
+    let (kind, link_group) = sort(frame, nic_mac)?;
+    match kind {
+        Kind::Arp => Ok(Frame::Arp),
+        Kind::V4 => ipv4::parse(frame, mtu, link_group).map(Frame::V4),
+        Kind::V6 => ipv6::parse(frame, mtu, link_group).map(Frame::V6),
+    }
+}
+
+/// What a frame carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Arp,
+    V4,
+    V6,
+}
+
+/// First half of [`parse`]: what a frame that arrived on a NIC with this MAC carries, and whether it was sent to a group.
+#[inline(always)]
+pub(crate) fn sort(frame: &[u8], nic_mac: Mac) -> Result<(Kind, bool), DropReason> {
     let Some(&[a, b, c, d, e, f, .., high, low]) = frame.first_chunk::<{ ethernet::HEADER }>() else {
         return Err(DropReason::Truncated);
     };
@@ -218,11 +236,10 @@ pub fn parse(frame: &[u8], nic_mac: Mac, mtu: u16) -> Result<Frame, DropReason> 
     if destination != nic_mac && !link_group {
         return Err(DropReason::OtherMac);
     }
-    let mtu = mtu.min(LARGEST_PACKET);
     match u16::from_be_bytes([high, low]) {
-        ethernet::IPV4 => ipv4::parse(frame, mtu, link_group).map(Frame::V4),
-        ethernet::IPV6 => ipv6::parse(frame, mtu, link_group).map(Frame::V6),
-        ethernet::ARP => Ok(Frame::Arp),
+        ethernet::IPV4 => Ok((Kind::V4, link_group)),
+        ethernet::IPV6 => Ok((Kind::V6, link_group)),
+        ethernet::ARP => Ok((Kind::Arp, link_group)),
         ethernet::VLAN | ethernet::SERVICE_VLAN => Err(DropReason::Vlan),
         _ => Err(DropReason::EtherType),
     }
@@ -237,7 +254,7 @@ struct Transport {
 }
 
 /// Reads and checks a transport header. Protocols that the director does not know have none.
-#[inline]
+#[inline(always)]
 fn transport(bytes: &[u8], protocol: u8, icmp: u8) -> Result<Transport, DropReason> {
     const TCP: u8 = Protocol::Tcp.number();
     const UDP: u8 = Protocol::Udp.number();

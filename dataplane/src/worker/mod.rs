@@ -226,7 +226,9 @@ impl Worker {
 
     /// Decides about a burst and moves each packet to where its verdict says.
     fn process(&mut self, snapshot: &Snapshot, burst: &mut MbufBurst, handed_over: bool, now: Tick) {
-        self.refuse_segmented(burst);
+        if burst.iter().any(|mbuf| mbuf.segments() != 1) {
+            self.refuse_segmented(burst);
+        }
         if burst.is_empty() {
             return;
         }
@@ -244,15 +246,24 @@ impl Worker {
             self.forwarder.burst(snapshot, &mut packets, &mut verdicts, now);
             places.extend(packets.iter().map(|packet| (packet.start(), packet.len())));
         }
-        for ((mut mbuf, verdict), (start, length)) in burst.drain().zip(verdicts).zip(places) {
+        for (mbuf, (start, length)) in burst.iter_mut().zip(places) {
             let fits = mbuf.set_data(start, length);
             debug_assert!(fits, "a packet stays within its mbuf");
-            self.dispose(mbuf, verdict);
+        }
+        match verdicts.first() {
+            Some(&Verdict::Send(nic)) if verdicts.iter().all(|verdict| *verdict == Verdict::Send(nic)) => {
+                self.transmit_burst(nic, burst);
+            }
+            _ => {
+                for (mbuf, verdict) in burst.drain().zip(verdicts) {
+                    self.dispose(mbuf, verdict);
+                }
+            }
         }
     }
 
     /// Drops packets in several buffers: no MTU that can be configured needs them.
-    #[inline]
+    #[cold]
     fn refuse_segmented(&self, burst: &mut MbufBurst) {
         while let Some(place) = burst.iter().position(|mbuf| mbuf.segments() != 1) {
             drop(burst.swap_remove(place));
@@ -290,6 +301,22 @@ impl Worker {
         }
         if burst.push(mbuf).is_err() {
             self.shared.counters.dropped.at(DropReason::TransmitFull as usize).add(1);
+        }
+    }
+
+    /// Sends a whole burst, after what waits for the same NIC; what the NIC does not take now waits too.
+    fn transmit_burst(&mut self, nic: NicId, burst: &mut MbufBurst) {
+        if let (Some(queues), Some(waiting)) =
+            (self.nics.get_mut(nic.index()), self.outputs.transmit.get_mut(nic.index()))
+        {
+            let mut sent = if waiting.is_empty() { 0 } else { queues.tx.burst(waiting) };
+            if waiting.is_empty() {
+                sent += queues.tx.burst(burst);
+            }
+            self.shared.counters.sent.add(sent as u64);
+        }
+        for mbuf in burst.drain() {
+            self.transmit(nic, mbuf);
         }
     }
 

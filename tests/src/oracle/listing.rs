@@ -160,7 +160,7 @@ fn sum(director: &Director, service: &ServicePlan, real: &RealPlan, field: fn(&R
         .service_id(service.listen, service.protocol)
         .and_then(|id| registry.real_id(id, real.address))
         .and_then(|id| registry.counters(id));
-    counters.map_or(0, |counters: &std::sync::Arc<RealCounters>| counters.sum(field))
+    counters.map_or(0, |counters: &RealCounters| counters.sum(field))
 }
 
 /// DR and TUN ignore the real server's port and show the service's.

@@ -14,7 +14,7 @@ struct Director {
     scheduler: Scheduler,
     /// In the order of addition.
     reals: Vec<(RealId, u32)>,
-    counters: Vec<Arc<RealCounters>>,
+    counters: Vec<RealCounters>,
     edition: u64,
     service: Option<Service>,
     cursor: Cursor,
@@ -22,7 +22,7 @@ struct Director {
 
 impl Director {
     fn new(scheduler: Scheduler, weights: &[u32]) -> Self {
-        let counters = (0..16).map(|_| Arc::new(RealCounters::new(1))).collect();
+        let counters = (0..16).map(|_| RealCounters::new(1)).collect();
         let mut director = Self {
             scheduler,
             reals: (1..).map(RealId).zip(weights.iter().copied()).collect(),
