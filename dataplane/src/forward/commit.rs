@@ -1,6 +1,6 @@
 //! Writes what was decided: connection and counters, then the packet in place.
 
-use super::decide::{Answer, Decision, New, Subject, Then, real_port};
+use super::decide::{Answer, Decision, New, Passage, Subject, Then, real_port};
 use super::{Forwarder, Punt, Tables, Verdict};
 use crate::address::Address;
 use crate::connections::{Activity, ConnectionIndex, Direction, Entry, Found, NewConnection};
@@ -18,8 +18,22 @@ use crate::wire::icmp::Error;
 use crate::wire::{Headers, IpVersion, ethernet};
 
 impl Forwarder {
-    /// Does what was decided about a packet and says what became of it.
+    /// Passes the packet of an open connection on.
     #[inline(always)]
+    pub(super) fn pass<A: Tables + IpVersion>(
+        &mut self,
+        snapshot: &Snapshot,
+        packet: &mut Packet<'_>,
+        headers: &Headers<A>,
+        passage: &Passage<'_>,
+        now: Tick,
+    ) -> Verdict {
+        self.observe(snapshot, headers, passage.found, passage.real, now);
+        self.forward(packet, headers, passage)
+    }
+
+    /// Does what was decided about a packet that is not simply passed on, and says what became of it.
+    #[inline(never)]
     pub(super) fn commit<A: Tables + IpVersion>(
         &mut self,
         snapshot: &Snapshot,
@@ -28,61 +42,30 @@ impl Forwarder {
         decision: Decision<'_, A>,
         now: Tick,
     ) -> Verdict {
-        match (decision.subject, decision.then) {
-            // What nearly all packets are.
-            (Subject::Found(found, real), Then::Forward(hop)) => {
-                self.observe(snapshot, headers, found, real, now);
-                self.forward(packet, headers, found, real, hop)
-            }
-            (Subject::None, Then::Forward(hop)) => route(snapshot, packet, headers, hop),
-            (Subject::New(new), then) => self.begin(snapshot, packet, headers, &new, then, now),
-            (Subject::Found(found, real), then) => {
-                if is_noticed(found.direction, &then) {
+        let connection = match decision.subject {
+            Subject::None => None,
+            Subject::Found(found, real) => {
+                if is_noticed(found.direction, &decision.then) {
                     self.observe(snapshot, headers, found, real, now);
                 }
-                self.stop(snapshot, packet, headers, Some((found, real)), then, now)
+                Some((found, real))
             }
-            (Subject::None, then) => self.stop(snapshot, packet, headers, None, then, now),
-        }
-    }
-
-    /// The first packet of a connection.
-    #[inline(never)]
-    fn begin<A: Tables + IpVersion>(
-        &mut self,
-        snapshot: &Snapshot,
-        packet: &mut Packet<'_>,
-        headers: &Headers<A>,
-        new: &New<'_>,
-        then: Then<'_, A>,
-        now: Tick,
-    ) -> Verdict {
-        self.notice_checksum(packet, headers);
-        let Some(found) = self.insert(snapshot, headers, new, now) else {
-            return Verdict::Drop(DropReason::TableFull);
+            Subject::New(new) => {
+                self.notice_checksum(packet, headers);
+                match self.insert(snapshot, headers, &new, now) {
+                    Some(found) => Some((found, new.real)),
+                    None => return Verdict::Drop(DropReason::TableFull),
+                }
+            }
         };
-        match then {
-            Then::Forward(hop) => self.forward(packet, headers, found, new.real, hop),
-            then => self.stop(snapshot, packet, headers, Some((found, new.real)), then, now),
-        }
-    }
-
-    /// A packet that goes no further.
-    #[inline(never)]
-    fn stop<A: Tables + IpVersion>(
-        &mut self,
-        snapshot: &Snapshot,
-        packet: &mut Packet<'_>,
-        headers: &Headers<A>,
-        connection: Option<(Found, &Real)>,
-        then: Then<'_, A>,
-        now: Tick,
-    ) -> Verdict {
-        let verdict = match then {
-            Then::Reply(answer, hop) => self.reply(snapshot, packet, headers, answer, hop, now),
-            Then::Drop(reason) => Verdict::Drop(reason),
-            Then::Punt(unresolved) => return Verdict::Punt(Punt::Unresolved(unresolved)),
-            Then::Forward(_) => unreachable!("a packet that goes on"),
+        let verdict = match (decision.then, connection) {
+            (Then::Forward(hop), None) => return route(snapshot, packet, headers, hop),
+            (Then::Forward(hop), Some((found, real))) => {
+                return self.forward(packet, headers, &Passage { found, real, hop });
+            }
+            (Then::Punt(unresolved), _) => return Verdict::Punt(Punt::Unresolved(unresolved)),
+            (Then::Reply(answer, hop), _) => self.reply(snapshot, packet, headers, answer, hop, now),
+            (Then::Drop(reason), _) => Verdict::Drop(reason),
         };
         self.count_refused(packet, headers, connection, verdict);
         verdict
@@ -182,28 +165,25 @@ impl Forwarder {
         &mut self,
         packet: &mut Packet<'_>,
         headers: &Headers<A>,
-        found: Found,
-        real: &Real,
-        hop: &NextHop,
+        passage: &Passage<'_>,
     ) -> Verdict {
+        let Passage { found, real, hop } = *passage;
         packet.truncate(usize::from(headers.end));
         let length = headers.ip_length() as u64;
         let cell = real.counters.of(self.worker);
         let entry = A::table(&self.connections).entry(found.index);
+        if found.direction == Direction::FromReal && headers.tcp_flags.syn() {
+            self.notice_checksum(packet, headers);
+        }
+        let frame = packet.bytes_mut();
+        rewrite::pass(frame, headers, entry.vip());
         if found.direction == Direction::FromReal {
-            if headers.tcp_flags.syn() {
-                self.notice_checksum(packet, headers);
-            }
             count(&cell.packets_out, &cell.bytes_out, length);
-            let frame = packet.bytes_mut();
-            rewrite::pass(frame, headers, entry.vip());
             nat::from_real(frame, headers, entry.vip(), entry.vip_port());
             rewrite::address(frame, hop, A::ETHERTYPE);
             return Verdict::Send(hop.nic);
         }
         count(&cell.packets_in, &cell.bytes_in, length);
-        let frame = packet.bytes_mut();
-        rewrite::pass(frame, headers, entry.vip());
         // A connection keeps NAT, or keeps from it, whatever method its real server is given later.
         if entry.is_nat() {
             nat::to_real(frame, headers, entry.real_address(), Some(entry.real_port()));

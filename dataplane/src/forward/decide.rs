@@ -5,12 +5,10 @@
 use super::{Aside, Forwarder, Punt, Staged, Tables};
 use crate::address::Address;
 use crate::connections::{ConnectionIndex, Direction, Entry, Found};
-use crate::flow::Flow;
-use crate::id::{L4Port, Protocol, ServiceId};
+use crate::id::{L4Port, Protocol, ServiceId, WorkerId};
 use crate::packet::Packet;
 use crate::reason::{DropReason, ReplyKind};
 use crate::reply;
-use crate::rewrite::tun;
 use crate::service::schedulers::{self, Choice, Client, Cursor};
 use crate::service::{Method, NextHop, Real, Unresolved, Way};
 use crate::snapshot::{FamilyTables, Local, Snapshot};
@@ -77,6 +75,34 @@ const fn no_connection<A>(then: Then<'_, A>) -> Decision<'_, A> {
     Decision { subject: Subject::None, then }
 }
 
+/// The way of a packet whose connection is open.
+#[derive(Debug)]
+pub(super) struct Passage<'s> {
+    pub found: Found,
+    pub real: &'s Real,
+    pub hop: &'s NextHop,
+}
+
+/// Why a packet is not simply passed on.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Case {
+    /// Neither TCP nor UDP, or without their ports.
+    WithoutFlow,
+    /// Sent to a group of the link.
+    Group,
+    /// Another worker's.
+    HandOver(WorkerId),
+    Fragment,
+    /// Of no connection.
+    NotFound,
+    /// A SYN by the ports of this connection, which it ends.
+    Anew(ConnectionIndex),
+    /// Its real server was taken out of the configuration.
+    RealRemoved,
+    /// Its connection is open, and there is no way on for it.
+    Stopped(Found),
+}
+
 /// What `decide` reads: one packet and the tables of its family.
 struct Asked<'s, 'p, A: Address> {
     snapshot: &'s Snapshot,
@@ -90,7 +116,6 @@ impl Forwarder {
     ///
     /// # Errors
     /// When no connection is touched and nothing has to be written: hand-over, punt, drop.
-    #[inline(always)]
     pub(super) fn decide<'s, A: Tables + IpVersion>(
         &self,
         snapshot: &'s Snapshot,
@@ -98,80 +123,105 @@ impl Forwarder {
         staged: &Staged<A>,
         now: Tick,
     ) -> Decided<'s, A> {
+        match self.passage(snapshot, packet, staged, now) {
+            Ok(Passage { found, real, hop }) => {
+                Ok(Decision { subject: Subject::Found(found, real), then: Then::Forward(hop) })
+            }
+            Err(case) => self.otherwise(snapshot, packet, &staged.headers, case),
+        }
+    }
+
+    /// The first half of [`Self::decide`], and all of it for most packets: those of an open connection that go on
+    /// (kernel: `ip_vs_in_hook`, `handle_response`).
+    ///
+    /// # Errors
+    /// What else is the case, for [`Self::otherwise`].
+    #[inline(always)]
+    pub(super) fn passage<'s, A: Tables + IpVersion>(
+        &self,
+        snapshot: &'s Snapshot,
+        packet: &Packet<'_>,
+        staged: &Staged<A>,
+        now: Tick,
+    ) -> Result<Passage<'s>, Case> {
         let headers = &staged.headers;
         let asked = Asked { snapshot, tables: A::tables(snapshot), packet, headers };
-        let Some(flow) = headers.flow() else { return asked.without_flow() };
+        let Some(flow) = headers.flow() else { return Err(Case::WithoutFlow) };
         if headers.link_group {
-            return Err(Aside::Drop(DropReason::Group));
+            return Err(Case::Group);
         }
         if snapshot.owners.workers > 1 && !packet.handed_over {
             asked.owner(self)?;
         }
         if headers.fragment != Fragment::Whole {
-            return asked.fragment();
+            return Err(Case::Fragment);
         }
-        match A::table(&self.connections).find_near(staged.candidate, staged.hash, &flow, now) {
-            Some(found) => self.found(&asked, found, &flow),
-            None => self.not_found(&asked, &flow),
-        }
-    }
-
-    /// A packet of a connection that exists (kernel: `ip_vs_in_hook`, `handle_response`).
-    #[inline(always)]
-    fn found<'s, A: Tables + IpVersion>(
-        &self,
-        asked: &Asked<'s, '_, A>,
-        found: Found,
-        flow: &Flow<A>,
-    ) -> Decided<'s, A> {
-        let entry = A::table(&self.connections).entry(found.index);
-        let Some(real) = asked.snapshot.real(entry.real()) else {
-            return Err(Aside::Drop(DropReason::RealRemoved));
+        let table = A::table(&self.connections);
+        let Some(found) = table.find_near(staged.candidate, staged.hash, &flow, now) else {
+            return Err(Case::NotFound);
         };
-        let subject = Subject::Found(found, real);
-        if found.direction == Direction::FromReal {
-            return Ok(Decision { subject, then: asked.onward(asked.tables.way(flow.destination), 0, None) });
+        let entry = table.entry(found.index);
+        let Some(real) = snapshot.real(entry.real()) else { return Err(Case::RealRemoved) };
+        let way = if found.direction == Direction::FromReal {
+            asked.tables.way(flow.destination)
+        } else {
+            if headers.tcp_flags.syn() && is_begun_anew(entry, real, headers.tcp_flags) {
+                return Err(Case::Anew(found.index));
+            }
+            // The kernel leaves the connections of a removed real server as they are: neither state nor time move.
+            if !real.configured {
+                return Err(Case::RealRemoved);
+            }
+            real.way.as_ref()
+        };
+        let overhead = if found.direction == Direction::FromReal { 0 } else { real.overhead };
+        match asked.passable(way, overhead) {
+            Some(hop) => Ok(Passage { found, real, hop }),
+            None => Err(Case::Stopped(found)),
         }
-        let flags = asked.headers.tcp_flags;
-        if flags.syn() && self.is_begun_anew(entry, real, flags) {
-            return self.new_connection(asked, flow, Some(found.index));
-        }
-        // The kernel leaves the connections of a removed real server as they are: neither state nor time move.
-        if !real.configured {
-            return Err(Aside::Drop(DropReason::RealRemoved));
-        }
-        Ok(Decision { subject, then: asked.to_real(real) })
     }
 
-    /// True when a SYN begins a new connection though one with its ports is there: that one is over, or its real server
-    /// fails its check.
-    #[cold]
-    fn is_begun_anew<A: Address>(&self, entry: &Entry<A>, real: &Real, flags: TcpFlags) -> bool {
-        entry.is_reused_by(flags.0) || (real.configured && !real.up && !flags.ack())
-    }
-
-    /// A packet of no connection.
+    /// The second half of [`Self::decide`]: what becomes of a packet that is no open connection's, or cannot go on.
     #[inline(never)]
-    fn not_found<'s, A: Tables + IpVersion>(
+    pub(super) fn otherwise<'s, A: Tables + IpVersion>(
         &self,
-        asked: &Asked<'s, '_, A>,
-        flow: &Flow<A>,
+        snapshot: &'s Snapshot,
+        packet: &Packet<'_>,
+        headers: &Headers<A>,
+        case: Case,
     ) -> Decided<'s, A> {
-        match asked.local()? {
-            Some(Local::Vip) => self.new_connection(asked, flow, None),
-            Some(Local::Own(_)) => Err(Aside::Punt(Punt::Local)),
-            None => asked.route(),
+        let asked = Asked { snapshot, tables: A::tables(snapshot), packet, headers };
+        match case {
+            Case::WithoutFlow => asked.without_flow(),
+            Case::Group => Err(Aside::Drop(DropReason::Group)),
+            Case::HandOver(worker) => Err(Aside::HandOver(worker)),
+            Case::Fragment => asked.fragment(),
+            Case::NotFound => match asked.local()? {
+                Some(Local::Vip) => self.new_connection(&asked, None),
+                Some(Local::Own(_)) => Err(Aside::Punt(Punt::Local)),
+                None => asked.route(),
+            },
+            Case::Anew(index) => self.new_connection(&asked, Some(index)),
+            Case::RealRemoved => Err(Aside::Drop(DropReason::RealRemoved)),
+            Case::Stopped(found) => {
+                let entry = A::table(&self.connections).entry(found.index);
+                let real = snapshot.real(entry.real()).ok_or(Aside::Drop(DropReason::RealRemoved))?;
+                let then = match found.direction {
+                    Direction::FromClient => asked.to_real(real),
+                    Direction::FromReal => asked.onward(asked.tables.way(headers.destination), 0, None),
+                };
+                Ok(Decision { subject: Subject::Found(found, real), then })
+            }
         }
     }
 
     /// A packet for a VIP that belongs to no connection (kernel: `tcp_conn_schedule`, `ip_vs_schedule`, `ip_vs_leave`).
-    #[inline(never)]
     fn new_connection<'s, A: Tables + IpVersion>(
         &self,
         asked: &Asked<'s, '_, A>,
-        flow: &Flow<A>,
         replaces: Option<ConnectionIndex>,
     ) -> Decided<'s, A> {
+        let Some(flow) = asked.headers.flow() else { return asked.without_flow() };
         let service = asked.tables.services.find(flow.destination, flow.destination_port, flow.protocol);
         let Some(service) = service.and_then(|id| asked.snapshot.service(id)) else {
             return asked.no_service();
@@ -208,7 +258,7 @@ impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
 
     /// Another worker's packet goes to it: clients are owned, and NAT's answers carry the client as destination.
     #[inline]
-    fn owner(&self, forwarder: &Forwarder) -> Result<(), Aside> {
+    fn owner(&self, forwarder: &Forwarder) -> Result<(), Case> {
         let client = if matches!(self.tables.local.get(&self.headers.destination), Some(Local::Vip)) {
             self.headers.source
         } else if self.tables.nat_reals.contains_key(&self.headers.source) {
@@ -217,7 +267,7 @@ impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
             return Ok(());
         };
         let owner = self.snapshot.owners.of(client);
-        if owner == forwarder.worker { Ok(()) } else { Err(Aside::HandOver(owner)) }
+        if owner == forwarder.worker { Ok(()) } else { Err(Case::HandOver(owner)) }
     }
 
     /// A fragment: routed, unless it is for a service or from a real server, whose connection only the ports tell.
@@ -295,43 +345,46 @@ impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
     }
 
     /// On to a real server. Errors come from the VIP.
-    #[inline(always)]
     fn to_real(&self, real: &'s Real) -> Then<'s, A> {
-        let overhead = match real.method {
-            Method::Dr | Method::Nat => 0,
-            Method::Tun if real.tunnel_source.is_none() => return Then::Drop(DropReason::NoTunnelSource),
-            Method::Tun => tun::overhead(real.address),
-        };
-        self.onward(real.way.as_ref(), overhead, Some(self.headers.destination))
+        if real.method == Method::Tun && real.tunnel_source.is_none() {
+            return Then::Drop(DropReason::NoTunnelSource);
+        }
+        self.onward(real.way.as_ref(), real.overhead, Some(self.headers.destination))
     }
 
-    /// On by `way`: TTL and MTU are checked, `overhead` bytes will be added. Errors come from `source`, or else from
-    /// the NIC that the packet came in by.
+    /// The next hop of a way that the packet can go: it has a TTL to spend, the neighbour is known, and with `overhead`
+    /// bytes more the packet fits.
     #[inline(always)]
-    fn onward(&self, way: Way<&'s NextHop>, overhead: usize, source: Option<A>) -> Then<'s, A> {
-        if self.headers.ttl <= 1 {
-            return self.error(Error::TimeExceeded, ReplyKind::TimeExceeded, source, DropReason::TtlExceeded);
-        }
-        let hop = match way {
-            Way::Known(hop) => hop,
-            Way::Unresolved(unresolved) => return Then::Punt(unresolved),
-            Way::None => {
-                return self.error(
-                    Error::NetUnreachable,
-                    ReplyKind::NetUnreachable,
-                    source,
-                    DropReason::NoRoute,
-                );
+    fn passable(&self, way: Way<&'s NextHop>, overhead: u16) -> Option<&'s NextHop> {
+        match way {
+            Way::Known(hop) if self.headers.ttl > 1 => {
+                (self.headers.ip_length() + usize::from(overhead) <= usize::from(hop.mtu)).then_some(hop)
             }
-        };
-        let mtu = hop.mtu.saturating_sub(overhead as u16);
-        if self.headers.ip_length() <= usize::from(mtu) {
+            _ => None,
+        }
+    }
+
+    /// On by `way`, with `overhead` bytes more. Errors come from `source`, or else from the NIC that the packet came in
+    /// by.
+    fn onward(&self, way: Way<&'s NextHop>, overhead: u16, source: Option<A>) -> Then<'s, A> {
+        if let Some(hop) = self.passable(way, overhead) {
             return Then::Forward(hop);
         }
-        if !A::dont_fragment(self.packet.bytes(), self.headers) {
-            return Then::Drop(DropReason::TooBig);
-        }
-        self.error(Error::TooBig { mtu }, ReplyKind::TooBig, source, DropReason::TooBig)
+        let (error, kind, otherwise) = match way {
+            _ if self.headers.ttl <= 1 => {
+                (Error::TimeExceeded, ReplyKind::TimeExceeded, DropReason::TtlExceeded)
+            }
+            Way::Unresolved(unresolved) => return Then::Punt(unresolved),
+            Way::None => (Error::NetUnreachable, ReplyKind::NetUnreachable, DropReason::NoRoute),
+            Way::Known(_) if !A::dont_fragment(self.packet.bytes(), self.headers) => {
+                return Then::Drop(DropReason::TooBig);
+            }
+            Way::Known(hop) => {
+                let mtu = hop.mtu.saturating_sub(overhead);
+                (Error::TooBig { mtu }, ReplyKind::TooBig, DropReason::TooBig)
+            }
+        };
+        self.error(error, kind, source, otherwise)
     }
 
     /// An ICMP error to the sender, unless this packet must not be answered with one.
@@ -365,6 +418,13 @@ impl<A> Answer<A> {
             Self::Error(_, kind, _) => *kind,
         }
     }
+}
+
+/// True when a SYN begins a new connection though one with its ports is there: that one is over, or its real server
+/// fails its check.
+#[inline(never)]
+fn is_begun_anew<A: Address>(entry: &Entry<A>, real: &Real, flags: TcpFlags) -> bool {
+    entry.is_reused_by(flags.0) || (real.configured && !real.up && !flags.ack())
 }
 
 /// The port that a packet of `flow` reaches the real server at: its own, or the packet's where it has none.

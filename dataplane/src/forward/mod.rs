@@ -26,6 +26,7 @@ use crate::service::schedulers::Cursor;
 use crate::snapshot::{Family, Snapshot};
 use crate::time::Tick;
 use crate::wire::{self, Headers, IpVersion, Kind, ipv4, ipv6};
+use decide::Case;
 pub use explain::{Explanation, Step};
 
 /// Packets in the largest burst.
@@ -244,8 +245,24 @@ impl Forwarder {
         staged: &Staged<A>,
         now: Tick,
     ) -> Verdict {
-        match self.decide(snapshot, packet, staged, now) {
-            Ok(decision) => self.commit(snapshot, packet, &staged.headers, decision, now),
+        match self.passage(snapshot, packet, staged, now) {
+            Ok(passage) => self.pass(snapshot, packet, &staged.headers, &passage, now),
+            Err(case) => self.seldom(snapshot, packet, &staged.headers, case, now),
+        }
+    }
+
+    /// A packet that is not simply passed on.
+    #[inline(never)]
+    fn seldom<A: Tables + IpVersion>(
+        &mut self,
+        snapshot: &Snapshot,
+        packet: &mut Packet<'_>,
+        headers: &Headers<A>,
+        case: Case,
+        now: Tick,
+    ) -> Verdict {
+        match self.otherwise(snapshot, packet, headers, case) {
+            Ok(decision) => self.commit(snapshot, packet, headers, decision, now),
             Err(aside) => aside.into(),
         }
     }

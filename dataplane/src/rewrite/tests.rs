@@ -251,7 +251,7 @@ fn tunnels_need_room_and_one_family() {
         });
         assert_eq!(done, want, "{head}");
         let want = if done { 74 + tun::overhead(ends[1]) } else { 80 };
-        assert_eq!(frame.len(), want, "{head}");
+        assert_eq!(frame.len(), usize::from(want), "{head}");
         assert!(done || frame == padded);
     }
 }

@@ -13,12 +13,11 @@ const CONGESTION: u8 = 0x03;
 const CAPABLE: u8 = 0x02;
 
 /// Bytes that the outer header takes.
-#[inline]
 #[must_use]
-pub const fn overhead(destination: IpAddr) -> usize {
+pub const fn overhead(destination: IpAddr) -> u16 {
     match destination {
-        IpAddr::V4(_) => <std::net::Ipv4Addr as IpVersion>::HEADER,
-        IpAddr::V6(_) => <std::net::Ipv6Addr as IpVersion>::HEADER,
+        IpAddr::V4(_) => <std::net::Ipv4Addr as IpVersion>::HEADER as u16,
+        IpAddr::V6(_) => <std::net::Ipv6Addr as IpVersion>::HEADER as u16,
     }
 }
 

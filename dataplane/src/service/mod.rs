@@ -146,6 +146,9 @@ pub struct Real {
     pub configured: bool,
     /// False while its health check fails: connections stay, new ones by old ports go elsewhere.
     pub up: bool,
+    /// Bytes that packets to it become longer by; more than any packet may have when there is no
+    /// [`tunnel_source`](Self::tunnel_source) though it needs one.
+    pub overhead: u16,
     /// Its port; 0 keeps the port of the packet. Only NAT rewrites the port.
     pub l4_port: L4Port,
     /// Its identifier.

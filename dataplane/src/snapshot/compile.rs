@@ -8,6 +8,7 @@ use super::{FamilyTables, Local, NicView, Plan, ServicePlan, Snapshot};
 use crate::address::Address;
 use crate::counters::RealCounters;
 use crate::id::{Generation, L4Port, NicId, RealId, ServiceId};
+use crate::rewrite::tun;
 use crate::route::{Route, RouteTable};
 use crate::service::schedulers::Lookup;
 use crate::service::table::ServiceTable;
@@ -144,6 +145,7 @@ impl Registry {
             configured: true,
             up: plan.up,
             way: Way::None,
+            overhead: 0,
             tunnel_source: None,
             counters: record.counters.clone(),
         });
@@ -162,6 +164,11 @@ impl Registry {
             real.configured = record.removed_in.is_none();
             real.way = snapshot.way_to(real.address).cloned();
             real.tunnel_source = snapshot.source_to(real.address);
+            real.overhead = match (real.method, real.tunnel_source) {
+                (Method::Dr | Method::Nat, _) => 0,
+                (Method::Tun, Some(_)) => tun::overhead(real.address),
+                (Method::Tun, None) => u16::MAX,
+            };
             reals[number as usize] = Some(real.clone());
         }
         snapshot.services = services.into();

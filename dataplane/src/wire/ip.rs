@@ -1,7 +1,7 @@
 //! What IPv4 and IPv6 have in common, under one trait, so that rewriting and replying are written once.
 
 use super::checksum::Sum;
-use super::{Headers, array};
+use super::Headers;
 use crate::address::Address;
 use crate::wire::icmp;
 
@@ -82,16 +82,4 @@ pub struct IpHeader<A> {
     pub identification: u16,
     /// IPv4: DF.
     pub dont_fragment: bool,
-}
-
-/// Replaces the 16-bit word at an offset and keeps a checksum at another in step (RFC 1624). Nothing when the
-/// bytes are too short.
-#[inline]
-pub(super) fn change_word(bytes: &mut [u8], at: usize, checksum_at: usize, change: impl Fn(u16) -> u16) {
-    let (Some(old), Some(checksum)) = (array(bytes, at), array(bytes, checksum_at)) else { return };
-    let old = u16::from_be_bytes(old);
-    let new = change(old);
-    let checksum = Sum::ZERO.word_changed(old, new).update(u16::from_be_bytes(checksum));
-    super::put(bytes, at, new.to_be_bytes());
-    super::put(bytes, checksum_at, checksum.to_be_bytes());
 }

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::checksum::Sum;
-use super::ip::{IpHeader, IpVersion, change_word};
+use super::ip::{IpHeader, IpVersion};
 use super::{Fragment, Headers, LARGEST_PACKET, array, ethernet, icmp, put, transport};
 use crate::address::Address;
 use crate::reason::DropReason;
@@ -190,9 +190,13 @@ impl IpVersion for Ipv4Addr {
 
     #[inline]
     fn decrement_ttl(frame: &mut [u8], headers: &Headers<Self>) {
+        // The change of the TTL's word, whatever it was: ~m + m' (RFC 1624).
+        const CHANGE: Sum = Sum::ZERO.word(!0x0100);
         let Some(header) = header(frame, headers) else { return };
         if header[field::TTL] > 0 {
-            change_word(header, field::TTL, field::CHECKSUM, |word| word - 0x0100);
+            header[field::TTL] -= 1;
+            let checksum = u16::from_be_bytes([header[field::CHECKSUM], header[field::CHECKSUM + 1]]);
+            put(header, field::CHECKSUM, CHANGE.update(checksum).to_be_bytes());
         }
     }
 

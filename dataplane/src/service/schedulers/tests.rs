@@ -1,7 +1,6 @@
 //! The schedulers against recordings of the kernel (6.1), and what holds for all of them.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 
 use proptest::prelude::*;
 
