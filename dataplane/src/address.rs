@@ -49,6 +49,10 @@ pub trait Address: Copy + Eq + Ord + Hash + Debug + Display + Into<IpAddr> + Sen
     /// loopback, not multicast, not broadcast (RFC 1812, 5.3.7; RFC 4291, 2.5 and 2.7).
     fn is_valid_source(self) -> bool;
 
+    /// True for an address that a packet may be sent to: neither that of no host nor loopback (RFC 1122, 3.2.1.3; RFC
+    /// 4291, 2.5).
+    fn is_valid_destination(self) -> bool;
+
     /// True for addresses that mean something on one link only and are never routed (RFC 3927, 7; RFC 4291, 2.5.6).
     fn is_link_local(self) -> bool;
 
@@ -97,6 +101,11 @@ impl Address for Ipv4Addr {
     }
 
     #[inline]
+    fn is_valid_destination(self) -> bool {
+        self.octets()[0] != 0 && !self.is_loopback()
+    }
+
+    #[inline]
     fn is_link_local(self) -> bool {
         Ipv4Addr::is_link_local(&self)
     }
@@ -135,6 +144,11 @@ impl Address for Ipv6Addr {
     #[inline]
     fn is_valid_source(self) -> bool {
         !self.is_unspecified() && !self.is_loopback() && !self.is_multicast()
+    }
+
+    #[inline]
+    fn is_valid_destination(self) -> bool {
+        !self.is_unspecified() && !self.is_loopback()
     }
 
     #[inline]

@@ -14,7 +14,7 @@ pub mod flow;
 pub mod forward;
 pub mod id;
 pub mod packet;
-pub mod prefetch;
+pub mod processor;
 pub mod reason;
 pub mod reply;
 pub mod rewrite;

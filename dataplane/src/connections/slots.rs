@@ -5,7 +5,7 @@
 //! the next one that has room; the home counts those that sit further on and how far at most, so that a
 //! lookup knows where to stop.
 
-use crate::prefetch;
+use crate::processor;
 
 /// Slots in a bucket; the last word of the line counts those further on.
 const SLOTS: usize = 15;
@@ -29,12 +29,7 @@ impl Bucket {
     /// The slots that equal `word` in the bits of `mask`, one bit each.
     #[inline]
     fn matches(&self, word: u32, mask: u32) -> u32 {
-        let mut found = 0;
-        for (slot, &value) in self.0.iter().enumerate() {
-            // A choice between constants becomes compares of whole vectors.
-            found |= if (value ^ word) & mask == 0 { 1 << slot } else { 0 };
-        }
-        found & ((1 << SLOTS) - 1)
+        processor::equal_words(&self.0, word, mask) & ((1 << SLOTS) - 1)
     }
 
     /// How far on a slot may sit whose home this is.
@@ -107,7 +102,7 @@ impl Slots {
     /// Fetches the home bucket of a hash.
     #[inline]
     pub(super) fn prefetch(&self, hash: u64) {
-        prefetch::read(&self.buckets[self.home(hash)]);
+        processor::prefetch(&self.buckets[self.home(hash)]);
     }
 
     /// Calls `each` with the places in the home bucket that may be the one; returns the first.

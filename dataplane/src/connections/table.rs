@@ -5,7 +5,7 @@ use std::fmt;
 use crate::address::Address;
 use crate::flow::{Flow, HashKey};
 use crate::id::{L4Port, RealId};
-use crate::prefetch;
+use crate::processor;
 use crate::time::{TICKS_PER_SECOND, Tick, Ticks};
 
 use super::entry::{Direction, Entry};
@@ -30,6 +30,12 @@ pub struct Candidate(u32);
 impl Candidate {
     /// Nowhere.
     pub const NONE: Self = Self(NONE);
+
+    /// This connection.
+    #[must_use]
+    pub const fn of(index: ConnectionIndex) -> Self {
+        Self(index.0)
+    }
 }
 
 /// The connection of a packet, and which way the packet goes.
@@ -144,24 +150,21 @@ impl<A: Address> Table<A> {
     pub fn prefetch_entry(&self, hash: u64) -> Candidate {
         let fetch = |place| {
             if let Some(entry) = self.entries.get(place as usize) {
-                prefetch::read(entry);
+                processor::prefetch(entry);
             }
         };
         self.slots.candidates_at_home(hash, fetch).map_or(Candidate::NONE, Candidate)
     }
 
-    /// Last stage: the connection of a flow that has not expired, looked for at `candidate` first. Connections may
-    /// have been made and removed since [`Self::prefetch_entry`] gave that.
+    /// Last stage: the connection of a flow, if it is the candidate and has not expired. If it is not,
+    /// [`Self::find`] knows: other entries may have the same tag, and connections may have been made since.
     #[inline(always)]
     #[must_use]
-    pub fn find_near(&self, candidate: Candidate, hash: u64, flow: &Flow<A>, now: Tick) -> Option<Found> {
-        if let Some(entry) = self.entries.get(candidate.0 as usize) {
-            let direction = entry.direction_of(flow).filter(|_| !entry.is_expired(now));
-            if let Some(direction) = direction {
-                return Some(Found { index: ConnectionIndex(candidate.0), direction });
-            }
-        }
-        self.find(hash, flow, now)
+    pub fn try_candidate(&self, candidate: Candidate, flow: &Flow<A>, now: Tick) -> Option<(Found, &Entry<A>)> {
+        let entry = self.entries.get(candidate.0 as usize)?;
+        let direction = entry.direction_of(flow)?;
+        let found = Found { index: ConnectionIndex(candidate.0), direction };
+        (!entry.is_expired(now)).then_some((found, entry))
     }
 
     /// The connection of a flow that has not expired.

@@ -4,7 +4,7 @@
 
 use super::{Aside, Forwarder, Punt, Staged, Tables};
 use crate::address::Address;
-use crate::connections::{ConnectionIndex, Direction, Entry, Found};
+use crate::connections::{Candidate, ConnectionIndex, Direction, Entry, Found};
 use crate::id::{L4Port, Protocol, ServiceId, WorkerId};
 use crate::packet::Packet;
 use crate::reason::{DropReason, ReplyKind};
@@ -127,7 +127,7 @@ impl Forwarder {
             Ok(Passage { found, real, hop }) => {
                 Ok(Decision { subject: Subject::Found(found, real), then: Then::Forward(hop) })
             }
-            Err(case) => self.otherwise(snapshot, packet, &staged.headers, case),
+            Err(case) => self.otherwise(snapshot, packet, staged, case, now),
         }
     }
 
@@ -145,25 +145,21 @@ impl Forwarder {
         now: Tick,
     ) -> Result<Passage<'s>, Case> {
         let headers = &staged.headers;
-        let asked = Asked { snapshot, tables: A::tables(snapshot), packet, headers };
         let Some(flow) = headers.flow() else { return Err(Case::WithoutFlow) };
         if headers.link_group {
             return Err(Case::Group);
         }
         if snapshot.owners.workers > 1 && !packet.handed_over {
-            asked.owner(self)?;
+            self.own(snapshot, headers)?;
         }
         if headers.fragment != Fragment::Whole {
             return Err(Case::Fragment);
         }
-        let table = A::table(&self.connections);
-        let Some(found) = table.find_near(staged.candidate, staged.hash, &flow, now) else {
-            return Err(Case::NotFound);
-        };
-        let entry = table.entry(found.index);
+        let found = A::table(&self.connections).try_candidate(staged.candidate, &flow, now);
+        let Some((found, entry)) = found else { return Err(Case::NotFound) };
         let Some(real) = snapshot.real(entry.real()) else { return Err(Case::RealRemoved) };
         let way = if found.direction == Direction::FromReal {
-            asked.tables.way(flow.destination)
+            A::tables(snapshot).way(flow.destination)
         } else {
             if headers.tcp_flags.syn() && is_begun_anew(entry, real, headers.tcp_flags) {
                 return Err(Case::Anew(found.index));
@@ -175,10 +171,30 @@ impl Forwarder {
             real.way.as_ref()
         };
         let overhead = if found.direction == Direction::FromReal { 0 } else { real.overhead };
-        match asked.passable(way, overhead) {
+        match passable(headers, way, overhead) {
             Some(hop) => Ok(Passage { found, real, hop }),
             None => Err(Case::Stopped(found)),
         }
+    }
+
+    /// The connection of a packet, wherever it is in the table.
+    fn find<A: Tables>(&self, staged: &Staged<A>, now: Tick) -> Option<Found> {
+        A::table(&self.connections).find(staged.hash, &staged.headers.flow()?, now)
+    }
+
+    /// Another worker's packet goes to it: clients are owned, and NAT's answers carry the client as destination.
+    #[inline(never)]
+    fn own<A: Tables>(&self, snapshot: &Snapshot, headers: &Headers<A>) -> Result<(), Case> {
+        let tables = A::tables(snapshot);
+        let client = if matches!(tables.local.get(&headers.destination), Some(Local::Vip)) {
+            headers.source
+        } else if tables.nat_reals.contains_key(&headers.source) {
+            headers.destination
+        } else {
+            return Ok(());
+        };
+        let owner = snapshot.owners.of(client);
+        if owner == self.worker { Ok(()) } else { Err(Case::HandOver(owner)) }
     }
 
     /// The second half of [`Self::decide`]: what becomes of a packet that is no open connection's, or cannot go on.
@@ -187,20 +203,32 @@ impl Forwarder {
         &self,
         snapshot: &'s Snapshot,
         packet: &Packet<'_>,
-        headers: &Headers<A>,
+        staged: &Staged<A>,
         case: Case,
+        now: Tick,
     ) -> Decided<'s, A> {
+        let headers = &staged.headers;
+        // No connection was ever made by such a packet, so that it is enough to look now.
+        if headers.is_martian() {
+            return Err(Aside::Drop(DropReason::Martian));
+        }
         let asked = Asked { snapshot, tables: A::tables(snapshot), packet, headers };
         match case {
             Case::WithoutFlow => asked.without_flow(),
             Case::Group => Err(Aside::Drop(DropReason::Group)),
             Case::HandOver(worker) => Err(Aside::HandOver(worker)),
             Case::Fragment => asked.fragment(),
-            Case::NotFound => match asked.local()? {
-                Some(Local::Vip) => self.new_connection(&asked, None),
-                Some(Local::Own(_)) => Err(Aside::Punt(Punt::Local)),
-                None => asked.route(),
-            },
+            Case::NotFound => {
+                if let Some(found) = self.find(staged, now) {
+                    let staged = Staged { candidate: Candidate::of(found.index), ..*staged };
+                    return self.decide(snapshot, packet, &staged, now);
+                }
+                match asked.local()? {
+                    Some(Local::Vip) => self.new_connection(&asked, None),
+                    Some(Local::Own(_)) => Err(Aside::Punt(Punt::Local)),
+                    None => asked.route(),
+                }
+            }
             Case::Anew(index) => self.new_connection(&asked, Some(index)),
             Case::RealRemoved => Err(Aside::Drop(DropReason::RealRemoved)),
             Case::Stopped(found) => {
@@ -254,20 +282,6 @@ impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
             return Err(Aside::Drop(DropReason::Martian));
         }
         Ok(self.tables.local.get(&self.headers.destination).copied())
-    }
-
-    /// Another worker's packet goes to it: clients are owned, and NAT's answers carry the client as destination.
-    #[inline]
-    fn owner(&self, forwarder: &Forwarder) -> Result<(), Case> {
-        let client = if matches!(self.tables.local.get(&self.headers.destination), Some(Local::Vip)) {
-            self.headers.source
-        } else if self.tables.nat_reals.contains_key(&self.headers.source) {
-            self.headers.destination
-        } else {
-            return Ok(());
-        };
-        let owner = self.snapshot.owners.of(client);
-        if owner == forwarder.worker { Ok(()) } else { Err(Case::HandOver(owner)) }
     }
 
     /// A fragment: routed, unless it is for a service or from a real server, whose connection only the ports tell.
@@ -352,22 +366,10 @@ impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
         self.onward(real.way.as_ref(), real.overhead, Some(self.headers.destination))
     }
 
-    /// The next hop of a way that the packet can go: it has a TTL to spend, the neighbour is known, and with `overhead`
-    /// bytes more the packet fits.
-    #[inline(always)]
-    fn passable(&self, way: Way<&'s NextHop>, overhead: u16) -> Option<&'s NextHop> {
-        match way {
-            Way::Known(hop) if self.headers.ttl > 1 => {
-                (self.headers.ip_length() + usize::from(overhead) <= usize::from(hop.mtu)).then_some(hop)
-            }
-            _ => None,
-        }
-    }
-
     /// On by `way`, with `overhead` bytes more. Errors come from `source`, or else from the NIC that the packet came in
     /// by.
     fn onward(&self, way: Way<&'s NextHop>, overhead: u16, source: Option<A>) -> Then<'s, A> {
-        if let Some(hop) = self.passable(way, overhead) {
+        if let Some(hop) = passable(self.headers, way, overhead) {
             return Then::Forward(hop);
         }
         let (error, kind, otherwise) = match way {
@@ -417,6 +419,18 @@ impl<A> Answer<A> {
             Self::Reset => ReplyKind::Reset,
             Self::Error(_, kind, _) => *kind,
         }
+    }
+}
+
+/// The next hop of a way that a packet can go: it has a TTL to spend, the neighbour is known, and with `overhead` bytes
+/// more the packet fits.
+#[inline(always)]
+fn passable<'s, A: Address>(headers: &Headers<A>, way: Way<&'s NextHop>, overhead: u16) -> Option<&'s NextHop> {
+    match way {
+        Way::Known(hop) if headers.ttl > 1 => {
+            (headers.ip_length() + usize::from(overhead) <= usize::from(hop.mtu)).then_some(hop)
+        }
+        _ => None,
     }
 }
 

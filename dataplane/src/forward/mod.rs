@@ -247,7 +247,7 @@ impl Forwarder {
     ) -> Verdict {
         match self.passage(snapshot, packet, staged, now) {
             Ok(passage) => self.pass(snapshot, packet, &staged.headers, &passage, now),
-            Err(case) => self.seldom(snapshot, packet, &staged.headers, case, now),
+            Err(case) => self.seldom(snapshot, packet, staged, case, now),
         }
     }
 
@@ -257,12 +257,12 @@ impl Forwarder {
         &mut self,
         snapshot: &Snapshot,
         packet: &mut Packet<'_>,
-        headers: &Headers<A>,
+        staged: &Staged<A>,
         case: Case,
         now: Tick,
     ) -> Verdict {
-        match self.otherwise(snapshot, packet, headers, case) {
-            Ok(decision) => self.commit(snapshot, packet, headers, decision, now),
+        match self.otherwise(snapshot, packet, staged, case, now) {
+            Ok(decision) => self.commit(snapshot, packet, &staged.headers, decision, now),
             Err(aside) => aside.into(),
         }
     }

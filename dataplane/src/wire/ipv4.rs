@@ -5,7 +5,6 @@ use std::net::Ipv4Addr;
 use super::checksum::Sum;
 use super::ip::{IpHeader, IpVersion};
 use super::{Fragment, Headers, LARGEST_PACKET, array, ethernet, icmp, put, transport};
-use crate::address::Address;
 use crate::reason::DropReason;
 
 /// Bytes of a header without options.
@@ -44,7 +43,7 @@ pub const MORE_FRAGMENTS: u16 = 0x2000;
 /// The fragment offset, in the fragment word.
 pub const FRAGMENT_OFFSET: u16 = 0x1fff;
 
-/// Checks an IPv4 frame. Second half of [`super::parse`].
+/// Checks an IPv4 frame, all but for its addresses. Second half of [`super::parse`].
 #[inline(always)]
 pub(crate) fn parse(frame: &[u8], mtu: u16, link_group: bool) -> Result<Headers<Ipv4Addr>, DropReason> {
     let packet = frame.get(ethernet::HEADER..).unwrap_or_default();
@@ -70,9 +69,6 @@ pub(crate) fn parse(frame: &[u8], mtu: u16, link_group: bool) -> Result<Headers<
     };
     let address = |at: usize| Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3]);
     let (source, destination) = (address(field::SOURCE), address(field::DESTINATION));
-    if !source.is_valid_source() || destination.octets()[0] == 0 || destination.is_loopback() {
-        return Err(DropReason::Martian);
-    }
     let protocol = header[field::PROTOCOL];
     let fragment = fragment(word(field::FRAGMENT), total - length)?;
     let found = match fragment {

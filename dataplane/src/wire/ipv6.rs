@@ -5,7 +5,6 @@ use std::net::Ipv6Addr;
 use super::checksum::Sum;
 use super::ip::{IpHeader, IpVersion};
 use super::{Fragment, Headers, LARGEST_PACKET, array, ethernet, icmp, put, transport};
-use crate::address::Address;
 use crate::reason::DropReason;
 
 /// Bytes of a header without extensions.
@@ -38,7 +37,7 @@ mod extension {
     pub const DESTINATION: u8 = 60;
 }
 
-/// Checks an IPv6 frame. Second half of [`super::parse`].
+/// Checks an IPv6 frame, all but for its addresses. Second half of [`super::parse`].
 #[inline(always)]
 pub(crate) fn parse(frame: &[u8], mtu: u16, link_group: bool) -> Result<Headers<Ipv6Addr>, DropReason> {
     let packet = frame.get(ethernet::HEADER..).unwrap_or_default();
@@ -60,13 +59,6 @@ pub(crate) fn parse(frame: &[u8], mtu: u16, link_group: bool) -> Result<Headers<
     }
 
     let (source, destination) = addresses(header);
-    let martian_destination = destination.is_unspecified() || destination.is_loopback();
-    // Who asks whether an address is free, or joins a group before it has one, has no address (RFC 4862,
-    // 5.4.2).
-    let has_none_yet = source.is_unspecified() && destination.is_multicast() && walk.next == icmp::V6;
-    if martian_destination || !source.is_valid_source() && !has_none_yet {
-        return Err(DropReason::Martian);
-    }
     let found = match walk.fragment {
         Fragment::Later => super::Transport::default(),
         Fragment::Whole | Fragment::First => transport(&packet[walk.at..total], walk.next, icmp::V6)?,

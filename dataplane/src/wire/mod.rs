@@ -109,6 +109,21 @@ impl<A: Address> Headers<A> {
         }
     }
 
+    /// True when the addresses cannot be those of a packet on its way: see [`Address::is_valid_source`], and nothing is
+    /// sent to no host or to a loopback address.
+    #[must_use]
+    pub fn is_martian(&self) -> bool
+    where
+        A: IpVersion,
+    {
+        // Who asks whether an address is free, or joins a group before it has one, has no address (RFC 4862, 5.4.2).
+        let has_none_yet = A::BITS > 32
+            && self.source == A::UNSPECIFIED
+            && self.destination.is_group()
+            && self.protocol == A::ICMP_PROTOCOL;
+        !self.destination.is_valid_destination() || !self.source.is_valid_source() && !has_none_yet
+    }
+
     /// Bytes of the IP packet.
     #[inline]
     #[must_use]
@@ -210,11 +225,17 @@ impl<A: Address> Headers<A> {
 /// The reason for which the frame is to be dropped.
 pub fn parse(frame: &[u8], nic_mac: Mac, mtu: u16) -> Result<Frame, DropReason> {
     let (kind, link_group) = sort(frame, nic_mac)?;
-    match kind {
-        Kind::Arp => Ok(Frame::Arp),
-        Kind::V4 => ipv4::parse(frame, mtu, link_group).map(Frame::V4),
-        Kind::V6 => ipv6::parse(frame, mtu, link_group).map(Frame::V6),
-    }
+    let frame = match kind {
+        Kind::Arp => Frame::Arp,
+        Kind::V4 => Frame::V4(ipv4::parse(frame, mtu, link_group)?),
+        Kind::V6 => Frame::V6(ipv6::parse(frame, mtu, link_group)?),
+    };
+    let martian = match &frame {
+        Frame::Arp => false,
+        Frame::V4(headers) => headers.is_martian(),
+        Frame::V6(headers) => headers.is_martian(),
+    };
+    if martian { Err(DropReason::Martian) } else { Ok(frame) }
 }
 
 /// What a frame carries.
