@@ -68,7 +68,7 @@ impl Slots {
         // A small table gets more than its share, since chance evens out less.
         let buckets = buckets + 2 + (buckets.min(1024) / 4);
         Self {
-            buckets: vec![Bucket([0; SLOTS + 1]); buckets].into(),
+            buckets: processor::large_table(&Bucket([0; SLOTS + 1]), buckets),
             tag_mask: u32::MAX << place_bits,
             tag_one: 1 << place_bits,
         }

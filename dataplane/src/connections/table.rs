@@ -97,7 +97,7 @@ impl<A: Address> Table<A> {
     pub fn new(capacity: u32, key: HashKey) -> Self {
         let capacity = capacity.clamp(1, Self::MAX_CAPACITY);
         Self {
-            entries: vec![Entry::UNUSED; capacity as usize].into(),
+            entries: processor::large_table(&Entry::UNUSED, capacity as usize),
             slots: Slots::new(capacity),
             key,
             unused: NONE,
