@@ -6,7 +6,7 @@ use crate::address::Address;
 use crate::connections::{Activity, ConnectionIndex, Direction, Entry, Found, NewConnection};
 use crate::counters::WorkerCounters;
 use crate::flow::Flow;
-use crate::id::WorkerId;
+use crate::id::{NicId, WorkerId};
 use crate::packet::Packet;
 use crate::reason::DropReason;
 use crate::reply;
@@ -27,7 +27,7 @@ impl Forwarder {
         headers: &Headers<A>,
         passage: &Passage<'_>,
         now: Tick,
-    ) -> Verdict {
+    ) -> Result<NicId, DropReason> {
         self.observe(snapshot, headers, passage.found, passage.real, now);
         self.forward(packet, headers, passage)
     }
@@ -61,7 +61,10 @@ impl Forwarder {
         let verdict = match (decision.then, connection) {
             (Then::Forward(hop), None) => return route(snapshot, packet, headers, hop),
             (Then::Forward(hop), Some((found, real))) => {
-                return self.forward(packet, headers, &Passage { found, real, hop });
+                return match self.forward(packet, headers, &Passage { found, real, hop }) {
+                    Ok(nic) => Verdict::Send(nic),
+                    Err(reason) => Verdict::Drop(reason),
+                };
             }
             (Then::Punt(unresolved), _) => return Verdict::Punt(Punt::Unresolved(unresolved)),
             (Then::Reply(answer, hop), _) => self.reply(snapshot, packet, headers, answer, hop, now),
@@ -166,7 +169,7 @@ impl Forwarder {
         packet: &mut Packet<'_>,
         headers: &Headers<A>,
         passage: &Passage<'_>,
-    ) -> Verdict {
+    ) -> Result<NicId, DropReason> {
         let Passage { found, real, hop } = *passage;
         packet.truncate(usize::from(headers.end));
         let length = headers.ip_length() as u64;
@@ -181,17 +184,18 @@ impl Forwarder {
             count(&cell.packets_out, &cell.bytes_out, length);
             nat::from_real(frame, headers, entry.vip(), entry.vip_port());
             rewrite::address(frame, hop, A::ETHERTYPE);
-            return Verdict::Send(hop.nic);
+            return Ok(hop.nic);
         }
         count(&cell.packets_in, &cell.bytes_in, length);
         // A connection keeps NAT, or keeps from it, whatever method its real server is given later.
         if entry.is_nat() {
             nat::to_real(frame, headers, entry.real_address(), Some(entry.real_port()));
         } else if real.method == Method::Tun {
-            return self.tunnel(packet, headers, real, hop);
+            self.tunnel(packet, headers, real, hop)?;
+            return Ok(hop.nic);
         }
         rewrite::address(frame, hop, A::ETHERTYPE);
-        Verdict::Send(hop.nic)
+        Ok(hop.nic)
     }
 
     /// Puts a rewritten packet into a tunnel to its real server.
@@ -202,15 +206,15 @@ impl Forwarder {
         headers: &Headers<A>,
         real: &Real,
         hop: &NextHop,
-    ) -> Verdict {
-        let Some(source) = real.tunnel_source else { return Verdict::Drop(DropReason::NoTunnelSource) };
+    ) -> Result<(), DropReason> {
+        let source = real.tunnel_source.ok_or(DropReason::NoTunnelSource)?;
         self.identification = self.identification.wrapping_add(1);
         if !tun::encapsulate(packet, headers, source, real.address, self.identification) {
-            return Verdict::Drop(DropReason::NoHeadRoom);
+            return Err(DropReason::NoHeadRoom);
         }
         let ethertype = if source.is_ipv4() { ethernet::IPV4 } else { ethernet::IPV6 };
         rewrite::address(packet.bytes_mut(), hop, ethertype);
-        Verdict::Send(hop.nic)
+        Ok(())
     }
 
     /// Makes the reply in the packet's room.

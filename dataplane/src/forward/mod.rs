@@ -129,6 +129,7 @@ struct Staged<A> {
 type Stages = ArrayVec<Stage, BURST_MAX>;
 
 /// A packet of any kind between the stages.
+#[repr(u8)]
 enum Stage {
     V4(Staged<Ipv4Addr>),
     V6(Staged<Ipv6Addr>),
@@ -205,11 +206,11 @@ impl Forwarder {
             }
         }
         for (packet, stage) in packets.iter_mut().zip(&stages) {
-            verdicts.push(match stage {
-                Stage::V4(staged) => self.one(snapshot, packet, staged, now),
-                Stage::V6(staged) => self.one(snapshot, packet, staged, now),
-                Stage::Done(aside) => self.aside(packet, *aside),
-            });
+            match stage {
+                Stage::V4(staged) => self.one(snapshot, packet, staged, verdicts, now),
+                Stage::V6(staged) => self.one(snapshot, packet, staged, verdicts, now),
+                Stage::Done(aside) => verdicts.push(self.aside(packet, *aside)),
+            }
         }
     }
 
@@ -243,11 +244,15 @@ impl Forwarder {
         snapshot: &Snapshot,
         packet: &mut Packet<'_>,
         staged: &Staged<A>,
+        verdicts: &mut Verdicts,
         now: Tick,
-    ) -> Verdict {
+    ) {
         match self.passage(snapshot, packet, staged, now) {
-            Ok(passage) => self.pass(snapshot, packet, &staged.headers, &passage, now),
-            Err(case) => self.seldom(snapshot, packet, staged, case, now),
+            Ok(passage) => match self.pass(snapshot, packet, &staged.headers, &passage, now) {
+                Ok(nic) => verdicts.push(Verdict::Send(nic)),
+                Err(reason) => verdicts.push(Verdict::Drop(reason)),
+            },
+            Err(case) => verdicts.push(self.seldom(snapshot, packet, staged, case, now)),
         }
     }
 
