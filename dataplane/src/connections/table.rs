@@ -160,7 +160,12 @@ impl<A: Address> Table<A> {
     /// [`Self::find`] knows: other entries may have the same tag, and connections may have been made since.
     #[inline(always)]
     #[must_use]
-    pub fn try_candidate(&self, candidate: Candidate, flow: &Flow<A>, now: Tick) -> Option<(Found, &Entry<A>)> {
+    pub fn try_candidate(
+        &self,
+        candidate: Candidate,
+        flow: &Flow<A>,
+        now: Tick,
+    ) -> Option<(Found, &Entry<A>)> {
         let entry = self.entries.get(candidate.0 as usize)?;
         let direction = entry.direction_of(flow)?;
         let found = Found { index: ConnectionIndex(candidate.0), direction };

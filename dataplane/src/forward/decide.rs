@@ -425,7 +425,11 @@ impl<A> Answer<A> {
 /// The next hop of a way that a packet can go: it has a TTL to spend, the neighbour is known, and with `overhead` bytes
 /// more the packet fits.
 #[inline(always)]
-fn passable<'s, A: Address>(headers: &Headers<A>, way: Way<&'s NextHop>, overhead: u16) -> Option<&'s NextHop> {
+fn passable<'s, A: Address>(
+    headers: &Headers<A>,
+    way: Way<&'s NextHop>,
+    overhead: u16,
+) -> Option<&'s NextHop> {
     match way {
         Way::Known(hop) if headers.ttl > 1 => {
             (headers.ip_length() + usize::from(overhead) <= usize::from(hop.mtu)).then_some(hop)

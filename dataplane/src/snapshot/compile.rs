@@ -122,8 +122,7 @@ impl Registry {
         snapshot: &mut Snapshot,
     ) -> (RealId, RealCounters) {
         let workers = self.owners.workers;
-        let new =
-            || RealRecord { counters: RealCounters::new(workers), last: None, removed_in: None };
+        let new = || RealRecord { counters: RealCounters::new(workers), last: None, removed_in: None };
         let id = RealId(self.reals.number((service, plan.address), new));
         let address = plan.address.ip();
         if plan.method == Method::Nat {

@@ -1,7 +1,7 @@
 //! What IPv4 and IPv6 have in common, under one trait, so that rewriting and replying are written once.
 
-use super::checksum::Sum;
 use super::Headers;
+use super::checksum::Sum;
 use crate::address::Address;
 use crate::wire::icmp;
 

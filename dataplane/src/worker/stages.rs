@@ -204,27 +204,4 @@ mod tests {
         [0, 1, 2, 3, 63, 64, 1000].into_iter().for_each(|packets| cost.burst(packets));
         assert_eq!(counts(&cost.bursts), [(0, 1), (1, 2), (5, 1), (6, 1), (7, 1)]);
     }
-
-    /// Not a bound on time, which tests cannot hold: `cargo test --release -- --nocapture counting` shows the figure.
-    #[test]
-    fn counting_costs_little() {
-        const TURNS: u64 = 1_000_000;
-        let (mut stopwatch, cost) = (Stopwatch::new(), CostCounters::default());
-        let mut now = Cycles::now();
-        let mut least = u64::MAX;
-        for _ in 0..10 {
-            let start = Cycles::now();
-            for _ in 0..TURNS / 10 {
-                // The worker reads the time of a turn's start anyway.
-                now.0 += 3000;
-                stopwatch.begin(now, &cost);
-                cost.burst(std::hint::black_box(32));
-                Stage::ALL.into_iter().for_each(|stage| stopwatch.lap(stage));
-                stopwatch.end(std::hint::black_box(32), &cost);
-            }
-            least = least.min(Cycles::now().since(start) * 10 / (TURNS / 10));
-        }
-        println!("counting costs {}.{} cycles a turn", least / 10, least % 10);
-        assert!(least < 5_000);
-    }
 }
