@@ -7,6 +7,7 @@ use clap::Parser;
 use shunt::bench::rig::Bench;
 use shunt_tests::director::KEY;
 use shunt_tests::instructions::baseline::{BOUND_OTHER_COMPILER, Baseline, Compared, Verdict};
+use shunt_tests::instructions::callgrind::Counts;
 use shunt_tests::instructions::{COMPILER, callgrind, counted, paths};
 
 /// Counts by callgrind how many instructions the data path takes for a packet on each of its paths, and compares them
@@ -21,6 +22,7 @@ Examples, from the folder of the repository:
   cargo run --release --bin instructions               against the baseline
   cargo run --release --bin instructions -- --update   this is the baseline from now on
   cargo run --release --bin instructions -- --only 'nat ipv4' --keep /tmp/profile
+  cargo run --release --bin instructions -- --misses --flows 200000 --only 'dr ipv4 udp est'
   callgrind_annotate --auto=yes /tmp/profile/callgrind.out.1          where the first path's instructions go"
 )]
 struct Arguments {
@@ -39,6 +41,13 @@ struct Arguments {
     /// Write what was counted, in the form of a baseline
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Print the misses of simulated caches of 32 KiB and 1 MiB, too, and compare with nothing
+    #[arg(long, conflicts_with = "update")]
+    misses: bool,
+    /// Open connections, with --misses
+    #[arg(long, requires = "misses", default_value_t = paths::FLOWS,
+          value_parser = clap::value_parser!(u32).range(i64::from(paths::FLOWS)..=10_000_000))]
+    flows: u32,
     /// What runs under callgrind
     #[arg(long, hide = true)]
     play: bool,
@@ -63,7 +72,7 @@ fn wanted(arguments: &Arguments, name: &str) -> bool {
 
 /// Plays each path and prints its name and how many packets were counted.
 fn play(arguments: &Arguments) -> Result<(), String> {
-    for path in paths::all().iter().filter(|path| wanted(arguments, &path.name)) {
+    for path in paths::all(arguments.flows).iter().filter(|path| wanted(arguments, &path.name)) {
         println!("{}\t{}", counted::path(path)?, path.name);
     }
     let turns: Vec<_> = paths::turns().into_iter().filter(|turn| wanted(arguments, turn.name)).collect();
@@ -87,15 +96,23 @@ fn count(arguments: &Arguments) -> Result<bool, String> {
     std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let mut command = vec!["--play"];
     arguments.only.iter().for_each(|words| command.extend(["--only", words]));
-    let (said, counts) = callgrind::run(&command, folder)?;
+    let flows = arguments.flows.to_string();
+    if arguments.misses {
+        command.extend(["--misses", "--flows", &flows]);
+    }
+    let (said, counts) = callgrind::run(&command, folder, arguments.misses)?;
     let played: Vec<_> = said.lines().filter_map(|line| line.split_once('\t')).collect();
     if played.is_empty() || played.len() != counts.len() {
         return Err(format!("{} paths were played and {} counted: {said}", played.len(), counts.len()));
     }
+    if arguments.misses {
+        print_misses(&played, &counts);
+        return Ok(true);
+    }
     let mut now = Baseline { compiler: COMPILER.to_owned(), ..Baseline::default() };
-    for ((packets, name), instructions) in played.into_iter().zip(counts) {
+    for ((packets, name), counts) in played.into_iter().zip(counts) {
         let packets: f64 = packets.parse().map_err(|error| format!("{packets}: {error}"))?;
-        let rounded = (instructions as f64 / packets * 10.0).round() / 10.0;
+        let rounded = (counts.instructions as f64 / packets * 10.0).round() / 10.0;
         now.paths.insert(name.to_owned(), rounded);
     }
     if let Some(file) = &arguments.json {
@@ -117,6 +134,18 @@ fn count(arguments: &Arguments) -> Result<bool, String> {
         .collect();
     print(&compared);
     Ok(judge(&baseline, &compared))
+}
+
+/// A row for each path, with what its packets take on average.
+fn print_misses(played: &[(&str, &str)], counts: &[Counts]) {
+    let width = played.iter().map(|(_, name)| name.len()).max().unwrap_or(0).max(8);
+    println!("{:width$}  {:>12}  {:>12}  {:>12}", "A PACKET", "INSTRUCTIONS", "MISS 32 KIB", "MISS 1 MIB");
+    for ((packets, name), counts) in played.iter().zip(counts) {
+        let packets: f64 = packets.parse().unwrap_or(1.0);
+        let [instructions, first, last] = [counts.instructions, counts.first_misses, counts.last_misses]
+            .map(|count| count as f64 / packets);
+        println!("{name:width$}  {instructions:>12.1}  {first:>12.2}  {last:>12.2}");
+    }
 }
 
 fn print(compared: &[Compared]) {

@@ -13,11 +13,13 @@ use shunt_dataplane::packet::Packet;
 use shunt_dataplane::snapshot::{Registry, Snapshot};
 use shunt_dataplane::time::Tick;
 
-use super::paths::{CAPACITY, Path, Turn};
+use super::paths::{Path, Turn};
 use crate::director::{HEAD_ROOM, KEY, TAIL_ROOM};
 
 /// Connections of the rig whose worker's turns are counted.
 const TURN_FLOWS: u32 = 1000;
+/// Room for connections in it.
+const TURN_CAPACITY: u32 = 4096;
 /// Turns that are counted.
 const TURNS: usize = 64;
 
@@ -54,7 +56,7 @@ fn counted_path_ends(packets: usize) -> usize {
 pub fn path(path: &Path) -> Result<usize, String> {
     let owners = Owners { workers: 1, netmask_v4: 32, netmask_v6: 128, key: KEY };
     let snapshot = Registry::new(owners).compile(&path.plan);
-    let capacity = Capacity { v4: CAPACITY, v6: CAPACITY };
+    let capacity = Capacity { v4: path.capacity, v6: path.capacity };
     let mut forwarder = Forwarder::new(WorkerId(0), capacity, KEY, Arc::new(WorkerCounters::default()));
     let now = Tick::at(Duration::from_secs(10));
     let room = path.before.iter().chain(&path.frames).map(Vec::len).max().unwrap_or(0);
@@ -94,7 +96,7 @@ fn lay_out<'a>(rooms: &'a mut [Vec<u8>], frames: &[Vec<u8>], nic: NicId) -> Vec<
 /// When a packet does not come out.
 pub fn turn(bench: &Bench, turn: &Turn) -> Result<usize, String> {
     let said = |error| format!("{}: {error}", turn.name);
-    let mut rig = Rig::new(bench, &turn.shape, CAPACITY, Lifetime::Usual).map_err(said)?;
+    let mut rig = Rig::new(bench, &turn.shape, TURN_CAPACITY, Lifetime::Usual).map_err(said)?;
     for kind in [Kind::Opening, Kind::Request] {
         let mut flows = 0..TURN_FLOWS;
         while !flows.is_empty() {
@@ -124,7 +126,7 @@ mod tests {
 
     #[test]
     fn packets_go_the_way_that_their_path_is_named_after() {
-        let paths = paths::all();
+        let paths = paths::all(paths::FLOWS);
         let names: HashSet<_> = paths.iter().map(|path| &path.name).collect();
         assert_eq!(names.len(), paths.len(), "names are unique");
         for one in &paths {

@@ -1,8 +1,8 @@
 //! The ways of a packet that are counted, each with the packets that take it.
 
-use shunt::bench::Shape;
 use shunt::bench::rig::{self, Lifetime};
 use shunt::bench::traffic::{Draw, FrameSize, Kind, Traffic};
+use shunt::bench::{self, Shape};
 use shunt_dataplane::address::Family;
 use shunt_dataplane::forward::{BURST_MAX, Punt, Verdict};
 use shunt_dataplane::id::{NicId, Protocol};
@@ -14,9 +14,7 @@ use shunt_dataplane::snapshot::Plan;
 use crate::network::{self, BACK, FRONT, Form, ROUTER, nic_mac, real_mac};
 use crate::packets::{Ip, Tcp, ethernet, frame};
 
-/// Connections that the table of a path has room for.
-pub const CAPACITY: u32 = 4096;
-/// Connections that are open: nine tenths of that, as in a director that was given enough.
+/// Connections that are open in the paths of the baseline.
 pub const FLOWS: u32 = 3680;
 /// Packets counted of each path.
 const PACKETS: usize = 32 * BURST_MAX;
@@ -42,6 +40,8 @@ pub struct Path {
     pub expected: fn(Verdict) -> bool,
     /// Connections when all is over.
     pub connections: u32,
+    /// Connections that the table has room for.
+    pub capacity: u32,
 }
 
 /// What the worker's loop is counted with.
@@ -53,23 +53,23 @@ pub struct Turn {
     pub shape: Shape,
 }
 
-/// All paths of the data path.
+/// All paths of the data path, with so many open connections in tables that are nine tenths full. At least [`FLOWS`].
 #[must_use]
-pub fn all() -> Vec<Path> {
+pub fn all(flows: u32) -> Vec<Path> {
     let mut paths = Vec::new();
     for family in [Family::V4, Family::V6] {
         for protocol in [Protocol::Udp, Protocol::Tcp] {
             for method in [Method::Dr, Method::Nat, Method::Tun] {
-                paths.push(established(method, family, protocol, Kind::Request));
+                paths.push(established(flows, method, family, protocol, Kind::Request));
                 if method == Method::Nat {
-                    paths.push(established(method, family, protocol, Kind::Answer));
+                    paths.push(established(flows, method, family, protocol, Kind::Answer));
                 }
-                paths.push(new(method, family, protocol));
+                paths.push(new(flows, method, family, protocol));
             }
-            paths.push(flood(family, protocol));
+            paths.push(flood(flows, family, protocol));
         }
     }
-    let alone = established(Method::Dr, Family::V4, Protocol::Udp, Kind::Request);
+    let alone = established(flows, Method::Dr, Family::V4, Protocol::Udp, Kind::Request);
     paths.push(Path { name: format!("{}, one by one", alone.name), burst: 1, ..alone });
     for form in Form::BOTH {
         paths.extend([reset(form), unreachable(form), ping(form), routed(form)]);
@@ -123,14 +123,14 @@ fn frames(traffic: &Traffic, kinds: &[Kind], flows: u32) -> Vec<Vec<u8>> {
 }
 
 /// Packets of open connections, drawn at random.
-fn established(method: Method, family: Family, protocol: Protocol, kind: Kind) -> Path {
+fn established(flows: u32, method: Method, family: Family, protocol: Protocol, kind: Kind) -> Path {
     let shape = shape(method, family, protocol);
     let traffic = traffic(&shape);
     let kinds: &[Kind] = match method {
         Method::Nat => &[Kind::Opening, Kind::Answer, Kind::Request],
         Method::Dr | Method::Tun => &[Kind::Opening, Kind::Request],
     };
-    let mut draw = Draw::new(FLOWS, 42);
+    let mut draw = Draw::new(flows, 42);
     let what = match (method, kind) {
         (Method::Nat, Kind::Answer) => "answer",
         (Method::Nat, _) => "request",
@@ -139,46 +139,50 @@ fn established(method: Method, family: Family, protocol: Protocol, kind: Kind) -
     Path {
         name: named(&shape, what),
         plan: rig::plan(&shape, Lifetime::Usual),
-        before: frames(&traffic, kinds, FLOWS),
+        before: frames(&traffic, kinds, flows),
         frames: (0..PACKETS).map(|_| traffic.frame(kind, 0, draw.flow())).collect(),
         nic: NicId(0),
         burst: BURST_MAX,
         expected: sent,
-        connections: FLOWS,
+        connections: flows,
+        capacity: bench::capacity_for(flows, 0),
     }
 }
 
 /// First packets of connections that fill the table up to nine tenths.
-fn new(method: Method, family: Family, protocol: Protocol) -> Path {
+fn new(flows: u32, method: Method, family: Family, protocol: Protocol) -> Path {
     let shape = shape(method, family, protocol);
     let traffic = traffic(&shape);
-    let open = FLOWS - PACKETS as u32;
+    let open = flows - PACKETS as u32;
     Path {
         name: named(&shape, "new"),
         plan: rig::plan(&shape, Lifetime::Usual),
         before: frames(&traffic, &[Kind::Opening], open),
-        frames: (open..FLOWS).map(|flow| traffic.frame(Kind::Opening, 0, flow)).collect(),
+        frames: (open..flows).map(|flow| traffic.frame(Kind::Opening, 0, flow)).collect(),
         nic: NicId(0),
         burst: BURST_MAX,
         expected: sent,
-        connections: FLOWS,
+        connections: flows,
+        capacity: bench::capacity_for(flows, 0),
     }
 }
 
 /// First packets of connections for which a full table has no room.
-fn flood(family: Family, protocol: Protocol) -> Path {
+fn flood(flows: u32, family: Family, protocol: Protocol) -> Path {
     let shape = shape(Method::Dr, family, protocol);
     let traffic = traffic(&shape);
-    let strange = CAPACITY..CAPACITY + PACKETS as u32;
+    let capacity = bench::capacity_for(flows, 0);
+    let strange = capacity..capacity + PACKETS as u32;
     Path {
         name: named(&shape, "flood against a full table"),
         plan: rig::plan(&shape, Lifetime::Usual),
-        before: frames(&traffic, &[Kind::Opening, Kind::Request], CAPACITY),
+        before: frames(&traffic, &[Kind::Opening, Kind::Request], capacity),
         frames: strange.map(|flow| traffic.frame(Kind::Opening, 0, flow)).collect(),
         nic: NicId(0),
         burst: BURST_MAX,
         expected: |verdict| verdict == Verdict::Drop(DropReason::TableFull),
-        connections: CAPACITY,
+        connections: capacity,
+        capacity,
     }
 }
 
@@ -193,6 +197,7 @@ fn plain(name: &str, nic: NicId, frame: Vec<u8>, expected: fn(Verdict) -> bool) 
         burst: BURST_MAX,
         expected,
         connections: 0,
+        capacity: 64,
     }
 }
 
