@@ -38,7 +38,7 @@ pub fn compile(config: &Config, state: &State) -> Plan {
         nics: nics(config, state),
         routes: routes(config),
         vips: vips.into_iter().collect(),
-        neighbours: state.neighbours.clone(),
+        neighbours: neighbours(config, state),
         services: config.services.iter().map(|service| service_plan(service, state)).collect(),
         timeouts: Timeouts::default(),
         replies_per_second: config.runtime.replies,
@@ -54,6 +54,15 @@ fn nics(config: &Config, state: &State) -> Vec<NicPlan> {
         addresses: nic.addresses.clone(),
     };
     config.nics.iter().zip(macs).map(plan).collect()
+}
+
+/// Neighbours that the file names, and those that answered.
+fn neighbours(config: &Config, state: &State) -> Vec<NeighbourPlan> {
+    let named = (0..=u8::MAX).map(NicId).zip(&config.nics).flat_map(|(nic, table)| {
+        table.neighbours.iter().map(move |one| NeighbourPlan { nic, address: one.address, mac: one.mac })
+    });
+    let answered = state.neighbours.iter().filter(|one| !config.names_neighbour(one.nic, one.address));
+    named.chain(answered.cloned()).collect()
 }
 
 /// The routes of the file, then the default routes of the gateways.
@@ -85,6 +94,32 @@ fn service_plan(service: &Service, state: &State) -> ServicePlan {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn neighbours_that_the_file_names_are_not_those_that_answered() {
+        let text = r#"
+            [[nic]]
+            name = "front"
+            device = "null:"
+            addresses = ["192.0.2.2/24"]
+            neighbours = ["192.0.2.21 02:00:00:00:00:21"]
+            [[service]]
+            name = "web"
+            listen = "192.0.2.10:80"
+            protocol = "tcp"
+            real = [{ address = "192.0.2.21" }, { address = "192.0.2.22" }]
+        "#;
+        let config = Config::check("test", text).unwrap().config;
+        let answered = |last| NeighbourPlan {
+            nic: NicId(0),
+            address: IpAddr::from([192, 0, 2, last]),
+            mac: Mac([2, 0, 0, 0, 9, last]),
+        };
+        let state = State { neighbours: vec![answered(21), answered(22)], ..State::default() };
+        let plan = compile(&config, &state);
+        let named = NeighbourPlan { mac: Mac([2, 0, 0, 0, 0, 0x21]), ..answered(21) };
+        assert_eq!(plan.neighbours, [named, answered(22)]);
+    }
 
     #[test]
     fn a_plan_has_routes_vips_and_health() {

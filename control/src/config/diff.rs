@@ -180,6 +180,14 @@ fn nics(old: &Config, new: &Config, changes: &mut Changes) {
                     |list| joined(list),
                     false,
                 );
+                changes.compare(
+                    &place,
+                    "neighbours",
+                    &before.neighbours,
+                    &after.neighbours,
+                    |list| joined(list),
+                    false,
+                );
             }
             (None, None) => {}
         }

@@ -10,6 +10,8 @@ pub const WORKERS_MAX: usize = 64;
 pub const NICS_MAX: usize = 16;
 /// The most own addresses of a NIC.
 pub const ADDRESSES_MAX: usize = 256;
+/// The most neighbours of a NIC that the file names.
+pub const NEIGHBOURS_NAMED_MAX: usize = 256;
 /// The most routes.
 pub const ROUTES_MAX: usize = 65_536;
 /// The most services.

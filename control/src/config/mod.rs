@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use shunt_dataplane::id::{NicId, Protocol};
+use shunt_dataplane::id::{Mac, NicId, Protocol};
 use shunt_dataplane::service::Method;
 use shunt_dataplane::service::schedulers::Scheduler;
 
@@ -110,8 +110,34 @@ pub struct Nic {
     pub addresses: Vec<IpNet>,
     /// Default routers, at most one for each address family of the whole director.
     pub gateways: Vec<IpAddr>,
+    /// Neighbours that are not asked for their MAC.
+    pub neighbours: Vec<Neighbour>,
     /// The largest IP packet, in bytes.
     pub mtu: u16,
+}
+
+/// A neighbour whose MAC the file names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its MAC.
+    pub mac: Mac,
+}
+
+impl std::fmt::Display for Neighbour {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.address, self.mac)
+    }
+}
+
+impl Config {
+    /// True when the file names the MAC of this neighbour, who is then never asked.
+    #[must_use]
+    pub fn names_neighbour(&self, nic: NicId, address: IpAddr) -> bool {
+        let named = self.nics.get(nic.index()).map(|nic| nic.neighbours.as_slice());
+        named.unwrap_or_default().iter().any(|neighbour| neighbour.address == address)
+    }
 }
 
 /// A route beyond the NICs' networks.

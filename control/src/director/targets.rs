@@ -74,7 +74,8 @@ pub fn wanted(config: &Config, snapshot: &Snapshot) -> Vec<Key> {
     let gateways = config.nics.iter().flat_map(|nic| nic.gateways.iter().copied());
     let routers = config.routes.iter().filter_map(|route| route.via);
     let near = |to: IpAddr| snapshot.first_hop(to);
-    let wanted: BTreeSet<Key> = reals.chain(gateways).chain(routers).filter_map(near).collect();
+    let asked = |&(nic, address): &Key| !config.names_neighbour(nic, address);
+    let wanted: BTreeSet<Key> = reals.chain(gateways).chain(routers).filter_map(near).filter(asked).collect();
     wanted.into_iter().collect()
 }
 

@@ -174,6 +174,19 @@ fn follows_a_real_server_to_another_mac() {
     }
 }
 
+/// One that answers nobody, such as a tester, is reached by the MAC that the file names.
+#[test]
+fn a_neighbour_that_the_file_names_is_not_asked() {
+    let arms = Arms::new();
+    let running = arms.start(&format!("neighbours = [\"10.1.0.14 02:00:00:00:aa:0e\"]\n{ABSENT}"));
+    let status = running.director.status();
+    assert_eq!(real(&status, "10.1.0.14:80").next_hop, "back 02:00:00:00:aa:0e");
+    arms.front.send(&syn(&running, "192.0.2.10:80", "198.51.100.7:40000"));
+    arms.back
+        .expect("the SYN, at once", |frame| Packet::read(frame).filter(|it| it.to == [2, 0, 0, 0, 0xaa, 14]));
+    assert_eq!(arms.reals.asked(ip("10.1.0.14")), 0);
+}
+
 #[test]
 fn packets_wait_for_their_real_server() {
     let arms = Arms::new();

@@ -16,6 +16,7 @@ pub fn check(document: &Document, networks: &Networks, findings: &mut Findings<'
     check_devices(document, findings);
     check_addresses(document, networks, findings);
     check_gateways(document, networks, findings);
+    check_neighbours(document, networks, findings);
     document.nics.iter().map(build).collect()
 }
 
@@ -25,6 +26,7 @@ fn build(nic: &NicDocument) -> Option<Nic> {
         device: nic.device.as_ref()?.value.clone(),
         addresses: nic.addresses.iter().map(|net| net.value).collect(),
         gateways: nic.gateways.iter().map(|gateway| gateway.value).collect(),
+        neighbours: nic.neighbours.iter().map(|neighbour| neighbour.value).collect(),
         mtu: nic.mtu.as_ref().map_or(MTU_DEFAULT, |mtu| mtu.value),
     })
 }
@@ -139,6 +141,41 @@ fn check_gateways(document: &Document, networks: &Networks, findings: &mut Findi
                     "name a router of one of these, or add an address",
                 );
                 findings.error(&nic.place, &gateway.at, fault);
+            }
+        }
+    }
+}
+
+fn check_neighbours(document: &Document, networks: &Networks, findings: &mut Findings<'_>) {
+    let mut seen = Seen::new();
+    for (number, nic) in numbered(&document.nics) {
+        if nic.neighbours.len() > limit::NEIGHBOURS_NAMED_MAX {
+            let wrong = format!("{} neighbours are too many", nic.neighbours.len());
+            let holds = format!("at most {} of a NIC are named", limit::NEIGHBOURS_NAMED_MAX);
+            findings.missing(&nic.place, &nic.at, Fault::new(wrong, holds, "remove some: others are asked"));
+            continue;
+        }
+        for neighbour in &nic.neighbours {
+            let address = neighbour.value.address;
+            if let Some(line) = seen.again((number, address), &neighbour.at, findings) {
+                let holds = format!("the first is at line {line}");
+                let fault = Fault::new("a neighbour is there twice", holds, "remove one");
+                findings.error(&nic.place, &neighbour.at, fault);
+            } else if networks.owner(address).is_some() {
+                let fault =
+                    Fault::new("an own address as neighbour", "a neighbour is another host", "remove it");
+                findings.error(&nic.place, &neighbour.at, fault);
+            } else if networks.known
+                && !is_link_local(address)
+                && networks.nic_to_router(address) != Some(number)
+            {
+                let holds = "a neighbour is in a network of its NIC's own addresses";
+                let fault = Fault::new(
+                    "neighbour in no network of its NIC",
+                    holds,
+                    "move it to its NIC, or remove it",
+                );
+                findings.error(&nic.place, &neighbour.at, fault);
             }
         }
     }

@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use shunt_dataplane::id::Mac;
 use toml::de::DeTable;
 
 use super::{Section, name, place, required};
 use crate::config::device::Device;
-use crate::config::limit;
 use crate::config::problem::{At, Fault, Findings, Span};
+use crate::config::{Neighbour, limit};
 
 /// A `[[nic]]` as written.
 #[derive(Debug)]
@@ -25,11 +26,13 @@ pub struct NicDocument {
     pub addresses: Vec<At<IpNet>>,
     /// `gateway`.
     pub gateways: Vec<At<IpAddr>>,
+    /// `neighbours`.
+    pub neighbours: Vec<At<Neighbour>>,
     /// `mtu`.
     pub mtu: Option<At<u16>>,
 }
 
-const NIC_KEYS: &[&str] = &["name", "device", "addresses", "gateway", "mtu"];
+const NIC_KEYS: &[&str] = &["name", "device", "addresses", "gateway", "neighbours", "mtu"];
 
 impl NicDocument {
     pub(super) fn read(findings: &mut Findings<'_>, table: &DeTable<'_>, at: Span, number: usize) -> Self {
@@ -40,6 +43,7 @@ impl NicDocument {
             device: section.parse("device", Device::parse),
             addresses: section.parse_list("addresses", own_address),
             gateways: section.parse_list("gateway", router),
+            neighbours: section.parse_list("neighbours", neighbour),
             mtu: section.integer("mtu", limit::MTU_MIN..=limit::MTU_MAX, "bytes"),
             place: place.clone(),
             at: at.clone(),
@@ -152,6 +156,19 @@ fn network(text: &str) -> Result<IpNet, Fault> {
         ));
     }
     Ok(net)
+}
+
+/// A neighbour with its MAC.
+fn neighbour(text: &str) -> Result<Neighbour, Fault> {
+    let holds = "an address and a MAC, such as \"192.0.2.1 02:00:00:00:00:01\"";
+    let wrong = |wrong: &str| Fault::new(wrong, holds, "write it so");
+    let (address, mac) = text.split_once(' ').ok_or_else(|| wrong("not a neighbour with its MAC"))?;
+    let address = address.parse().map_err(|_| wrong("not an address"))?;
+    let mac: Mac = mac.trim_start().parse().map_err(|()| wrong("not a MAC"))?;
+    if mac.is_group() || mac == Mac::default() {
+        return Err(wrong("the MAC of no single host"));
+    }
+    Ok(Neighbour { address: host(address)?, mac })
 }
 
 /// A router's address.
