@@ -1,13 +1,14 @@
 //! Longest prefix, then next hop.
 //!
-//! One map for each prefix length in use, asked from the longest to the shortest: a table of a few lengths costs a
-//! few probes, however many routes it holds.
+//! One table for each prefix length in use, asked from the longest to the shortest: a few lengths cost a few probes,
+//! however many routes there are. A length that has only a few prefixes is a list, others are maps.
 
 use foldhash::quality::RandomState;
 use hashbrown::HashMap;
 
 use crate::address::Address;
 use crate::id::NicId;
+use crate::service::NextHop;
 
 /// Where a route leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,10 +19,44 @@ pub struct Route<A> {
     pub via: Option<A>,
     /// The director's address that traffic of its own starts from.
     pub source: Option<A>,
+    /// The router as a next hop, when its MAC is known.
+    pub hop: Option<NextHop>,
 }
 
+/// Prefixes of one length that are compared one by one; a map is no faster then.
+const FEW: usize = 4;
+
 /// The routes of one prefix length.
-type Prefixes<A> = HashMap<A, Route<A>, RandomState>;
+#[derive(Clone, Debug)]
+enum Prefixes<A> {
+    Few(Vec<(A, Route<A>)>),
+    Many(HashMap<A, Route<A>, RandomState>),
+}
+
+impl<A: Address> Prefixes<A> {
+    /// Adds a route, unless the prefix has one.
+    fn insert(&mut self, network: A, route: Route<A>) {
+        match self {
+            Self::Few(list) if list.iter().any(|(other, _)| *other == network) => {}
+            Self::Few(list) if list.len() < FEW => list.push((network, route)),
+            Self::Few(list) => {
+                let routes = list.drain(..).chain([(network, route)]).collect();
+                *self = Self::Many(routes);
+            }
+            Self::Many(map) => {
+                map.entry(network).or_insert(route);
+            }
+        }
+    }
+
+    #[inline]
+    fn get(&self, network: A) -> Option<&Route<A>> {
+        match self {
+            Self::Few(list) => list.iter().find(|(other, _)| *other == network).map(|(_, route)| route),
+            Self::Many(map) => map.get(&network),
+        }
+    }
+}
 
 /// The routes of one address family.
 #[derive(Clone, Debug)]
@@ -42,16 +77,26 @@ impl<A: Address> RouteTable<A> {
         let length = length.min(A::BITS);
         let at = self.lengths.partition_point(|(other, _)| *other > length);
         if self.lengths.get(at).is_none_or(|(other, _)| *other != length) {
-            self.lengths.insert(at, (length, HashMap::default()));
+            self.lengths.insert(at, (length, Prefixes::Few(Vec::new())));
         }
-        self.lengths[at].1.entry(network.masked(length)).or_insert(route);
+        self.lengths[at].1.insert(network.masked(length), route);
+    }
+
+    /// Changes each route.
+    pub fn for_each_mut(&mut self, mut change: impl FnMut(&mut Route<A>)) {
+        for (_, routes) in &mut self.lengths {
+            match routes {
+                Prefixes::Few(list) => list.iter_mut().for_each(|(_, route)| change(route)),
+                Prefixes::Many(map) => map.values_mut().for_each(&mut change),
+            }
+        }
     }
 
     /// The route of the longest prefix that holds `to`.
     #[inline]
     #[must_use]
     pub fn find(&self, to: A) -> Option<&Route<A>> {
-        self.lengths.iter().find_map(|(length, routes)| routes.get(&to.masked(*length)))
+        self.lengths.iter().find_map(|(length, routes)| routes.get(to.masked(*length)))
     }
 }
 
@@ -66,7 +111,7 @@ mod tests {
     {
         let mut table = RouteTable::default();
         for &(network, length, nic) in routes {
-            let route = Route { nic: NicId(nic), via: None, source: None };
+            let route = Route { nic: NicId(nic), via: None, source: None, hop: None };
             table.insert(network.parse().unwrap(), length, route);
         }
         table
@@ -98,7 +143,7 @@ mod tests {
             let to = Ipv4Addr::from_bits(to << 26 | to);
             let mut table = RouteTable::default();
             for (number, &(network, length)) in routes.iter().enumerate() {
-                let route = Route { nic: NicId(number as u8), via: None, source: None };
+                let route = Route { nic: NicId(number as u8), via: None, source: None, hop: None };
                 table.insert(Ipv4Addr::from_bits(network << 26 | network), length, route);
             }
             let mut want: Option<(u8, u8)> = None;

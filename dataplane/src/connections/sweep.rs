@@ -20,6 +20,29 @@ pub(super) struct Hand {
     owed: u32,
     /// When it was last reckoned what is owed.
     reckoned: Tick,
+    /// When a full table was last swept for the sake of one more connection, and how often in that tick.
+    resorted: Tick,
+    resorts: u32,
+}
+
+/// So often in a tick a full table is swept for the sake of one more connection: a flood of new ones does not make each
+/// of its packets sweep.
+const RESORTS_PER_TICK: u32 = 64;
+
+impl Hand {
+    /// How often a full table may still be swept in this tick.
+    pub(super) fn resorts_left(&self, now: Tick) -> u32 {
+        if self.resorted == now { RESORTS_PER_TICK - self.resorts } else { RESORTS_PER_TICK }
+    }
+
+    /// Whether a full table may be swept now; counts that it was.
+    pub(super) fn resort(&mut self, now: Tick) -> bool {
+        let left = self.resorts_left(now);
+        if left > 0 {
+            (self.resorted, self.resorts) = (now, RESORTS_PER_TICK - left + 1);
+        }
+        left > 0
+    }
 }
 
 impl<A: Address> Table<A> {

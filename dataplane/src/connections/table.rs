@@ -156,6 +156,13 @@ impl<A: Address> Table<A> {
         self.slots.candidates_at_home(hash, fetch).map_or(Candidate::NONE, Candidate)
     }
 
+    /// The real server of a candidate.
+    #[inline]
+    #[must_use]
+    pub fn candidate_real(&self, candidate: Candidate) -> Option<RealId> {
+        self.entries.get(candidate.0 as usize).map(Entry::real)
+    }
+
     /// Last stage: the connection of a flow, if it is the candidate and has not expired. If it is not,
     /// [`Self::find`] knows: other entries may have the same tag, and connections may have been made since.
     #[inline(always)]
@@ -197,6 +204,15 @@ impl<A: Address> Table<A> {
         &mut self.entries[index.0 as usize]
     }
 
+    /// False when another connection finds no room now, as far as can be told without looking for expired ones.
+    #[inline]
+    #[must_use]
+    pub fn may_have_room(&self, now: Tick) -> bool {
+        self.unused != NONE
+            || (self.high_water as usize) < self.entries.len()
+            || self.hand.resorts_left(now) > 0
+    }
+
     /// Makes a connection. It counts as inactive and ends after two seconds unless a packet is observed. An older
     /// connection of the same flow, dead or alive, ends first; `ended` sees each that ends.
     ///
@@ -221,6 +237,9 @@ impl<A: Address> Table<A> {
         let place = match self.take_unused() {
             Some(place) => place,
             None => {
+                if !self.hand.resort(now) {
+                    return Err(TableFull);
+                }
                 self.sweep(now, LAST_RESORT, &mut ended);
                 self.take_unused().ok_or(TableFull)?
             }

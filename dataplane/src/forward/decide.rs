@@ -224,12 +224,12 @@ impl Forwarder {
                     return self.decide(snapshot, packet, &staged, now);
                 }
                 match asked.local()? {
-                    Some(Local::Vip) => self.new_connection(&asked, None),
+                    Some(Local::Vip) => self.new_connection(&asked, None, now),
                     Some(Local::Own(_)) => Err(Aside::Punt(Punt::Local)),
                     None => asked.route(),
                 }
             }
-            Case::Anew(index) => self.new_connection(&asked, Some(index)),
+            Case::Anew(index) => self.new_connection(&asked, Some(index), now),
             Case::RealRemoved => Err(Aside::Drop(DropReason::RealRemoved)),
             Case::Stopped(found) => {
                 let entry = A::table(&self.connections).entry(found.index);
@@ -248,6 +248,7 @@ impl Forwarder {
         &self,
         asked: &Asked<'s, '_, A>,
         replaces: Option<ConnectionIndex>,
+        now: Tick,
     ) -> Decided<'s, A> {
         let Some(flow) = asked.headers.flow() else { return asked.without_flow() };
         let service = asked.tables.services.find(flow.destination, flow.destination_port, flow.protocol);
@@ -257,6 +258,9 @@ impl Forwarder {
         let flags = asked.headers.tcp_flags;
         if flow.protocol == Protocol::Tcp && (!flags.syn() || flags.rst()) {
             return asked.reset();
+        }
+        if replaces.is_none() && !A::table(&self.connections).may_have_room(now) {
+            return Err(Aside::Drop(DropReason::TableFull));
         }
         let client = Client { address: flow.source.into(), l4_port: flow.source_port };
         let fresh = Cursor::default();

@@ -20,10 +20,11 @@ use crate::counters::WorkerCounters;
 use crate::flow::HashKey;
 use crate::id::{NicId, WorkerId};
 use crate::packet::Packet;
+use crate::processor;
 use crate::reason::{DropReason, PuntReason, ReplyKind};
 use crate::reply::ReplyLimit;
-use crate::service::Unresolved;
 use crate::service::schedulers::Cursor;
+use crate::service::{Real, Unresolved};
 use crate::snapshot::{Family, Snapshot};
 use crate::time::Tick;
 use crate::wire::{self, Headers, IpVersion, Kind, ipv4, ipv6};
@@ -36,6 +37,9 @@ pub const BURST_MAX: usize = 64;
 /// Packets that go from stage to stage together: far enough ahead for memory to come, and no more lines asked for than a
 /// core can wait for.
 const GROUP: usize = 12;
+
+/// With more real servers than this, they and their counters are fetched ahead too.
+const REALS_AT_HAND: usize = 256;
 
 /// The places of the group that begins at `start`; none before the burst or behind its `count` packets.
 #[inline(always)]
@@ -208,15 +212,26 @@ impl Forwarder {
         }
         let mut stages = Stages::new();
         let count = packets.len();
+        let many_reals = snapshot.reals.len() > REALS_AT_HAND;
+        let lag = if many_reals { 3 * GROUP } else { 2 * GROUP };
         // Each group is one stage ahead of the group behind it.
-        for ahead in (0..count + 2 * GROUP).step_by(GROUP) {
+        for ahead in (0..count + lag).step_by(GROUP) {
             for packet in group(ahead, count).map(|place| &packets[place]) {
                 self.stage(snapshot, packet, &mut stages);
             }
             for place in group(ahead.wrapping_sub(GROUP), count) {
                 self.fetch(&mut stages[place]);
             }
-            for place in group(ahead.wrapping_sub(2 * GROUP), count) {
+            if many_reals {
+                for place in group(ahead.wrapping_sub(2 * GROUP), count) {
+                    self.real_of(snapshot, &stages[place]).inspect(|real| processor::prefetch(*real));
+                }
+                for place in group(ahead.wrapping_sub(lag), count) {
+                    let real = self.real_of(snapshot, &stages[place]);
+                    real.inspect(|real| processor::prefetch(real.counters.of(self.worker)));
+                }
+            }
+            for place in group(ahead.wrapping_sub(lag), count) {
                 let packet = &mut packets[place];
                 match &stages[place] {
                     Stage::V4(staged) => self.one(snapshot, packet, staged, verdicts, now),
@@ -258,6 +273,17 @@ impl Forwarder {
             Stage::V6(staged) => staged.candidate = self.connections.v6.prefetch_entry(staged.hash),
             Stage::Done(_) => {}
         }
+    }
+
+    /// The real server that a packet probably goes to, to be asked for where there are many.
+    #[inline(always)]
+    fn real_of<'s>(&self, snapshot: &'s Snapshot, stage: &Stage) -> Option<&'s Real> {
+        let real = match stage {
+            Stage::V4(staged) => self.connections.v4.candidate_real(staged.candidate)?,
+            Stage::V6(staged) => self.connections.v6.candidate_real(staged.candidate)?,
+            Stage::Done(_) => return None,
+        };
+        snapshot.real(real)
     }
 
     /// Last stage: decide, then do it.

@@ -217,7 +217,7 @@ impl<A: Address> FamilyTables<A> {
                 tables.routes.insert(
                     own,
                     net.prefix_len(),
-                    Route { nic: nic_id, via: None, source: Some(own) },
+                    Route { nic: nic_id, via: None, source: Some(own), hop: None },
                 );
             }
         }
@@ -228,7 +228,8 @@ impl<A: Address> FamilyTables<A> {
             }
             let via = route.via.and_then(A::from_ip);
             let source = own_address(plan, route.nic, route.via);
-            tables.routes.insert(network, route.to.prefix_len(), Route { nic: route.nic, via, source });
+            let route_to = Route { nic: route.nic, via, source, hop: None };
+            tables.routes.insert(network, route.to.prefix_len(), route_to);
         }
         for neighbour in &plan.neighbours {
             let Some(address) = A::from_ip(neighbour.address) else { continue };
@@ -237,6 +238,10 @@ impl<A: Address> FamilyTables<A> {
             let hop = NextHop { nic: neighbour.nic, destination, source, mtu };
             tables.neighbours.insert((neighbour.nic, address), hop);
         }
+        let neighbours = &tables.neighbours;
+        tables.routes.for_each_mut(|route| {
+            route.hop = route.via.and_then(|via| neighbours.get(&(route.nic, via)).copied());
+        });
         tables
     }
 }

@@ -143,10 +143,13 @@ impl Family for Ipv6Addr {
 
 impl<A: Address> FamilyTables<A> {
     /// The way to an address: longest prefix, then its neighbour.
-    #[inline]
+    #[inline(never)]
     #[must_use]
     pub fn way(&self, to: A) -> Way<&NextHop> {
         let Some(route) = self.routes.find(to) else { return Way::None };
+        if let Some(hop) = &route.hop {
+            return Way::Known(hop);
+        }
         let address = route.via.unwrap_or(to);
         match self.neighbours.get(&(route.nic, address)) {
             Some(hop) => Way::Known(hop),

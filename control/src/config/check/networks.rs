@@ -98,7 +98,7 @@ fn hop<A: Address>(routes: &RouteTable<A>, to: A) -> Option<Hop> {
 }
 
 fn route<A: Address>(hop: Hop) -> Route<A> {
-    Route { nic: hop.nic, via: hop.via.and_then(A::from_ip), source: None }
+    Route { nic: hop.nic, via: hop.via.and_then(A::from_ip), source: None, hop: None }
 }
 
 /// NICs with their numbers; those beyond the last possible number are reported elsewhere.
