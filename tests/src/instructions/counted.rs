@@ -78,6 +78,11 @@ pub fn path(path: &Path) -> Result<usize, String> {
     if connections != path.connections as usize {
         return Err(format!("{}: {connections} connections, not {}", path.name, path.connections));
     }
+    let answers: u64 =
+        snapshot.reals.iter().flatten().map(|real| real.counters.sum(|cell| &cell.packets_out)).sum();
+    if answers != path.answers as u64 {
+        return Err(format!("{}: {answers} answers, not {}", path.name, path.answers));
+    }
     Ok(counted_path_ends(packets_counted))
 }
 

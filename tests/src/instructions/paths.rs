@@ -42,6 +42,8 @@ pub struct Path {
     pub connections: u32,
     /// Connections that the table has room for.
     pub capacity: u32,
+    /// Packets that were taken for real servers' answers when all is over.
+    pub answers: usize,
 }
 
 /// What the worker's loop is counted with.
@@ -110,7 +112,10 @@ fn named(shape: &Shape, what: &str) -> String {
 }
 
 fn traffic(shape: &Shape) -> Traffic {
-    Traffic::new(shape.family, shape.protocol, shape.frame, shape.services, shape.reals)
+    let mut traffic = Traffic::new(shape.family, shape.protocol, shape.frame, shape.services, shape.reals);
+    // rr begins with the real server added last.
+    traffic.order.reverse();
+    traffic
 }
 
 const fn sent(verdict: Verdict) -> bool {
@@ -146,6 +151,11 @@ fn established(flows: u32, method: Method, family: Family, protocol: Protocol, k
         expected: sent,
         connections: flows,
         capacity: bench::capacity_for(flows, 0),
+        answers: match (method, kind) {
+            (Method::Nat, Kind::Answer) => flows as usize + PACKETS,
+            (Method::Nat, _) => flows as usize,
+            _ => 0,
+        },
     }
 }
 
@@ -164,6 +174,7 @@ fn new(flows: u32, method: Method, family: Family, protocol: Protocol) -> Path {
         expected: sent,
         connections: flows,
         capacity: bench::capacity_for(flows, 0),
+        answers: 0,
     }
 }
 
@@ -183,6 +194,7 @@ fn flood(flows: u32, family: Family, protocol: Protocol) -> Path {
         expected: |verdict| verdict == Verdict::Drop(DropReason::TableFull),
         connections: capacity,
         capacity,
+        answers: 0,
     }
 }
 
@@ -198,6 +210,7 @@ fn plain(name: &str, nic: NicId, frame: Vec<u8>, expected: fn(Verdict) -> bool) 
         expected,
         connections: 0,
         capacity: 64,
+        answers: 0,
     }
 }
 
