@@ -156,7 +156,6 @@ measure() {
         gather "run-$run" "forward-$run" "new-$run" "services-$run" "reload-$run"
     done
     runs=("$work/run-1.json" "$work/run-2.json" "$work/run-3.json")
-    gather few few
     drawn=$work/few.json,$work/forward-1.json,$work/forward-2.json,$work/forward-3.json
 }
 
