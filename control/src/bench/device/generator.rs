@@ -18,6 +18,8 @@ const STEP: usize = 32;
 const STEP_WITHIN: Duration = Duration::from_millis(2000);
 /// Nothing came for so long: nothing will.
 const QUIET: Duration = Duration::from_millis(20);
+/// How often the trial is looked at while it runs: shorter than what a system usually lets a thread run.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// How long to wait for late packets (RFC 2544, 23: two seconds).
 const LATE: Duration = Duration::from_secs(2);
 
@@ -137,7 +139,7 @@ impl Generator {
         Ok(compared)
     }
 
-    /// Sends packets of open flows, drawn at random, for a while.
+    /// Sends packets of open flows, drawn at random, for a while. Calls `look` every [`LOOK_EVERY`].
     ///
     /// # Errors
     /// When there are no buffers.
@@ -147,13 +149,14 @@ impl Generator {
         flows: u32,
         rate: Rate,
         length: Duration,
+        mut look: impl FnMut(),
     ) -> Result<Trial, BenchError> {
         let (inward, outward) = self.ways(kind);
         let mut draw = Draw::new(flows, 7);
         let (mut offered, mut received) = (0_u64, 0_u64);
         let (mut burst, mut came) = (MbufBurst::new(), MbufBurst::new());
         let start = self.clock.now();
-        let mut elapsed = Duration::ZERO;
+        let (mut elapsed, mut next_look) = (Duration::ZERO, Duration::ZERO);
         while elapsed < length {
             let count = match rate {
                 Rate::Full => self.burst - burst.len().min(self.burst),
@@ -180,6 +183,10 @@ impl Generator {
             received += self.ends[outward].receive(&mut came) as u64;
             came.clear();
             elapsed = self.clock.now() - start;
+            if elapsed >= next_look {
+                look();
+                next_look = elapsed + LOOK_EVERY;
+            }
         }
         offered -= burst.clear() as u64;
         received += self.late(outward);

@@ -56,7 +56,7 @@ pub struct OnDevice {
     pub devices: Vec<String>,
     /// Packets in a second that came back while the generator sent as much as was taken.
     pub delivered_per_second: Spread,
-    /// Cycles of the worker for a packet by stage of its turn, where there were any.
+    /// Cycles of the worker for a packet by stage of its turn, where there were any: medians over slices of 2 ms.
     pub stage_cycles: Vec<(String, f64)>,
     /// The part of the time in which the worker moved packets, at the highest rate: the generator was the limit when it
     /// is well below 1.
@@ -197,6 +197,43 @@ pub fn measure(
     Ok(cells)
 }
 
+/// What a worker counted up to a moment, or between two.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    /// Cycles of turns that moved packets.
+    busy: u64,
+    packets: u64,
+    /// Packets of the turns whose stages were timed.
+    sampled: u64,
+    /// Cycles of those turns by stage.
+    stages: [u64; Stage::COUNT],
+}
+
+impl Mark {
+    fn of(shared: &Shared) -> Self {
+        let cost = &shared.cost;
+        Self {
+            busy: cost.busy_cycles.get(),
+            packets: cost.packets.get(),
+            sampled: cost.sampled_packets.get(),
+            stages: Stage::ALL.map(|stage| cost.sampled_cycles[stage as usize].get()),
+        }
+    }
+
+    fn since(&self, before: &Self) -> Self {
+        Self {
+            busy: self.busy - before.busy,
+            packets: self.packets - before.packets,
+            sampled: self.sampled - before.sampled,
+            stages: std::array::from_fn(|place| self.stages[place] - before.stages[place]),
+        }
+    }
+
+    fn cycles_per_packet(&self) -> f64 {
+        self.busy as f64 / self.packets.max(1) as f64
+    }
+}
+
 /// As many packets as are taken: what comes back, and what the worker takes for each.
 fn full_rate(
     bench: &Bench,
@@ -207,33 +244,30 @@ fn full_rate(
     effort: Effort,
     cell: &mut Cell,
 ) -> Result<OnDevice, BenchError> {
-    let shared = &running.shared;
-    let cost = || (shared.cost.busy_cycles.get(), shared.cost.packets.get());
-    let stages = || {
-        let cycles = Stage::ALL.map(|stage| shared.cost.sampled_cycles[stage as usize].get());
-        (cycles, shared.cost.sampled_packets.get())
-    };
     let (mut net, mut rates, mut busy) = (Vec::new(), Vec::new(), Vec::new());
-    let stages_before = stages();
+    let mut stages: [Vec<f64>; Stage::COUNT] = Default::default();
     let cycles_per_nanosecond = bench.clock.cycles_per_second() as f64 / 1e9;
     for _ in 0..effort.repetitions {
-        let before = cost();
-        let trial = generator.trial(kind, flows, Rate::Full, effort.length)?;
-        let after = cost();
-        let packets = (after.1 - before.1).max(1) as f64;
-        net.push((after.0 - before.0) as f64 / packets / cycles_per_nanosecond);
+        let mut marks = Vec::new();
+        let trial = generator
+            .trial(kind, flows, Rate::Full, effort.length, || marks.push(Mark::of(&running.shared)))?;
+        let slices: Vec<_> = marks.windows(2).map(|pair| pair[1].since(&pair[0])).collect();
+        // Where the system gave the worker's CPU to others its turns are long: the middle of many slices says more
+        // than the mean.
+        let cycles = slices.iter().filter(|slice| slice.packets > 0).map(Mark::cycles_per_packet);
+        net.push(Spread::of(cycles.collect()).median / cycles_per_nanosecond);
+        for (place, values) in stages.iter_mut().enumerate() {
+            let sampled = slices.iter().filter(|slice| slice.sampled > 0);
+            values.extend(sampled.map(|slice| slice.stages[place] as f64 / slice.sampled as f64));
+        }
+        let cycles: u64 = slices.iter().map(|slice| slice.busy).sum();
+        busy.push(cycles as f64 / cycles_per_nanosecond / 1e9 / trial.seconds);
         rates.push(trial.received as f64 / trial.seconds);
-        busy.push((after.0 - before.0) as f64 / cycles_per_nanosecond / 1e9 / trial.seconds);
     }
-    let stages_after = stages();
-    let sampled = (stages_after.1 - stages_before.1).max(1) as f64;
     let stage_cycles = Stage::ALL
         .iter()
-        .map(|stage| {
-            let place = *stage as usize;
-            let cycles = (stages_after.0[place] - stages_before.0[place]) as f64 / sampled;
-            (stage.word().to_owned(), (cycles * 10.0).round() / 10.0)
-        })
+        .zip(stages)
+        .map(|(stage, cycles)| (stage.word().to_owned(), Spread::of(cycles).median))
         .filter(|(_, cycles)| *cycles > 0.0)
         .collect();
     cell.ns_per_packet = Spread::of(net);
@@ -258,9 +292,9 @@ fn no_loss(
     search: Search,
     length: Duration,
 ) -> Result<ZeroLoss, BenchError> {
-    let highest = generator.trial(kind, flows, Rate::Full, length)?.offered_per_second();
+    let highest = generator.trial(kind, flows, Rate::Full, length, || ())?.offered_per_second();
     let (rate, trials) = search::zero_loss(search, highest, |rate| {
-        generator.trial(kind, flows, Rate::PerSecond(rate), length)
+        generator.trial(kind, flows, Rate::PerSecond(rate), length, || ())
     })?;
     // A generator that fell behind offered less than it was asked for.
     let offered = |trial: &&Trial| trial.asked_per_second == rate && trial.loss() <= search.tolerated;
