@@ -106,6 +106,7 @@ main() {
     part "cargo clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
     cargo_tests
     part "instructions for a packet" cargo run --release --locked --quiet --bin instructions
+    part "cache lines that move between workers" cargo run --release --locked --quiet --bin shared_writes
     part "demo" scripts/demo.sh
     part "demo with two workers" scripts/demo.sh --workers 2
 

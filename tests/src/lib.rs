@@ -5,6 +5,7 @@ pub mod instructions;
 pub mod network;
 pub mod oracle;
 pub mod packets;
+pub mod shared_writes;
 pub mod text;
 pub mod topology;
 pub mod traffic;

@@ -297,3 +297,64 @@ proptest! {
 fn num_gcd(a: u32, b: u32) -> u32 {
     if b == 0 { a } else { num_gcd(b, a % b) }
 }
+
+/// What workers choose that all look at the same moment, against one that sees every choice: the most by which a real
+/// server's connections differ, and the most by which two real servers of equal weight differ from each other.
+fn together(scheduler: Scheduler, workers: u8, reals: usize, rounds: u32) -> (u64, u64) {
+    let mut exact = Director::new(scheduler, &vec![1; reals]);
+    let mut several = Director::new(scheduler, &vec![1; reals]);
+    several.counters = (0..16).map(|_| Arc::new(RealCounters::new(workers))).collect();
+    several.publish();
+    let active = |director: &Director, real: usize| director.counters[real].sum(|cell| &cell.active);
+    let (mut from_exact, mut from_each_other) = (0, 0);
+    for round in 0..rounds {
+        let service = several.service.as_ref().unwrap();
+        let address = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
+        let client = Client { address, l4_port: L4Port(50_000) };
+        // The worst that can be: none sees what the others choose at this moment.
+        let choices: Vec<_> =
+            (0..workers).filter_map(|_| choose(service, &Cursor::default(), &client)).collect();
+        for (worker, choice) in (0..workers).map(WorkerId).zip(choices) {
+            service.candidates[choice.candidate].counters.of(worker).active.add(1);
+        }
+        (0..workers).for_each(|_| drop(exact.open(1)));
+        // Some end, the same ones here and there.
+        if round % 3 == 2 {
+            for real in 1..=reals {
+                let mut cells = (0..workers).map(|worker| several.counters[real].of(WorkerId(worker)));
+                if let Some(cell) = cells.find(|cell| cell.active.get() > 0) {
+                    if active(&exact, real) > 0 {
+                        cell.active.subtract(1);
+                        exact.counters[real].of(WorkerId(0)).active.subtract(1);
+                    }
+                }
+            }
+        }
+        let counts: Vec<u64> = (1..=reals).map(|real| active(&several, real)).collect();
+        let differs = (1..=reals).map(|real| active(&exact, real).abs_diff(counts[real - 1])).max();
+        from_exact = from_exact.max(differs.unwrap_or(0));
+        let spread = counts.iter().max().unwrap_or(&0) - counts.iter().min().unwrap_or(&0);
+        from_each_other = from_each_other.max(spread);
+    }
+    (from_exact, from_each_other)
+}
+
+/// Workers read each other's counts as they choose, so that a choice misses at most those that the other workers make at
+/// this very moment: with k workers no real server has more than k connections more than the exact choice gives it,
+/// however many there are and however long it goes on.
+#[test]
+fn least_connection_over_many_workers_stays_within_one_connection_for_each() {
+    for scheduler in [Scheduler::Lc, Scheduler::Wlc] {
+        for workers in [1, 2, 8, 64] {
+            for reals in [2, 10] {
+                let (from_exact, from_each_other) = together(scheduler, workers, reals, 300);
+                let bound = if workers == 1 { 0 } else { u64::from(workers) };
+                assert!(from_exact <= bound, "{scheduler} {workers} {reals}: {from_exact}");
+                assert!(
+                    from_each_other <= u64::from(workers) + 1,
+                    "{scheduler} {workers} {reals}: {from_each_other}"
+                );
+            }
+        }
+    }
+}
