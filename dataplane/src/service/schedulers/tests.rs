@@ -303,7 +303,7 @@ fn num_gcd(a: u32, b: u32) -> u32 {
 fn together(scheduler: Scheduler, workers: u8, reals: usize, rounds: u32) -> (u64, u64) {
     let mut exact = Director::new(scheduler, &vec![1; reals]);
     let mut several = Director::new(scheduler, &vec![1; reals]);
-    several.counters = (0..16).map(|_| Arc::new(RealCounters::new(workers))).collect();
+    several.counters = (0..16).map(|_| RealCounters::new(workers)).collect();
     several.publish();
     let active = |director: &Director, real: usize| director.counters[real].sum(|cell| &cell.active);
     let (mut from_exact, mut from_each_other) = (0, 0);
@@ -317,7 +317,9 @@ fn together(scheduler: Scheduler, workers: u8, reals: usize, rounds: u32) -> (u6
         for (worker, choice) in (0..workers).map(WorkerId).zip(choices) {
             service.candidates[choice.candidate].counters.of(worker).active.add(1);
         }
-        (0..workers).for_each(|_| drop(exact.open(1)));
+        for _ in 0..workers {
+            exact.open(1);
+        }
         // Some end, the same ones here and there.
         if round % 3 == 2 {
             for real in 1..=reals {
