@@ -8,6 +8,7 @@ pub struct Packet<'a> {
     room: &'a mut [u8],
     start: usize,
     length: usize,
+    moved: bool,
     /// Where it arrived.
     pub nic: NicId,
     /// True when another worker gave it to this one, which therefore owns it.
@@ -21,7 +22,7 @@ impl<'a> Packet<'a> {
     pub fn new(room: &'a mut [u8], start: usize, length: usize, nic: NicId) -> Self {
         let start = start.min(room.len());
         let length = length.min(room.len() - start);
-        Self { room, start, length, nic, handed_over: false }
+        Self { room, start, length, moved: false, nic, handed_over: false }
     }
 
     /// The frame.
@@ -52,6 +53,13 @@ impl<'a> Packet<'a> {
         self.length
     }
 
+    /// True when the frame does not lie any more where it did at first.
+    #[inline]
+    #[must_use]
+    pub const fn is_moved(&self) -> bool {
+        self.moved
+    }
+
     /// True when no byte is left.
     #[inline]
     #[must_use]
@@ -75,6 +83,7 @@ impl<'a> Packet<'a> {
         }
         self.start -= count;
         self.length += count;
+        self.moved = true;
         true
     }
 
@@ -86,6 +95,7 @@ impl<'a> Packet<'a> {
             return false;
         }
         self.length += count;
+        self.moved = true;
         true
     }
 
@@ -95,12 +105,16 @@ impl<'a> Packet<'a> {
         let count = count.min(self.length);
         self.start += count;
         self.length -= count;
+        self.moved = true;
     }
 
     /// Keeps at most the first `length` bytes.
     #[inline]
     pub fn truncate(&mut self, length: usize) {
-        self.length = self.length.min(length);
+        if length < self.length {
+            self.length = length;
+            self.moved = true;
+        }
     }
 }
 
@@ -112,7 +126,8 @@ mod tests {
     fn grows_and_shrinks_within_its_room() {
         let mut room = *b"..abcdef..";
         let mut packet = Packet::new(&mut room, 2, 6, NicId(0));
-        assert_eq!(packet.bytes(), b"abcdef");
+        packet.truncate(6);
+        assert!(packet.bytes() == b"abcdef" && !packet.is_moved());
         assert!(!packet.prepend(3) && packet.prepend(2) && !packet.prepend(1));
         assert_eq!(packet.bytes(), b"..abcdef");
         packet.trim_front(3);

@@ -155,14 +155,10 @@ impl Mbuf {
     }
 
     /// Says that the packet now lies at `start` of the buffer and is `len` bytes long. It does not, and changes
-    /// nothing, when that is not within the buffer or the packet has more than one segment. To say what holds already
-    /// costs next to nothing.
+    /// nothing, when that is not within the buffer or the packet has more than one segment.
     #[inline]
     #[must_use = "the packet is as it was if this is false"]
     pub fn set_data(&mut self, start: usize, len: usize) -> bool {
-        if (self.headroom(), self.len()) == (start, len) {
-            return true;
-        }
         let end = start.checked_add(len);
         if self.segments() != 1 || end.is_none_or(|end| end > self.buffer_length()) {
             return false;

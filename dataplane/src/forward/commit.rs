@@ -4,7 +4,7 @@ use super::decide::{Answer, Decision, New, Passage, Subject, Then, real_port};
 use super::{Forwarder, Punt, Tables, Verdict};
 use crate::address::Address;
 use crate::connections::{Activity, ConnectionIndex, Direction, Entry, Found, NewConnection};
-use crate::counters::WorkerCounters;
+use crate::counters::{RealCell, WorkerCounters};
 use crate::flow::Flow;
 use crate::id::{NicId, WorkerId};
 use crate::packet::Packet;
@@ -18,7 +18,10 @@ use crate::wire::icmp::Error;
 use crate::wire::{Headers, IpVersion, ethernet};
 
 impl Forwarder {
-    /// Passes the packet of an open connection on.
+    /// Passes a packet of a connection on: state, counters, then the packet in place.
+    ///
+    /// # Errors
+    /// When no tunnel can be put around it.
     #[inline(always)]
     pub(super) fn pass<A: Tables + IpVersion>(
         &mut self,
@@ -28,8 +31,36 @@ impl Forwarder {
         passage: &Passage<'_>,
         now: Tick,
     ) -> Result<NicId, DropReason> {
-        self.observe(snapshot, headers, passage.found, passage.real, now);
-        self.forward(packet, headers, passage)
+        let Passage { found, real, hop } = *passage;
+        let cell = real.counters.of(self.worker);
+        let length = headers.ip_length() as u64;
+        let entry = A::table_mut(&mut self.connections).entry_mut(found.index);
+        observe(entry, cell, snapshot, headers, found.direction, now);
+        packet.truncate(usize::from(headers.end));
+        if found.direction == Direction::FromReal {
+            if headers.tcp_flags.syn() {
+                notice_checksum(&self.counters, packet, headers);
+            }
+            count(&cell.packets_out, &cell.bytes_out, length);
+            let frame = packet.bytes_mut();
+            rewrite::pass(frame, headers, entry.vip());
+            nat::from_real(frame, headers, entry.vip(), entry.vip_port());
+            rewrite::address(frame, hop, A::ETHERTYPE);
+            return Ok(hop.nic);
+        }
+        count(&cell.packets_in, &cell.bytes_in, length);
+        let frame = packet.bytes_mut();
+        rewrite::pass(frame, headers, entry.vip());
+        // A connection keeps NAT, or keeps from it, whatever method its real server is given later.
+        if entry.is_nat() {
+            nat::to_real(frame, headers, entry.real_address(), Some(entry.real_port()));
+        } else if real.method == Method::Tun {
+            self.identification = self.identification.wrapping_add(1);
+            tunnel(packet, headers, real, hop, self.identification)?;
+            return Ok(hop.nic);
+        }
+        rewrite::address(frame, hop, A::ETHERTYPE);
+        Ok(hop.nic)
     }
 
     /// Does what was decided about a packet that is not simply passed on, and says what became of it.
@@ -44,82 +75,38 @@ impl Forwarder {
     ) -> Verdict {
         let connection = match decision.subject {
             Subject::None => None,
-            Subject::Found(found, real) => {
-                if is_noticed(found.direction, &decision.then) {
-                    self.observe(snapshot, headers, found, real, now);
-                }
-                Some((found, real))
-            }
+            Subject::Found(found, real) => Some((found, real)),
             Subject::New(new) => {
-                self.notice_checksum(packet, headers);
+                notice_checksum(&self.counters, packet, headers);
                 match self.insert(snapshot, headers, &new, now) {
                     Some(found) => Some((found, new.real)),
                     None => return Verdict::Drop(DropReason::TableFull),
                 }
             }
         };
-        let verdict = match (decision.then, connection) {
-            (Then::Forward(hop), None) => return route(snapshot, packet, headers, hop),
-            (Then::Forward(hop), Some((found, real))) => {
-                return match self.forward(packet, headers, &Passage { found, real, hop }) {
-                    Ok(nic) => Verdict::Send(nic),
-                    Err(reason) => Verdict::Drop(reason),
+        let verdict = match decision.then {
+            Then::Forward(hop) => {
+                return match connection {
+                    None => route(snapshot, packet, headers, hop),
+                    Some((found, real)) => {
+                        self.pass(snapshot, packet, headers, &Passage { found, real, hop }, now).into()
+                    }
                 };
             }
-            (Then::Punt(unresolved), _) => return Verdict::Punt(Punt::Unresolved(unresolved)),
-            (Then::Reply(answer, hop), _) => self.reply(snapshot, packet, headers, answer, hop, now),
-            (Then::Drop(reason), _) => Verdict::Drop(reason),
+            Then::Reply(answer, hop) => self.reply(snapshot, packet, headers, answer, hop, now),
+            Then::Punt(unresolved) => Verdict::Punt(Punt::Unresolved(unresolved)),
+            Then::Drop(reason) => Verdict::Drop(reason),
         };
-        self.count_refused(packet, headers, connection, verdict);
+        let Some((found, real)) = connection else { return verdict };
+        let cell = real.counters.of(self.worker);
+        if is_noticed(found.direction, verdict) {
+            let entry = A::table_mut(&mut self.connections).entry_mut(found.index);
+            observe(entry, cell, snapshot, headers, found.direction, now);
+        }
+        if found.direction == Direction::FromClient && !matches!(verdict, Verdict::Punt(_)) {
+            count_refused(packet, headers, real, cell, verdict);
+        }
         verdict
-    }
-
-    /// Counts a client's packet that went no further as the kernel does: it came in, and an error about a
-    /// connection whose answers do not come by went out (kernel: `ip_vs_in_hook`, `ip_vs_out_icmp`).
-    fn count_refused<A: Address>(
-        &self,
-        packet: &Packet<'_>,
-        headers: &Headers<A>,
-        connection: Option<(Found, &Real)>,
-        verdict: Verdict,
-    ) {
-        let Some((Found { direction: Direction::FromClient, .. }, real)) = connection else { return };
-        let cell = real.counters.of(self.worker);
-        count(&cell.packets_in, &cell.bytes_in, headers.ip_length() as u64);
-        if matches!(verdict, Verdict::Reply(..)) && real.method != Method::Nat {
-            let length = packet.len().saturating_sub(ethernet::HEADER);
-            count(&cell.packets_out, &cell.bytes_out, length as u64);
-        }
-    }
-
-    /// State, time and activity of a connection that sees a packet.
-    #[inline(always)]
-    fn observe<A: Tables + IpVersion>(
-        &mut self,
-        snapshot: &Snapshot,
-        headers: &Headers<A>,
-        found: Found,
-        real: &Real,
-        now: Tick,
-    ) {
-        let entry = A::table_mut(&mut self.connections).entry_mut(found.index);
-        match entry.observe(headers.tcp_flags.0, found.direction, now, &snapshot.timeouts) {
-            Activity::Unchanged => {}
-            change => self.activity(real, change),
-        }
-    }
-
-    /// A connection began or ceased to count as active.
-    #[cold]
-    fn activity(&self, real: &Real, change: Activity) {
-        let cell = real.counters.of(self.worker);
-        let (up, down) = match change {
-            Activity::Unchanged => return,
-            Activity::BecameActive => (&cell.active, &cell.inactive),
-            Activity::BecameInactive => (&cell.inactive, &cell.active),
-        };
-        up.add(1);
-        down.subtract(1);
     }
 
     /// Makes a connection (kernel: `ip_vs_conn_new`, `ip_vs_bind_dest`); none when the table is full.
@@ -150,9 +137,7 @@ impl Forwarder {
         cell.inactive.add(1);
         cell.connections.add(1);
         self.counters.connections_made.add(1);
-        let found = Found { index, direction: Direction::FromClient };
-        self.observe(snapshot, headers, found, real, now);
-        Some(found)
+        Some(Found { index, direction: Direction::FromClient })
     }
 
     #[cold]
@@ -160,61 +145,6 @@ impl Forwarder {
         let table = A::table_mut(&mut self.connections);
         expired(snapshot, self.worker, &self.counters, table.entry(index));
         table.remove(index);
-    }
-
-    /// Rewrites a packet of a connection and counts it.
-    #[inline(always)]
-    fn forward<A: Tables + IpVersion>(
-        &mut self,
-        packet: &mut Packet<'_>,
-        headers: &Headers<A>,
-        passage: &Passage<'_>,
-    ) -> Result<NicId, DropReason> {
-        let Passage { found, real, hop } = *passage;
-        packet.truncate(usize::from(headers.end));
-        let length = headers.ip_length() as u64;
-        let cell = real.counters.of(self.worker);
-        let entry = A::table(&self.connections).entry(found.index);
-        if found.direction == Direction::FromReal && headers.tcp_flags.syn() {
-            self.notice_checksum(packet, headers);
-        }
-        let frame = packet.bytes_mut();
-        rewrite::pass(frame, headers, entry.vip());
-        if found.direction == Direction::FromReal {
-            count(&cell.packets_out, &cell.bytes_out, length);
-            nat::from_real(frame, headers, entry.vip(), entry.vip_port());
-            rewrite::address(frame, hop, A::ETHERTYPE);
-            return Ok(hop.nic);
-        }
-        count(&cell.packets_in, &cell.bytes_in, length);
-        // A connection keeps NAT, or keeps from it, whatever method its real server is given later.
-        if entry.is_nat() {
-            nat::to_real(frame, headers, entry.real_address(), Some(entry.real_port()));
-        } else if real.method == Method::Tun {
-            self.tunnel(packet, headers, real, hop)?;
-            return Ok(hop.nic);
-        }
-        rewrite::address(frame, hop, A::ETHERTYPE);
-        Ok(hop.nic)
-    }
-
-    /// Puts a rewritten packet into a tunnel to its real server.
-    #[inline]
-    fn tunnel<A: IpVersion>(
-        &mut self,
-        packet: &mut Packet<'_>,
-        headers: &Headers<A>,
-        real: &Real,
-        hop: &NextHop,
-    ) -> Result<(), DropReason> {
-        let source = real.tunnel_source.ok_or(DropReason::NoTunnelSource)?;
-        self.identification = self.identification.wrapping_add(1);
-        if !tun::encapsulate(packet, headers, source, real.address, self.identification) {
-            return Err(DropReason::NoHeadRoom);
-        }
-        let ethertype = if source.is_ipv4() { ethernet::IPV4 } else { ethernet::IPV6 };
-        rewrite::address(packet.bytes_mut(), hop, ethertype);
-        Ok(())
     }
 
     /// Makes the reply in the packet's room.
@@ -250,13 +180,84 @@ impl Forwarder {
             Err(reason) => Verdict::Drop(reason),
         }
     }
+}
 
-    /// Notices senders that leave checksums to a NIC that is not there (offloads on a veth peer).
-    #[inline(never)]
-    fn notice_checksum<A: IpVersion>(&self, packet: &Packet<'_>, headers: &Headers<A>) {
-        if headers.checksum_not_filled(packet.bytes()) {
-            self.counters.checksum_not_filled(packet.nic);
+impl From<Result<NicId, DropReason>> for Verdict {
+    fn from(passed: Result<NicId, DropReason>) -> Self {
+        match passed {
+            Ok(nic) => Self::Send(nic),
+            Err(reason) => Self::Drop(reason),
         }
+    }
+}
+
+/// State, time and activity of a connection that sees a packet.
+#[inline(always)]
+fn observe<A: Address>(
+    entry: &mut Entry<A>,
+    cell: &RealCell,
+    snapshot: &Snapshot,
+    headers: &Headers<A>,
+    direction: Direction,
+    now: Tick,
+) {
+    let change = entry.observe(headers.tcp_flags.0, direction, now, &snapshot.timeouts);
+    if change != Activity::Unchanged {
+        activity(cell, change);
+    }
+}
+
+/// A connection began or ceased to count as active.
+#[cold]
+fn activity(cell: &RealCell, change: Activity) {
+    let (up, down) = match change {
+        Activity::Unchanged => return,
+        Activity::BecameActive => (&cell.active, &cell.inactive),
+        Activity::BecameInactive => (&cell.inactive, &cell.active),
+    };
+    up.add(1);
+    down.subtract(1);
+}
+
+/// Counts a client's packet that went no further as the kernel does: it came in, and an error about a
+/// connection whose answers do not come by went out (kernel: `ip_vs_in_hook`, `ip_vs_out_icmp`).
+fn count_refused<A: Address>(
+    packet: &Packet<'_>,
+    headers: &Headers<A>,
+    real: &Real,
+    cell: &RealCell,
+    verdict: Verdict,
+) {
+    count(&cell.packets_in, &cell.bytes_in, headers.ip_length() as u64);
+    if matches!(verdict, Verdict::Reply(..)) && real.method != Method::Nat {
+        let length = packet.len().saturating_sub(ethernet::HEADER);
+        count(&cell.packets_out, &cell.bytes_out, length as u64);
+    }
+}
+
+/// Puts a rewritten packet into a tunnel to its real server.
+#[inline]
+fn tunnel<A: IpVersion>(
+    packet: &mut Packet<'_>,
+    headers: &Headers<A>,
+    real: &Real,
+    hop: &NextHop,
+    identification: u16,
+) -> Result<(), DropReason> {
+    let source = real.tunnel_source.ok_or(DropReason::NoTunnelSource)?;
+    if !tun::encapsulate(packet, headers, source, real.address, identification) {
+        return Err(DropReason::NoHeadRoom);
+    }
+    let ethertype = if source.is_ipv4() { ethernet::IPV4 } else { ethernet::IPV6 };
+    rewrite::address(packet.bytes_mut(), hop, ethertype);
+    Ok(())
+}
+
+/// Notices senders that leave checksums to a NIC that is not there (offloads on a veth peer).
+#[inline(never)]
+fn notice_checksum<A: IpVersion>(counters: &WorkerCounters, packet: &Packet<'_>, headers: &Headers<A>) {
+    if headers.checksum_not_filled(packet.bytes()) {
+        counters.checksum_not_filled(packet.nic);
     }
 }
 
@@ -278,13 +279,10 @@ fn tunnelled_port<A: Address>(real: &Real, flow: &Flow<A>) -> crate::id::L4Port 
     if real.method == Method::Nat { real_port(real, flow.destination_port) } else { flow.destination_port }
 }
 
-/// Whether a packet moves its connection: not an answer that goes no further (kernel: `ip_forward` refuses
-/// it before `ip_vs_out_hook` looks).
-const fn is_noticed<A>(direction: Direction, then: &Then<'_, A>) -> bool {
-    match then {
-        Then::Forward(_) | Then::Punt(_) => true,
-        Then::Reply(..) | Then::Drop(_) => matches!(direction, Direction::FromClient),
-    }
+/// Whether a packet that does not go on moves its connection: not an answer that goes no further (kernel: `ip_forward`
+/// refuses it before `ip_vs_out_hook` looks).
+const fn is_noticed(direction: Direction, verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::Punt(_)) || matches!(direction, Direction::FromClient)
 }
 
 fn count(packets: &crate::counters::Counter, bytes: &crate::counters::Counter, length: u64) {

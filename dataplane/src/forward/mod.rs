@@ -298,6 +298,7 @@ impl Forwarder {
     ) {
         match self.passage(snapshot, packet, staged, now) {
             Ok(passage) => match self.pass(snapshot, packet, &staged.headers, &passage, now) {
+                // Each pushes for itself: a verdict that is handed on is written twice.
                 Ok(nic) => verdicts.push(Verdict::Send(nic)),
                 Err(reason) => verdicts.push(Verdict::Drop(reason)),
             },

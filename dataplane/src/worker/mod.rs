@@ -233,7 +233,7 @@ impl Worker {
             return;
         }
         let mut verdicts = Verdicts::new();
-        let mut places = ArrayVec::<(usize, usize), BURST_MAX>::new();
+        let mut moved = ArrayVec::<(usize, usize, usize), BURST_MAX>::new();
         {
             let mut packets = ArrayVec::<Packet<'_>, BURST_MAX>::new();
             for mbuf in burst.iter_mut() {
@@ -244,10 +244,11 @@ impl Worker {
                 packets.push(packet);
             }
             self.forwarder.burst(snapshot, &mut packets, &mut verdicts, now);
-            places.extend(packets.iter().map(|packet| (packet.start(), packet.len())));
+            let packets = packets.iter().enumerate().filter(|(_, packet)| packet.is_moved());
+            moved.extend(packets.map(|(place, packet)| (place, packet.start(), packet.len())));
         }
-        for (mbuf, (start, length)) in burst.iter_mut().zip(places) {
-            let fits = mbuf.set_data(start, length);
+        for (place, start, length) in moved {
+            let fits = burst[place].set_data(start, length);
             debug_assert!(fits, "a packet stays within its mbuf");
         }
         match verdicts.first() {
