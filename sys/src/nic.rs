@@ -112,6 +112,10 @@ pub struct Offer {
     pub tx_queues: u16,
     /// Whether the NIC can spread flows over receive queues by a hash of their addresses.
     pub rss: bool,
+    /// Whether that hash can be of the source address alone, and of the destination address alone.
+    pub rss_one_sided: bool,
+    /// The NUMA node that it is near to, where there is one.
+    pub numa_node: Option<NumaNode>,
 }
 
 /// A NIC that is open: the control side of it, usable from any thread. Its queues are given out when it is opened.
@@ -125,6 +129,7 @@ pub struct Nic {
 pub(crate) struct OpenNic {
     device: Device,
     driver: String,
+    offer: Offer,
     rx_queues: u16,
     started: bool,
     /// By receive queue; empty where the driver has none to wait for.
@@ -149,8 +154,16 @@ impl Device {
             rx_queues: info.max_rx_queues,
             tx_queues: info.max_tx_queues,
             rss: info.flow_type_rss_offloads & ffi::SHIM_RSS_IP != 0,
+            rss_one_sided: info.flow_type_rss_offloads & ffi::SHIM_RSS_ONE_SIDED == ffi::SHIM_RSS_ONE_SIDED,
+            numa_node: numa_node(self.id()),
         })
     }
+}
+
+fn numa_node(nic: NicId) -> Option<NumaNode> {
+    // SAFETY: rte_ethdev.h: rte_eth_dev_socket_id takes any number and gives -1 where there is no node.
+    let node = unsafe { ffi::rte_eth_dev_socket_id(nic.0) };
+    u32::try_from(node).ok().map(NumaNode)
 }
 
 fn driver_name(info: &ffi::rte_eth_dev_info) -> String {
@@ -175,7 +188,8 @@ impl Nic {
         check(&device, &offer, settings)?;
         let mut open = OpenNic {
             device,
-            driver: offer.driver,
+            driver: offer.driver.clone(),
+            offer,
             rx_queues: settings.rx_queues,
             started: false,
             descriptors: Vec::new(),
@@ -213,6 +227,11 @@ impl Nic {
     /// Its driver's name, for instance `net_af_packet`.
     pub fn driver_name(&self) -> &str {
         &self.open.driver
+    }
+
+    /// What its driver offers.
+    pub fn offer(&self) -> &Offer {
+        &self.open.offer
     }
 
     /// Its Ethernet address.
@@ -356,9 +375,7 @@ impl OpenNic {
     }
 
     fn numa_node(&self) -> Option<NumaNode> {
-        // SAFETY: rte_ethdev.h: rte_eth_dev_socket_id takes any number and gives -1 where there is no node.
-        let node = unsafe { ffi::rte_eth_dev_socket_id(self.id().0) };
-        u32::try_from(node).ok().map(NumaNode)
+        numa_node(self.id())
     }
 
     /// Makes a control call; a negative result becomes the error of that step.

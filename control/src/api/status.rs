@@ -13,6 +13,8 @@ pub struct Status {
     pub role: String,
     /// Seconds since it started.
     pub uptime: u64,
+    /// The NUMA node that packet memory is on; null when the system chose.
+    pub packet_memory_node: Option<u32>,
     /// The configuration file as it was named.
     pub file: String,
     /// The generation published last.
@@ -59,6 +61,12 @@ pub struct Nic {
     pub addresses: Vec<String>,
     /// Queues in each direction.
     pub queues: u16,
+    /// The NUMA node that it is near to, where there is one.
+    pub numa_node: Option<u32>,
+    /// How its packets reach the worker that owns their client: `owner` (they arrive there) or `hand-over`.
+    pub placement: String,
+    /// Why so.
+    pub placement_reason: String,
     /// Packets received.
     pub received: u64,
     /// Packets sent.
@@ -82,6 +90,8 @@ pub struct Worker {
     pub id: u8,
     /// Its core.
     pub core: u16,
+    /// The NUMA node of that core, where the kernel tells.
+    pub numa_node: Option<u32>,
     /// The generation that it runs.
     pub generation: u64,
     /// Connections in its tables.

@@ -67,6 +67,7 @@ fn text(status: &Status) -> String {
     );
     text += &format!("VIPs: {}\n\n", if vips.is_empty() { "none".to_owned() } else { vips.join(", ") });
     text += &nics(status);
+    text += &placement(status);
     text.push('\n');
     text += &workers_of(status);
     text.push('\n');
@@ -96,6 +97,12 @@ fn nics(status: &Status) -> String {
         table.row(words.into_iter().chain(numbers.iter().map(u64::to_string)).collect());
     }
     table.text()
+}
+
+/// How packets reach their workers, where there are several.
+fn placement(status: &Status) -> String {
+    let several = status.nics.iter().filter(|_| status.workers.len() > 1);
+    several.map(|nic| format!("{}: {}: {}\n", nic.name, nic.placement, nic.placement_reason)).collect()
 }
 
 fn workers_of(status: &Status) -> String {
@@ -214,6 +221,7 @@ mod tests {
             version: "0.1.0".to_owned(),
             pid: 77,
             role: "active".to_owned(),
+            packet_memory_node: None,
             uptime: 192,
             file: "dr.toml".to_owned(),
             generation: 7,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use dpdk_sys::{Clock, Mempool, Nic};
+use dpdk_sys::{Clock, Mempool, Nic, NumaNode};
 use shunt_dataplane::id::{Generation, Mac, NicId, WorkerId};
 use shunt_dataplane::worker::{Answer, ConnectionView, Question, QuestionEnds, Shared};
 use tokio::sync::{mpsc, watch};
@@ -36,6 +36,7 @@ pub struct Live {
     pub(super) workers: Vec<Arc<Shared>>,
     pub(super) pool: Mempool,
     pub(super) hugepages: bool,
+    pub(super) node: Option<NumaNode>,
     pub(super) clock: Clock,
     questions: Vec<Arc<Mutex<QuestionEnds>>>,
     running: Mutex<Running>,
@@ -61,6 +62,7 @@ pub(super) struct Pieces {
     pub questions: Vec<QuestionEnds>,
     pub pool: Mempool,
     pub hugepages: bool,
+    pub node: Option<NumaNode>,
     pub clock: Clock,
     pub parts: Parts,
     pub stop: watch::Sender<bool>,
@@ -80,6 +82,7 @@ impl Live {
             workers: pieces.workers,
             pool: pieces.pool,
             hugepages: pieces.hugepages,
+            node: pieces.node,
             clock: pieces.clock,
             questions: pieces.questions.into_iter().map(|ends| Arc::new(Mutex::new(ends))).collect(),
             running: Mutex::new(running),

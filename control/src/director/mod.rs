@@ -7,6 +7,7 @@ pub mod core;
 pub mod live;
 pub mod nics;
 pub mod packets;
+mod placement;
 pub mod run;
 mod status;
 pub mod targets;

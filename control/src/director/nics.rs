@@ -48,6 +48,8 @@ pub struct Ports {
     pub nics: Vec<OpenNic>,
     /// True when packet memory is in hugepages.
     pub hugepages: bool,
+    /// The NUMA node that packet memory was put on; none when the system chose.
+    pub node: Option<NumaNode>,
 }
 
 /// Refuses what cannot work although the configuration is right in itself: interfaces that are not there, and addresses that
@@ -120,14 +122,27 @@ pub fn open(config: &Config) -> Result<Ports, StartError> {
     let data_room = data_room(config);
     let (settings, hugepages) = eal_settings(config, mbufs, data_room)?;
     let eal = Eal::start(&settings).map_err(|error| StartError::of("runtime", &error))?;
-    let pool = Mempool::new(&eal, "packets", mbufs, MBUF_CACHE, data_room, None::<NumaNode>)
-        .map_err(|error| StartError::of("runtime", &error))?;
     let queues = config.runtime.workers.len() as u16;
-    let mut nics = Vec::new();
+    let mut devices = Vec::new();
     for (index, nic) in config.nics.iter().enumerate() {
         let place = format!("nic \"{}\"", nic.name);
         let devargs = nic.device.devargs(index, queues, nic.mtu);
         let device = eal.probe(&devargs).map_err(|error| not_probed(&place, &nic.device, queues, &error))?;
+        devices.push(device);
+    }
+    // Packets near the first NIC that is near anything.
+    let node = devices.iter().filter_map(|device| device.offer().ok()).find_map(|offer| offer.numa_node);
+    let new = |node| Mempool::new(&eal, "packets", mbufs, MBUF_CACHE, data_room, node);
+    let near = new(node);
+    let (pool, node) = match (near, node) {
+        (Ok(pool), node) => (pool, node),
+        // Ordinary pages are on one node alone.
+        (Err(_), Some(_)) => (new(None).map_err(|error| StartError::of("runtime", &error))?, None),
+        (Err(error), None) => return Err(StartError::of("runtime", &error)),
+    };
+    let mut nics = Vec::new();
+    for (nic, device) in config.nics.iter().zip(devices) {
+        let place = format!("nic \"{}\"", nic.name);
         let settings = NicSettings {
             rx_queues: queues,
             tx_queues: queues,
@@ -139,7 +154,7 @@ pub fn open(config: &Config) -> Result<Ports, StartError> {
         let (nic, rx, tx) = Nic::open(device, &settings).map_err(|error| StartError::of(&place, &error))?;
         nics.push(OpenNic { mac: mac_of(nic.mac(), nics.len()), nic, rx, tx });
     }
-    Ok(Ports { eal, pool, nics, hugepages })
+    Ok(Ports { eal, pool, nics, hugepages, node })
 }
 
 /// A device that DPDK does not bring up. What its driver says leaves open how to have more queues.

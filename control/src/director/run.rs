@@ -87,6 +87,7 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
         questions: std::mem::take(&mut workers.questions),
         pool: ports.pool.clone(),
         hugepages: ports.hugepages,
+        node: ports.node,
         clock: dpdk_sys::Clock::new(&ports.eal),
         parts: Parts { health, control, core },
         stop: stop_sender,

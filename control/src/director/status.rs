@@ -30,6 +30,7 @@ pub(super) fn status(live: &Live) -> Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         role: "active".to_owned(),
+        packet_memory_node: live.node.map(|node| node.0),
         uptime: live.started.elapsed().as_secs(),
         file: live.file.display().to_string(),
         generation: view.snapshot.generation.0,
@@ -65,6 +66,8 @@ fn nic(live: &Live, view: &View, place: usize) -> Nic {
     let kernel = configured.device.interface().and_then(super::nics::carrier);
     let link = kernel.or(link);
     let statistics = statistics.unwrap_or_default();
+    let offer = live.nics.get(place).map(dpdk_sys::Nic::offer);
+    let placement = offer.map_or(("", ""), |offer| super::placement::of(offer, live.workers.len()));
     let sum = |field: fn(&NicCell) -> &shunt_dataplane::counters::Counter| {
         let cells = live.workers.iter().filter_map(|worker| worker.counters.nics.get(place));
         cells.map(|cell| field(cell).get()).sum()
@@ -77,6 +80,9 @@ fn nic(live: &Live, view: &View, place: usize) -> Nic {
         mtu: configured.mtu,
         addresses: configured.addresses.iter().map(ToString::to_string).collect(),
         queues: live.workers.len() as u16,
+        numa_node: live.nics.get(place).and_then(|nic| nic.numa_node()).map(|node| node.0),
+        placement: placement.0.to_owned(),
+        placement_reason: placement.1.to_owned(),
         received: statistics.received_packets,
         sent: statistics.sent_packets,
         missed: statistics.missed,
@@ -90,9 +96,11 @@ fn nic(live: &Live, view: &View, place: usize) -> Nic {
 fn worker(live: &Live, view: &View, place: usize) -> Worker {
     let shared = &live.workers[place];
     let [v4, v6] = shared.connections();
+    let core = view.config.runtime.workers.get(place).copied().unwrap_or_default();
     Worker {
         id: place as u8,
-        core: view.config.runtime.workers.get(place).copied().unwrap_or_default(),
+        core,
+        numa_node: super::placement::node_of_core(core).map(|node| node.0),
         generation: shared.acknowledged().0,
         connections: v4 + v6,
         capacity: 2 * u64::from(view.config.runtime.connections),
@@ -214,6 +222,12 @@ fn advice(live: &Live, view: &View, nics: &[Nic], limits: &[Limit], report: &Rep
         }
         if nic.link == "down" {
             lines.push(format!("nic \"{name}\": the link is down: check {}", nic.device));
+        }
+    }
+    for (nic, open) in nics.iter().zip(&live.nics) {
+        for core in &view.config.runtime.workers {
+            let of_core = super::placement::node_of_core(*core);
+            lines.extend(super::placement::advice(&nic.name, open.numa_node(), *core, of_core));
         }
     }
     let refusing = |service: &&config::Service| {

@@ -67,16 +67,19 @@ pub fn start(
         let shared = workers.shared[number].clone();
         let capacity = Capacity { v4: config.runtime.connections, v6: config.runtime.connections };
         let (ends, packets, questions) = rings();
-        let parts = WorkerParts {
+        let (nics, hand_over) = (queues(ports), peers(&senders, &workers.shared));
+        let (snapshots, idle) = (snapshots.clone(), config.runtime.idle);
+        // Its tables are written first on the worker's own core, which puts them on that core's NUMA node.
+        let parts = move || WorkerParts {
             id,
             forwarder: Forwarder::new(id, capacity, key, shared.counters.clone()),
-            nics: queues(ports),
+            nics,
             taken_over,
-            hand_over: peers(&senders, &workers.shared),
+            hand_over,
             ends,
-            snapshots: snapshots.clone(),
+            snapshots,
             shared,
-            idle: match config.runtime.idle {
+            idle: match idle {
                 Idle::Adaptive => shunt_dataplane::worker::Idle::Adaptive,
                 Idle::Busy => shunt_dataplane::worker::Idle::Busy,
             },
@@ -84,7 +87,7 @@ pub fn start(
         };
         workers.packets.push(packets);
         workers.questions.push(questions);
-        workers.threads.push(spawn(parts, usize::from(*core), ports)?);
+        workers.threads.push(spawn(id, parts, usize::from(*core), ports)?);
     }
     Ok(workers)
 }
@@ -106,9 +109,14 @@ fn queues(ports: &mut Ports) -> Vec<NicQueues> {
     ports.nics.iter_mut().enumerate().map(take).collect()
 }
 
-fn spawn(parts: WorkerParts, core: usize, ports: &Ports) -> Result<JoinHandle<()>, StartError> {
+fn spawn(
+    id: WorkerId,
+    parts: impl FnOnce() -> WorkerParts + Send + 'static,
+    core: usize,
+    ports: &Ports,
+) -> Result<JoinHandle<()>, StartError> {
     let eal = ports.eal.clone();
-    let place = format!("runtime.workers: worker {} on core {core}", parts.id);
+    let place = format!("runtime.workers: worker {id} on core {core}");
     let (report, reported) = std::sync::mpsc::channel();
     let work = move || {
         let ready = thread::bind(core)
@@ -120,7 +128,7 @@ fn spawn(parts: WorkerParts, core: usize, ports: &Ports) -> Result<JoinHandle<()
         };
         // Naps are longer without it, nothing else.
         let _ = thread::set_timer_slack(TIMER_SLACK);
-        let worker = Worker::new(parts);
+        let worker = Worker::new(parts());
         drop(report.send(Ok(())));
         worker.run();
         drop(registered);

@@ -28,6 +28,7 @@ fn a_packets_cycles_are_told_by_stage() {
     }
     director.wait_until("all packets", |status| status.workers[0].received >= PACKETS);
     let status = director.settled();
+    assert!(status.nics.iter().all(|nic| nic.placement == "owner"), "{status:#?}");
     let cost = &status.workers[0].cost;
     assert!(cost.packets >= PACKETS && cost.cycles_per_packet > 0, "{cost:?}");
     assert!(cost.busy_cycles < cost.cycles && cost.cycles_per_second > 100_000_000, "{cost:?}");

@@ -106,6 +106,9 @@ impl Case {
         let running = arms.start(&self.service());
         let status = running.director.status();
         assert!(status.workers.iter().any(|worker| worker.core == 0), "one shares the control core");
+        let told =
+            |nic: &shunt::api::status::Nic| nic.placement == "hand-over" && !nic.placement_reason.is_empty();
+        assert!(status.nics.iter().all(told), "{status:#?}");
         let (first, then) = if self.udp {
             (Transport::Udp, Transport::Udp)
         } else {
