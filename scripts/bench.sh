@@ -129,7 +129,7 @@ measure() {
     local -a effort=(--repetitions 3 --seconds 0.2)
     local -a one=(--method dr --family ipv4 --protocol tcp)
     local run
-    steps=18
+    steps=19
     for run in 1 2 3; do
         step "run $run of 3: packets of open connections" \
             cells "forward-$run" "${effort[@]}" --flows 1000,1000000,10000000
@@ -151,7 +151,9 @@ measure() {
         cells share "${effort[@]}" "${one[@]}" --flows 1000000 --new-share 1,10,50,100
     step "connections of NAT and of IPv6" \
         cells new-others "${effort[@]}" --new --method nat --family ipv4,ipv6 --protocol tcp --flows 1000000
-    gather run-1 forward-1 new-1 services-1 reload-1 floor few frames schedulers share new-others
+    step "connections of UDP" \
+        cells new-udp "${effort[@]}" --new --method dr --family ipv4 --protocol udp --flows 1000000
+    gather run-1 forward-1 new-1 services-1 reload-1 floor few frames schedulers share new-others new-udp
     for run in 2 3; do
         gather "run-$run" "forward-$run" "new-$run" "services-$run" "reload-$run"
     done
@@ -165,14 +167,19 @@ first_of() { head -n 1 | sed 's/^[^:]*: *//'; }
 
 kernel_choice() { sed -n 's/.*\[\(.*\)\].*/\1/p' "$1" 2>/dev/null || true; }
 
-machine() {
+# The commit that is built, and whether the sources differ from it.
+built_commit() {
     local changes=''
-    git -C "$repository" diff --quiet HEAD -- . ':!docs' || changes=', with changes'
+    git -C "$repository" diff --quiet HEAD -- . ':!docs' 2>/dev/null || changes=', with changes'
+    printf '%s%s' "$(git -C "$repository" rev-parse --short=12 HEAD 2>/dev/null || echo unknown)" "$changes"
+}
+
+machine() {
     cat <<TEXT
 | | |
 |---|---|
 | date | $(date -u '+%Y-%m-%d %H:%M UTC') |
-| commit | $(git -C "$repository" rev-parse --short=12 HEAD 2>/dev/null || echo unknown)$changes |
+| commit | $commit |
 | processor | $(grep -m1 '^model name' /proc/cpuinfo | first_of), $(nproc) CPUs$(grep -q hypervisor /proc/cpuinfo && echo ', a virtual machine') |
 | caches | $(lscpu 2>/dev/null | sed -n 's/^ *\(L[123][di]*\) cache: *\(.*\)/\1 \2/p' | paste -sd ';' | sed 's/;/, /g') |
 | memory | $(awk '/^MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo), $(awk '/^HugePages_Total/ { print $2 }' /proc/meminfo) hugepages reserved, transparent ones: $(kernel_choice /sys/kernel/mm/transparent_hugepage/enabled) |
@@ -246,6 +253,7 @@ main() {
     install_testpmd
     export CARGO_TERM_PROGRESS_WHEN=never
     title "release build"
+    commit=$(built_commit)
     interruptible cargo build --release --locked --workspace --bins
     shunt=$repository/target/release/shunt
     [[ -n $out ]] || out=$([[ -n $quick ]] && printf '%s' "$repository/target/performance" || printf '%s' "$repository/docs")

@@ -125,36 +125,47 @@ fn memory(runs: &[Vec<Cell>]) -> Vec<Target> {
 }
 
 fn connections(runs: &[Vec<Cell>]) -> Vec<Target> {
-    let slowest = |cell: &Cell| {
-        let steps = &cell.growth.as_ref()?.steps;
+    let of_dr = |cell: &Cell| (&*cell.method, &*cell.family) == ("dr", "ipv4");
+    let slowest = move |cell: &Cell| {
+        let steps = &cell.growth.as_ref().filter(|_| of_dr(cell))?.steps;
         steps.iter().filter(|step| step.percent <= 90).map(|step| step.per_second).reduce(f64::min)
     };
     let million = |per_second: f64| per_second / 1e6;
     let limit = million(NEW_PER_SECOND);
     vec![
-        at_least(runs, "new connections, slowest tenth up to 90 %", "M a second", limit, move |cell| {
-            slowest(cell).map(million)
-        }),
+        at_least(
+            runs,
+            "DR, IPv4: new connections, slowest tenth up to 90 %",
+            "M a second",
+            limit,
+            move |cell| slowest(cell).map(million),
+        ),
         at_most(
             runs,
-            "not falling: last tenth below 90 % dearer than the median tenth by",
+            "DR, IPv4: not falling: last tenth below 90 % dearer than the median tenth by",
             "%",
             FALLING_PERCENT,
-            |cell| Some(cell.growth.as_ref()?.last_tenth_slower_percent),
+            move |cell| Some(cell.growth.as_ref().filter(|_| of_dr(cell))?.last_tenth_slower_percent),
         ),
-        at_least(runs, "connections that begin and end at once", "M a second", limit, move |cell| {
-            let steady = cell.steady.as_ref()?;
-            Some(million(steady.made_per_second.min(steady.expired_per_second)))
-        }),
+        at_least(
+            runs,
+            "DR, IPv4: connections that begin and end at once",
+            "M a second",
+            limit,
+            move |cell| {
+                let steady = cell.steady.as_ref().filter(|_| of_dr(cell))?;
+                Some(million(steady.made_per_second.min(steady.expired_per_second)))
+            },
+        ),
         at_most(runs, "SYN flood on a full table: established connections lost", "", 0.0, |cell| {
             Some(cell.flood.as_ref()?.lost as f64)
         }),
         at_most(
             runs,
-            "SYN flood on a full table: established packets slower by",
+            "DR, IPv4: SYN flood on a full table: established packets slower by",
             "%",
             FLOOD_PERCENT,
-            |cell| Some(cell.flood.as_ref()?.slower_percent),
+            move |cell| Some(cell.flood.as_ref().filter(|_| of_dr(cell))?.slower_percent),
         ),
     ]
 }
