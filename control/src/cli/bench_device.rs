@@ -7,7 +7,7 @@ use clap::Args;
 use super::output::say;
 use super::table::Table;
 use crate::bench::device::search::Search;
-use crate::bench::device::{self, NICS_MAX, OnDevice, Setup};
+use crate::bench::device::{self, Links, NICS_MAX, OnDevice, Setup};
 use crate::bench::loops::another_core;
 use crate::bench::measure::Effort;
 use crate::bench::report::Cell;
@@ -116,11 +116,12 @@ pub fn cells(
     effort: Effort,
 ) -> Result<Vec<Cell>, BenchError> {
     let setup = arguments.setup(worker_core)?;
+    let mut links = Links::open(bench, &setup)?;
     let mut cells = Vec::new();
     for shape in shapes {
         for &flows in flows {
             let capacity = capacity.unwrap_or_else(|| bench::capacity_for(flows, 0)).max(flows);
-            cells.extend(device::measure(bench, &setup, shape, flows, capacity, effort)?);
+            cells.extend(device::measure(bench, &setup, &mut links, shape, flows, capacity, effort)?);
         }
     }
     Ok(cells)

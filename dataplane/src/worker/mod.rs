@@ -145,7 +145,13 @@ impl Worker {
     }
 
     /// Runs until [`Shared::stop`] is called, then sends what it holds and gives everything back.
-    pub fn run(mut self) {
+    pub fn run(self) {
+        drop(self.run_and_return());
+    }
+
+    /// The same; its queues of NICs are given back, for another worker.
+    #[must_use]
+    pub fn run_and_return(mut self) -> Vec<NicQueues> {
         // The cache spares the shared reference count: a worker that finds nothing new only reads.
         let mut snapshots = Cache::new(self.snapshots.clone());
         while !self.shared.is_stopped() {
@@ -156,6 +162,7 @@ impl Worker {
             }
         }
         self.flush();
+        self.nics
     }
 
     /// Sleeps until something comes where every NIC can tell, else for a nap, and so while something waits to go out.

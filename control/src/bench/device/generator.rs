@@ -34,11 +34,11 @@ pub enum Rate {
 
 /// Sends and receives at the far ends of the director's NICs.
 #[derive(Debug)]
-pub struct Generator {
+pub struct Generator<'a> {
     /// The packets.
     pub traffic: Traffic,
     /// The first towards clients, the last towards real servers.
-    ends: Vec<End>,
+    ends: &'a mut [End],
     pool: Mempool,
     clock: Clock,
     burst: usize,
@@ -46,10 +46,10 @@ pub struct Generator {
     size: usize,
 }
 
-impl Generator {
+impl<'a> Generator<'a> {
     /// A generator of packets of a shape at these ends.
     #[must_use]
-    pub fn new(bench: &Bench, shape: &Shape, ends: Vec<End>) -> Self {
+    pub fn new(bench: &Bench, shape: &Shape, ends: &'a mut [End]) -> Self {
         let traffic = Traffic::new(shape.family, shape.protocol, shape.frame, shape.services, shape.reals);
         Self { traffic, ends, pool: bench.pool.clone(), clock: bench.clock, burst: shape.burst, size: 0 }
     }

@@ -42,6 +42,23 @@ impl End {
     }
 }
 
+/// How long an end may take to notice that the other is gone, where its driver tells.
+const ALONE_WITHIN: Duration = Duration::from_millis(500);
+/// What its driver may do after that it told.
+const SETTLE: Duration = Duration::from_millis(50);
+
+impl End {
+    /// Waits until the driver has noticed that the other end is closed.
+    pub fn wait_until_alone(&self) {
+        let Self::Nic(nic, ..) = self else { return };
+        let start = Instant::now();
+        while nic.link_up() && start.elapsed() < ALONE_WITHIN {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        std::thread::sleep(SETTLE);
+    }
+}
+
 /// One NIC of the director with its far end.
 #[derive(Debug)]
 pub struct Link {

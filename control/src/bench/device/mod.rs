@@ -29,6 +29,7 @@ use super::traffic::{self, Kind};
 use super::{BenchError, Shape};
 use crate::config::device::Device;
 use generator::{Generator, Rate};
+use link::End;
 use search::{Search, Trial};
 
 /// Packets of open connections that are compared byte by byte first.
@@ -83,13 +84,47 @@ pub struct ZeroLoss {
     pub trials: Vec<Trial>,
 }
 
+/// The NICs, open. Opened once: not every driver survives both ends being closed and opened again in one process.
+#[derive(Debug)]
+pub struct Links {
+    nics: Vec<Nic>,
+    queues: Vec<NicQueues>,
+    ends: Vec<End>,
+}
+
+impl Links {
+    /// Opens the director's NICs and the generator's.
+    ///
+    /// # Errors
+    /// When the far end of one is not known or a driver refuses.
+    pub fn open(bench: &Bench, setup: &Setup) -> Result<Self, BenchError> {
+        let mut links = Self { nics: Vec::new(), queues: Vec::new(), ends: Vec::new() };
+        for (number, device) in setup.devices.iter().enumerate() {
+            let link = link::open(bench, number, device, setup.generators.get(number))?;
+            links.nics.push(link.nic);
+            links.queues.push(link.queues);
+            links.ends.push(link.end);
+        }
+        Ok(links)
+    }
+}
+
+impl Drop for Links {
+    /// Closes the director's ends, lets the others notice, and then those: memif frees the same twice when it learns
+    /// that its far end is gone while it is being closed itself.
+    fn drop(&mut self) {
+        self.queues.clear();
+        self.nics.clear();
+        self.ends.iter().for_each(End::wait_until_alone);
+    }
+}
+
 /// A worker that runs on its own thread until this is dropped.
 #[derive(Debug)]
 struct Running {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<Vec<NicQueues>>>,
     _ends: rig::WorkerEnds,
-    _nics: Vec<Nic>,
 }
 
 impl Running {
@@ -99,11 +134,10 @@ impl Running {
         shape: &Shape,
         capacity: u32,
         core: usize,
-        nics: (Vec<Nic>, Vec<NicQueues>),
+        queues: Vec<NicQueues>,
     ) -> Result<Self, BenchError> {
-        let (nics, queues) = nics;
         let mut registry = Registry::new(bench.owners());
-        let snapshot = registry.compile(&plan(shape, nics.len()));
+        let snapshot = registry.compile(&plan(shape, queues.len()));
         let snapshots = Arc::new(ArcSwap::from_pointee(snapshot));
         let shared = Arc::<Shared>::default();
         let (worker, ends) = rig::worker(bench, shape.family, capacity, snapshots, shared.clone(), queues)?;
@@ -116,15 +150,19 @@ impl Running {
             match ready {
                 Ok(registered) => {
                     let _ = report.send(Ok(()));
-                    worker.run();
+                    let queues = worker.run_and_return();
                     drop(registered);
+                    queues
                 }
-                Err(error) => drop(report.send(Err(error))),
+                Err(error) => {
+                    let _ = report.send(Err(error));
+                    Vec::new()
+                }
             }
         };
         let thread =
             std::thread::Builder::new().name("worker".to_owned()).spawn(work).map_err(BenchError::of)?;
-        let running = Self { shared, thread: Some(thread), _ends: ends, _nics: nics };
+        let running = Self { shared, thread: Some(thread), _ends: ends };
         reported
             .recv()
             .map_err(|_ended| BenchError::new("the worker's thread ended before it was ready"))??;
@@ -132,12 +170,17 @@ impl Running {
     }
 }
 
+impl Running {
+    /// Ends the worker; its queues come back.
+    fn stop(&mut self) -> Vec<NicQueues> {
+        self.shared.stop();
+        self.thread.take().and_then(|thread| thread.join().ok()).unwrap_or_default()
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
-        self.shared.stop();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        drop(self.stop());
     }
 }
 
@@ -149,21 +192,15 @@ impl Drop for Running {
 pub fn measure(
     bench: &Bench,
     setup: &Setup,
+    links: &mut Links,
     shape: &Shape,
     flows: u32,
     capacity: u32,
     effort: Effort,
 ) -> Result<Vec<Cell>, BenchError> {
-    let (mut nics, mut queues, mut ends) = (Vec::new(), Vec::new(), Vec::new());
-    for (number, device) in setup.devices.iter().enumerate() {
-        let link = link::open(bench, number, device, setup.generators.get(number))?;
-        nics.push(link.nic);
-        queues.push(link.queues);
-        ends.push(link.end);
-    }
-    // The worker ends before the generator: some drivers complain of a far end that is gone.
-    let mut generator = Generator::new(bench, shape, ends);
-    let running = Running::start(bench, shape, capacity, setup.worker_core, (nics, queues))?;
+    let queues = std::mem::take(&mut links.queues);
+    let mut running = Running::start(bench, shape, capacity, setup.worker_core, queues)?;
+    let mut generator = Generator::new(bench, shape, &mut links.ends);
     let said = |error: BenchError| {
         let counters = &running.shared.counters;
         BenchError::new(&format!(
@@ -194,6 +231,7 @@ pub fn measure(
         cell.verified = Verified { packets_compared: compared, connections, lost: 0 };
         cells.push(cell);
     }
+    links.queues = running.stop();
     Ok(cells)
 }
 
@@ -238,7 +276,7 @@ impl Mark {
 fn full_rate(
     bench: &Bench,
     running: &Running,
-    generator: &mut Generator,
+    generator: &mut Generator<'_>,
     kind: Kind,
     flows: u32,
     effort: Effort,
@@ -286,7 +324,7 @@ fn full_rate(
 
 /// The highest rate without loss.
 fn no_loss(
-    generator: &mut Generator,
+    generator: &mut Generator<'_>,
     kind: Kind,
     flows: u32,
     search: Search,
