@@ -140,6 +140,22 @@ mod tests {
     }
 
     #[test]
+    fn whoever_changes_where_it_lies_says_so() {
+        let changes: [fn(&mut Packet<'_>); 4] = [
+            |packet| assert!(packet.prepend(1)),
+            |packet| assert!(packet.append(1)),
+            |packet| packet.trim_front(1),
+            |packet| packet.truncate(5),
+        ];
+        for change in changes {
+            let mut room = [0; 10];
+            let mut packet = Packet::new(&mut room, 2, 6, NicId(0));
+            change(&mut packet);
+            assert!(packet.is_moved());
+        }
+    }
+
+    #[test]
     fn a_range_outside_the_room_is_cut() {
         let mut room = [0; 4];
         assert_eq!(Packet::new(&mut room, 3, 9, NicId(0)).len(), 1);

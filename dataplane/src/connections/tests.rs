@@ -44,9 +44,13 @@ fn answer(new: &NewConnection<Ipv4Addr>) -> Flow<Ipv4Addr> {
     }
 }
 
+/// Looks a flow up in one step and, as a burst does, in stages: the candidate is the connection or nothing.
 fn find<A: Address>(table: &Table<A>, flow: &Flow<A>, now: Tick) -> Option<(ConnectionIndex, Direction)> {
-    let found = table.find(table.hash(flow), flow, now)?;
-    Some((found.index, found.direction))
+    let hash = table.hash(flow);
+    let found = table.find(hash, flow, now);
+    let near = table.try_candidate(table.prefetch_entry(hash), flow, now).map(|(near, _)| near);
+    assert!(near.is_none() || near == found, "{near:?} {found:?}");
+    found.map(|found| (found.index, found.direction))
 }
 
 fn none_ends<A: Address>(entry: &Entry<A>) {
@@ -332,7 +336,41 @@ fn ipv6_in_both_directions() {
     assert_eq!(find(&table, &answer, Tick(1)), Some((index, Direction::FromReal)));
     assert_eq!(find(&table, &answer.reversed(), Tick(1)), None);
     table.prefetch_bucket(table.hash(&answer));
-    table.prefetch_entry(table.hash(&answer));
+    let candidate = table.prefetch_entry(table.hash(&answer));
+    assert_eq!(table.try_candidate(candidate, &answer, Tick(1)).unwrap().0.index, index);
+}
+
+#[test]
+fn a_candidate_is_nothing_once_its_connection_ended_or_another_took_its_place() {
+    let mut table = Table::new(100, HashKey::random());
+    let (first, second) = (connection(1), connection(2));
+    let index = table.insert(first, Tick(0), none_ends).unwrap();
+    let candidate = table.prefetch_entry(table.hash(&first.flow));
+    assert!(table.try_candidate(candidate, &first.flow, Tick(0)).is_some());
+    assert!(table.try_candidate(candidate, &second.flow, Tick(0)).is_none());
+    table.remove(index);
+    assert!(table.try_candidate(candidate, &first.flow, Tick(0)).is_none());
+    assert_eq!(table.insert(second, Tick(0), none_ends), Ok(index));
+    assert!(table.try_candidate(candidate, &first.flow, Tick(0)).is_none());
+    assert!(table.try_candidate(candidate, &second.flow, Tick(0)).is_some());
+    assert!(table.try_candidate(Candidate::NONE, &second.flow, Tick(0)).is_none());
+}
+
+#[test]
+fn a_flood_makes_a_full_table_sweep_so_often_in_a_tick_and_no_more() {
+    let mut table = Table::new(100_000, HashKey::random());
+    for number in 0..100_000 {
+        table.insert(connection(number), Tick(0), none_ends).unwrap();
+    }
+    let (now, mut ended) = (Tick(300), 0);
+    // All have expired: the first 64 attempts sweep 64 entries each, what they free serves the next.
+    let mut made = 0;
+    while table.insert(connection(200_000 + made), now, |_| ended += 1).is_ok() {
+        made += 1;
+    }
+    assert_eq!((made, ended, table.may_have_room(now)), (64 * 64, 64 * 64, false));
+    assert!(table.may_have_room(now.after(Ticks(1))));
+    assert!(table.insert(connection(1), now.after(Ticks(1)), |_| ()).is_ok());
 }
 
 #[test]
