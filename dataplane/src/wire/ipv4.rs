@@ -229,16 +229,20 @@ impl IpVersion for Ipv4Addr {
     fn write_header(bytes: &mut [u8], ip: &IpHeader<Self>) {
         let length = bytes.len() as u16;
         let Some(header) = bytes.first_chunk_mut::<HEADER>() else { return };
+        let version = u16::from_be_bytes([0x45, ip.traffic_class]);
         let fragment = if ip.dont_fragment { DONT_FRAGMENT } else { 0 };
-        put(header, field::VERSION, [0x45, ip.traffic_class]);
+        let ttl = u16::from_be_bytes([ip.ttl, ip.protocol]);
+        // Summed before it is written: reading at once what was written in parts waits for the parts.
+        let sum = Sum::ZERO.word(version).word(length).word(ip.identification).word(fragment).word(ttl);
+        let checksum = sum.address(ip.source).address(ip.destination).checksum();
+        put(header, field::VERSION, version.to_be_bytes());
         put(header, field::TOTAL_LENGTH, length.to_be_bytes());
         put(header, field::IDENTIFICATION, ip.identification.to_be_bytes());
         put(header, field::FRAGMENT, fragment.to_be_bytes());
-        put(header, field::TTL, [ip.ttl, ip.protocol, 0, 0]);
+        put(header, field::TTL, ttl.to_be_bytes());
+        put(header, field::CHECKSUM, checksum.to_be_bytes());
         put(header, field::SOURCE, ip.source.octets());
         put(header, field::DESTINATION, ip.destination.octets());
-        let checksum = Sum::of(header).checksum();
-        put(header, field::CHECKSUM, checksum.to_be_bytes());
     }
 
     fn error_words(error: icmp::Error, _: &Headers<Self>, _: &[u8]) -> (u8, u8, u32) {
