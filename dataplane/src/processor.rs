@@ -1,5 +1,5 @@
 //! What the language does not say to the processor: fetch memory before it is needed, compare a line of words at once,
-//! put a table on huge pages. The only `unsafe` of this crate, and what it buys is in `docs/performance.md`.
+//! put a table on huge pages. The only `unsafe` of this crate, and what it buys is in `docs/decisions.md`.
 #![allow(unsafe_code)]
 
 /// Asks the processor to bring the cache line of `value`'s first byte near. Changes nothing else.
