@@ -93,6 +93,7 @@ reasons! {
         ProtocolUnreachable = "protocol_unreachable": "A transport protocol that no VIP speaks.",
         NetUnreachable = "net_unreachable": "No route to the destination.",
         TimeExceeded = "time_exceeded": "The TTL or hop limit ran out.",
+        NoConnection = "no_connection": "A NAT real server's packet of no connection (nat_icmp_send): ICMP port unreachable.",
         TooBig = "too_big": "Larger than the MTU of the way on and not to be fragmented (RFC 1191, RFC 8201).",
     }
 }

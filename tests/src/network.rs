@@ -113,6 +113,7 @@ pub fn plan(services: Vec<ServicePlan>) -> Plan {
         neighbours,
         services,
         timeouts: Timeouts::default(),
+        sysctls: Default::default(),
         replies_per_second: 1_000_000,
     }
 }

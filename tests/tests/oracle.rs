@@ -38,6 +38,7 @@ scenarios! {
     states_dr states_nat states_tun states6_dr states6_nat states6_tun
     mtu6_dr mtu6_nat mtu6_tun
     reuse_mode1
+    odd_dr odd_nat odd_tun odd6_dr odd6_nat odd6_tun
 }
 
 /// Frames read here as they read in the recordings.

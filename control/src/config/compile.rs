@@ -41,6 +41,7 @@ pub fn compile(config: &Config, state: &State) -> Plan {
         neighbours: neighbours(config, state),
         services: config.services.iter().map(|service| service_plan(service, state)).collect(),
         timeouts: Timeouts::default(),
+        sysctls: config.sysctls,
         replies_per_second: config.runtime.replies,
     }
 }

@@ -105,6 +105,9 @@ impl Display for Changes {
 pub fn diff(old: &Config, new: &Config) -> Changes {
     let mut changes = Changes::default();
     runtime(old, new, &mut changes);
+    for (name, before) in old.sysctls.values() {
+        changes.compare("sysctl", name, &before, &new.sysctls.value(name), u32::to_string, false);
+    }
     nics(old, new, &mut changes);
     let show_route = |route: &Route, config: &Config| match (route.via, config.nics.get(route.nic.index())) {
         (Some(via), _) => format!("via {via}"),

@@ -20,6 +20,7 @@ use ipnet::IpNet;
 use shunt_dataplane::id::{Mac, NicId, Protocol};
 use shunt_dataplane::service::Method;
 use shunt_dataplane::service::schedulers::Scheduler;
+use shunt_dataplane::snapshot::Sysctls;
 
 use device::Device;
 
@@ -28,6 +29,8 @@ use device::Device;
 pub struct Config {
     /// `[runtime]`.
     pub runtime: Runtime,
+    /// `[sysctl]`.
+    pub sysctls: Sysctls,
     /// `[[nic]]`, in the order of their [`NicId`].
     pub nics: Vec<Nic>,
     /// `[[route]]`.

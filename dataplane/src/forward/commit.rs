@@ -8,13 +8,12 @@ use crate::counters::{RealCell, WorkerCounters};
 use crate::flow::Flow;
 use crate::id::{NicId, WorkerId};
 use crate::packet::Packet;
-use crate::reason::DropReason;
+use crate::reason::{DropReason, ReplyKind};
 use crate::reply;
 use crate::rewrite::{self, dr, nat, tun};
 use crate::service::{Method, NextHop, Real};
 use crate::snapshot::Snapshot;
 use crate::time::Tick;
-use crate::wire::icmp::Error;
 use crate::wire::{Headers, IpVersion, ethernet};
 
 impl Forwarder {
@@ -88,6 +87,9 @@ impl Forwarder {
             Then::Forward(hop) => {
                 return match connection {
                     None => route(snapshot, packet, headers, hop),
+                    Some((found, real)) if self.passes_by::<A>(found) => {
+                        self.answer_passing_by(snapshot, packet, headers, &Passage { found, real, hop }, now)
+                    }
                     Some((found, real)) => {
                         self.pass(snapshot, packet, headers, &Passage { found, real, hop }, now).into()
                     }
@@ -107,6 +109,28 @@ impl Forwarder {
             count_refused(packet, headers, real, cell, verdict);
         }
         verdict
+    }
+
+    /// True for the answer of a real server that needs none of the director's help.
+    fn passes_by<A: Tables>(&self, found: Found) -> bool {
+        found.direction == Direction::FromReal && !A::table(&self.connections).entry(found.index).is_nat()
+    }
+
+    /// Such an answer is routed, and counts.
+    #[cold]
+    fn answer_passing_by<A: Tables + IpVersion>(
+        &mut self,
+        snapshot: &Snapshot,
+        packet: &mut Packet<'_>,
+        headers: &Headers<A>,
+        passage: &Passage<'_>,
+        now: Tick,
+    ) -> Verdict {
+        let cell = passage.real.counters.of(self.worker);
+        let entry = A::table_mut(&mut self.connections).entry_mut(passage.found.index);
+        observe(entry, cell, snapshot, headers, Direction::FromReal, now);
+        count(&cell.packets_out, &cell.bytes_out, headers.ip_length() as u64);
+        route(snapshot, packet, headers, passage.hop)
     }
 
     /// Makes a connection (kernel: `ip_vs_conn_new`, `ip_vs_bind_dest`); none when the table is full.
@@ -165,8 +189,9 @@ impl Forwarder {
         let made = match answer {
             Answer::Echo => reply::echo_reply(packet, headers),
             Answer::Reset => reply::tcp_reset(packet, headers),
-            Answer::Error(error, _, source) => {
-                if matches!(error, Error::TooBig { .. }) {
+            Answer::Error(error, kind, source) => {
+                // Some are found wanting only on their way out (kernel: `ip_forward`).
+                if matches!(kind, ReplyKind::TooBig | ReplyKind::NoConnection) {
                     A::decrement_ttl(packet.bytes_mut(), headers);
                 }
                 reply::icmp_error(packet, headers, error, source)

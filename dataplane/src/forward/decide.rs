@@ -69,9 +69,9 @@ pub(super) enum Answer<A> {
     Error(Error, ReplyKind, A),
 }
 
-type Decided<'s, A> = Result<Decision<'s, A>, Aside>;
+pub(super) type Decided<'s, A> = Result<Decision<'s, A>, Aside>;
 
-const fn no_connection<A>(then: Then<'_, A>) -> Decision<'_, A> {
+pub(super) const fn no_connection<A>(then: Then<'_, A>) -> Decision<'_, A> {
     Decision { subject: Subject::None, then }
 }
 
@@ -104,11 +104,11 @@ pub(super) enum Case {
 }
 
 /// What `decide` reads: one packet and the tables of its family.
-struct Asked<'s, 'p, A: Address> {
-    snapshot: &'s Snapshot,
-    tables: &'s FamilyTables<A>,
-    packet: &'p Packet<'p>,
-    headers: &'p Headers<A>,
+pub(super) struct Asked<'s, 'p, A: Address> {
+    pub snapshot: &'s Snapshot,
+    pub tables: &'s FamilyTables<A>,
+    pub packet: &'p Packet<'p>,
+    pub headers: &'p Headers<A>,
 }
 
 impl Forwarder {
@@ -197,6 +197,18 @@ impl Forwarder {
         if owner == self.worker { Ok(()) } else { Err(Case::HandOver(owner)) }
     }
 
+    /// A packet that concerns `client` goes to the worker that owns it, once.
+    pub(super) fn owned<A: Tables>(
+        &self,
+        snapshot: &Snapshot,
+        packet: &Packet<'_>,
+        client: A,
+    ) -> Result<(), Case> {
+        let owner = snapshot.owners.of(client);
+        let here = packet.handed_over || owner == self.worker;
+        if here { Ok(()) } else { Err(Case::HandOver(owner)) }
+    }
+
     /// The second half of [`Self::decide`]: what becomes of a packet that is no open connection's, or cannot go on.
     #[inline(never)]
     pub(super) fn otherwise<'s, A: Tables + IpVersion>(
@@ -226,7 +238,7 @@ impl Forwarder {
                 match asked.local()? {
                     Some(Local::Vip) => self.new_connection(&asked, None, now),
                     Some(Local::Own(_)) => Err(Aside::Punt(Punt::Local)),
-                    None => asked.route(),
+                    None => self.unserved(&asked, now),
                 }
             }
             Case::Anew(index) => self.new_connection(&asked, Some(index), now),
@@ -256,7 +268,8 @@ impl Forwarder {
             return asked.no_service();
         };
         let flags = asked.headers.tcp_flags;
-        if flow.protocol == Protocol::Tcp && (!flags.syn() || flags.rst()) {
+        let begins = flags.syn() || asked.snapshot.sysctls.sloppy_tcp;
+        if flow.protocol == Protocol::Tcp && (!begins || flags.rst()) {
             return asked.reset();
         }
         if replaces.is_none() && !A::table(&self.connections).may_have_room(now) {
@@ -352,7 +365,7 @@ impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
     }
 
     /// No service's and not for the director: by the routes, as a router does (RFC 1812, RFC 8200).
-    fn route(&self) -> Decided<'s, A> {
+    pub(super) fn route(&self) -> Decided<'s, A> {
         if self.headers.destination.is_group() {
             return Err(Aside::Drop(DropReason::Group));
         }
@@ -395,7 +408,13 @@ impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
 
     /// An ICMP error to the sender, unless this packet must not be answered with one.
     #[cold]
-    fn error(&self, error: Error, kind: ReplyKind, source: Option<A>, otherwise: DropReason) -> Then<'s, A> {
+    pub(super) fn error(
+        &self,
+        error: Error,
+        kind: ReplyKind,
+        source: Option<A>,
+        otherwise: DropReason,
+    ) -> Then<'s, A> {
         let own = || self.snapshot.nic(self.packet.nic).and_then(A::nic_source);
         match source.or_else(own) {
             Some(source) if reply::may_answer(self.headers, self.packet.bytes()) => {

@@ -7,7 +7,7 @@ use super::registry::{RealRecord, Registry, ServiceRecord};
 use super::{FamilyTables, Local, NicView, Plan, ServicePlan, Snapshot};
 use crate::address::Address;
 use crate::counters::RealCounters;
-use crate::id::{Generation, L4Port, NicId, RealId, ServiceId};
+use crate::id::{Generation, L4Port, NicId, Protocol, RealId, ServiceId};
 use crate::rewrite::tun;
 use crate::route::{Route, RouteTable};
 use crate::service::schedulers::Lookup;
@@ -28,6 +28,7 @@ impl Registry {
             v4: FamilyTables::compile(plan),
             v6: FamilyTables::compile(plan),
             timeouts: plan.timeouts.clone(),
+            sysctls: plan.sysctls,
             owners: self.owners,
             replies_per_second: plan.replies_per_second,
         };
@@ -72,7 +73,14 @@ impl Registry {
             IpAddr::V4(vip) => snapshot.v4.services.insert(vip, port, plan.protocol, id),
             IpAddr::V6(vip) => snapshot.v6.services.insert(vip, port, plan.protocol, id),
         }
-        let reals = plan.reals.iter().map(|real| self.compile_real(id, real, snapshot)).collect::<Vec<_>>();
+        plan.reals.iter().filter(|real| real.method == Method::Nat).for_each(|real| {
+            let l4_port = if real.address.port() == 0 { port } else { L4Port(real.address.port()) };
+            match real.address.ip() {
+                IpAddr::V4(address) => snapshot.v4.add_nat(address, plan.protocol, l4_port),
+                IpAddr::V6(address) => snapshot.v6.add_nat(address, plan.protocol, l4_port),
+            }
+        });
+        let reals = plan.reals.iter().map(|real| self.compile_real(id, real)).collect::<Vec<_>>();
         let unchanged =
             |record: &ServiceRecord| record.compiled.as_ref().is_some_and(|(last, _)| last == plan);
         if !self.services.get(id.0).is_some_and(unchanged) {
@@ -115,22 +123,10 @@ impl Registry {
         record.compiled = Some((plan.clone(), Arc::new(service)));
     }
 
-    fn compile_real(
-        &mut self,
-        service: ServiceId,
-        plan: &super::RealPlan,
-        snapshot: &mut Snapshot,
-    ) -> (RealId, RealCounters) {
+    fn compile_real(&mut self, service: ServiceId, plan: &super::RealPlan) -> (RealId, RealCounters) {
         let workers = self.owners.workers;
         let new = || RealRecord { counters: RealCounters::new(workers), last: None, removed_in: None };
         let id = RealId(self.reals.number((service, plan.address), new));
-        let address = plan.address.ip();
-        if plan.method == Method::Nat {
-            match address {
-                IpAddr::V4(address) => drop(snapshot.v4.nat_reals.insert(address, ())),
-                IpAddr::V6(address) => drop(snapshot.v6.nat_reals.insert(address, ())),
-            }
-        }
         let Some(record) = self.reals.get_mut(id.0) else {
             unreachable!("the real server was just given a number")
         };
@@ -138,7 +134,7 @@ impl Registry {
         record.last = Some(Real {
             id,
             service,
-            address,
+            address: plan.address.ip(),
             l4_port: L4Port(plan.address.port()),
             method: plan.method,
             configured: true,
@@ -197,6 +193,11 @@ fn nic_view(plan: &super::NicPlan) -> NicView {
 }
 
 impl<A: Address> FamilyTables<A> {
+    fn add_nat(&mut self, address: A, protocol: Protocol, l4_port: L4Port) {
+        self.nat_reals.insert(address, ());
+        self.nat_ports.insert((address, protocol, l4_port), ());
+    }
+
     /// Everything but services and real servers.
     fn compile(plan: &Plan) -> Self {
         let mut tables = Self {
@@ -205,6 +206,7 @@ impl<A: Address> FamilyTables<A> {
             routes: RouteTable::default(),
             neighbours: Default::default(),
             nat_reals: Default::default(),
+            nat_ports: Default::default(),
         };
         for vip in plan.vips.iter().filter_map(|&vip| A::from_ip(vip)) {
             tables.local.insert(vip, Local::Vip);

@@ -7,6 +7,7 @@
 mod compile;
 mod plan;
 mod registry;
+mod sysctl;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -17,12 +18,13 @@ use hashbrown::HashMap;
 use crate::address::Address;
 use crate::connections::Timeouts;
 use crate::flow::Owners;
-use crate::id::{Generation, Mac, NicId, RealId, ServiceId};
+use crate::id::{Generation, L4Port, Mac, NicId, Protocol, RealId, ServiceId};
 use crate::route::RouteTable;
 use crate::service::table::ServiceTable;
 use crate::service::{NextHop, Real, Service, Unresolved, Way};
 pub use plan::{NeighbourPlan, NicPlan, Plan, RealPlan, RoutePlan, ServicePlan};
 pub use registry::Registry;
+pub use sysctl::Sysctls;
 
 /// What an address of the director is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +63,8 @@ pub struct FamilyTables<A: Address> {
     pub neighbours: HashMap<(NicId, A), NextHop, RandomState>,
     /// Addresses of NAT real servers: packets from them may be answers.
     pub nat_reals: HashMap<A, (), RandomState>,
+    /// Where NAT real servers answer (kernel: `rs_table`).
+    pub nat_ports: HashMap<(A, Protocol, L4Port), (), RandomState>,
 }
 
 /// One generation of everything that workers read.
@@ -80,6 +84,8 @@ pub struct Snapshot {
     pub v6: FamilyTables<Ipv6Addr>,
     /// Timeouts of connections.
     pub timeouts: Timeouts,
+    /// Settings of the kernel.
+    pub sysctls: Sysctls,
     /// Who owns which client.
     pub owners: Owners,
     /// How many replies (RST, ICMP) a worker makes in a second.

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
+use super::Sysctls;
 use crate::connections::Timeouts;
 use crate::id::{Mac, NicId, Protocol};
 use crate::service::Method;
@@ -25,6 +26,8 @@ pub struct Plan {
     pub services: Vec<ServicePlan>,
     /// Timeouts of connections.
     pub timeouts: Timeouts,
+    /// Settings of the kernel.
+    pub sysctls: Sysctls,
     /// Replies (RST, ICMP) a second and worker.
     pub replies_per_second: u32,
 }

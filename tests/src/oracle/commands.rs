@@ -107,6 +107,17 @@ fn simple(words: &[&str], director: &mut Director) -> Parsed<Said> {
         ["sleep", seconds] => director.advance(Duration::from_secs_f64(parse(seconds)?)),
         // What the director does without being asked.
         ["echo", value, file] if AS_IT_IS.contains(&(value, file.trim_start_matches('>'))) => {}
+        ["echo", value, file] => {
+            let name = file.trim_start_matches('>').strip_prefix("/proc/sys/net/ipv4/vs/");
+            let (name, value) = (name.ok_or_else(|| words.join(" "))?, parse(value)?);
+            let mut known = false;
+            director.publish(|plan| known = plan.sysctls.set(name, value));
+            if !known {
+                return Err(words.join(" "));
+            }
+        }
+        // No route is remembered from packet to packet.
+        ["ip", "route", "flush", "cache"] => {}
         ["ip", "link", "set", nic, "mtu", mtu] => {
             let (nic, mtu) = (nic_id(nic)?, parse(mtu)?);
             director.publish(|plan| plan.nics[nic.index()].mtu = mtu);

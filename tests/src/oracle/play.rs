@@ -1,10 +1,13 @@
 //! Plays a scenario to this director under a virtual clock.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use shunt_dataplane::connections::Timeouts;
+use shunt_dataplane::forward::{Punt, Verdict};
 use shunt_dataplane::id::{Mac, NicId};
 use shunt_dataplane::snapshot::{NicPlan, Plan};
+use shunt_dataplane::wire::{arp, ndp};
 
 use super::commands::{self, Unknown};
 use super::scenario::{CommandResult, FrameOut, Recording, Scenario, Step, StepResult};
@@ -80,7 +83,7 @@ fn play_step(step: &Step, director: &mut Director) -> Result<StepResult, Unknown
     match step {
         Step::Frame { nic, frame, .. } => {
             let outcome = director.take(NicId(*nic), &frame.0);
-            let out = sent(&outcome).into_iter().collect();
+            let out = sent(&outcome).or_else(|| question(&outcome, director)).into_iter().collect();
             Ok(StepResult { out, ..StepResult::default() })
         }
         Step::Command { cmd } => {
@@ -96,6 +99,17 @@ fn play_step(step: &Step, director: &mut Director) -> Result<StepResult, Unknown
 
 fn sent(outcome: &Outcome) -> Option<FrameOut> {
     outcome.sent().map(|(nic, frame)| FrameOut::new(nic, frame))
+}
+
+/// What the director asks the link when it does not know a neighbour.
+fn question(outcome: &Outcome, director: &Director) -> Option<FrameOut> {
+    let Verdict::Punt(Punt::Unresolved(unresolved)) = outcome.verdict else { return None };
+    let nic = director.snapshot().nic(unresolved.nic)?;
+    let frame = match unresolved.address {
+        IpAddr::V4(address) => arp::request(nic.mac, nic.source_v4?, address).to_vec(),
+        IpAddr::V6(address) => ndp::request(nic.mac, ndp::link_local(nic.mac), address),
+    };
+    Some(FrameOut::new(unresolved.nic, &frame))
 }
 
 fn command(line: &str, director: &mut Director) -> Result<CommandResult, Unknown> {

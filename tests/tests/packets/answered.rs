@@ -6,7 +6,7 @@ use shunt_dataplane::reason::ReplyKind;
 use shunt_dataplane::service::Method;
 use shunt_dataplane::snapshot::Plan;
 use shunt_tests::director::Arrival;
-use shunt_tests::network::{FRONT, Form};
+use shunt_tests::network::{BACK, FRONT, Form};
 use shunt_tests::packets::{Ip, Tcp};
 
 use crate::case::{Case, from_front, from_real, no_service, one_service, to_front, to_real, word};
@@ -22,6 +22,7 @@ pub fn cases() -> Vec<Case> {
             reset_of_unconnected(form, "", (0, 7), "RA"),
             reset_of_unconnected(form, "F", (0, 8), "RA"),
         ]);
+        cases.push(stray_of_real(form));
         cases.extend([ttl_of_routed(form), ttl_of_answer(form), too_big_for_tunnel(form)]);
     }
     cases
@@ -54,6 +55,23 @@ fn to_vip(form: Form) -> Ip {
 
 fn case(what: &str, form: Form, plan: Plan, arrival: Arrival, kind: ReplyKind, out: Vec<u8>) -> Case {
     Case::new(format!("{what}, {}", word(form)), plan, arrival, reply(kind)).out(out)
+}
+
+fn stray_of_real(form: Form) -> Case {
+    let mut plan = one_service(form, Protocol::Tcp, Method::Nat);
+    plan.sysctls.nat_icmp_send = true;
+    let stray = |ttl| Ip::new(&form.real(1), &form.client(1)).ttl(ttl).tcp(&Tcp::new(8080, 40000, "SA"));
+    let real = form.real(1);
+    let (kind, code) = if form == Form::V4 { (3, 3) } else { (1, 4) };
+    let told = Ip::new(form.own(BACK), &real).tos(error_tos(form)).icmp(kind, code, 0, &stray(63));
+    let out = to_real(1, &told);
+    Case::new(
+        format!("a NAT real server's packet of no connection, {}", word(form)),
+        plan,
+        from_real(1, &stray(64)),
+        Verdict::Reply(BACK, ReplyKind::NoConnection),
+    )
+    .out(out)
 }
 
 fn ping(form: Form) -> Case {

@@ -7,7 +7,9 @@ mod nic;
 mod runtime;
 mod section;
 mod service;
+mod sysctl;
 
+use shunt_dataplane::snapshot::Sysctls;
 use toml::de::{DeTable, DeValue};
 
 pub use nic::{NicDocument, RouteDocument};
@@ -22,6 +24,8 @@ use super::problem::{Fault, Findings, Span};
 pub struct Document {
     /// `[runtime]`.
     pub runtime: RuntimeDocument,
+    /// `[sysctl]`.
+    pub sysctls: Sysctls,
     /// `[[nic]]`, in the order of the file.
     pub nics: Vec<NicDocument>,
     /// `[[route]]`.
@@ -38,7 +42,7 @@ pub struct Document {
     pub has_services: bool,
 }
 
-const KEYS: &[&str] = &["runtime", "nic", "route", "service"];
+const KEYS: &[&str] = &["runtime", "sysctl", "nic", "route", "service"];
 const LATER: &[(&str, &str)] = &[("vrrp", "remove it; a director without [[vrrp]] owns every VIP at once")];
 
 impl Document {
@@ -55,6 +59,9 @@ impl Document {
         let mut section = Section::new(findings, "file", root.get_ref(), &at, KEYS, LATER);
         if let Some((at, table)) = section.table("runtime") {
             document.runtime = RuntimeDocument::read(section.findings(), table, &at);
+        }
+        if let Some((at, table)) = section.table("sysctl") {
+            document.sysctls = sysctl::read(section.findings(), table, &at);
         }
         let before = section.findings().count();
         document.has_nics = section.has("nic");
