@@ -178,6 +178,12 @@ impl RealCounters {
         &self.0[worker.index()]
     }
 
+    /// Active and inactive connections over all workers.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.sum(|cell| &cell.active) + self.sum(|cell| &cell.inactive)
+    }
+
     /// A field summed over all workers.
     #[inline]
     #[must_use]

@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use shunt_dataplane::connections::Timeouts;
 use shunt_dataplane::id::{Mac, NicId, Protocol};
-use shunt_dataplane::service::Method;
 use shunt_dataplane::service::schedulers::Scheduler;
+use shunt_dataplane::service::{Method, Settings, Thresholds};
 use shunt_dataplane::snapshot::{NeighbourPlan, NicPlan, Plan, RealPlan, RoutePlan, ServicePlan};
 
 /// Towards clients.
@@ -132,6 +132,7 @@ pub fn service(
         address: SocketAddr::new(parse(&form.real(number)), real_port(method, l4_port)),
         method,
         weight: 1,
+        thresholds: Thresholds::default(),
         up: true,
     };
     ServicePlan {
@@ -139,6 +140,7 @@ pub fn service(
         listen: SocketAddr::new(parse(form.vip()), l4_port),
         protocol,
         scheduler,
+        settings: Settings::default(),
         reals: (1..=reals).map(real).collect(),
     }
 }

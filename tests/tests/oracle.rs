@@ -33,8 +33,9 @@ macro_rules! scenarios {
 scenarios! {
     tcp_dr tcp_nat tcp_tun tcp6_dr tcp6_nat tcp6_tun
     udp_dr udp_nat udp_tun udp6_dr udp6_nat udp6_tun
-    sched_rr sched_wrr sched_lc sched_wlc sched_sh
-    sched_wrr_changes sched_wlc_changes sched_sh_changes
+    sched_rr sched_wrr sched_lc sched_wlc sched_lblc sched_lblcr sched_dh sched_sh sched_mh sched_sed sched_nq sched_fo
+    sched_ovf sched_ops sched_thresholds sched_sh_fallback sched_sh_port sched_mh_fallback sched_mh_port
+    sched_wrr_changes sched_wlc_changes sched_sh_changes sched_mh_changes
     states_dr states_nat states_tun states6_dr states6_nat states6_tun
     mtu6_dr mtu6_nat mtu6_tun
     reuse_mode1

@@ -1,8 +1,8 @@
 //! Publishing a new generation between any two packets of the recorded `sched_*` scenarios changes no choice.
 
 use shunt_dataplane::id::{Mac, NicId, Protocol};
-use shunt_dataplane::service::Method;
 use shunt_dataplane::service::schedulers::Scheduler;
+use shunt_dataplane::service::{Method, Settings, Thresholds};
 use shunt_dataplane::snapshot::{NeighbourPlan, RealPlan, ServicePlan};
 use shunt_tests::director::Director;
 use shunt_tests::oracle::compare::compare;
@@ -61,6 +61,7 @@ fn elsewhere(listen: std::net::SocketAddr) -> ServicePlan {
         address: address.parse().unwrap(),
         method: Method::Nat,
         weight: 1,
+        thresholds: Thresholds::default(),
         up: true,
     };
     ServicePlan {
@@ -68,6 +69,7 @@ fn elsewhere(listen: std::net::SocketAddr) -> ServicePlan {
         listen,
         protocol: Protocol::Tcp,
         scheduler: Scheduler::Rr,
+        settings: Settings::default(),
         reals: vec![real("10.1.0.11:8443"), real("10.1.0.12:8443")],
     }
 }
@@ -110,6 +112,6 @@ macro_rules! scenarios {
 }
 
 scenarios! {
-    sched_rr sched_wrr sched_lc sched_wlc sched_sh
-    sched_wrr_changes sched_wlc_changes sched_sh_changes
+    sched_rr sched_wrr sched_lc sched_wlc sched_lblc sched_lblcr sched_sh sched_mh sched_thresholds
+    sched_wrr_changes sched_wlc_changes sched_sh_changes sched_mh_changes
 }

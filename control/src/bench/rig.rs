@@ -17,6 +17,7 @@ use shunt_dataplane::forward::{Capacity, Forwarder};
 use shunt_dataplane::id::{NicId, WorkerId};
 use shunt_dataplane::reason::{DropReason, PuntReason, ReplyKind};
 use shunt_dataplane::service::schedulers::Scheduler;
+use shunt_dataplane::service::{Settings, Thresholds};
 use shunt_dataplane::snapshot::{
     NeighbourPlan, NicPlan, Plan, RealPlan, Registry, RoutePlan, ServicePlan, Snapshot,
 };
@@ -368,6 +369,7 @@ pub fn plan(shape: &Shape, lifetime: Lifetime) -> Plan {
             address: SocketAddr::new(traffic::real(family, number), traffic::real_port(shape.method)),
             method: shape.method,
             weight: 1,
+            thresholds: Thresholds::default(),
             up: true,
         })
         .collect();
@@ -382,6 +384,7 @@ pub fn plan(shape: &Shape, lifetime: Lifetime) -> Plan {
             listen: SocketAddr::new(traffic::vip(family, number), traffic::SERVICE_PORT),
             protocol: shape.protocol,
             scheduler: shape.scheduler,
+            settings: Settings::default(),
             reals: reals.clone(),
         })
         .collect();

@@ -81,6 +81,7 @@ fn service_plan(service: &Service, state: &State) -> ServicePlan {
         address: real.address,
         method: real.method,
         weight: u32::from(real.weight),
+        thresholds: real.thresholds,
         up: state.down.is_empty() || !state.down.contains(&service.real_key(real.address)),
     });
     ServicePlan {
@@ -88,6 +89,7 @@ fn service_plan(service: &Service, state: &State) -> ServicePlan {
         listen: service.listen,
         protocol: service.protocol,
         scheduler: service.scheduler,
+        settings: service.settings.clone(),
         reals: reals.collect(),
     }
 }

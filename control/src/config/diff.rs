@@ -5,6 +5,7 @@ use std::fmt::{self, Display};
 use std::hash::Hash;
 
 use serde::{Deserialize, Serialize};
+use shunt_dataplane::service::schedulers::Flags;
 
 use super::{Check, Config, Nic, Real, Route, Service, duration};
 
@@ -215,6 +216,22 @@ fn services(pair: Pair<'_, Service>, changes: &mut Changes) {
     let place = service_place(before);
     changes.compare(&place, "name", &before.name, &after.name, Clone::clone, false);
     changes.compare(&place, "scheduler", &before.scheduler, &after.scheduler, ToString::to_string, false);
+    changes.compare(
+        &place,
+        "scheduler_flags",
+        &before.settings.flags,
+        &after.settings.flags,
+        show_flags,
+        false,
+    );
+    changes.compare(
+        &place,
+        "one_packet",
+        &before.settings.one_packet,
+        &after.settings.one_packet,
+        bool::to_string,
+        false,
+    );
     changes.compare(&place, "check", &before.check, &after.check, show_check, false);
     for (address, pair) in paired(&before.reals, &after.reals, |real| real.address) {
         let place = format!("{place}, real {address}");
@@ -224,11 +241,19 @@ fn services(pair: Pair<'_, Service>, changes: &mut Changes) {
             (Some(real), None) => changes.add(Kind::Removed, &place, summary(real), false),
             (Some(before), Some(after)) => {
                 changes.compare(&place, "weight", &before.weight, &after.weight, u16::to_string, false);
+                let (old, new) = (before.thresholds, after.thresholds);
+                changes.compare(&place, "u_threshold", &old.upper, &new.upper, u32::to_string, false);
+                changes.compare(&place, "l_threshold", &old.lower, &new.lower, u32::to_string, false);
                 changes.compare(&place, "forward", &before.method, &after.method, ToString::to_string, false);
             }
             (None, None) => {}
         }
     }
+}
+
+fn show_flags(flags: &Flags) -> String {
+    let set = [("fallback", flags.fallback), ("port", flags.port)];
+    joined(&set.iter().filter(|(_, set)| *set).map(|(word, _)| *word).collect::<Vec<_>>())
 }
 
 fn show_check(check: &Option<Check>) -> String {

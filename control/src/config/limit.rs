@@ -36,6 +36,8 @@ pub const MEMORY_MIN: u32 = 64;
 pub const MEMORY_MAX: u32 = 1 << 20;
 /// The largest weight (kernel: ipvsadm's bound).
 pub const WEIGHT_MAX: u16 = 65_535;
+/// The largest threshold of connections.
+pub const THRESHOLD_MAX: u32 = i32::MAX as u32;
 /// The shortest time between two checks of a real server.
 pub const CHECK_INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// The longest time between two checks of a real server.

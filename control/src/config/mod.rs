@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use shunt_dataplane::id::{Mac, NicId, Protocol};
-use shunt_dataplane::service::Method;
 use shunt_dataplane::service::schedulers::Scheduler;
+use shunt_dataplane::service::{Method, Settings, Thresholds};
 use shunt_dataplane::snapshot::Sysctls;
 
 use device::Device;
@@ -165,6 +165,8 @@ pub struct Service {
     pub protocol: Protocol,
     /// The scheduler.
     pub scheduler: Scheduler,
+    /// What else it is set to.
+    pub settings: Settings,
     /// The forwarding method of real servers that name none; theirs is resolved already.
     pub forward: Method,
     /// How its real servers are checked; none takes them for up.
@@ -180,6 +182,8 @@ pub struct Real {
     pub address: SocketAddr,
     /// Weight; 0 quiesces.
     pub weight: u16,
+    /// How many connections it may have.
+    pub thresholds: Thresholds,
     /// The forwarding method.
     pub method: Method,
 }

@@ -72,18 +72,37 @@ impl Forwarder {
         decision: Decision<'_, A>,
         now: Tick,
     ) -> Verdict {
-        let connection = match decision.subject {
-            Subject::None => None,
-            Subject::Found(found, real) => Some((found, real)),
+        match decision.subject {
+            Subject::None => self.settle(snapshot, packet, headers, None, decision.then, now),
+            Subject::Found(found, real) => {
+                self.settle(snapshot, packet, headers, Some((found, real)), decision.then, now)
+            }
             Subject::New(new) => {
                 notice_checksum(&self.counters, packet, headers);
-                match self.insert(snapshot, headers, &new, now) {
-                    Some(found) => Some((found, new.real)),
-                    None => return Verdict::Drop(DropReason::TableFull),
+                let Some(found) = self.insert(snapshot, headers, &new, now) else {
+                    return Verdict::Drop(DropReason::TableFull);
+                };
+                let connection = Some((found, new.real));
+                let verdict = self.settle(snapshot, packet, headers, connection, decision.then, now);
+                if new.one_packet {
+                    self.remove::<A>(snapshot, found.index);
                 }
+                verdict
             }
-        };
-        let verdict = match decision.then {
+        }
+    }
+
+    /// What happens to a packet whose connection, if it has one, is in the table.
+    fn settle<A: Tables + IpVersion>(
+        &mut self,
+        snapshot: &Snapshot,
+        packet: &mut Packet<'_>,
+        headers: &Headers<A>,
+        connection: Option<(Found, &Real)>,
+        then: Then<'_, A>,
+        now: Tick,
+    ) -> Verdict {
+        let verdict = match then {
             Then::Forward(hop) => {
                 return match connection {
                     None => route(snapshot, packet, headers, hop),
@@ -157,9 +176,15 @@ impl Forwarder {
         if let Some(cursor) = self.cursors.get_mut(new.service.index()) {
             *cursor = new.choice.cursor;
         }
+        if let Some(service) = snapshot.service(new.service) {
+            self.localities.learn(service, flow.destination.into(), new.choice.learned, now);
+        }
         let cell = real.counters.of(self.worker);
         cell.inactive.add(1);
         cell.connections.add(1);
+        if let Some(overload) = &real.overload {
+            overload.came(real.counters.connections());
+        }
         self.counters.connections_made.add(1);
         Some(Found { index, direction: Direction::FromClient })
     }
@@ -326,5 +351,8 @@ pub(super) fn expired<A: Address>(
     if let Some(real) = snapshot.real(entry.real()) {
         let cell = real.counters.of(worker);
         if entry.counts_as_active() { &cell.active } else { &cell.inactive }.subtract(1);
+        if let Some(overload) = &real.overload {
+            overload.went(real.counters.connections());
+        }
     }
 }

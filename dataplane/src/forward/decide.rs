@@ -45,6 +45,8 @@ pub(super) struct New<'s> {
     pub choice: Choice,
     /// The connection in TIME_WAIT whose ports the client uses again.
     pub replaces: Option<ConnectionIndex>,
+    /// It ends with this packet.
+    pub one_packet: bool,
 }
 
 /// What happens to a packet once its connection is known.
@@ -275,17 +277,23 @@ impl Forwarder {
         if replaces.is_none() && !A::table(&self.connections).may_have_room(now) {
             return Err(Aside::Drop(DropReason::TableFull));
         }
-        let client = Client { address: flow.source.into(), l4_port: flow.source_port };
+        let client = Client {
+            address: flow.source.into(),
+            l4_port: flow.source_port,
+            destination: flow.destination.into(),
+        };
         let fresh = Cursor::default();
         let cursor = self.cursors.get(service.id.index()).unwrap_or(&fresh);
-        let chosen = schedulers::choose(service, cursor, &client).and_then(|choice| {
+        let choice = schedulers::choose(service, cursor, &self.localities, &client, now);
+        let chosen = choice.and_then(|choice| {
             let real = service.candidates.get(choice.candidate)?.real;
             Some((choice, asked.snapshot.real(real)?))
         });
         let Some((choice, real)) = chosen else {
             return asked.refuse(Error::PortUnreachable, ReplyKind::NoReal, DropReason::NoReal);
         };
-        let new = New { service: service.id, real, choice, replaces };
+        let one_packet = service.settings.one_packet && flow.protocol == Protocol::Udp;
+        let new = New { service: service.id, real, choice, replaces, one_packet };
         Ok(Decision { subject: Subject::New(new), then: asked.to_real(real) })
     }
 }

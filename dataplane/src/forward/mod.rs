@@ -19,12 +19,12 @@ use crate::address::Address;
 use crate::connections::{Candidate, Table};
 use crate::counters::WorkerCounters;
 use crate::flow::HashKey;
-use crate::id::{NicId, WorkerId};
+use crate::id::{Generation, NicId, WorkerId};
 use crate::packet::Packet;
 use crate::processor;
 use crate::reason::{DropReason, PuntReason, ReplyKind};
 use crate::reply::ReplyLimit;
-use crate::service::schedulers::Cursor;
+use crate::service::schedulers::{Cursor, Localities, Scheduler};
 use crate::service::{Real, Unresolved};
 use crate::snapshot::{Family, Snapshot};
 use crate::time::Tick;
@@ -115,9 +115,13 @@ impl From<Aside> for Verdict {
 #[derive(Debug)]
 pub struct Forwarder {
     worker: WorkerId,
+    /// The generation that it ran last.
+    seen: Generation,
     connections: Connections,
     /// Where each service's scheduler stands, by [`crate::id::ServiceId`].
     cursors: Vec<Cursor>,
+    /// What `lblc` and `lblcr` learned.
+    localities: Localities,
     reply_limit: ReplyLimit,
     /// Of the next tunnel header or reply that needs one.
     identification: u16,
@@ -172,8 +176,10 @@ impl Forwarder {
     pub fn new(worker: WorkerId, capacity: Capacity, key: HashKey, counters: Arc<WorkerCounters>) -> Self {
         Self {
             worker,
+            seen: Generation(0),
             connections: Connections { v4: Table::new(capacity.v4, key), v6: Table::new(capacity.v6, key) },
             cursors: Vec::new(),
+            localities: Localities::default(),
             reply_limit: ReplyLimit::default(),
             identification: 0,
             counters,
@@ -208,8 +214,8 @@ impl Forwarder {
         now: Tick,
     ) {
         verdicts.clear();
-        if self.cursors.len() < snapshot.services.len() {
-            self.cursors.resize(snapshot.services.len(), Cursor::default());
+        if self.seen != snapshot.generation {
+            self.take_up(snapshot);
         }
         let mut stages = Stages::new();
         let count = packets.len();
@@ -240,6 +246,19 @@ impl Forwarder {
                     Stage::Done(aside) => verdicts.push(self.aside(packet, *aside)),
                 }
             }
+        }
+    }
+
+    /// A new generation: takes the memory that it needs, so that no packet does.
+    #[cold]
+    fn take_up(&mut self, snapshot: &Snapshot) {
+        self.seen = snapshot.generation;
+        if self.cursors.len() < snapshot.services.len() {
+            self.cursors.resize(snapshot.services.len(), Cursor::default());
+        }
+        let learns = |scheduler| matches!(scheduler, Scheduler::Lblc | Scheduler::Lblcr);
+        if snapshot.services.iter().flatten().any(|service| learns(service.scheduler)) {
+            self.localities.prepare();
         }
     }
 

@@ -6,10 +6,11 @@ pub mod table;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::counters::RealCounters;
 use crate::id::{L4Port, Mac, NicId, Protocol, RealId, ServiceId};
-use schedulers::{Lookup, Scheduler};
+use schedulers::{Flags, Lookup, Scheduler};
 
 /// How packets reach the real server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,6 +54,8 @@ pub struct Service {
     pub protocol: Protocol,
     /// Which scheduler chooses.
     pub scheduler: Scheduler,
+    /// How it does so, and what else the service is set to.
+    pub settings: Settings,
     /// The real servers that may be chosen, as the kernel holds them: last added first. Those of weight 0 are
     /// among them, those found dead are not.
     pub candidates: Box<[Candidate]>,
@@ -63,15 +66,94 @@ pub struct Service {
     pub edition: u64,
 }
 
+/// What a service is set to beside its scheduler and its real servers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Of the scheduler.
+    pub flags: Flags,
+    /// Each UDP packet is scheduled for itself, and no connection is kept (`ipvsadm -o`).
+    pub one_packet: bool,
+}
+
+/// How many connections a real server may have (`ipvsadm -x`, `-y`). At `upper` it takes no more, until it has fewer than
+/// `lower`, or where that is 0 less than three quarters of `upper`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Thresholds {
+    /// 0 for no limit.
+    pub upper: u32,
+    /// 0 for three quarters of `upper`.
+    pub lower: u32,
+}
+
+/// Whether a real server with thresholds takes connections (kernel: `IP_VS_DEST_F_OVERLOAD`). All workers share it; one
+/// writes only when it changes.
+#[derive(Clone, Debug)]
+pub struct Overload {
+    /// The thresholds; `upper` is not 0.
+    pub thresholds: Thresholds,
+    /// True while it takes none.
+    pub overloaded: Arc<AtomicBool>,
+}
+
+impl Overload {
+    /// A connection came to make `total` of them (kernel: `ip_vs_bind_dest`).
+    pub fn came(&self, total: u64) {
+        if total >= u64::from(self.thresholds.upper) {
+            self.set(true);
+        }
+    }
+
+    /// A connection went, which leaves `total` (kernel: `ip_vs_unbind_dest`).
+    pub fn went(&self, total: u64) {
+        let Thresholds { upper, lower } = self.thresholds;
+        let relieved = if lower > 0 { total < u64::from(lower) } else { total * 4 < u64::from(upper) * 3 };
+        if relieved {
+            self.set(false);
+        }
+    }
+
+    fn set(&self, overloaded: bool) {
+        if self.overloaded.load(Ordering::Relaxed) != overloaded {
+            self.overloaded.store(overloaded, Ordering::Relaxed);
+        }
+    }
+}
+
 /// A real server as its scheduler sees it.
 #[derive(Clone, Debug)]
 pub struct Candidate {
     /// Which.
     pub real: RealId,
+    /// RIP, and the port that connections get there: the service's unless the method is NAT.
+    pub address: SocketAddr,
     /// Its weight; 0 takes no new connections.
     pub weight: u32,
+    /// Its last weight that was not 0, or the one that it came with (kernel: `last_weight`).
+    pub last_weight: u32,
+    /// Its limit, when it has one.
+    pub overload: Option<Overload>,
     /// Its counters, for the schedulers that choose by connections.
     pub counters: RealCounters,
+}
+
+impl Candidate {
+    /// True when it reached its limit and did not go below the lower one since.
+    #[must_use]
+    pub fn is_overloaded(&self) -> bool {
+        self.overload.as_ref().is_some_and(|overload| overload.overloaded.load(Ordering::Relaxed))
+    }
+
+    /// True when it takes new connections.
+    #[must_use]
+    pub fn is_available(&self) -> bool {
+        self.weight > 0 && !self.is_overloaded()
+    }
+
+    /// Its active connections over all workers.
+    #[must_use]
+    pub fn active(&self) -> u64 {
+        self.counters.sum(|cell| &cell.active)
+    }
 }
 
 /// Where a frame goes on a NIC.
@@ -159,4 +241,6 @@ pub struct Real {
     pub address: IpAddr,
     /// The director's address that a tunnel to it starts from; none when the NIC has none of its family.
     pub tunnel_source: Option<IpAddr>,
+    /// Its limit, when it has one.
+    pub overload: Option<Overload>,
 }

@@ -1,6 +1,6 @@
 //! From plan to snapshot.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::registry::{RealRecord, Registry, ServiceRecord};
@@ -12,7 +12,7 @@ use crate::rewrite::tun;
 use crate::route::{Route, RouteTable};
 use crate::service::schedulers::Lookup;
 use crate::service::table::ServiceTable;
-use crate::service::{Candidate, Method, NextHop, Real, Service, Way};
+use crate::service::{Candidate, Method, NextHop, Overload, Real, Service, Way};
 
 impl Registry {
     /// Compiles a plan into the next generation. Services that did not change are taken over as they are.
@@ -88,18 +88,17 @@ impl Registry {
         }
     }
 
-    fn recompile(&mut self, id: ServiceId, plan: &ServicePlan, reals: &[(RealId, RealCounters)]) {
+    fn recompile(&mut self, id: ServiceId, plan: &ServicePlan, reals: &[CompiledReal]) {
         // The kernel adds a real server at the head of its list.
+        let Some(record) = self.services.get_mut(id.0) else { return };
+        let last = record.compiled.as_ref().map(|(_, last)| last.candidates.as_ref()).unwrap_or_default();
         let candidates = (plan.reals.iter().zip(reals).rev())
             .filter(|(real, _)| real.up)
-            .map(|(real, (id, counters))| Candidate {
-                real: *id,
-                weight: real.weight,
-                counters: counters.clone(),
-            })
+            .map(|(real, compiled)| candidate(plan, real, compiled, last))
             .collect::<Box<[_]>>();
-        let Some(record) = self.services.get_mut(id.0) else { return };
-        let same = |last: &Candidate, now: &Candidate| last.real == now.real && last.weight == now.weight;
+        let same = |last: &Candidate, now: &Candidate| {
+            (last.real, last.weight, last.address) == (now.real, now.weight, now.address)
+        };
         let unchanged = record.compiled.as_ref().is_some_and(|(_, last)| {
             last.candidates.len() == candidates.len()
                 && last.scheduler == plan.scheduler
@@ -116,6 +115,7 @@ impl Registry {
             listen: plan.listen,
             protocol: plan.protocol,
             scheduler: plan.scheduler,
+            settings: plan.settings.clone(),
             lookup: Lookup::compile(plan.scheduler, &candidates, record.edition, previous),
             candidates,
             edition: record.edition,
@@ -123,14 +123,14 @@ impl Registry {
         record.compiled = Some((plan.clone(), Arc::new(service)));
     }
 
-    fn compile_real(&mut self, service: ServiceId, plan: &super::RealPlan) -> (RealId, RealCounters) {
+    fn compile_real(&mut self, service: ServiceId, plan: &super::RealPlan) -> CompiledReal {
         let workers = self.owners.workers;
-        let new = || RealRecord { counters: RealCounters::new(workers), last: None, removed_in: None };
-        let id = RealId(self.reals.number((service, plan.address), new));
+        let id = RealId(self.reals.number((service, plan.address), || RealRecord::new(workers)));
         let Some(record) = self.reals.get_mut(id.0) else {
             unreachable!("the real server was just given a number")
         };
         record.removed_in = None;
+        let overload = record.limit(plan.thresholds);
         record.last = Some(Real {
             id,
             service,
@@ -143,8 +143,9 @@ impl Registry {
             overhead: 0,
             tunnel_source: None,
             counters: record.counters.clone(),
+            overload: overload.clone(),
         });
-        (id, record.counters.clone())
+        CompiledReal { id, counters: record.counters.clone(), overload }
     }
 
     /// Fills services and real servers in, those removed but still referred to included.
@@ -168,6 +169,35 @@ impl Registry {
         }
         snapshot.services = services.into();
         snapshot.reals = reals.into();
+    }
+}
+
+/// A real server as it was compiled.
+struct CompiledReal {
+    id: RealId,
+    counters: RealCounters,
+    overload: Option<Overload>,
+}
+
+/// A real server as its scheduler sees it; `last` are the candidates of the service as it was compiled last.
+fn candidate(
+    service: &ServicePlan,
+    plan: &super::RealPlan,
+    compiled: &CompiledReal,
+    last: &[Candidate],
+) -> Candidate {
+    let l4_port = if plan.method == Method::Nat { plan.address.port() } else { service.listen.port() };
+    let last_weight = match plan.weight {
+        0 => last.iter().find(|candidate| candidate.real == compiled.id).map_or(0, |last| last.last_weight),
+        weight => weight,
+    };
+    Candidate {
+        real: compiled.id,
+        address: SocketAddr::new(plan.address.ip(), l4_port),
+        weight: plan.weight,
+        last_weight,
+        overload: compiled.overload.clone(),
+        counters: compiled.counters.clone(),
     }
 }
 

@@ -7,8 +7,8 @@ use ipnet::IpNet;
 use super::Sysctls;
 use crate::connections::Timeouts;
 use crate::id::{Mac, NicId, Protocol};
-use crate::service::Method;
 use crate::service::schedulers::Scheduler;
+use crate::service::{Method, Settings, Thresholds};
 
 /// Everything that workers need to know, before identifiers are given out. It was checked already: names
 /// are unique, references resolve, families agree.
@@ -78,6 +78,8 @@ pub struct ServicePlan {
     pub protocol: Protocol,
     /// The scheduler.
     pub scheduler: Scheduler,
+    /// What else it is set to.
+    pub settings: Settings,
     /// Real servers in the order in which they were added.
     pub reals: Vec<RealPlan>,
 }
@@ -91,6 +93,8 @@ pub struct RealPlan {
     pub method: Method,
     /// Weight; 0 quiesces.
     pub weight: u32,
+    /// How many connections it may have.
+    pub thresholds: Thresholds,
     /// False while its health check fails: it leaves the schedule, its connections stay.
     pub up: bool,
 }

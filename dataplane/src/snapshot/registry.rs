@@ -4,6 +4,7 @@
 use std::hash::Hash;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hashbrown::HashMap;
 
@@ -11,7 +12,7 @@ use super::plan::ServicePlan;
 use crate::counters::RealCounters;
 use crate::flow::Owners;
 use crate::id::{Generation, Protocol, RealId, ServiceId};
-use crate::service::{Real, Service};
+use crate::service::{Overload, Real, Service, Thresholds};
 
 /// What makes a service the same service.
 pub(super) type ServiceKey = (SocketAddr, Protocol);
@@ -47,6 +48,31 @@ pub(super) struct RealRecord {
     pub last: Option<Real>,
     /// The first generation without it, once it was removed.
     pub removed_in: Option<Generation>,
+    /// Its thresholds, and whether it reached them.
+    pub thresholds: Thresholds,
+    pub overloaded: Arc<AtomicBool>,
+}
+
+impl RealRecord {
+    /// A real server that nobody knew.
+    pub fn new(workers: u8) -> Self {
+        Self {
+            counters: RealCounters::new(workers),
+            last: None,
+            removed_in: None,
+            thresholds: Thresholds::default(),
+            overloaded: Arc::default(),
+        }
+    }
+
+    /// Sets its thresholds; a higher one relieves it (kernel: `__ip_vs_update_dest`).
+    pub fn limit(&mut self, thresholds: Thresholds) -> Option<Overload> {
+        if thresholds.upper == 0 || thresholds.upper > self.thresholds.upper {
+            self.overloaded.store(false, Ordering::Relaxed);
+        }
+        self.thresholds = thresholds;
+        (thresholds.upper > 0).then(|| Overload { thresholds, overloaded: self.overloaded.clone() })
+    }
 }
 
 impl Registry {
@@ -182,7 +208,7 @@ mod tests {
     use crate::flow::HashKey;
     use crate::id::{Mac, NicId, WorkerId};
     use crate::service::schedulers::Scheduler;
-    use crate::service::{Method, Way};
+    use crate::service::{Method, Settings, Way};
     use crate::snapshot::{NeighbourPlan, NicPlan, Plan, RealPlan, RoutePlan};
 
     fn registry() -> Registry {
@@ -190,7 +216,13 @@ mod tests {
     }
 
     fn real(address: &str) -> RealPlan {
-        RealPlan { address: address.parse().unwrap(), method: Method::Dr, weight: 1, up: true }
+        RealPlan {
+            address: address.parse().unwrap(),
+            method: Method::Dr,
+            weight: 1,
+            thresholds: Thresholds::default(),
+            up: true,
+        }
     }
 
     fn plan(reals: &[&str]) -> Plan {
@@ -206,6 +238,7 @@ mod tests {
                 listen: "192.0.2.10:80".parse().unwrap(),
                 protocol: Protocol::Tcp,
                 scheduler: Scheduler::Rr,
+                settings: Settings::default(),
                 reals: reals.iter().map(|address| real(address)).collect(),
             }],
             ..Plan::default()

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use shunt_dataplane::id::{Mac, NicId, Protocol};
-use shunt_dataplane::service::Method;
 use shunt_dataplane::service::schedulers::Scheduler;
+use shunt_dataplane::service::{Method, Settings, Thresholds};
 use shunt_dataplane::snapshot::{NeighbourPlan, Plan, RealPlan, RoutePlan, ServicePlan};
 
 use super::listing;
@@ -186,8 +186,10 @@ struct Options<'a> {
     service: Option<(Protocol, SocketAddr)>,
     real: Option<SocketAddr>,
     scheduler: Option<Scheduler>,
+    settings: Settings,
     method: Option<Method>,
     weight: Option<u32>,
+    thresholds: Thresholds,
 }
 
 impl<'a> Options<'a> {
@@ -206,6 +208,10 @@ impl<'a> Options<'a> {
                 "-i" => options.method = Some(Method::Tun),
                 "-w" => options.weight = Some(parse(value()?)?),
                 "-s" => options.scheduler = Some(scheduler(value()?)?),
+                "-b" => flags(value()?, &mut options.settings)?,
+                "-o" => options.settings.one_packet = true,
+                "-x" => options.thresholds.upper = parse(value()?)?,
+                "-y" => options.thresholds.lower = parse(value()?)?,
                 other => return Err(format!("option {other}")),
             }
         }
@@ -218,11 +224,24 @@ fn scheduler(word: &str) -> Parsed<Scheduler> {
     all.find(|scheduler| scheduler.word() == word).ok_or_else(|| format!("scheduler {word}"))
 }
 
+/// `-b sh-fallback,sh-port`, and the same of `mh`.
+fn flags(list: &str, settings: &mut Settings) -> Parsed<()> {
+    for flag in list.split(',') {
+        match flag {
+            "sh-fallback" | "mh-fallback" => settings.flags.fallback = true,
+            "sh-port" | "mh-port" => settings.flags.port = true,
+            other => return Err(format!("flag {other}")),
+        }
+    }
+    Ok(())
+}
+
 fn ipvsadm(words: &[&str], director: &mut Director) -> Parsed<Said> {
     let listing = match words {
         ["-lnc"] => Some(listing::connections(director)),
         ["-Ln"] => Some(listing::services(director)),
         ["-Sn"] => Some(listing::rules(director)),
+        ["-Ln", "--thresholds"] => Some(listing::thresholds(director)),
         ["-Ln", "--stats", "--exact"] => Some(listing::statistics(director)),
         _ => None,
     };
@@ -245,7 +264,15 @@ fn edit(plan: &mut Plan, options: &Options<'_>) -> Parsed<()> {
         ("-A", None) => {
             let scheduler = options.scheduler.ok_or_else(|| missing("a scheduler"))?;
             let name = format!("{protocol} {listen}");
-            plan.services.push(ServicePlan { name, listen, protocol, scheduler, reals: Vec::new() });
+            let settings = options.settings.clone();
+            plan.services.push(ServicePlan {
+                name,
+                listen,
+                protocol,
+                scheduler,
+                settings,
+                reals: Vec::new(),
+            });
             return Ok(());
         }
         ("-D", Some(place)) => {
@@ -259,7 +286,8 @@ fn edit(plan: &mut Plan, options: &Options<'_>) -> Parsed<()> {
     let reals = &mut plan.services[place].reals;
     let found = reals.iter().position(|real| real.address == address);
     let method = options.method.unwrap_or(Method::Dr);
-    let new = RealPlan { address, method, weight: options.weight.unwrap_or(1), up: true };
+    let (weight, thresholds) = (options.weight.unwrap_or(1), options.thresholds);
+    let new = RealPlan { address, method, weight, thresholds, up: true };
     match (options.action, found) {
         ("-a", None) => reals.push(new),
         ("-e", Some(found)) => reals[found] = new,
@@ -318,7 +346,7 @@ mod tests {
     #[test]
     fn what_is_not_known_is_named() {
         for (line, what) in [
-            ("ipvsadm -A -t 10.0.0.100:80 -s dh", "scheduler dh"),
+            ("ipvsadm -A -t 10.0.0.100:80 -s hd", "scheduler hd"),
             ("ipvsadm -A -t 10.0.0.100:80 -s rr -p 50", "option -p"),
             ("ipvsadm -Ln --rate", "option -Ln"),
             ("tc qdisc add dev eth0 ingress", "tc qdisc add dev eth0 ingress"),

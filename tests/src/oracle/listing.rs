@@ -59,7 +59,7 @@ pub fn services(director: &Director) -> String {
     for service in &sorted(director) {
         line(
             &mut text,
-            format_args!("{}  {} {}", protocol(service.protocol), service.listen, service.scheduler),
+            format_args!("{}  {} {}", protocol(service.protocol), service.listen, shown_scheduler(service)),
         );
         for real in &service.reals {
             let count = |field| sum(director, service, real, field);
@@ -89,7 +89,10 @@ pub fn rules(director: &Director) -> String {
             Protocol::Udp => 'u',
         };
         let listen = service.listen;
-        line(&mut text, format_args!("-A -{letter} {listen} -s {}", service.scheduler));
+        let flags = flags(service);
+        let flags = if flags.is_empty() { flags } else { format!(" -b {flags}") };
+        let one_packet = if service.settings.one_packet { " -o" } else { "" };
+        line(&mut text, format_args!("-A -{letter} {listen} -s {}{flags}{one_packet}", service.scheduler));
         for real in &service.reals {
             let forward = match real.method {
                 Method::Dr => "-g",
@@ -128,6 +131,46 @@ pub fn statistics(director: &Director) -> String {
         for (real, numbers) in service.reals.iter().zip(of_reals) {
             let name = format!("  -> {}", shown_address(service, real));
             line(&mut text, format_args!("{}", row(name, numbers)));
+        }
+    }
+    text
+}
+
+/// The scheduler and what else `-Ln` tells of a service.
+fn shown_scheduler(service: &ServicePlan) -> String {
+    let flags = flags(service);
+    let flags = if flags.is_empty() { flags } else { format!(" ({flags})") };
+    let one_packet = if service.settings.one_packet { " ops" } else { "" };
+    format!("{}{flags}{one_packet}", service.scheduler)
+}
+
+/// The flags of a service's scheduler, as `-b` takes them.
+fn flags(service: &ServicePlan) -> String {
+    let set = service.settings.flags;
+    let named = [(set.fallback, "fallback"), (set.port, "port")];
+    let names =
+        named.iter().filter(|(is_set, _)| *is_set).map(|(_, name)| format!("{}-{name}", service.scheduler));
+    names.collect::<Vec<_>>().join(",")
+}
+
+/// `ipvsadm -Ln --thresholds`.
+#[must_use]
+pub fn thresholds(director: &Director) -> String {
+    let mut text = String::from(HEAD);
+    text.push_str("Prot LocalAddress:Port            Uthreshold Lthreshold ActiveConn InActConn \n");
+    text.push_str("  -> RemoteAddress:Port\n");
+    for service in &sorted(director) {
+        let (protocol, listen) = (protocol(service.protocol), service.listen);
+        line(&mut text, format_args!("{protocol}  {listen} {}", shown_scheduler(service)));
+        for real in &service.reals {
+            let count = |field| sum(director, service, real, field);
+            let address = shown_address(service, real).to_string();
+            let (upper, lower) = (real.thresholds.upper, real.thresholds.lower);
+            let (active, inactive) = (count(|cell| &cell.active), count(|cell| &cell.inactive));
+            line(
+                &mut text,
+                format_args!("  -> {address:<28} {upper:<10} {lower:<10} {active:<10} {inactive:<10}"),
+            );
         }
     }
     text

@@ -5,12 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use shunt_dataplane::id::Protocol;
-use shunt_dataplane::service::Method;
-use shunt_dataplane::service::schedulers::Scheduler;
+use shunt_dataplane::service::schedulers::{Flags, Scheduler};
+use shunt_dataplane::service::{Method, Settings, Thresholds};
 
 use super::networks::{Networks, is_link_local};
 use super::{Seen, unique_names};
-use crate::config::document::{CheckDocument, Document, RealDocument, ServiceDocument};
+use crate::config::document::{CheckDocument, Document, RealDocument, SchedulerFlag, ServiceDocument};
 use crate::config::problem::{At, Fault, Findings};
 use crate::config::{Check, CheckKind, Real, Service, limit};
 
@@ -54,7 +54,8 @@ pub fn check(document: &Document, networks: &Networks, findings: &mut Findings<'
         }
         let reals = check_reals(service, &vips, networks, findings);
         let check = service.check.as_ref().map(|check| build_check(check, service, findings));
-        let built = build(service, reals, check);
+        let settings = settings(service, findings);
+        let built = build(service, settings, reals, check);
         services = services.and_then(|mut services: Vec<Service>| {
             services.push(built?);
             Some(services)
@@ -63,8 +64,38 @@ pub fn check(document: &Document, networks: &Networks, findings: &mut Findings<'
     services
 }
 
+/// What a service is set to beside its scheduler.
+fn settings(service: &ServiceDocument, findings: &mut Findings<'_>) -> Settings {
+    let scheduler = scheduler(service);
+    if let Some(flag) = service.scheduler_flags.first().filter(|_| !scheduler.takes_flags()) {
+        let holds = format!("sh and mh have flags, {scheduler} has none");
+        let fault = Fault::new("a flag that the scheduler does not know", holds, "remove scheduler_flags");
+        findings.error(&service.place, &flag.at, fault);
+    }
+    let one_packet = service.one_packet.as_ref().filter(|one_packet| one_packet.value);
+    let is_udp = service.protocol.as_ref().is_none_or(|protocol| protocol.value == Protocol::Udp);
+    if let Some(one_packet) = one_packet.filter(|_| !is_udp) {
+        let holds = "only udp has packets that stand alone";
+        findings.error(
+            &service.place,
+            &one_packet.at,
+            Fault::new("one-packet scheduling of connections", holds, "remove one_packet"),
+        );
+    }
+    let has = |flag| service.scheduler_flags.iter().any(|other| other.value == flag);
+    Settings {
+        flags: Flags { fallback: has(SchedulerFlag::Fallback), port: has(SchedulerFlag::Port) },
+        one_packet: one_packet.is_some(),
+    }
+}
+
+fn scheduler(service: &ServiceDocument) -> Scheduler {
+    service.scheduler.as_ref().map_or(Scheduler::Wlc, |scheduler| scheduler.value)
+}
+
 fn build(
     service: &ServiceDocument,
+    settings: Settings,
     reals: Option<Vec<Real>>,
     check: Option<Option<Check>>,
 ) -> Option<Service> {
@@ -72,7 +103,8 @@ fn build(
         name: service.name.as_ref()?.value.clone(),
         listen: service.listen.as_ref()?.value,
         protocol: service.protocol.as_ref()?.value,
-        scheduler: service.scheduler.as_ref().map_or(Scheduler::Wlc, |scheduler| scheduler.value),
+        scheduler: scheduler(service),
+        settings,
         forward: service.forward.as_ref().map_or(Method::Dr, |forward| forward.value),
         check: match check {
             None => None,
@@ -143,6 +175,7 @@ fn check_reals(
                 );
                 findings.error(&real.place, at, fault);
             }
+            check_thresholds(real, built.thresholds, findings);
             if let Err(fault) = check_real(service, built, vips, networks) {
                 findings.error(&real.place, at, fault);
             }
@@ -178,6 +211,24 @@ fn check_reals(
     reals
 }
 
+/// A real server that was full takes connections again when it has fewer than the lower threshold.
+fn check_thresholds(real: &RealDocument, thresholds: Thresholds, findings: &mut Findings<'_>) {
+    let Some(lower) = &real.lower_threshold else { return };
+    if thresholds.upper == 0 && lower.value > 0 {
+        let fault = Fault::new(
+            "l_threshold without u_threshold",
+            "l_threshold says when a real server that reached u_threshold takes connections again",
+            "add u_threshold, or remove l_threshold",
+        );
+        findings.error(&real.place, &lower.at, fault);
+    } else if lower.value > thresholds.upper {
+        let holds = format!("u_threshold is {}", thresholds.upper);
+        let fault =
+            Fault::new("l_threshold above u_threshold", holds, "lower l_threshold or raise u_threshold");
+        findings.error(&real.place, &lower.at, fault);
+    }
+}
+
 fn build_real(service: &ServiceDocument, real: &RealDocument) -> Option<Real> {
     let (address, l4_port) = real.address.as_ref()?.value;
     let l4_port = l4_port
@@ -187,6 +238,10 @@ fn build_real(service: &ServiceDocument, real: &RealDocument) -> Option<Real> {
     Some(Real {
         address: SocketAddr::new(address, l4_port),
         weight: real.weight.as_ref().map_or(1, |weight| weight.value),
+        thresholds: Thresholds {
+            upper: real.upper_threshold.as_ref().map_or(0, |upper| upper.value),
+            lower: real.lower_threshold.as_ref().map_or(0, |lower| lower.value),
+        },
         method,
     })
 }

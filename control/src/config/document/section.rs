@@ -144,6 +144,16 @@ impl<'a, 'i, 'f, 't> Section<'a, 'i, 'f, 't> {
         Some(At::new(numbers, value.span()))
     }
 
+    /// True or false.
+    pub fn boolean(&mut self, key: &str) -> Option<At<bool>> {
+        let value = self.raw(key)?;
+        if let DeValue::Boolean(boolean) = value.get_ref() {
+            return Some(At::new(*boolean, value.span()));
+        }
+        self.wrong_type(key, &value.span(), value.get_ref(), "true or false", "true");
+        None
+    }
+
     /// The table under a key.
     pub fn table(&mut self, key: &str) -> Option<Placed<'a, 'i>> {
         let value = self.raw(key)?;
@@ -287,6 +297,7 @@ fn example(key: &str) -> &'static str {
         "interval" | "timeout" => "\"3s\"",
         "protocol" | "kind" => "\"tcp\"",
         "scheduler" => "\"wlc\"",
+        "scheduler_flags" => "\"fallback\"",
         "forward" => "\"dr\"",
         "socket" => "\"/run/shunt.sock\"",
         "path" => "\"/health\"",

@@ -28,6 +28,10 @@ pub struct ServiceDocument {
     pub protocol: Option<At<Protocol>>,
     /// `scheduler`.
     pub scheduler: Option<At<Scheduler>>,
+    /// `scheduler_flags`.
+    pub scheduler_flags: Vec<At<SchedulerFlag>>,
+    /// `one_packet`.
+    pub one_packet: Option<At<bool>>,
     /// `forward`.
     pub forward: Option<At<Method>>,
     /// `check`.
@@ -47,8 +51,21 @@ pub struct RealDocument {
     pub address: Option<At<(IpAddr, Option<L4Port>)>>,
     /// `weight`.
     pub weight: Option<At<u16>>,
+    /// `u_threshold`.
+    pub upper_threshold: Option<At<u32>>,
+    /// `l_threshold`.
+    pub lower_threshold: Option<At<u32>>,
     /// `forward`.
     pub forward: Option<At<Method>>,
+}
+
+/// A word of `scheduler_flags`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SchedulerFlag {
+    /// Another real server takes the connections of one that takes none.
+    Fallback,
+    /// The client's port is hashed too.
+    Port,
 }
 
 /// What a health check speaks.
@@ -85,12 +102,12 @@ pub struct CheckDocument {
     pub rise: Option<At<u8>>,
 }
 
-const KEYS: &[&str] = &["name", "listen", "protocol", "scheduler", "forward", "check", "real"];
-const REAL_KEYS: &[&str] = &["address", "weight", "forward"];
+const KEYS: &[&str] =
+    &["name", "listen", "protocol", "scheduler", "scheduler_flags", "one_packet", "forward", "check", "real"];
+const REAL_KEYS: &[&str] = &["address", "weight", "u_threshold", "l_threshold", "forward"];
 const CHECK_KEYS: &[&str] =
     &["kind", "path", "host", "status", "port", "interval", "timeout", "fall", "rise"];
 const METHODS: &[(&str, Method)] = &[("dr", Method::Dr), ("nat", Method::Nat), ("tun", Method::Tun)];
-const SCHEDULERS_LATER: &[&str] = &["lblc", "lblcr", "dh", "sed", "nq", "fo", "ovf", "mh", "twos"];
 const CHECKS_LATER: &[&str] = &["https", "smtp", "dns", "ping", "udp", "script", "send"];
 
 impl ServiceDocument {
@@ -103,7 +120,9 @@ impl ServiceDocument {
             name: section.parse("name", name),
             listen: listen(&mut section),
             protocol: section.word("protocol", &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)], &["sctp"]),
-            scheduler: section.word("scheduler", &schedulers, SCHEDULERS_LATER),
+            scheduler: section.word("scheduler", &schedulers, &[]),
+            scheduler_flags: section.parse_list("scheduler_flags", scheduler_flag),
+            one_packet: section.boolean("one_packet"),
             forward: section.word("forward", METHODS, &["fullnat"]),
             check: None,
             reals: Vec::new(),
@@ -153,6 +172,16 @@ impl RealDocument {
         let real = Self {
             address: section.parse("address", real_address),
             weight: section.integer("weight", 0..=limit::WEIGHT_MAX, "(0 takes no new connections)"),
+            upper_threshold: section.integer(
+                "u_threshold",
+                0..=limit::THRESHOLD_MAX,
+                "connections (0 for no limit)",
+            ),
+            lower_threshold: section.integer(
+                "l_threshold",
+                0..=limit::THRESHOLD_MAX,
+                "connections (0 for three quarters of u_threshold)",
+            ),
             forward: section.word("forward", METHODS, &["fullnat"]),
             place: place.clone(),
         };
@@ -226,6 +255,19 @@ fn listen(section: &mut Section<'_, '_, '_, '_>) -> Option<At<SocketAddr>> {
         }
         Ok(listen)
     })
+}
+
+/// A word of `scheduler_flags`, with or without the scheduler's name as in `ipvsadm -b`.
+fn scheduler_flag(text: &str) -> Result<SchedulerFlag, Fault> {
+    match text {
+        "fallback" | "sh-fallback" | "mh-fallback" => Ok(SchedulerFlag::Fallback),
+        "port" | "sh-port" | "mh-port" => Ok(SchedulerFlag::Port),
+        _ => Err(Fault::new(
+            "unknown scheduler flag",
+            "a flag is fallback or port",
+            "write scheduler_flags = [\"fallback\", \"port\"], or one of them",
+        )),
+    }
 }
 
 /// A real server's address with or without a port.

@@ -4,6 +4,6 @@ use super::overhead;
 use crate::service::Service;
 
 pub(super) fn choose(service: &Service) -> Option<usize> {
-    let candidates = service.candidates.iter().enumerate().filter(|(_, candidate)| candidate.weight > 0);
+    let candidates = service.candidates.iter().enumerate().filter(|(_, candidate)| candidate.is_available());
     candidates.min_by_key(|(_, candidate)| overhead(candidate)).map(|(place, _)| place)
 }

@@ -5,9 +5,19 @@
 //! servers come, go or change their weight, `add_dest`, `del_dest` and `upd_dest`, was worked out when the
 //! service was compiled ([`Lookup`]), change by change, and a cursor catches up with it when it chooses next.
 
+mod dh;
+mod fo;
+mod lblc;
+mod lblcr;
 mod lc;
+mod locality;
+mod mh;
+mod nq;
+mod ovf;
 mod rr;
+mod sed;
 mod sh;
+mod twos;
 mod wlc;
 mod wrr;
 
@@ -16,6 +26,8 @@ use std::net::IpAddr;
 
 use super::{Candidate, Service};
 use crate::id::{L4Port, RealId};
+use crate::time::Tick;
+pub use locality::{LOCALITIES_MAX, Learned, Localities, SET_MAX};
 pub use rr::Departures;
 pub use wrr::Weights;
 
@@ -30,13 +42,46 @@ pub enum Scheduler {
     Lc,
     /// Weighted least connection.
     Wlc,
+    /// Locality-based least connection.
+    Lblc,
+    /// Locality-based least connection with replication.
+    Lblcr,
+    /// Destination hashing.
+    Dh,
     /// Source hashing.
     Sh,
+    /// Maglev hashing.
+    Mh,
+    /// Shortest expected delay.
+    Sed,
+    /// Never queue.
+    Nq,
+    /// Weighted failover.
+    Fo,
+    /// Weighted overflow.
+    Ovf,
+    /// Power of two choices.
+    Twos,
 }
 
 impl Scheduler {
     /// All of them.
-    pub const ALL: &'static [Self] = &[Self::Rr, Self::Wrr, Self::Lc, Self::Wlc, Self::Sh];
+    pub const ALL: &'static [Self] = &[
+        Self::Rr,
+        Self::Wrr,
+        Self::Lc,
+        Self::Wlc,
+        Self::Lblc,
+        Self::Lblcr,
+        Self::Dh,
+        Self::Sh,
+        Self::Mh,
+        Self::Sed,
+        Self::Nq,
+        Self::Fo,
+        Self::Ovf,
+        Self::Twos,
+    ];
 
     /// Its word in the configuration and in `ipvsadm -s`.
     #[must_use]
@@ -46,9 +91,33 @@ impl Scheduler {
             Self::Wrr => "wrr",
             Self::Lc => "lc",
             Self::Wlc => "wlc",
+            Self::Lblc => "lblc",
+            Self::Lblcr => "lblcr",
+            Self::Dh => "dh",
             Self::Sh => "sh",
+            Self::Mh => "mh",
+            Self::Sed => "sed",
+            Self::Nq => "nq",
+            Self::Fo => "fo",
+            Self::Ovf => "ovf",
+            Self::Twos => "twos",
         }
     }
+
+    /// True for those that take the flags `fallback` and `port` ([`Flags`]).
+    #[must_use]
+    pub const fn takes_flags(self) -> bool {
+        matches!(self, Self::Sh | Self::Mh)
+    }
+}
+
+/// How `sh` and `mh` go about it (`ipvsadm -b`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Flags {
+    /// When the real server of a client takes no connections another one does (`sh-fallback`, `mh-fallback`).
+    pub fallback: bool,
+    /// The client's port counts too (`sh-port`, `mh-port`).
+    pub port: bool,
 }
 
 impl fmt::Display for Scheduler {
@@ -57,13 +126,26 @@ impl fmt::Display for Scheduler {
     }
 }
 
-/// What a scheduler may know of the client of a new connection.
+/// What a scheduler may know of a new connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Client {
-    /// Its address.
+    /// The client's address.
     pub address: IpAddr,
-    /// Its port.
+    /// The client's port.
     pub l4_port: L4Port,
+    /// The address that it asks for.
+    pub destination: IpAddr,
+}
+
+/// An address in 32 bits, as the kernel's hashing schedulers take it.
+fn folded(address: IpAddr) -> u32 {
+    match address {
+        IpAddr::V4(address) => address.to_bits(),
+        IpAddr::V6(address) => {
+            let bits = address.to_bits();
+            (bits >> 96) as u32 ^ (bits >> 64) as u32 ^ (bits >> 32) as u32 ^ bits as u32
+        }
+    }
 }
 
 /// Where a worker stands in a service's schedule. One for each service and worker, kept over generations.
@@ -77,6 +159,8 @@ pub struct Cursor {
     place: usize,
     /// The weight that wrr looks for now (kernel: `cw`).
     weight: u32,
+    /// How often twos drew.
+    draws: u32,
 }
 
 impl Cursor {
@@ -112,6 +196,8 @@ pub struct Choice {
     pub candidate: usize,
     /// What the worker's cursor becomes when the choice is taken.
     pub cursor: Cursor,
+    /// What the worker learns of the locality when the choice is taken.
+    pub learned: Learned,
 }
 
 /// What a scheduler computes when a service is compiled.
@@ -124,8 +210,12 @@ pub enum Lookup {
     Departures(Departures),
     /// wrr: how weights changed lately.
     Weights(Weights),
-    /// sh: the candidate of each hash value.
+    /// sh, dh: the candidate of each hash value.
     Slots(Box<[u8; sh::SLOTS]>),
+    /// mh: the candidate of each hash value.
+    Maglev(Box<[u16]>),
+    /// lblc, lblcr: the edition in which the schedule started.
+    Since(u64),
 }
 
 /// Changes that a service remembers for cursors that saw none of them yet. Older ones are summed up.
@@ -146,29 +236,98 @@ impl Lookup {
         match scheduler {
             Scheduler::Rr => Self::Departures(Departures::compile(candidates, edition, previous)),
             Scheduler::Wrr => Self::Weights(Weights::compile(candidates, edition, previous)),
-            Scheduler::Lc | Scheduler::Wlc => Self::None,
             Scheduler::Sh => Self::Slots(sh::slots(candidates)),
+            Scheduler::Dh => Self::Slots(dh::slots(candidates)),
+            Scheduler::Mh => Self::Maglev(mh::slots(candidates)),
+            Scheduler::Lblc | Scheduler::Lblcr => match previous {
+                Some(Service { scheduler: last, lookup: Self::Since(since), .. }) if *last == scheduler => {
+                    Self::Since(*since)
+                }
+                _ => Self::Since(edition),
+            },
+            Scheduler::Lc
+            | Scheduler::Wlc
+            | Scheduler::Sed
+            | Scheduler::Nq
+            | Scheduler::Fo
+            | Scheduler::Ovf
+            | Scheduler::Twos => Self::None,
         }
     }
 }
 
 /// Chooses a real server for a new connection; none when the kernel would find none. Changes nothing: the worker
-/// stores the choice's cursor when it takes it.
+/// stores the choice's cursor, and learns what it says of its localities, when it takes it.
 #[must_use]
-pub fn choose(service: &Service, cursor: &Cursor, client: &Client) -> Option<Choice> {
-    match service.scheduler {
-        Scheduler::Rr => rr::choose(service, *cursor),
-        Scheduler::Wrr => wrr::choose(service, *cursor),
-        Scheduler::Lc => lc::choose(service).map(|place| cursor.choice(service, place)),
-        Scheduler::Wlc => wlc::choose(service).map(|place| cursor.choice(service, place)),
-        Scheduler::Sh => sh::choose(service, client).map(|place| cursor.choice(service, place)),
-    }
+pub fn choose(
+    service: &Service,
+    cursor: &Cursor,
+    localities: &Localities,
+    client: &Client,
+    now: Tick,
+) -> Option<Choice> {
+    let place = match service.scheduler {
+        Scheduler::Rr => return rr::choose(service, *cursor),
+        Scheduler::Wrr => return wrr::choose(service, *cursor),
+        Scheduler::Twos => return twos::choose(service, *cursor, client),
+        Scheduler::Lblc | Scheduler::Lblcr => {
+            let (place, learned) = match service.scheduler {
+                Scheduler::Lblc => lblc::choose(service, client, localities, now)?,
+                _ => lblcr::choose(service, client, localities, now)?,
+            };
+            return Some(Choice { learned, ..cursor.choice(service, place) });
+        }
+        Scheduler::Lc => lc::choose(service),
+        Scheduler::Wlc => wlc::choose(service),
+        Scheduler::Dh => dh::choose(service, client),
+        Scheduler::Sh => sh::choose(service, client),
+        Scheduler::Mh => mh::choose(service, client),
+        Scheduler::Sed => sed::choose(service),
+        Scheduler::Nq => nq::choose(service),
+        Scheduler::Fo => fo::choose(service),
+        Scheduler::Ovf => ovf::choose(service),
+    };
+    place.map(|place| cursor.choice(service, place))
 }
 
 impl Cursor {
     fn choice(self, service: &Service, place: usize) -> Choice {
-        Choice { candidate: place, cursor: self.at(service, place) }
+        Choice { candidate: place, cursor: self.at(service, place), learned: Learned::Nothing }
     }
+}
+
+/// The available candidate that is loaded least for its weight, the first of equals.
+fn least(service: &Service, load: impl Fn(&Candidate) -> u64) -> Option<usize> {
+    let candidates = service.candidates.iter().enumerate();
+    least_of(candidates.filter(|(_, candidate)| candidate.is_available()), load)
+}
+
+/// The candidate that is loaded least for its weight, which is above 0; the first of equals.
+fn least_of<'c>(
+    candidates: impl Iterator<Item = (usize, &'c Candidate)>,
+    load: impl Fn(&Candidate) -> u64,
+) -> Option<usize> {
+    let mut least: Option<(usize, u128, u128)> = None;
+    for (place, candidate) in candidates {
+        let (load, weight) = (u128::from(load(candidate)), u128::from(candidate.weight));
+        // Quotients compared crosswise: load / weight < least load / its weight.
+        if least.is_none_or(|(_, least_load, least_weight)| load * least_weight < least_load * weight) {
+            least = Some((place, load, weight));
+        }
+    }
+    least.map(|(place, ..)| place)
+}
+
+/// The available candidate of the largest weight that `fits`, the first of equals.
+fn heaviest(service: &Service, fits: impl Fn(&Candidate) -> bool) -> Option<usize> {
+    let mut heaviest: Option<(usize, u32)> = None;
+    for (place, candidate) in service.candidates.iter().enumerate() {
+        let heavier = heaviest.is_none_or(|(_, weight)| candidate.weight > weight);
+        if heavier && candidate.is_available() && fits(candidate) {
+            heaviest = Some((place, candidate.weight));
+        }
+    }
+    heaviest.map(|(place, _)| place)
 }
 
 /// The load of a real server as the least-connection schedulers see it: an active connection weighs as much as

@@ -1,4 +1,4 @@
-//! Round robin (kernel: `ip_vs_rr.c`): the next in the list, those of weight 0 skipped.
+//! Round robin (kernel: `ip_vs_rr.c`): the next in the list, those of weight 0 and the overloaded skipped.
 
 use super::{Choice, Cursor, Lookup, REMEMBERED, Scheduler};
 use crate::id::RealId;
@@ -48,8 +48,8 @@ pub(super) fn choose(service: &Service, mut cursor: Cursor) -> Option<Choice> {
     catch_up(service, &mut cursor);
     let candidates = &service.candidates;
     let first = cursor.find_mark(candidates).map_or(0, |mark| mark + 1);
-    let has_weight = |place: &usize| candidates[*place].weight > 0;
-    let place = (first..candidates.len()).find(has_weight).or_else(|| (0..first).find(has_weight))?;
+    let is_available = |place: &usize| candidates[*place].is_available();
+    let place = (first..candidates.len()).find(is_available).or_else(|| (0..first).find(is_available))?;
     Some(cursor.choice(service, place))
 }
 

@@ -1,8 +1,6 @@
 //! Source hashing (kernel: `ip_vs_sh.c`): the client's address picks one of 256 slots, which are dealt out by weight.
 
-use std::net::IpAddr;
-
-use super::{Client, Lookup};
+use super::{Client, Lookup, folded};
 use crate::service::{Candidate, Service};
 
 /// Slots in the table.
@@ -28,24 +26,32 @@ pub(super) fn slots(candidates: &[Candidate]) -> Box<[u8; SLOTS]> {
     slots
 }
 
-/// The candidate of the client's slot; none when its weight is 0.
+/// The candidate of the client's slot. When it takes no connections there is none, or with `fallback` the first that does
+/// by a slot further on (kernel: `ip_vs_sh_get`, `ip_vs_sh_get_fallback`).
 pub(super) fn choose(service: &Service, client: &Client) -> Option<usize> {
     let Lookup::Slots(slots) = &service.lookup else { return None };
-    // With the port only when the service asks for it, which no configuration can yet.
-    let place = usize::from(slots[slot(client.address, 0)]);
-    service.candidates.get(place).filter(|candidate| candidate.weight > 0)?;
-    Some(place)
+    let start = slot(client.hashed(service), 0);
+    let available = |slot: usize| {
+        let place = usize::from(slots[slot]);
+        service.candidates.get(place).filter(|candidate| candidate.is_available()).map(|_| place)
+    };
+    let found = available(start);
+    if found.is_some() || !service.settings.flags.fallback {
+        return found;
+    }
+    (0..SLOTS).find_map(|further| available(slot(client.hashed(service), (start + further) % SLOTS)))
 }
 
-/// The slot of an address and a port (kernel: `ip_vs_sh_hashkey`).
-fn slot(address: IpAddr, l4_port: u16) -> usize {
-    let folded = match address {
-        IpAddr::V4(address) => address.to_bits(),
-        IpAddr::V6(address) => {
-            let bits = address.to_bits();
-            (bits >> 96) as u32 ^ (bits >> 64) as u32 ^ (bits >> 32) as u32 ^ bits as u32
-        }
-    };
-    let hash = folded.wrapping_add(u32::from(l4_port)).wrapping_mul(GOLDEN_RATIO);
-    (hash >> 24) as usize
+/// The slot of a client, `offset` slots on (kernel: `ip_vs_sh_hashkey`).
+const fn slot(hashed: u32, offset: usize) -> usize {
+    let hash = hashed.wrapping_mul(GOLDEN_RATIO) >> 24;
+    (offset + hash as usize) % SLOTS
+}
+
+impl Client {
+    /// What is hashed of a client: its address, and with the flag `port` its port.
+    pub(super) fn hashed(&self, service: &Service) -> u32 {
+        let port = if service.settings.flags.port { self.l4_port.0 } else { 0 };
+        folded(self.address).wrapping_add(u32::from(port))
+    }
 }

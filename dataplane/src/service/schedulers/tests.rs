@@ -1,12 +1,14 @@
 //! The schedulers against recordings of the kernel (6.1), and what holds for all of them.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::counters::RealCounters;
 use crate::id::{Protocol, ServiceId, WorkerId};
+use crate::service::{Overload, Settings, Thresholds};
 
 /// A service under one worker, with counts moved as a director moves them.
 struct Director {
@@ -17,7 +19,13 @@ struct Director {
     edition: u64,
     service: Option<Service>,
     cursor: Cursor,
+    flags: Flags,
+    /// The real servers that reached their limit.
+    overloaded: Vec<u32>,
+    localities: Localities,
 }
+
+const NOW: Tick = Tick(1000);
 
 impl Director {
     fn new(scheduler: Scheduler, weights: &[u32]) -> Self {
@@ -29,6 +37,9 @@ impl Director {
             edition: 0,
             service: None,
             cursor: Cursor::default(),
+            flags: Flags::default(),
+            overloaded: Vec::new(),
+            localities: Localities::default(),
         };
         director.publish();
         director
@@ -45,15 +56,24 @@ impl Director {
         let counters = &self.counters;
         let candidate = |&(real, weight): &(RealId, u32)| {
             let counters = counters[real.index()].clone();
-            Candidate { real, weight, counters }
+            let address = SocketAddr::from(([10, 1, 0, 10 + real.0 as u8], 80));
+            let last = (self.service.as_ref())
+                .and_then(|service| service.candidates.iter().find(|candidate| candidate.real == real));
+            let last_weight = if weight > 0 { weight } else { last.map_or(0, |last| last.last_weight) };
+            let overload = self.overloaded.contains(&real.0).then(|| Overload {
+                thresholds: Thresholds { upper: 1, lower: 1 },
+                overloaded: Arc::new(true.into()),
+            });
+            Candidate { real, address, weight, last_weight, overload, counters }
         };
         let candidates = self.reals.iter().rev().map(candidate).collect::<Box<[_]>>();
         self.service = Some(Service {
             id: ServiceId(0),
             name: "web".into(),
-            listen: SocketAddr::from(([192, 0, 2, 10], 80)),
+            listen: SocketAddr::from(([10, 0, 0, 100], 80)),
             protocol: Protocol::Tcp,
             scheduler: self.scheduler,
+            settings: Settings { flags: self.flags, ..Settings::default() },
             lookup: Lookup::compile(self.scheduler, &candidates, self.edition, self.service.as_ref()),
             candidates,
             edition: self.edition,
@@ -79,10 +99,13 @@ impl Director {
     fn open(&mut self, client: u8) -> u32 {
         let address = IpAddr::V4(Ipv4Addr::new(198, 51, 100, client));
         let service = self.service.as_ref().unwrap();
-        let Some(choice) = choose(service, &self.cursor, &Client { address, l4_port: L4Port(50_000) }) else {
+        let destination = service.listen.ip();
+        let client = Client { address, l4_port: L4Port(50_000), destination };
+        let Some(choice) = choose(service, &self.cursor, &self.localities, &client, NOW) else {
             return 0;
         };
         self.cursor = choice.cursor;
+        self.localities.learn(service, destination, choice.learned, NOW);
         let chosen = &service.candidates[choice.candidate];
         chosen.counters.of(WorkerId(0)).active.add(1);
         chosen.real.0
@@ -124,12 +147,20 @@ fn sixty(scheduler: Scheduler, republish: impl Fn(usize) -> bool) -> Vec<u32> {
 }
 
 /// What the kernel chose of the real servers 1 to 4; 0 is an ICMP error.
-const SIXTY: [(Scheduler, &str); 5] = [
+const SIXTY: [(Scheduler, &str); 13] = [
     (Scheduler::Rr, "4321432143214321 4321432143214321 4321432143214 21421421421421 4"),
     (Scheduler::Wrr, "4321331431 4321331431 4321331431 4321331431 43213 214214212221421"),
     (Scheduler::Lc, "4321432143214321 4321432143214321 4321432143214 21421421421421 4"),
     (Scheduler::Wlc, "4321314313 4321314313 4321314313 4321314313 43213 222222222222212"),
     (Scheduler::Sh, "2233333 2233333 2233333 2233333 2233333 2233333 223 044224412241122"),
+    (Scheduler::Lblc, "444333332211111111111111111111333334442222222 222222222222222"),
+    (Scheduler::Lblcr, "444333332211113134131234313413243342334313423 222222222222212"),
+    (Scheduler::Dh, "444444444444444444444444444444444444444444444 444444444444444"),
+    (Scheduler::Mh, "434213343421334342133434213343421334342133434 010022400211224"),
+    (Scheduler::Sed, "314313432131431343213143134321314313432131431 222222222222222"),
+    (Scheduler::Nq, "432131343131431343213143134321314313432131431 222222222222222"),
+    (Scheduler::Fo, "333333333333333333333333333333333333333333333 222222222222222"),
+    (Scheduler::Ovf, "333331111444220000000000000000333331111400000 222200000000000"),
 ];
 
 #[test]
@@ -155,6 +186,7 @@ fn real_servers_come_and_go_as_in_the_kernel() {
         (Scheduler::Wrr, "3213332321 43214 54321 5432354354 1543215432"),
         (Scheduler::Wlc, "3213231323 44444 55555 3235423543 1111111112"),
         (Scheduler::Sh, "2332323323 24324 44134 5342423535 3333444411"),
+        (Scheduler::Mh, "1322313121414413334535324435331145311154"),
     ] {
         let mut director = Director::new(scheduler, &[2, 3, 5]);
         let mut chosen = Vec::new();
@@ -170,6 +202,121 @@ fn real_servers_come_and_go_as_in_the_kernel() {
         }
         assert_eq!(chosen, recorded(digits), "{scheduler}");
     }
+}
+
+#[test]
+fn flags_as_the_kernel() {
+    let fallback = Flags { fallback: true, port: false };
+    for (scheduler, digits) in [
+        (Scheduler::Sh, "2233333 2233333 2233333 2233333 2233333 2233333 223 244224412241122"),
+        (Scheduler::Mh, "4342133 4342133 4342133 4342133 4342133 4342133 434 214222412211224"),
+    ] {
+        let mut director = Director::new(scheduler, &[3, 1, 4, 2]);
+        director.flags = fallback;
+        director.republish();
+        let first = (0..45).map(|connection| director.open(connection % 7 * 29 + 1)).collect::<Vec<_>>();
+        director.edit(3, 0);
+        director.edit(2, 5);
+        let rest = (45..60).map(|connection| director.open(connection));
+        assert_eq!(first.into_iter().chain(rest).collect::<Vec<_>>(), recorded(digits), "{scheduler}");
+    }
+}
+
+#[test]
+fn an_overloaded_real_is_passed_over() {
+    for &scheduler in Scheduler::ALL {
+        let mut director = Director::new(scheduler, &[1, 8]);
+        director.flags.fallback = true;
+        director.overloaded = vec![2];
+        director.publish();
+        let chosen = [(); 3].map(|()| director.open(7));
+        let wanted = match scheduler {
+            // Its slots lead to whom they lead.
+            Scheduler::Dh => [chosen[0]; 3],
+            // The third would be one more than the weight and one.
+            Scheduler::Ovf => [1, 1, 0],
+            _ => [1; 3],
+        };
+        assert_eq!(chosen, wanted, "{scheduler}");
+        director.overloaded = vec![1, 2];
+        director.publish();
+        assert_eq!(director.open(7), 0, "{scheduler}");
+    }
+}
+
+#[test]
+fn overload_has_a_memory() {
+    let overload =
+        |upper, lower| Overload { thresholds: Thresholds { upper, lower }, overloaded: Arc::default() };
+    let is = |overload: &Overload| overload.overloaded.load(std::sync::atomic::Ordering::Relaxed);
+    for (lower, relieved_at) in [(2, 1), (0, 2), (1, 0)] {
+        let limit = overload(4, lower);
+        limit.came(3);
+        assert!(!is(&limit));
+        limit.came(4);
+        assert!(is(&limit));
+        for total in (relieved_at + 1..4).rev() {
+            limit.went(total);
+            assert!(is(&limit), "{lower} {total}");
+        }
+        limit.went(relieved_at);
+        assert!(!is(&limit), "{lower}");
+    }
+}
+
+#[test]
+fn twos_takes_the_less_loaded_of_two() {
+    let mut director = Director::new(Scheduler::Twos, &[1, 1, 1, 0]);
+    let mut counts = [0; 5];
+    for client in 0..=255 {
+        counts[director.open(client) as usize] += 1;
+    }
+    assert_eq!((counts[0], counts[4]), (0, 0));
+    assert!(counts[1..4].iter().all(|count| (80..=91).contains(count)), "{counts:?}");
+}
+
+#[test]
+fn a_set_of_lblcr_shrinks_after_a_day() {
+    let director = Director::new(Scheduler::Lblcr, &[1, 1, 1]);
+    let service = director.service.as_ref().unwrap();
+    let client = Client {
+        address: IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)),
+        l4_port: L4Port(50_000),
+        destination: service.listen.ip(),
+    };
+    let mut localities = Localities::default();
+    let mut open = |now| {
+        let choice = choose(service, &Cursor::default(), &localities, &client, now).unwrap();
+        localities.learn(service, client.destination, choice.learned, now);
+        (service.candidates[choice.candidate].real.0, choice.learned)
+    };
+    let load = |real: usize, active| director.counters[real].of(WorkerId(0)).active.add(active);
+    assert_eq!(open(Tick(0)), (3, Learned::Alone(RealId(3))));
+    load(3, 2);
+    assert_eq!(open(Tick(1)), (2, Learned::Also { real: RealId(2), without: None }));
+    assert_eq!(open(Tick(2)), (2, Learned::Used));
+    let day = 24 * 3600 * crate::time::TICKS_PER_SECOND;
+    assert_eq!(open(Tick(day)), (2, Learned::Used));
+    // The one that is loaded most leaves, though the locality was in use all the time.
+    assert_eq!(open(Tick(day + 2)), (2, Learned::Without(RealId(3))));
+    assert_eq!(open(Tick(day + 3)), (2, Learned::Used));
+    // Unused for a day, it is forgotten.
+    load(2, 9);
+    assert_eq!(open(Tick(2 * day + 4)), (1, Learned::Alone(RealId(1))));
+}
+
+#[test]
+fn localities_are_bounded() {
+    let director = Director::new(Scheduler::Lblc, &[1, 1]);
+    let service = director.service.as_ref().unwrap();
+    let mut localities = Localities::default();
+    localities.prepare();
+    let at = |number: u32| IpAddr::V4(Ipv4Addr::from_bits(number));
+    for number in 0..LOCALITIES_MAX as u32 + 10 {
+        localities.learn(service, at(number), Learned::Alone(RealId(1)), Tick(number));
+    }
+    assert!(localities.get(service, at(9), NOW).is_none());
+    assert!(localities.get(service, at(10), NOW).is_some());
 }
 
 #[test]
@@ -237,12 +384,13 @@ fn wrr_keeps_in_step_with_a_new_divisor() {
 fn sh_folds_ipv6_addresses() {
     let service = Director::new(Scheduler::Sh, &[1, 1]).service.unwrap();
     let of = |address: &str| {
-        choose(
-            &service,
-            &Cursor::default(),
-            &Client { address: address.parse().unwrap(), l4_port: L4Port(1) },
-        )
-        .map(|choice| choice.candidate)
+        let client = Client {
+            address: address.parse().unwrap(),
+            l4_port: L4Port(1),
+            destination: service.listen.ip(),
+        };
+        choose(&service, &Cursor::default(), &Localities::default(), &client, NOW)
+            .map(|choice| choice.candidate)
     };
     assert_eq!(of("0:0:c633:6401::"), of("198.51.100.1"));
     assert_eq!(of("::c633:6402"), of("198.51.100.2"));
@@ -268,7 +416,8 @@ proptest! {
         prop_assert_eq!(&counts[1..], &expected[..]);
     }
 
-    /// Whatever happens, somebody with a weight is chosen as long as there is one (sh may hit one without).
+    /// Whatever happens, somebody with a weight is chosen as long as there is one (hashes may hit one without, and all may
+    /// overflow).
     #[test]
     fn somebody_is_chosen(changes in proptest::collection::vec((0_u8..4, 1_u32..8, 0_u32..6), 1..150)) {
         for &scheduler in Scheduler::ALL {
@@ -283,7 +432,9 @@ proptest! {
                         let weight = director.reals.iter().find(|(real, _)| real.0 == chosen).map(|real| real.1);
                         let any = director.reals.iter().any(|&(_, weight)| weight > 0);
                         if chosen == 0 {
-                            prop_assert!(!any || scheduler == Scheduler::Sh, "{}", scheduler);
+                            let may_refuse =
+                                matches!(scheduler, Scheduler::Sh | Scheduler::Dh | Scheduler::Mh | Scheduler::Ovf);
+                            prop_assert!(!any || may_refuse, "{}", scheduler);
                         } else {
                             prop_assert!(weight.is_some_and(|weight| weight > 0), "{}", scheduler);
                         }
@@ -310,10 +461,12 @@ fn together(scheduler: Scheduler, workers: u8, reals: usize, rounds: u32) -> (u6
     for round in 0..rounds {
         let service = several.service.as_ref().unwrap();
         let address = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
-        let client = Client { address, l4_port: L4Port(50_000) };
+        let client = Client { address, l4_port: L4Port(50_000), destination: service.listen.ip() };
+        let localities = Localities::default();
         // The worst that can be: none sees what the others choose at this moment.
-        let choices: Vec<_> =
-            (0..workers).filter_map(|_| choose(service, &Cursor::default(), &client)).collect();
+        let choices: Vec<_> = (0..workers)
+            .filter_map(|_| choose(service, &Cursor::default(), &localities, &client, NOW))
+            .collect();
         for (worker, choice) in (0..workers).map(WorkerId).zip(choices) {
             service.candidates[choice.candidate].counters.of(worker).active.add(1);
         }

@@ -35,7 +35,7 @@ impl Measure {
     }
 }
 
-const fn gcd(mut a: u32, mut b: u32) -> u32 {
+pub(super) const fn gcd(mut a: u32, mut b: u32) -> u32 {
     while b != 0 {
         (a, b) = (b, a % b);
     }
@@ -138,9 +138,12 @@ pub(super) fn choose(service: &Service, mut cursor: Cursor) -> Option<Choice> {
     }
     let candidates = &service.candidates;
     let mut first = cursor.find_mark(candidates).map_or(0, |mark| mark + 1);
+    let mut heaviest = None;
     // The rest of this pass, and each pass of a whole round; by then the largest weight was met.
     for _ in 0..=measure.top.div_ceil(measure.step) {
-        let found = (first..candidates.len()).find(|&place| candidates[place].weight >= cursor.weight);
+        let reaches =
+            |place: &usize| candidates[*place].weight >= cursor.weight && !candidates[*place].is_overloaded();
+        let found = (first..candidates.len()).find(reaches);
         if let Some(place) = found {
             return Some(cursor.choice(service, place));
         }
@@ -149,6 +152,16 @@ pub(super) fn choose(service: &Service, mut cursor: Cursor) -> Option<Choice> {
             0 => measure.top,
             weight => weight,
         };
+        // Passes that find nobody, since the heaviest are overloaded, are left out.
+        let heaviest = heaviest.get_or_insert_with(|| super::heaviest(service, |_| true));
+        let most = candidates[(*heaviest)?].weight;
+        if cursor.weight > most {
+            let passes = (cursor.weight - most).div_ceil(measure.step);
+            cursor.weight = match cursor.weight.saturating_sub(passes * measure.step) {
+                0 => measure.top,
+                weight => weight,
+            };
+        }
     }
     None
 }
