@@ -64,6 +64,12 @@ impl Ticks {
         Self(seconds * TICKS_PER_SECOND)
     }
 
+    /// A length of at most 497 days, rounded down.
+    #[must_use]
+    pub const fn from_duration(duration: Duration) -> Self {
+        Self((duration.as_millis() / (1000 / TICKS_PER_SECOND) as u128) as u32)
+    }
+
     /// The same length as a `Duration`.
     #[must_use]
     pub const fn as_duration(self) -> Duration {

@@ -38,7 +38,7 @@ scenarios! {
     sched_wrr_changes sched_wlc_changes sched_sh_changes sched_mh_changes
     states_dr states_nat states_tun states6_dr states6_nat states6_tun
     mtu6_dr mtu6_nat mtu6_tun
-    reuse_mode1
+    reuse_mode0 reuse_mode1 delete delete_expire_nodest_conn timeouts
     odd_dr odd_nat odd_tun odd6_dr odd6_nat odd6_tun
 }
 

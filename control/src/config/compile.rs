@@ -3,7 +3,6 @@
 use std::collections::{BTreeSet, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
-use shunt_dataplane::connections::Timeouts;
 use shunt_dataplane::id::{Mac, NicId};
 use shunt_dataplane::snapshot::{NeighbourPlan, NicPlan, Plan, RealPlan, RoutePlan, ServicePlan};
 
@@ -40,7 +39,7 @@ pub fn compile(config: &Config, state: &State) -> Plan {
         vips: vips.into_iter().collect(),
         neighbours: neighbours(config, state),
         services: config.services.iter().map(|service| service_plan(service, state)).collect(),
-        timeouts: Timeouts::default(),
+        timeouts: config.timeouts.clone(),
         sysctls: config.sysctls,
         replies_per_second: config.runtime.replies,
     }

@@ -5,7 +5,9 @@ use std::fmt::{self, Display};
 use std::hash::Hash;
 
 use serde::{Deserialize, Serialize};
+use shunt_dataplane::connections::{TcpState, Timeouts};
 use shunt_dataplane::service::schedulers::Flags;
+use shunt_dataplane::time::Ticks;
 
 use super::{Check, Config, Nic, Real, Route, Service, duration};
 
@@ -101,11 +103,22 @@ impl Display for Changes {
     }
 }
 
+/// The keys of `[timeout]`.
+const TIMEOUTS: [(&str, fn(&Timeouts) -> Ticks); 3] = [
+    ("tcp", |timeouts| timeouts.of(TcpState::Established)),
+    ("tcpfin", |timeouts| timeouts.of(TcpState::FinWait)),
+    ("udp", |timeouts| timeouts.udp),
+];
+
 /// What `new` changes of `old`.
 #[must_use]
 pub fn diff(old: &Config, new: &Config) -> Changes {
     let mut changes = Changes::default();
     runtime(old, new, &mut changes);
+    for (key, time) in TIMEOUTS {
+        let show = |ticks: &Ticks| duration::format(ticks.as_duration());
+        changes.compare("timeout", key, &time(&old.timeouts), &time(&new.timeouts), show, false);
+    }
     for (name, before) in old.sysctls.values() {
         changes.compare("sysctl", name, &before, &new.sysctls.value(name), u32::to_string, false);
     }

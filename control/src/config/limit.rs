@@ -38,6 +38,10 @@ pub const MEMORY_MAX: u32 = 1 << 20;
 pub const WEIGHT_MAX: u16 = 65_535;
 /// The largest threshold of connections.
 pub const THRESHOLD_MAX: u32 = i32::MAX as u32;
+/// The shortest time that a connection or a client's persistence lives.
+pub const TIMEOUT_MIN: Duration = Duration::from_secs(1);
+/// The longest time that a connection or a client's persistence lives (kernel: `IP_VS_MAX_TIMEOUT` is longer; ticks bound it).
+pub const TIMEOUT_MAX: Duration = Duration::from_secs(86_400 * 100);
 /// The shortest time between two checks of a real server.
 pub const CHECK_INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// The longest time between two checks of a real server.

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use shunt_dataplane::connections::Timeouts;
 use shunt_dataplane::id::{Mac, NicId, Protocol};
 use shunt_dataplane::service::schedulers::Scheduler;
 use shunt_dataplane::service::{Method, Settings, Thresholds};
@@ -29,6 +30,8 @@ use device::Device;
 pub struct Config {
     /// `[runtime]`.
     pub runtime: Runtime,
+    /// `[timeout]`.
+    pub timeouts: Timeouts,
     /// `[sysctl]`.
     pub sysctls: Sysctls,
     /// `[[nic]]`, in the order of their [`NicId`].

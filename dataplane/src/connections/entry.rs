@@ -169,11 +169,16 @@ impl<A: Address> Entry<A> {
     }
 
     /// True when a client's packet with this TCP flag byte is the SYN of a new connection that uses an old one's ports
-    /// again: the old one ends and the packet is scheduled (kernel: `is_new_conn_expected`, `conn_reuse_mode=1`).
+    /// again: the old one ends and the packet is scheduled (kernel: `is_new_conn_expected`; `reuse_mode` is `conn_reuse_mode`).
     #[inline]
     #[must_use]
-    pub fn is_reused_by(&self, flags: u8) -> bool {
-        self.flags & UDP == 0 && self.state == TcpState::TimeWait && flags & SYN != 0
+    pub fn is_reused_by(&self, flags: u8, reuse_mode: u8) -> bool {
+        let over = match self.state {
+            TcpState::TimeWait => reuse_mode != 0,
+            TcpState::FinWait => reuse_mode & 2 != 0 && self.flags & NO_OUTPUT != 0,
+            _ => false,
+        };
+        over && self.flags & UDP == 0 && flags & SYN != 0
     }
 
     /// Sets the moment at which the connection ends, unless a packet comes before.

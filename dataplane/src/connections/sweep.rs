@@ -47,7 +47,17 @@ impl Hand {
 
 impl<A: Address> Table<A> {
     /// Looks at the next `budget` entries and removes those that expired; `ended` sees each before it goes.
-    pub fn sweep(&mut self, now: Tick, budget: usize, mut ended: impl FnMut(&Entry<A>)) {
+    pub fn sweep(&mut self, now: Tick, budget: usize, ended: impl FnMut(&Entry<A>)) {
+        self.sweep_over(budget, |entry| entry.is_expired(now), ended);
+    }
+
+    /// Looks at the next `budget` entries and removes those that are `over`; `ended` sees each before it goes.
+    pub fn sweep_over(
+        &mut self,
+        budget: usize,
+        over: impl Fn(&Entry<A>) -> bool,
+        mut ended: impl FnMut(&Entry<A>),
+    ) {
         for _ in 0..budget.min(self.high_water as usize) {
             if self.hand.at >= self.high_water {
                 self.hand.at = 0;
@@ -55,11 +65,17 @@ impl<A: Address> Table<A> {
             let at = self.hand.at;
             self.hand.at += 1;
             let entry = &self.entries[at as usize];
-            if entry.in_use() && entry.is_expired(now) {
+            if entry.in_use() && over(entry) {
                 ended(entry);
                 self.remove(ConnectionIndex(at));
             }
         }
+    }
+
+    /// Entries that a whole pass has to look at.
+    #[must_use]
+    pub const fn pass(&self) -> usize {
+        self.high_water as usize
     }
 
     /// What a worker calls each turn: sweeps as many entries as it takes to go round in about a second, bounded

@@ -166,6 +166,22 @@ pub struct Timeouts {
 }
 
 impl Timeouts {
+    /// The three that operators set: open TCP connections, those in FIN_WAIT, UDP (`ipvsadm --set tcp tcpfin udp`; kernel:
+    /// `ip_vs_set_timeout`). 0 leaves one as it is.
+    #[must_use]
+    pub const fn with(mut self, tcp: Ticks, tcp_fin: Ticks, udp: Ticks) -> Self {
+        if tcp.0 > 0 {
+            self.tcp[ES as usize] = tcp;
+        }
+        if tcp_fin.0 > 0 {
+            self.tcp[FW as usize] = tcp_fin;
+        }
+        if udp.0 > 0 {
+            self.udp = udp;
+        }
+        self
+    }
+
     /// The timeout of a TCP state.
     #[inline]
     #[must_use]
@@ -305,7 +321,7 @@ mod tests {
                 let flags = flag_byte(&packet[1..]);
                 let direction =
                     if packet.starts_with('c') { Direction::FromClient } else { Direction::FromReal };
-                if direction == Direction::FromClient && table.entry(index).is_reused_by(flags) {
+                if direction == Direction::FromClient && table.entry(index).is_reused_by(flags, 1) {
                     let counted = &mut inactive;
                     index =
                         table.insert(new, now, |old| *counted -= i32::from(!old.counts_as_active())).unwrap();

@@ -99,8 +99,8 @@ pub(super) enum Case {
     NotFound,
     /// A SYN by the ports of this connection, which it ends.
     Anew(ConnectionIndex),
-    /// Its real server was taken out of the configuration.
-    RealRemoved,
+    /// The real server of this connection was taken out of the configuration.
+    RealRemoved(ConnectionIndex),
     /// Its connection is open, and there is no way on for it.
     Stopped(Found),
 }
@@ -159,16 +159,16 @@ impl Forwarder {
         }
         let found = A::table(&self.connections).try_candidate(staged.candidate, &flow, now);
         let Some((found, entry)) = found else { return Err(Case::NotFound) };
-        let Some(real) = snapshot.real(entry.real()) else { return Err(Case::RealRemoved) };
+        let Some(real) = snapshot.real(entry.real()) else { return Err(Case::RealRemoved(found.index)) };
         let way = if found.direction == Direction::FromReal {
             A::tables(snapshot).way(flow.destination)
         } else {
-            if headers.tcp_flags.syn() && is_begun_anew(entry, real, headers.tcp_flags) {
+            if headers.tcp_flags.syn() && is_begun_anew(snapshot, entry, real, headers.tcp_flags) {
                 return Err(Case::Anew(found.index));
             }
             // The kernel leaves the connections of a removed real server as they are: neither state nor time move.
             if !real.configured {
-                return Err(Case::RealRemoved);
+                return Err(Case::RealRemoved(found.index));
             }
             real.way.as_ref()
         };
@@ -244,7 +244,12 @@ impl Forwarder {
                 }
             }
             Case::Anew(index) => self.new_connection(&asked, Some(index), now),
-            Case::RealRemoved => Err(Aside::Drop(DropReason::RealRemoved)),
+            // Without services the kernel's IPVS does not see packets: the VIP's host answers.
+            Case::RealRemoved(_) if asked.tables.services.is_empty() => asked.no_service(),
+            Case::RealRemoved(index) if snapshot.sysctls.expire_nodest_conn => {
+                self.new_connection(&asked, Some(index), now)
+            }
+            Case::RealRemoved(_) => Err(Aside::Drop(DropReason::RealRemoved)),
             Case::Stopped(found) => {
                 let entry = A::table(&self.connections).entry(found.index);
                 let real = snapshot.real(entry.real()).ok_or(Aside::Drop(DropReason::RealRemoved))?;
@@ -470,10 +475,12 @@ fn passable<'s, A: Address>(
 }
 
 /// True when a SYN begins a new connection though one with its ports is there: that one is over, or its real server
-/// fails its check.
+/// fails its check, or takes no more connections and `expire_nodest_conn` is set.
 #[inline(never)]
-fn is_begun_anew<A: Address>(entry: &Entry<A>, real: &Real, flags: TcpFlags) -> bool {
-    entry.is_reused_by(flags.0) || (real.configured && !real.up && !flags.ack())
+fn is_begun_anew<A: Address>(snapshot: &Snapshot, entry: &Entry<A>, real: &Real, flags: TcpFlags) -> bool {
+    entry.is_reused_by(flags.0, snapshot.sysctls.conn_reuse_mode)
+        || (real.configured && !real.up && !flags.ack())
+        || (snapshot.sysctls.expire_nodest_conn && real.weight == 0)
 }
 
 /// The port that a packet of `flow` reaches the real server at: its own, or the packet's where it has none.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 
 use crate::address::Address;
-use crate::connections::{Candidate, Table};
+use crate::connections::{Candidate, Entry, Table};
 use crate::counters::WorkerCounters;
 use crate::flow::HashKey;
 use crate::id::{Generation, NicId, WorkerId};
@@ -117,6 +117,8 @@ pub struct Forwarder {
     worker: WorkerId,
     /// The generation that it ran last.
     seen: Generation,
+    /// Entries of each table that were looked at since real servers were removed whose connections end at once.
+    flushed: (usize, usize),
     connections: Connections,
     /// Where each service's scheduler stands, by [`crate::id::ServiceId`].
     cursors: Vec<Cursor>,
@@ -177,6 +179,7 @@ impl Forwarder {
         Self {
             worker,
             seen: Generation(0),
+            flushed: (usize::MAX, usize::MAX),
             connections: Connections { v4: Table::new(capacity.v4, key), v6: Table::new(capacity.v6, key) },
             cursors: Vec::new(),
             localities: Localities::default(),
@@ -259,6 +262,10 @@ impl Forwarder {
         let learns = |scheduler| matches!(scheduler, Scheduler::Lblc | Scheduler::Lblcr);
         if snapshot.services.iter().flatten().any(|service| learns(service.scheduler)) {
             self.localities.prepare();
+        }
+        let removed = |real: &Real| !real.configured;
+        if snapshot.sysctls.expire_nodest_conn && snapshot.reals.iter().flatten().any(removed) {
+            self.flushed = (0, 0);
         }
     }
 
@@ -353,9 +360,20 @@ impl Forwarder {
 
     /// Ends connections whose time has come, a bounded number of them: what a worker calls each turn.
     pub fn expire_turn(&mut self, snapshot: &Snapshot, now: Tick) {
+        if self.flushed != (usize::MAX, usize::MAX) {
+            self.flush_turn(snapshot);
+        }
         let Self { worker, connections: Connections { v4, v6 }, counters, .. } = self;
         v4.sweep_turn(now, |entry| commit::expired(snapshot, *worker, counters, entry));
         v6.sweep_turn(now, |entry| commit::expired(snapshot, *worker, counters, entry));
+    }
+
+    /// Ends connections of real servers that were removed, a bounded number of them (kernel: `ip_vs_expire_nodest_conn_flush`).
+    #[cold]
+    fn flush_turn(&mut self, snapshot: &Snapshot) {
+        let Self { worker, connections: Connections { v4, v6 }, counters, flushed, .. } = self;
+        flush(v4, &mut flushed.0, snapshot, |entry| commit::expired(snapshot, *worker, counters, entry));
+        flush(v6, &mut flushed.1, snapshot, |entry| commit::expired(snapshot, *worker, counters, entry));
     }
 
     /// Ends connections whose time has come: looks at `budget` entries of each table, on from where the last
@@ -365,6 +383,22 @@ impl Forwarder {
         v4.sweep(now, budget, |entry| commit::expired(snapshot, *worker, counters, entry));
         v6.sweep(now, budget, |entry| commit::expired(snapshot, *worker, counters, entry));
     }
+}
+
+/// Entries of a table that are looked at in a turn for real servers that were removed.
+const FLUSH_ENTRIES: usize = 1024;
+
+/// Goes on with a pass through a table for the connections of real servers that were removed; `looked_at` so far.
+fn flush<A: Address>(
+    table: &mut Table<A>,
+    looked_at: &mut usize,
+    snapshot: &Snapshot,
+    ended: impl FnMut(&Entry<A>),
+) {
+    let left = table.pass().saturating_sub(*looked_at);
+    let removed = |entry: &Entry<A>| snapshot.real(entry.real()).is_some_and(|real| !real.configured);
+    table.sweep_over(left.min(FLUSH_ENTRIES), removed, ended);
+    *looked_at = if left <= FLUSH_ENTRIES { usize::MAX } else { *looked_at + FLUSH_ENTRIES };
 }
 
 /// The connection tables of a worker.

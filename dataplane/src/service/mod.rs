@@ -241,6 +241,8 @@ pub struct Real {
     pub address: IpAddr,
     /// The director's address that a tunnel to it starts from; none when the NIC has none of its family.
     pub tunnel_source: Option<IpAddr>,
+    /// Its weight; 0 takes no new connections.
+    pub weight: u32,
     /// Its limit, when it has one.
     pub overload: Option<Overload>,
 }

@@ -26,6 +26,12 @@ impl<A: Address> ServiceTable<A> {
         self.services.insert((address, l4_port, protocol), service);
     }
 
+    /// True when there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.services.is_empty()
+    }
+
     /// The service of a destination.
     #[inline]
     #[must_use]

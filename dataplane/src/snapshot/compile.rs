@@ -143,6 +143,7 @@ impl Registry {
             overhead: 0,
             tunnel_source: None,
             counters: record.counters.clone(),
+            weight: plan.weight,
             overload: overload.clone(),
         });
         CompiledReal { id, counters: record.counters.clone(), overload }

@@ -11,43 +11,92 @@ pub struct Sysctls {
     /// `pmtu_disc`: the outer header of a tunnel has the packet's DF, and a client is told when the two are too large
     /// together. Without it the outer packet is fragmented.
     pub pmtu_disc: bool,
+    /// `expire_nodest_conn`: the connections of a real server that was taken out of the configuration end at once. A SYN by the
+    /// ports of a connection whose real server has weight 0 is scheduled anew.
+    pub expire_nodest_conn: bool,
+    /// `conn_reuse_mode`: whether a SYN by the ports of a connection that is over is scheduled anew: 0 never, 1 when it is in
+    /// TIME_WAIT, 2 in FIN_WAIT of a real server that answers by itself too.
+    pub conn_reuse_mode: u8,
+    /// `expire_quiescent_template`: a real server of weight 0 gets no new connections of clients that persist at it either.
+    pub expire_quiescent_template: bool,
 }
 
 impl Default for Sysctls {
     fn default() -> Self {
-        Self { sloppy_tcp: false, nat_icmp_send: false, pmtu_disc: true }
+        Self {
+            sloppy_tcp: false,
+            nat_icmp_send: false,
+            pmtu_disc: true,
+            expire_nodest_conn: false,
+            conn_reuse_mode: 1,
+            expire_quiescent_template: false,
+        }
     }
 }
 
 impl Sysctls {
     /// The names that [`Self::set`] knows.
-    pub const NAMES: &'static [&'static str] = &["sloppy_tcp", "nat_icmp_send", "pmtu_disc"];
+    pub const NAMES: &'static [&'static str] = &[
+        "sloppy_tcp",
+        "nat_icmp_send",
+        "pmtu_disc",
+        "expire_nodest_conn",
+        "conn_reuse_mode",
+        "expire_quiescent_template",
+    ];
 
-    fn by_name(&mut self, name: &str) -> Option<&mut bool> {
+    fn by_name(&mut self, name: &str) -> Option<Place<'_>> {
         match name {
-            "sloppy_tcp" => Some(&mut self.sloppy_tcp),
-            "nat_icmp_send" => Some(&mut self.nat_icmp_send),
-            "pmtu_disc" => Some(&mut self.pmtu_disc),
+            "sloppy_tcp" => Some(Place::Switch(&mut self.sloppy_tcp)),
+            "nat_icmp_send" => Some(Place::Switch(&mut self.nat_icmp_send)),
+            "pmtu_disc" => Some(Place::Switch(&mut self.pmtu_disc)),
+            "expire_nodest_conn" => Some(Place::Switch(&mut self.expire_nodest_conn)),
+            "conn_reuse_mode" => Some(Place::Mode(&mut self.conn_reuse_mode)),
+            "expire_quiescent_template" => Some(Place::Switch(&mut self.expire_quiescent_template)),
             _ => None,
+        }
+    }
+
+    /// The largest value of a setting, and what the values are called.
+    #[must_use]
+    pub fn bounds(name: &str) -> (u32, &'static str) {
+        match name {
+            "conn_reuse_mode" => (3, "(0 never, 1 in TIME_WAIT, 2 in FIN_WAIT too)"),
+            _ => (1, "(off or on)"),
         }
     }
 
     /// Sets one by its name, as `sysctl -w net.ipv4.vs.NAME=VALUE`; false, and nothing set, when the name is not known.
     #[must_use]
     pub fn set(&mut self, name: &str, value: u32) -> bool {
-        self.by_name(name).map(|place| *place = value != 0).is_some()
+        match self.by_name(name) {
+            Some(Place::Switch(place)) => *place = value != 0,
+            Some(Place::Mode(place)) => *place = u8::try_from(value).unwrap_or(u8::MAX),
+            None => return false,
+        }
+        true
     }
 
     /// The value of a setting; 0 when the name is not known.
     #[must_use]
     pub fn value(mut self, name: &str) -> u32 {
-        self.by_name(name).is_some_and(|value| *value).into()
+        match self.by_name(name) {
+            Some(Place::Switch(place)) => (*place).into(),
+            Some(Place::Mode(place)) => (*place).into(),
+            None => 0,
+        }
     }
 
     /// All names with their values.
     pub fn values(self) -> impl Iterator<Item = (&'static str, u32)> {
         Self::NAMES.iter().map(move |name| (*name, self.value(name)))
     }
+}
+
+/// Where a setting is kept.
+enum Place<'s> {
+    Switch(&'s mut bool),
+    Mode(&'s mut u8),
 }
 
 #[cfg(test)]

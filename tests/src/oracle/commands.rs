@@ -13,6 +13,7 @@ use shunt_dataplane::id::{Mac, NicId, Protocol};
 use shunt_dataplane::service::schedulers::Scheduler;
 use shunt_dataplane::service::{Method, Settings, Thresholds};
 use shunt_dataplane::snapshot::{NeighbourPlan, Plan, RealPlan, RoutePlan, ServicePlan};
+use shunt_dataplane::time::Ticks;
 
 use super::listing;
 use crate::director::Director;
@@ -98,8 +99,7 @@ fn filter(words: &[&str], said: Said) -> Parsed<Said> {
 }
 
 /// Settings of the kernel, and the values that this director has by nature.
-const AS_IT_IS: [(&str, &str); 2] =
-    [("1", "/proc/sys/net/ipv6/conf/all/forwarding"), ("1", "/proc/sys/net/ipv4/vs/conn_reuse_mode")];
+const AS_IT_IS: [(&str, &str); 1] = [("1", "/proc/sys/net/ipv6/conf/all/forwarding")];
 
 fn simple(words: &[&str], director: &mut Director) -> Parsed<Said> {
     match words {
@@ -241,12 +241,19 @@ fn ipvsadm(words: &[&str], director: &mut Director) -> Parsed<Said> {
         ["-lnc"] => Some(listing::connections(director)),
         ["-Ln"] => Some(listing::services(director)),
         ["-Sn"] => Some(listing::rules(director)),
+        ["-L", "--timeout"] => Some(listing::timeouts(director)),
         ["-Ln", "--thresholds"] => Some(listing::thresholds(director)),
         ["-Ln", "--stats", "--exact"] => Some(listing::statistics(director)),
         _ => None,
     };
     if let Some(output) = listing {
         return Ok(Said { output, status: 0 });
+    }
+    if let ["--set", tcp, tcp_fin, udp] = words {
+        let [tcp, tcp_fin, udp] = [tcp, tcp_fin, udp].map(|word| parse(word).map(Ticks::from_seconds));
+        let (tcp, tcp_fin, udp) = (tcp?, tcp_fin?, udp?);
+        director.publish(|plan| plan.timeouts = plan.timeouts.clone().with(tcp, tcp_fin, udp));
+        return Ok(Said::default());
     }
     let options = Options::read(words)?;
     let mut edited = Err(format!("ipvsadm {}", words.join(" ")));

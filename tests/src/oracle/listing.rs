@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 
 use shunt_dataplane::address::Address;
-use shunt_dataplane::connections::Entry;
+use shunt_dataplane::connections::{Entry, TcpState};
 use shunt_dataplane::counters::{Counter, RealCell, RealCounters};
 use shunt_dataplane::id::{L4Port, Protocol};
 use shunt_dataplane::service::Method;
@@ -151,6 +151,15 @@ fn flags(service: &ServicePlan) -> String {
     let names =
         named.iter().filter(|(is_set, _)| *is_set).map(|(_, name)| format!("{}-{name}", service.scheduler));
     names.collect::<Vec<_>>().join(",")
+}
+
+/// `ipvsadm -L --timeout`.
+#[must_use]
+pub fn timeouts(director: &Director) -> String {
+    let timeouts = &director.plan().timeouts;
+    let seconds = [timeouts.of(TcpState::Established), timeouts.of(TcpState::FinWait), timeouts.udp]
+        .map(|ticks| ticks.as_duration().as_secs().to_string());
+    format!("Timeout (tcp tcpfin udp): {}\n", seconds.join(" "))
 }
 
 /// `ipvsadm -Ln --thresholds`.

@@ -83,7 +83,14 @@ impl Config {
         let problems = findings.finish();
         match (usable, nics, routes, services) {
             (true, Some(nics), Some(routes), Some(services)) => Ok(Checked {
-                config: Self { runtime, sysctls: document.sysctls, nics, routes, services },
+                config: Self {
+                    runtime,
+                    timeouts: document.timeouts,
+                    sysctls: document.sysctls,
+                    nics,
+                    routes,
+                    services,
+                },
                 warnings: problems,
                 text: text.to_owned(),
             }),

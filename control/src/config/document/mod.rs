@@ -8,7 +8,9 @@ mod runtime;
 mod section;
 mod service;
 mod sysctl;
+mod timeout;
 
+use shunt_dataplane::connections::Timeouts;
 use shunt_dataplane::snapshot::Sysctls;
 use toml::de::{DeTable, DeValue};
 
@@ -24,6 +26,8 @@ use super::problem::{Fault, Findings, Span};
 pub struct Document {
     /// `[runtime]`.
     pub runtime: RuntimeDocument,
+    /// `[timeout]`.
+    pub timeouts: Timeouts,
     /// `[sysctl]`.
     pub sysctls: Sysctls,
     /// `[[nic]]`, in the order of the file.
@@ -42,7 +46,7 @@ pub struct Document {
     pub has_services: bool,
 }
 
-const KEYS: &[&str] = &["runtime", "sysctl", "nic", "route", "service"];
+const KEYS: &[&str] = &["runtime", "timeout", "sysctl", "nic", "route", "service"];
 const LATER: &[(&str, &str)] = &[("vrrp", "remove it; a director without [[vrrp]] owns every VIP at once")];
 
 impl Document {
@@ -59,6 +63,9 @@ impl Document {
         let mut section = Section::new(findings, "file", root.get_ref(), &at, KEYS, LATER);
         if let Some((at, table)) = section.table("runtime") {
             document.runtime = RuntimeDocument::read(section.findings(), table, &at);
+        }
+        if let Some((at, table)) = section.table("timeout") {
+            document.timeouts = timeout::read(section.findings(), table, &at);
         }
         if let Some((at, table)) = section.table("sysctl") {
             document.sysctls = sysctl::read(section.findings(), table, &at);

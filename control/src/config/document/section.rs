@@ -304,6 +304,7 @@ fn example(key: &str) -> &'static str {
         "host" => "\"www.example.org\"",
         "hugepages" => "\"auto\"",
         "idle" => "\"adaptive\"",
+        "tcp" | "tcpfin" | "udp" => "\"300s\"",
         "runtime" => "[runtime]",
         "service" => "[[service]]",
         "nic" => "\"front\"",

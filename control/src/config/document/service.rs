@@ -332,7 +332,7 @@ fn status(section: &mut Section<'_, '_, '_, '_>) -> Option<At<Vec<u16>>> {
 }
 
 /// A length of time within bounds.
-fn within(key: &str, text: &str, least: Duration, most: Duration) -> Result<Duration, Fault> {
+pub(super) fn within(key: &str, text: &str, least: Duration, most: Duration) -> Result<Duration, Fault> {
     let length = duration::parse(text)?;
     if (least..=most).contains(&length) {
         return Ok(length);

@@ -11,7 +11,8 @@ pub(super) fn read(findings: &mut Findings<'_>, table: &DeTable<'_>, at: &Span) 
     let mut section = Section::new(findings, "sysctl", table, at, Sysctls::NAMES, &[]);
     let mut sysctls = Sysctls::default();
     for name in Sysctls::NAMES {
-        if let Some(value) = section.integer::<u32>(name, 0..=1, "(off or on)") {
+        let (most, unit) = Sysctls::bounds(name);
+        if let Some(value) = section.integer::<u32>(name, 0..=most, unit) {
             let known = sysctls.set(name, value.value);
             debug_assert!(known, "{name} is one of the names");
         }
