@@ -103,21 +103,23 @@ impl Display for Changes {
     }
 }
 
-/// The keys of `[timeout]`.
-const TIMEOUTS: [(&str, fn(&Timeouts) -> Ticks); 3] = [
-    ("tcp", |timeouts| timeouts.of(TcpState::Established)),
-    ("tcpfin", |timeouts| timeouts.of(TcpState::FinWait)),
-    ("udp", |timeouts| timeouts.udp),
-];
+/// The keys of `[timeout]` with their values.
+fn named(timeouts: &Timeouts) -> [(&'static str, Ticks); 3] {
+    [
+        ("tcp", timeouts.of(TcpState::Established)),
+        ("tcpfin", timeouts.of(TcpState::FinWait)),
+        ("udp", timeouts.udp),
+    ]
+}
 
 /// What `new` changes of `old`.
 #[must_use]
 pub fn diff(old: &Config, new: &Config) -> Changes {
     let mut changes = Changes::default();
     runtime(old, new, &mut changes);
-    for (key, time) in TIMEOUTS {
+    for ((key, before), (_, after)) in named(&old.timeouts).iter().zip(&named(&new.timeouts)) {
         let show = |ticks: &Ticks| duration::format(ticks.as_duration());
-        changes.compare("timeout", key, &time(&old.timeouts), &time(&new.timeouts), show, false);
+        changes.compare("timeout", key, before, after, show, false);
     }
     for (name, before) in old.sysctls.values() {
         changes.compare("sysctl", name, &before, &new.sysctls.value(name), u32::to_string, false);
