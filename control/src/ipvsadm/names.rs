@@ -1,0 +1,123 @@
+//! Names of hosts and services, both ways.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
+
+use super::table::Protocol;
+
+/// Where names are looked up.
+pub trait Names {
+    /// The IPv4 address of a host.
+    fn address(&self, host: &str) -> Option<Ipv4Addr>;
+
+    /// The name of an address.
+    fn host(&self, address: IpAddr) -> Option<String>;
+
+    /// The port of a service.
+    fn port(&self, service: &str, protocol: Protocol) -> Option<u16>;
+
+    /// The name of a port.
+    fn service(&self, l4_port: u16, protocol: Protocol) -> Option<String>;
+}
+
+impl Protocol {
+    /// Its word in `/etc/services`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        }
+    }
+}
+
+/// What `/etc/services` or a text like it says (services(5)): the first line that fits counts.
+#[derive(Clone, Debug, Default)]
+pub struct Services {
+    ports: HashMap<(String, String), u16>,
+    names: HashMap<(u16, String), String>,
+}
+
+impl Services {
+    /// Reads a text; lines that are not understood are passed over.
+    #[must_use]
+    pub fn read(text: &str) -> Self {
+        let mut services = Self::default();
+        for line in text.lines() {
+            services.line(line.split('#').next().unwrap_or_default());
+        }
+        services
+    }
+
+    fn line(&mut self, line: &str) -> Option<()> {
+        let mut words = line.split_whitespace();
+        let name = words.next()?;
+        let (l4_port, protocol) = words.next()?.split_once('/')?;
+        let l4_port: u16 = l4_port.parse().ok()?;
+        self.names.entry((l4_port, protocol.to_owned())).or_insert_with(|| name.to_owned());
+        for alias in std::iter::once(name).chain(words) {
+            self.ports.entry((alias.to_owned(), protocol.to_owned())).or_insert(l4_port);
+        }
+        Some(())
+    }
+
+    /// The port of a service.
+    #[must_use]
+    pub fn port(&self, service: &str, protocol: Protocol) -> Option<u16> {
+        self.ports.get(&(service.to_owned(), protocol.word().to_owned())).copied()
+    }
+
+    /// The name of a port.
+    #[must_use]
+    pub fn name(&self, l4_port: u16, protocol: Protocol) -> Option<String> {
+        self.names.get(&(l4_port, protocol.word().to_owned())).cloned()
+    }
+}
+
+/// Names as this machine knows them.
+#[derive(Debug)]
+pub struct Machine {
+    services: Services,
+    /// Names of addresses that were asked for: a list shows some of them many times.
+    hosts: RefCell<HashMap<IpAddr, Option<String>>>,
+}
+
+impl Machine {
+    /// Reads `/etc/services`.
+    #[must_use]
+    pub fn here() -> Self {
+        let text = std::fs::read("/etc/services").unwrap_or_default();
+        let services = Services::read(&String::from_utf8_lossy(&text));
+        Self { services, hosts: RefCell::default() }
+    }
+}
+
+impl Names for Machine {
+    fn address(&self, host: &str) -> Option<Ipv4Addr> {
+        let found = (host, 0).to_socket_addrs().ok()?;
+        found.map(|found| found.ip()).find_map(|found| match found {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        })
+    }
+
+    fn host(&self, address: IpAddr) -> Option<String> {
+        let mut hosts = self.hosts.borrow_mut();
+        let ask = || {
+            let (host, _) = dns_lookup::getnameinfo(&SocketAddr::new(address, 0), 0).ok()?;
+            // Without a name the address comes back.
+            (host.parse::<IpAddr>().is_err()).then_some(host)
+        };
+        hosts.entry(address).or_insert_with(ask).clone()
+    }
+
+    fn port(&self, service: &str, protocol: Protocol) -> Option<u16> {
+        self.services.port(service, protocol)
+    }
+
+    fn service(&self, l4_port: u16, protocol: Protocol) -> Option<String> {
+        self.services.name(l4_port, protocol)
+    }
+}
