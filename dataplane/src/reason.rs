@@ -64,6 +64,7 @@ reasons! {
         NoHeadRoom = "no_head_room": "No room in front of the frame for a tunnel header.",
         TtlExceeded = "ttl_exceeded": "The TTL or hop limit ran out; the sender is told as far as the reply limit allows.",
         TooBig = "too_big": "Larger than the MTU of the way on and not to be fragmented; the sender is told as far as the reply limit allows.",
+        PathMtu = "path_mtu": "An ICMP error that tells how much a tunnel's path takes: taken note of. The client is not told, since its packet may be fragmented.",
         ReplyLimit = "reply_limit": "The director would have answered (RST, ICMP), but runtime.replies a second were already made.",
         ReplyRoom = "reply_room": "A reply could not be built in the room of the packet.",
         Unwanted = "unwanted": "For an address of the director, of a kind that it does not answer (an ICMP error about no connection, an unknown ICMP type).",
@@ -94,6 +95,7 @@ reasons! {
         NetUnreachable = "net_unreachable": "No route to the destination.",
         TimeExceeded = "time_exceeded": "The TTL or hop limit ran out.",
         NoConnection = "no_connection": "A NAT real server's packet of no connection (nat_icmp_send): ICMP port unreachable.",
+        Tunnel = "tunnel": "An ICMP error about a tunnel, told to the client whose packet was inside.",
         TooBig = "too_big": "Larger than the MTU of the way on and not to be fragmented (RFC 1191, RFC 8201).",
     }
 }

@@ -10,7 +10,7 @@ use shunt_dataplane::snapshot::ServicePlan;
 
 use crate::director::Arrival;
 use crate::network::{BACK, FRONT, Form, REALS, ROUTER, nic_mac, real_mac, real_port, service};
-use crate::packets::{Ip, Tcp, ethernet, frame};
+use crate::packets::{Ip, Tcp, ethernet, frame, number};
 use crate::text::checksum;
 
 /// The ports of [`services`], by method.
@@ -83,6 +83,40 @@ fn from_real() -> impl Strategy<Value = Arrival> {
     )
 }
 
+/// ICMP errors about packets of either side and about tunnels, from who sent them, from routers and from nobody, with too
+/// little of the packet now and then.
+fn error() -> impl Strategy<Value = Arrival> {
+    let kind = select(vec![(3_u8, 4_u8, 2_u8, 0_u8), (3, 3, 1, 4), (11, 0, 3, 0), (5, 1, 137, 0)]);
+    let quote = prop_oneof![3 => Just(usize::MAX), 1 => 0_usize..80];
+    (client(), select(vec![80_u16, 81, 82]), 1..=REALS, 0..4, kind, (shape(), quote)).prop_map(
+        |((form, protocol, client, client_port), port, real, about, (k4, c4, k6, c6), (shape, quote))| {
+            let (kind, code) = if form == Form::V4 { (k4, c4) } else { (k6, c6) };
+            let (client, router, real) = (form.client(client), form.client(250), form.real(real));
+            let ports = (client_port, port);
+            let inner = |source: &str, destination: &str, ports| {
+                segment(&shaped(Ip::new(source, destination), shape), protocol, ports, "A", shape.1)
+            };
+            let (nic, ip, mut about) = match about {
+                0 => (FRONT, Ip::new(&client, form.vip()), inner(form.vip(), &client, (port, client_port))),
+                1 => (FRONT, Ip::new(&router, form.vip()), inner(form.vip(), &client, (port, client_port))),
+                2 => {
+                    let port = real_port(Method::Nat, 81);
+                    (BACK, Ip::new(&real, &client), inner(&client, &real, (client_port, port)))
+                }
+                _ => {
+                    let inside = inner(&client, form.vip(), ports);
+                    let kind = if form == Form::V4 { number::IPV4 } else { number::IPV6 };
+                    let outer = Ip::new(form.own(BACK), &real).carry(kind, &inside);
+                    (BACK, Ip::new(&real, form.own(BACK)), outer)
+                }
+            };
+            about.truncate(quote.min(1200));
+            let packet = shaped(ip, shape).icmp(kind, code, 1300, &about);
+            Arrival { nic, frame: ethernet(nic_mac(nic), ROUTER, &packet) }
+        },
+    )
+}
+
 fn shaped(ip: Ip, (ttl, _, dont_fragment): (u8, usize, bool)) -> Ip {
     Ip { dont_fragment, ..ip.ttl(ttl) }
 }
@@ -109,7 +143,7 @@ fn other() -> impl Strategy<Value = Arrival> {
 
 /// A frame as its sender meant it.
 pub fn good() -> impl Strategy<Value = Arrival> {
-    prop_oneof![8 => to_vip(), 4 => from_real(), 2 => other()]
+    prop_oneof![8 => to_vip(), 4 => from_real(), 2 => error(), 2 => other()]
 }
 
 /// What happens to a frame.

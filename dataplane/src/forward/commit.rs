@@ -77,6 +77,8 @@ impl Forwarder {
             Subject::Found(found, real) => {
                 self.settle(snapshot, packet, headers, Some((found, real)), decision.then, now)
             }
+            Subject::Error(found, real) => self.settle_error(packet, headers, (found, real), decision.then),
+            Subject::Tunnel(error) => self.tell_of_tunnel(snapshot, packet, &error, decision.then, now),
             Subject::New(new) => {
                 notice_checksum(&self.counters, packet, headers);
                 let Some(found) = self.insert(snapshot, headers, &new, now) else {
@@ -198,7 +200,7 @@ impl Forwarder {
 
     /// Makes the reply in the packet's room.
     #[cold]
-    fn reply<A: Tables + IpVersion>(
+    pub(super) fn reply<A: Tables + IpVersion>(
         &mut self,
         snapshot: &Snapshot,
         packet: &mut Packet<'_>,
@@ -271,7 +273,7 @@ fn activity(cell: &RealCell, change: Activity) {
 
 /// Counts a client's packet that went no further as the kernel does: it came in, and an error about a
 /// connection whose answers do not come by went out (kernel: `ip_vs_in_hook`, `ip_vs_out_icmp`).
-fn count_refused<A: Address>(
+pub(super) fn count_refused<A: Address>(
     packet: &Packet<'_>,
     headers: &Headers<A>,
     real: &Real,
@@ -287,7 +289,7 @@ fn count_refused<A: Address>(
 
 /// Puts a rewritten packet into a tunnel to its real server.
 #[inline]
-fn tunnel<A: IpVersion>(
+pub(super) fn tunnel<A: IpVersion>(
     packet: &mut Packet<'_>,
     headers: &Headers<A>,
     real: &Real,
@@ -335,7 +337,7 @@ const fn is_noticed(direction: Direction, verdict: Verdict) -> bool {
     matches!(verdict, Verdict::Punt(_)) || matches!(direction, Direction::FromClient)
 }
 
-fn count(packets: &crate::counters::Counter, bytes: &crate::counters::Counter, length: u64) {
+pub(super) fn count(packets: &crate::counters::Counter, bytes: &crate::counters::Counter, length: u64) {
     packets.add(1);
     bytes.add(length);
 }

@@ -2,6 +2,7 @@
 //!
 //! connection → service → scheduler, or ping and refusals of a VIP, or routing; then the next hop, TTL and MTU.
 
+use super::icmp::TunnelError;
 use super::{Aside, Forwarder, Punt, Staged, Tables};
 use crate::address::Address;
 use crate::connections::{Candidate, ConnectionIndex, Direction, Entry, Found};
@@ -20,20 +21,24 @@ use crate::wire::{Fragment, Headers, IpVersion, TcpFlags};
 #[derive(Debug)]
 pub(super) struct Decision<'s, A> {
     /// Which connection it belongs to.
-    pub subject: Subject<'s>,
+    pub subject: Subject<'s, A>,
     /// What happens to it.
     pub then: Then<'s, A>,
 }
 
 /// The connection of a packet.
 #[derive(Debug)]
-pub(super) enum Subject<'s> {
+pub(super) enum Subject<'s, A> {
     /// None: it is routed or answered.
     None,
     /// One that exists.
     Found(Found, &'s Real),
     /// One to be made.
     New(New<'s>),
+    /// One that an ICMP error is about.
+    Error(Found, &'s Real),
+    /// None: an ICMP error about a tunnel.
+    Tunnel(TunnelError<'s, A>),
 }
 
 /// A connection to be made.
@@ -111,6 +116,7 @@ pub(super) struct Asked<'s, 'p, A: Address> {
     pub tables: &'s FamilyTables<A>,
     pub packet: &'p Packet<'p>,
     pub headers: &'p Headers<A>,
+    pub now: Tick,
 }
 
 impl Forwarder {
@@ -152,7 +158,7 @@ impl Forwarder {
             return Err(Case::Group);
         }
         if snapshot.owners.workers > 1 && !packet.handed_over {
-            self.own(snapshot, headers)?;
+            self.own(snapshot, headers.source, headers.destination)?;
         }
         if headers.fragment != Fragment::Whole {
             return Err(Case::Fragment);
@@ -172,7 +178,7 @@ impl Forwarder {
             }
             real.way.as_ref()
         };
-        let overhead = if found.direction == Direction::FromReal { 0 } else { real.overhead };
+        let overhead = if found.direction == Direction::FromReal { 0 } else { real.overhead.get() };
         match passable(headers, way, overhead) {
             Some(hop) => Ok(Passage { found, real, hop }),
             None => Err(Case::Stopped(found)),
@@ -186,12 +192,12 @@ impl Forwarder {
 
     /// Another worker's packet goes to it: clients are owned, and NAT's answers carry the client as destination.
     #[inline(never)]
-    fn own<A: Tables>(&self, snapshot: &Snapshot, headers: &Headers<A>) -> Result<(), Case> {
+    pub(super) fn own<A: Tables>(&self, snapshot: &Snapshot, source: A, destination: A) -> Result<(), Case> {
         let tables = A::tables(snapshot);
-        let client = if matches!(tables.local.get(&headers.destination), Some(Local::Vip)) {
-            headers.source
-        } else if tables.nat_reals.contains_key(&headers.source) {
-            headers.destination
+        let client = if matches!(tables.local.get(&destination), Some(Local::Vip)) {
+            source
+        } else if tables.nat_reals.contains_key(&source) {
+            destination
         } else {
             return Ok(());
         };
@@ -226,9 +232,9 @@ impl Forwarder {
         if headers.is_martian() {
             return Err(Aside::Drop(DropReason::Martian));
         }
-        let asked = Asked { snapshot, tables: A::tables(snapshot), packet, headers };
+        let asked = Asked { snapshot, tables: A::tables(snapshot), packet, headers, now };
         match case {
-            Case::WithoutFlow => asked.without_flow(),
+            Case::WithoutFlow => self.error_about_ours(&asked, now).unwrap_or_else(|| asked.without_flow()),
             Case::Group => Err(Aside::Drop(DropReason::Group)),
             Case::HandOver(worker) => Err(Aside::HandOver(worker)),
             Case::Fragment => asked.fragment(),
@@ -305,7 +311,7 @@ impl Forwarder {
 
 impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
     /// Whose address the destination is. A source that cannot be one ends here.
-    fn local(&self) -> Result<Option<Local>, Aside> {
+    pub(super) fn local(&self) -> Result<Option<Local>, Aside> {
         let own_source = self.tables.local.contains_key(&self.headers.source);
         // The kernel has this check for IPv4 alone.
         if own_source && A::BITS == 32 {
@@ -389,16 +395,19 @@ impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
     }
 
     /// On to a real server. Errors come from the VIP.
-    fn to_real(&self, real: &'s Real) -> Then<'s, A> {
+    pub(super) fn to_real(&self, real: &'s Real) -> Then<'s, A> {
         if real.method == Method::Tun && real.tunnel_source.is_none() {
             return Then::Drop(DropReason::NoTunnelSource);
         }
-        self.onward(real.way.as_ref(), real.overhead, Some(self.headers.destination))
+        if real.path_mtu.forget(self.now) {
+            real.measure();
+        }
+        self.onward(real.way.as_ref(), real.overhead.get(), Some(self.headers.destination))
     }
 
     /// On by `way`, with `overhead` bytes more. Errors come from `source`, or else from the NIC that the packet came in
     /// by.
-    fn onward(&self, way: Way<&'s NextHop>, overhead: u16, source: Option<A>) -> Then<'s, A> {
+    pub(super) fn onward(&self, way: Way<&'s NextHop>, overhead: u16, source: Option<A>) -> Then<'s, A> {
         if let Some(hop) = passable(self.headers, way, overhead) {
             return Then::Forward(hop);
         }

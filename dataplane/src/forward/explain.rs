@@ -102,7 +102,8 @@ impl Forwarder {
     ) {
         let real = match &decision.subject {
             Subject::None => return,
-            Subject::Found(found, real) => {
+            Subject::Tunnel(error) => error.real,
+            Subject::Found(found, real) | Subject::Error(found, real) => {
                 let entry = A::table(&self.connections).entry(found.index);
                 let from_real = found.direction == Direction::FromReal;
                 steps.push(Step::Connection { state: entry.state_word(), from_real });

@@ -7,6 +7,7 @@
 mod commit;
 mod decide;
 mod explain;
+mod icmp;
 mod unserved;
 
 use std::net::{Ipv4Addr, Ipv6Addr};

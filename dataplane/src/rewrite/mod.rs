@@ -2,6 +2,7 @@
 
 pub mod dr;
 pub mod nat;
+pub mod quote;
 pub mod tun;
 
 use crate::service::NextHop;

@@ -1,5 +1,6 @@
 //! Virtual services and their real servers as the workers see them.
 
+pub mod path_mtu;
 pub mod schedulers;
 pub mod table;
 
@@ -10,6 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::counters::RealCounters;
 use crate::id::{L4Port, Mac, NicId, Protocol, RealId, ServiceId};
+use crate::rewrite::tun;
+use crate::time::Tick;
+use path_mtu::{Overhead, PathMtu};
 use schedulers::{Flags, Lookup, Scheduler};
 
 /// How packets reach the real server.
@@ -230,7 +234,7 @@ pub struct Real {
     pub up: bool,
     /// Bytes that packets to it become longer by; more than any packet may have when there is no
     /// [`tunnel_source`](Self::tunnel_source) though it needs one.
-    pub overhead: u16,
+    pub overhead: Overhead,
     /// Its port; 0 keeps the port of the packet. Only NAT rewrites the port.
     pub l4_port: L4Port,
     /// Its identifier.
@@ -245,4 +249,30 @@ pub struct Real {
     pub weight: u32,
     /// Its limit, when it has one.
     pub overload: Option<Overload>,
+    /// What the path of its tunnel was found to take.
+    pub path_mtu: PathMtu,
+}
+
+impl Real {
+    /// Works out its [`overhead`](Self::overhead).
+    pub fn measure(&self) {
+        let tunnel = match (self.method, self.tunnel_source) {
+            (Method::Dr | Method::Nat, _) => 0,
+            (Method::Tun, Some(_)) => tun::overhead(self.address),
+            (Method::Tun, None) => u16::MAX,
+        };
+        let path = match &self.way {
+            Way::Known(hop) if self.method == Method::Tun => hop.mtu - self.path_mtu.of(hop.mtu),
+            _ => 0,
+        };
+        self.overhead.set(tunnel.saturating_add(path));
+    }
+
+    /// Notes that the path of its tunnel takes no more than `mtu` bytes, unless that was known.
+    pub fn learn(&self, mtu: u16, now: Tick) {
+        if matches!(&self.way, Way::Known(hop) if mtu < self.path_mtu.of(hop.mtu)) {
+            self.path_mtu.learn(mtu, now);
+            self.measure();
+        }
+    }
 }

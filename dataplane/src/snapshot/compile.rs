@@ -8,8 +8,8 @@ use super::{FamilyTables, Local, NicView, Plan, ServicePlan, Snapshot};
 use crate::address::Address;
 use crate::counters::RealCounters;
 use crate::id::{Generation, L4Port, NicId, Protocol, RealId, ServiceId};
-use crate::rewrite::tun;
 use crate::route::{Route, RouteTable};
+use crate::service::path_mtu::Overhead;
 use crate::service::schedulers::Lookup;
 use crate::service::table::ServiceTable;
 use crate::service::{Candidate, Method, NextHop, Overload, Real, Service, Way};
@@ -140,8 +140,9 @@ impl Registry {
             configured: true,
             up: plan.up,
             way: Way::None,
-            overhead: 0,
+            overhead: Overhead::default(),
             tunnel_source: None,
+            path_mtu: record.path_mtu.clone(),
             counters: record.counters.clone(),
             weight: plan.weight,
             overload: overload.clone(),
@@ -161,11 +162,7 @@ impl Registry {
             real.configured = record.removed_in.is_none();
             real.way = snapshot.way_to(real.address).cloned();
             real.tunnel_source = snapshot.source_to(real.address);
-            real.overhead = match (real.method, real.tunnel_source) {
-                (Method::Dr | Method::Nat, _) => 0,
-                (Method::Tun, Some(_)) => tun::overhead(real.address),
-                (Method::Tun, None) => u16::MAX,
-            };
+            real.measure();
             reals[number as usize] = Some(real.clone());
         }
         snapshot.services = services.into();

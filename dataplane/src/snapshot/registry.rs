@@ -12,6 +12,7 @@ use super::plan::ServicePlan;
 use crate::counters::RealCounters;
 use crate::flow::Owners;
 use crate::id::{Generation, Protocol, RealId, ServiceId};
+use crate::service::path_mtu::PathMtu;
 use crate::service::{Overload, Real, Service, Thresholds};
 
 /// What makes a service the same service.
@@ -44,6 +45,8 @@ pub(super) struct ServiceRecord {
 pub(super) struct RealRecord {
     /// Its counters.
     pub counters: RealCounters,
+    /// What the path of its tunnel was found to take.
+    pub path_mtu: PathMtu,
     /// As connections saw it last.
     pub last: Option<Real>,
     /// The first generation without it, once it was removed.
@@ -58,6 +61,7 @@ impl RealRecord {
     pub fn new(workers: u8) -> Self {
         Self {
             counters: RealCounters::new(workers),
+            path_mtu: PathMtu::default(),
             last: None,
             removed_in: None,
             thresholds: Thresholds::default(),

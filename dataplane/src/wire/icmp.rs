@@ -39,6 +39,15 @@ pub enum Error {
         /// Bytes of the largest IP packet that passes.
         mtu: u16,
     },
+    /// What another router told, passed on.
+    Told {
+        /// Type.
+        kind: u8,
+        /// Code.
+        code: u8,
+        /// The word that depends on the type.
+        word: u32,
+    },
 }
 
 impl Error {
@@ -51,6 +60,7 @@ impl Error {
             Self::PortUnreachable => ReplyKind::PortUnreachable,
             Self::TimeExceeded => ReplyKind::TimeExceeded,
             Self::TooBig { .. } => ReplyKind::TooBig,
+            Self::Told { .. } => ReplyKind::Tunnel,
         }
     }
 }
@@ -65,6 +75,13 @@ pub const fn is_query<A: IpVersion>(kind: u8) -> bool {
     } else {
         matches!(kind, 0 | 8 | 9 | 10 | 13..=18)
     }
+}
+
+/// True for the ICMP errors that concern a connection whose packet they quote (kernel: `ip_vs_in_icmp`): destination
+/// unreachable, source quench and time exceeded; of ICMPv6 every error.
+#[must_use]
+pub const fn tells_of_a_packet<A: IpVersion>(kind: u8) -> bool {
+    if A::BITS > 32 { kind < 128 } else { matches!(kind, 3 | 4 | 11) }
 }
 
 /// Writes type, code and word of the message that `bytes` hold, and its checksum.

@@ -2,6 +2,7 @@
 
 use super::Headers;
 use super::checksum::Sum;
+use super::quote::Inner;
 use crate::address::Address;
 use crate::wire::icmp;
 
@@ -57,6 +58,13 @@ pub trait IpVersion: Address {
     /// Type, code and second word of an ICMP error about a packet. The word of IPv6's "unrecognized next header" is
     /// where in the packet that number stands (RFC 4443, 3.4).
     fn error_words(error: icmp::Error, headers: &Headers<Self>, frame: &[u8]) -> (u8, u8, u32);
+
+    /// Reads the header, with options or extension headers, at the start of a packet that may be cut behind it. Its length
+    /// and its checksum are not looked at.
+    fn read_header(packet: &[u8]) -> Option<Inner<Self>>;
+
+    /// Writes the header's checksum anew, options included. IPv6 has none.
+    fn sum_header(frame: &mut [u8], headers: &Headers<Self>);
 
     /// The TTL or hop limit as it stands in the frame now.
     #[inline]

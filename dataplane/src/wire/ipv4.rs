@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::checksum::Sum;
 use super::ip::{IpHeader, IpVersion};
+use super::quote::Inner;
 use super::{Fragment, Headers, LARGEST_PACKET, array, ethernet, icmp, put, transport};
 use crate::reason::DropReason;
 
@@ -245,6 +246,35 @@ impl IpVersion for Ipv4Addr {
         put(header, field::DESTINATION, ip.destination.octets());
     }
 
+    fn read_header(packet: &[u8]) -> Option<Inner<Self>> {
+        let header = packet.first_chunk::<HEADER>()?;
+        let length = usize::from(header[field::VERSION] & 0x0f) * 4;
+        if header[field::VERSION] >> 4 != 4 || length < HEADER || length > packet.len() {
+            return None;
+        }
+        let word = u16::from_be_bytes([header[field::FRAGMENT], header[field::FRAGMENT + 1]]);
+        Some(Inner {
+            source: Self::read(header, field::SOURCE)?,
+            destination: Self::read(header, field::DESTINATION)?,
+            length,
+            protocol: header[field::PROTOCOL],
+            ttl: header[field::TTL],
+            fragment: match (word & FRAGMENT_OFFSET, word & MORE_FRAGMENTS) {
+                (0, 0) => Fragment::Whole,
+                (0, _) => Fragment::First,
+                _ => Fragment::Later,
+            },
+        })
+    }
+
+    fn sum_header(frame: &mut [u8], headers: &Headers<Self>) {
+        let range = usize::from(headers.network)..usize::from(headers.transport);
+        let Some(header) = frame.get_mut(range) else { return };
+        put(header, field::CHECKSUM, [0; 2]);
+        let checksum = Sum::of(header).checksum();
+        put(header, field::CHECKSUM, checksum.to_be_bytes());
+    }
+
     fn error_words(error: icmp::Error, _: &Headers<Self>, _: &[u8]) -> (u8, u8, u32) {
         match error {
             icmp::Error::NetUnreachable => (3, 0, 0),
@@ -252,6 +282,7 @@ impl IpVersion for Ipv4Addr {
             icmp::Error::PortUnreachable => (3, 3, 0),
             icmp::Error::TooBig { mtu } => (3, 4, u32::from(mtu)),
             icmp::Error::TimeExceeded => (11, 0, 0),
+            icmp::Error::Told { kind, code, word } => (kind, code, word),
         }
     }
 }
@@ -268,7 +299,5 @@ fn fill_record_route(frame: &mut [u8], headers: &Headers<Ipv4Addr>, address: Ipv
     }
     put(header, option + usize::from(pointer) - 1, address.octets());
     put(header, option + 2, [pointer + 4]);
-    put(header, field::CHECKSUM, [0; 2]);
-    let checksum = Sum::of(header).checksum();
-    put(header, field::CHECKSUM, checksum.to_be_bytes());
+    Ipv4Addr::sum_header(frame, headers);
 }

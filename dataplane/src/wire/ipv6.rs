@@ -4,6 +4,7 @@ use std::net::Ipv6Addr;
 
 use super::checksum::Sum;
 use super::ip::{IpHeader, IpVersion};
+use super::quote::Inner;
 use super::{Fragment, Headers, LARGEST_PACKET, array, ethernet, icmp, put, transport};
 use crate::reason::DropReason;
 
@@ -236,12 +237,33 @@ impl IpVersion for Ipv6Addr {
         put(header, field::DESTINATION, ip.destination.octets());
     }
 
+    fn read_header(packet: &[u8]) -> Option<Inner<Self>> {
+        let header = packet.first_chunk::<HEADER>()?;
+        if header[field::VERSION] >> 4 != 6 {
+            return None;
+        }
+        let walk = Walk::new(header[field::NEXT_HEADER]).follow(packet).ok()?;
+        let (source, destination) = addresses(header);
+        let (protocol, fragment) = (walk.next, walk.fragment);
+        Some(Inner {
+            source,
+            destination,
+            length: walk.at,
+            protocol,
+            ttl: header[field::HOP_LIMIT],
+            fragment,
+        })
+    }
+
+    fn sum_header(_: &mut [u8], _: &Headers<Self>) {}
+
     fn error_words(error: icmp::Error, headers: &Headers<Self>, frame: &[u8]) -> (u8, u8, u32) {
         match error {
             icmp::Error::NetUnreachable => (1, 0, 0),
             icmp::Error::PortUnreachable => (1, 4, 0),
             icmp::Error::TooBig { mtu } => (2, 0, u32::from(mtu)),
             icmp::Error::TimeExceeded => (3, 0, 0),
+            icmp::Error::Told { kind, code, word } => (kind, code, word),
             icmp::Error::ProtocolUnreachable => (4, 1, next_header_at(frame, headers) as u32),
         }
     }

@@ -6,6 +6,7 @@
 mod answered;
 mod case;
 mod dropped;
+mod errors;
 mod forwarded;
 mod routed;
 
@@ -16,7 +17,7 @@ use shunt_dataplane::forward::Verdict;
 use shunt_dataplane::reason::{DropReason, PuntReason, ReplyKind};
 
 fn all() -> Vec<Case> {
-    [forwarded::cases(), answered::cases(), routed::cases(), dropped::cases()].concat()
+    [forwarded::cases(), answered::cases(), routed::cases(), errors::cases(), dropped::cases()].concat()
 }
 
 #[test]
@@ -32,6 +33,11 @@ fn answered() {
 #[test]
 fn routed() {
     case::run(routed::cases());
+}
+
+#[test]
+fn errors() {
+    case::run(errors::cases());
 }
 
 #[test]

@@ -1,0 +1,217 @@
+//! ICMP errors about connections (kernel: `ip_vs_in_icmp`, `ip_vs_out_icmp`): found by the packet that they quote, they go
+//! the way of their connection and change neither its state nor its time. Errors about tunnels end here and are told
+//! to the client whose packet was inside.
+
+use super::commit::{count, count_refused, tunnel};
+use super::decide::{Answer, Asked, Case, Decided, Decision, Passage, Subject, Then};
+use super::{Aside, Forwarder, Punt, Tables, Verdict};
+use crate::connections::{Direction, Found};
+use crate::packet::Packet;
+use crate::reason::{DropReason, ReplyKind};
+use crate::rewrite::{self, quote as requote};
+use crate::service::{Method, Real, Way};
+use crate::snapshot::{Local, Snapshot};
+use crate::time::Tick;
+use crate::wire::quote::{inside, quoted};
+use crate::wire::{Fragment, Headers, IpVersion, array, ethernet, icmp};
+
+/// An error about a packet that the director put into a tunnel.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TunnelError<'s, A> {
+    /// The tunnel's real server.
+    pub real: &'s Real,
+    /// The client's packet, as far as it is quoted.
+    pub inner: Headers<A>,
+    /// The path MTU that it tells of.
+    pub mtu: Option<u16>,
+}
+
+impl Forwarder {
+    /// What becomes of an ICMP error that is about a connection or a tunnel of ours; none for any other packet.
+    pub(super) fn error_about_ours<'s, A: Tables + IpVersion>(
+        &self,
+        asked: &Asked<'s, '_, A>,
+        now: Tick,
+    ) -> Option<Decided<'s, A>> {
+        let (headers, frame) = (asked.headers, asked.packet.bytes());
+        let is_error = headers.icmp_type(frame).is_some_and(icmp::tells_of_a_packet::<A>);
+        if !is_error || headers.fragment != Fragment::Whole || headers.link_group {
+            return None;
+        }
+        let about = quoted(frame, headers)?;
+        match asked.local() {
+            Err(aside) => Some(Err(aside)),
+            Ok(Some(Local::Own(_))) => self.error_about_tunnel(asked, &about, now),
+            Ok(_) => self.error_about_connection(asked, &about, now),
+        }
+    }
+
+    fn error_about_connection<'s, A: Tables + IpVersion>(
+        &self,
+        asked: &Asked<'s, '_, A>,
+        about: &Headers<A>,
+        now: Tick,
+    ) -> Option<Decided<'s, A>> {
+        // The error goes the other way than the packet that it quotes.
+        let flow = about.flow()?.reversed();
+        if asked.snapshot.owners.workers > 1 && !asked.packet.handed_over {
+            if let Err(Case::HandOver(owner)) = self.own(asked.snapshot, flow.source, flow.destination) {
+                return Some(Err(Aside::HandOver(owner)));
+            }
+        }
+        let table = A::table(&self.connections);
+        let found = table.find(table.hash(&flow), &flow, now)?;
+        let entry = table.entry(found.index);
+        let real = asked.snapshot.real(entry.real())?;
+        // Only what is rewritten is looked at that closely.
+        if entry.is_nat() && !asked.headers.transport_checksum_holds(asked.packet.bytes()) {
+            return Some(Err(Aside::Drop(DropReason::TransportChecksum)));
+        }
+        let then = match found.direction {
+            Direction::FromClient => asked.to_real(real),
+            Direction::FromReal => asked.onward(asked.tables.way(asked.headers.destination), 0, None),
+        };
+        Some(Ok(Decision { subject: Subject::Error(found, real), then }))
+    }
+
+    /// An error about a tunnel that begins here. The kernel tells clients of IPv4 in IPv4 alone.
+    fn error_about_tunnel<'s, A: Tables + IpVersion>(
+        &self,
+        asked: &Asked<'s, '_, A>,
+        about: &Headers<A>,
+        now: Tick,
+    ) -> Option<Decided<'s, A>> {
+        let (headers, frame) = (asked.headers, asked.packet.bytes());
+        if A::BITS > 32 || about.fragment == Fragment::Later || about.protocol != A::TUNNEL_PROTOCOL {
+            return None;
+        }
+        let inner = inside(frame, headers, usize::from(about.transport))?;
+        let flow = inner.flow()?;
+        if asked.snapshot.owners.workers > 1 {
+            if let Err(Case::HandOver(owner)) = self.owned(asked.snapshot, asked.packet, flow.source) {
+                return Some(Err(Aside::HandOver(owner)));
+            }
+        }
+        let table = A::table(&self.connections);
+        let found = table.find(table.hash(&flow), &flow, now)?;
+        let real = asked.snapshot.real(table.entry(found.index).real())?;
+        let ours = found.direction == Direction::FromClient
+            && real.method == Method::Tun
+            && A::from_ip(real.address) == Some(about.destination);
+        if !ours {
+            return None;
+        }
+        if !headers.transport_checksum_holds(frame) {
+            return Some(Err(Aside::Drop(DropReason::TransportChecksum)));
+        }
+        let message = headers.transport_bytes(frame);
+        let [kind, code] = array(message, icmp::field::TYPE)?;
+        let word = array(message, icmp::field::WORD).map_or(0, u32::from_be_bytes);
+        let too_big = A::error_words(icmp::Error::TooBig { mtu: 0 }, headers, frame);
+        let mtu = ((kind, code) == (too_big.0, too_big.1)).then_some(word as u16);
+        let subject = Subject::Tunnel(TunnelError { real, inner, mtu });
+        if mtu.is_some() && !A::dont_fragment(frame, &inner) {
+            return Some(Ok(Decision { subject, then: Then::Drop(DropReason::PathMtu) }));
+        }
+        // What is told is what held until now: the next packet that is too large meets what was learned.
+        let word = match (mtu, real.way.as_ref()) {
+            (Some(_), Way::Known(hop)) => u32::from(hop.mtu.saturating_sub(real.overhead.get())),
+            _ => word,
+        };
+        let error = icmp::Error::Told { kind, code, word };
+        let then = match asked.tables.way(inner.source) {
+            Way::Known(hop) => Then::Reply(Answer::Error(error, ReplyKind::Tunnel, inner.destination), hop),
+            // Nothing is kept for errors: another one comes.
+            Way::Unresolved(_) | Way::None => Then::Drop(DropReason::NoRoute),
+        };
+        Some(Ok(Decision { subject, then }))
+    }
+
+    /// Does what was decided about an ICMP error about a connection.
+    #[cold]
+    pub(super) fn settle_error<A: Tables + IpVersion>(
+        &mut self,
+        packet: &mut Packet<'_>,
+        headers: &Headers<A>,
+        (found, real): (Found, &Real),
+        then: Then<'_, A>,
+    ) -> Verdict {
+        let verdict = match then {
+            Then::Forward(hop) => return self.pass_error(packet, headers, &Passage { found, real, hop }),
+            Then::Punt(unresolved) => return Verdict::Punt(Punt::Unresolved(unresolved)),
+            Then::Drop(reason) => Verdict::Drop(reason),
+            // Errors about errors are not told, so that none is ever decided.
+            Then::Reply(..) => Verdict::Drop(DropReason::Unwanted),
+        };
+        if found.direction == Direction::FromClient {
+            count_refused(packet, headers, real, real.counters.of(self.worker), verdict);
+        }
+        verdict
+    }
+
+    /// Passes it on along its connection.
+    fn pass_error<A: Tables + IpVersion>(
+        &mut self,
+        packet: &mut Packet<'_>,
+        headers: &Headers<A>,
+        passage: &Passage<'_>,
+    ) -> Verdict {
+        let Passage { found: Found { index, direction }, real, hop } = *passage;
+        let Some(about) = quoted(packet.bytes(), headers) else {
+            return Verdict::Drop(DropReason::TransportHeader);
+        };
+        let cell = real.counters.of(self.worker);
+        let entry = A::table(&self.connections).entry(index);
+        let length = headers.ip_length() as u64;
+        packet.truncate(usize::from(headers.end));
+        rewrite::pass(packet.bytes_mut(), headers, entry.vip());
+        match direction {
+            Direction::FromReal => {
+                count(&cell.packets_out, &cell.bytes_out, length);
+                let (vip, port) = (entry.vip(), entry.vip_port());
+                requote::from_real(packet.bytes_mut(), headers, &about, vip, port);
+            }
+            Direction::FromClient => {
+                count(&cell.packets_in, &cell.bytes_in, length);
+                if entry.is_nat() {
+                    let (address, port) = (entry.real_address(), entry.real_port());
+                    requote::to_real(packet.bytes_mut(), headers, &about, address, port);
+                } else if real.method == Method::Tun {
+                    self.identification = self.identification.wrapping_add(1);
+                    return tunnel(packet, headers, real, hop, self.identification).map(|()| hop.nic).into();
+                }
+            }
+        }
+        rewrite::address(packet.bytes_mut(), hop, A::ETHERTYPE);
+        Verdict::Send(hop.nic)
+    }
+
+    /// Answers an error about a tunnel, learns from it, and counts as the kernel does.
+    #[cold]
+    pub(super) fn tell_of_tunnel<A: Tables + IpVersion>(
+        &mut self,
+        snapshot: &Snapshot,
+        packet: &mut Packet<'_>,
+        error: &TunnelError<'_, A>,
+        then: Then<'_, A>,
+        now: Tick,
+    ) -> Verdict {
+        let TunnelError { real, inner, mtu } = error;
+        if let Some(mtu) = mtu {
+            real.learn(*mtu, now);
+        }
+        let verdict = match then {
+            Then::Reply(answer, hop) => self.reply(snapshot, packet, inner, answer, hop, now),
+            Then::Drop(reason) => Verdict::Drop(reason),
+            Then::Forward(_) | Then::Punt(_) => Verdict::Drop(DropReason::Unwanted),
+        };
+        if matches!(verdict, Verdict::Reply(..)) {
+            let cell = real.counters.of(self.worker);
+            let told = packet.len().saturating_sub(ethernet::HEADER);
+            for length in [inner.ip_length(), told] {
+                count(&cell.packets_out, &cell.bytes_out, length as u64);
+            }
+        }
+        verdict
+    }
+}
