@@ -41,6 +41,9 @@ pub trait Address: Copy + Eq + Ord + Hash + Debug + Display + Into<IpAddr> + Sen
     /// Two words that hold the address; the second is 0 for IPv4. What hashing reads.
     fn words(self) -> [u64; 2];
 
+    /// True when both pairs are the same; compared as a whole, since they nearly always are.
+    fn are_equal(these: [Self; 2], those: [Self; 2]) -> bool;
+
     /// The address with all but the first `length` bits cleared; `length` above [`Self::BITS`] keeps all.
     #[must_use]
     fn masked(self, length: u8) -> Self;
@@ -88,6 +91,12 @@ impl Address for Ipv4Addr {
         [u64::from(self.to_bits()), 0]
     }
 
+    #[inline(always)]
+    fn are_equal(these: [Self; 2], those: [Self; 2]) -> bool {
+        let word = |[a, b]: [Self; 2]| u64::from(a.to_bits()) << 32 | u64::from(b.to_bits());
+        word(these) == word(those)
+    }
+
     #[inline]
     fn masked(self, length: u8) -> Self {
         let host = 32 - u32::from(length.min(32));
@@ -133,6 +142,13 @@ impl Address for Ipv6Addr {
     fn words(self) -> [u64; 2] {
         let bits = self.to_bits();
         [(bits >> 64) as u64, bits as u64]
+    }
+
+    #[inline(always)]
+    fn are_equal(these: [Self; 2], those: [Self; 2]) -> bool {
+        let [a, b] = these.map(Ipv6Addr::to_bits);
+        let [c, d] = those.map(Ipv6Addr::to_bits);
+        (a ^ c) | (b ^ d) == 0
     }
 
     #[inline]

@@ -115,26 +115,22 @@ impl<A: Address> Entry<A> {
     }
 
     /// Which way a packet of this flow goes, if it belongs to this connection.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn direction_of(&self, flow: &Flow<A>) -> Option<Direction> {
         let wanted = IN_USE | protocol_flag(flow.protocol);
         if self.flags & (IN_USE | UDP) != wanted {
             return None;
         }
-        // All fields are compared at once: they nearly always agree.
-        let from_client = (self.client == flow.source)
-            & (self.vip == flow.destination)
-            & (self.client_port == flow.source_port)
-            & (self.vip_port == flow.destination_port);
-        if from_client {
+        let ports = |high: L4Port, low: L4Port| u32::from(high.0) << 16 | u32::from(low.0);
+        if A::are_equal([self.client, self.vip], [flow.source, flow.destination])
+            && ports(self.client_port, self.vip_port) == ports(flow.source_port, flow.destination_port)
+        {
             return Some(Direction::FromClient);
         }
         let answer = self.is_nat()
-            & (self.client == flow.destination)
-            & (self.real_address == flow.source)
-            & (self.client_port == flow.destination_port)
-            & (self.real_port == flow.source_port);
+            && A::are_equal([self.client, self.real_address], [flow.destination, flow.source])
+            && ports(self.client_port, self.real_port) == ports(flow.destination_port, flow.source_port);
         answer.then_some(Direction::FromReal)
     }
 

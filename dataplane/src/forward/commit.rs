@@ -38,7 +38,8 @@ impl Forwarder {
         packet.truncate(usize::from(headers.end));
         if found.direction == Direction::FromReal {
             if headers.tcp_flags.syn() {
-                notice_checksum(&self.counters, packet, headers);
+                // A copy: who gives a reference away must keep all of the headers in memory.
+                notice_checksum(&self.counters, packet, &{ *headers });
             }
             count(&cell.packets_out, &cell.bytes_out, length);
             let frame = packet.bytes_mut();
@@ -55,7 +56,7 @@ impl Forwarder {
             nat::to_real(frame, headers, entry.real_address(), Some(entry.real_port()));
         } else if real.method == Method::Tun {
             self.identification = self.identification.wrapping_add(1);
-            tunnel(packet, headers, real, hop, self.identification)?;
+            tunnel(packet, &{ *headers }, real, hop, self.identification)?;
             return Ok(hop.nic);
         }
         rewrite::address(frame, hop, A::ETHERTYPE);

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use super::decide::{Decision, Subject, Then};
-use super::{Aside, Forwarder, Punt, Stage, Staged, Stages, Tables};
+use super::{Aside, Forwarder, Parsed, Punt, Staged, Tables};
 use crate::connections::Direction;
 use crate::id::{NicId, RealId, WorkerId};
 use crate::packet::Packet;
@@ -61,13 +61,10 @@ impl Forwarder {
     /// Explains what would become of `packet` now.
     #[must_use]
     pub fn explain(&self, snapshot: &Snapshot, packet: &Packet<'_>, now: Tick) -> Explanation {
-        let mut stages = Stages::new();
-        self.stage(snapshot, packet, &mut stages);
-        match stages.pop() {
-            Some(Stage::V4(staged)) => self.explain_decision(snapshot, packet, &staged, now),
-            Some(Stage::V6(staged)) => self.explain_decision(snapshot, packet, &staged, now),
-            Some(Stage::Done(aside)) => vec![aside.into()],
-            None => Vec::new(),
+        match self.parse(snapshot, packet) {
+            Ok(Parsed::V4(staged)) => self.explain_decision(snapshot, packet, &staged, now),
+            Ok(Parsed::V6(staged)) => self.explain_decision(snapshot, packet, &staged, now),
+            Err(aside) => vec![aside.into()],
         }
     }
 

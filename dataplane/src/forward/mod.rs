@@ -1,8 +1,10 @@
 //! The decision: a burst of packets in, a verdict for each out.
 //!
-//! A burst goes through in stages, so that memory is fetched before it is needed: parse and hash all and ask for
+//! A burst goes through in stages, so that memory is fetched before it is needed: check and hash all and ask for
 //! their table lines, then for their entries, then decide each in turn. `decide` reads only; what it
 //! decided is written by [`commit`]. So `shunt explain` asks `decide` and changes nothing.
+//!
+//! Only plain frames ([`Plain`]) go through the stages. Others have their turn in the last one, where they are parsed.
 
 mod commit;
 mod decide;
@@ -29,7 +31,8 @@ use crate::service::schedulers::{Cursor, Localities, Scheduler};
 use crate::service::{Real, Unresolved};
 use crate::snapshot::{Family, Snapshot};
 use crate::time::Tick;
-use crate::wire::{self, Headers, IpVersion, Kind, ipv4, ipv6};
+use crate::wire::plain::{Arrival, Plain};
+use crate::wire::{self, Headers};
 use decide::Case;
 pub use explain::{Explanation, Step};
 
@@ -140,7 +143,7 @@ pub struct Capacity {
     pub v6: u32,
 }
 
-/// A packet between the stages: what was learned of it so far.
+/// A plain frame's headers, and where its connection may be.
 struct Staged<A> {
     headers: Headers<A>,
     /// Of its flow; 0 when it has none.
@@ -149,27 +152,59 @@ struct Staged<A> {
     candidate: Candidate,
 }
 
-/// The packets of a burst between the stages.
-type Stages = ArrayVec<Stage, BURST_MAX>;
-
-/// A packet of any kind between the stages.
-#[repr(u8)]
-enum Stage {
-    V4(Staged<Ipv4Addr>),
-    V6(Staged<Ipv6Addr>),
-    Done(Aside),
+impl<A: Address> Staged<A> {
+    /// What stages would have found out, at once.
+    fn new(headers: Headers<A>, table: &Table<A>) -> Self {
+        let hash = headers.flow().map_or(0, |flow| table.hash(&flow));
+        Self { headers, hash, candidate: table.prefetch_entry(hash) }
+    }
 }
 
-impl<A> Staged<A> {
-    /// Hashes the flow and asks for its bucket.
+/// What is kept of a packet between the stages. Its headers are not: they are at hand in the packet.
+#[derive(Clone, Copy)]
+struct Stage {
+    hash: u64,
+    candidate: Candidate,
+    frame: Frame,
+}
+
+/// A packet that was parsed.
+enum Parsed {
+    V4(Staged<Ipv4Addr>),
+    V6(Staged<Ipv6Addr>),
+}
+
+/// What a packet was found to be in the first stage.
+#[derive(Clone, Copy)]
+enum Frame {
+    PlainV4,
+    PlainV6,
+    Other,
+}
+
+impl Stage {
+    const OTHER: Self = Self { hash: 0, candidate: Candidate::NONE, frame: Frame::Other };
+
+    /// Hashes the flow of a plain frame and asks for its bucket.
     #[inline(always)]
-    fn new(headers: Headers<A>, table: &Table<A>) -> Self
-    where
-        A: Address,
-    {
-        let hash = headers.flow().map_or(0, |flow| table.hash(&flow));
+    fn new<A: Address>(headers: &Headers<A>, table: &Table<A>, frame: Frame) -> Self {
+        let Some(flow) = headers.flow() else { return Self::OTHER };
+        let hash = table.hash(&flow);
         table.prefetch_bucket(hash);
-        Self { headers, hash, candidate: Candidate::NONE }
+        Self { hash, frame, ..Self::OTHER }
+    }
+}
+
+/// The NIC that packets of a burst came in by; most bursts have one.
+struct Door {
+    nic: NicId,
+    arrival: Arrival,
+}
+
+impl Door {
+    fn new(snapshot: &Snapshot, nic: NicId) -> Self {
+        let arrival = snapshot.nic(nic).map_or(Arrival::NONE, |view| Arrival::new(view.mac, view.mtu));
+        Self { nic, arrival }
     }
 }
 
@@ -221,33 +256,39 @@ impl Forwarder {
         if self.seen != snapshot.generation {
             self.take_up(snapshot);
         }
-        let mut stages = Stages::new();
+        let Some(first) = packets.first() else { return };
+        let mut door = Door::new(snapshot, first.nic);
+        let mut stages = [Stage::OTHER; BURST_MAX];
         let count = packets.len();
         let many_reals = snapshot.reals.len() > REALS_AT_HAND;
         let lag = if many_reals { 3 * GROUP } else { 2 * GROUP };
         // Each group is one stage ahead of the group behind it.
         for ahead in (0..count + lag).step_by(GROUP) {
-            for packet in group(ahead, count).map(|place| &packets[place]) {
-                self.stage(snapshot, packet, &mut stages);
+            let places = group(ahead, count);
+            for (stage, packet) in stages[places.clone()].iter_mut().zip(&packets[places]) {
+                if packet.nic != door.nic {
+                    door = Door::new(snapshot, packet.nic);
+                }
+                *stage = self.stage(&door.arrival, packet);
             }
-            for place in group(ahead.wrapping_sub(GROUP), count) {
-                self.fetch(&mut stages[place]);
+            for stage in &mut stages[group(ahead.wrapping_sub(GROUP), count)] {
+                self.fetch(stage);
             }
             if many_reals {
-                for place in group(ahead.wrapping_sub(2 * GROUP), count) {
-                    self.real_of(snapshot, &stages[place]).inspect(|real| processor::prefetch(*real));
+                for stage in &stages[group(ahead.wrapping_sub(2 * GROUP), count)] {
+                    self.real_of(snapshot, stage).inspect(|real| processor::prefetch(*real));
                 }
-                for place in group(ahead.wrapping_sub(lag), count) {
-                    let real = self.real_of(snapshot, &stages[place]);
+                for stage in &stages[group(ahead.wrapping_sub(lag), count)] {
+                    let real = self.real_of(snapshot, stage);
                     real.inspect(|real| processor::prefetch(real.counters.of(self.worker)));
                 }
             }
-            for place in group(ahead.wrapping_sub(lag), count) {
-                let packet = &mut packets[place];
-                match &stages[place] {
-                    Stage::V4(staged) => self.one(snapshot, packet, staged, verdicts, now),
-                    Stage::V6(staged) => self.one(snapshot, packet, staged, verdicts, now),
-                    Stage::Done(aside) => verdicts.push(self.aside(packet, *aside)),
+            let places = group(ahead.wrapping_sub(lag), count);
+            for (stage, packet) in stages[places.clone()].iter().zip(&mut packets[places]) {
+                match stage.frame {
+                    Frame::PlainV4 => self.plain::<Ipv4Addr>(snapshot, packet, *stage, verdicts, now),
+                    Frame::PlainV6 => self.plain::<Ipv6Addr>(snapshot, packet, *stage, verdicts, now),
+                    Frame::Other => verdicts.push(self.other(snapshot, packet, now)),
                 }
             }
         }
@@ -270,93 +311,122 @@ impl Forwarder {
         }
     }
 
-    /// First stage: parse, hash, ask for the bucket. Each way adds to `stages` itself, since what is large is not
-    /// handed on.
+    /// First stage: check, hash, ask for the bucket.
     #[inline(always)]
-    fn stage(&self, snapshot: &Snapshot, packet: &Packet<'_>, stages: &mut Stages) {
-        let Some(nic) = snapshot.nic(packet.nic) else {
-            return stages.push(Stage::Done(Aside::Drop(DropReason::NoRoute)));
-        };
+    fn stage(&self, arrival: &Arrival, packet: &Packet<'_>) -> Stage {
         let frame = packet.bytes();
-        let done = match wire::sort(frame, nic.mac) {
-            Ok((Kind::V4, link_group)) => match ipv4::parse(frame, nic.mtu, link_group) {
-                Ok(headers) => return stages.push(Stage::V4(Staged::new(headers, &self.connections.v4))),
-                Err(reason) => Aside::Drop(reason),
-            },
-            Ok((Kind::V6, link_group)) => match ipv6::parse(frame, nic.mtu, link_group) {
-                Ok(headers) => return stages.push(Stage::V6(Staged::new(headers, &self.connections.v6))),
-                Err(reason) => Aside::Drop(reason),
-            },
-            Ok((Kind::Arp, _)) => Aside::Punt(Punt::Arp),
-            Err(reason) => Aside::Drop(reason),
-        };
-        stages.push(Stage::Done(done));
+        if let Some(headers) = Ipv4Addr::plain(frame, arrival) {
+            return Stage::new(&headers, &self.connections.v4, Frame::PlainV4);
+        }
+        if let Some(headers) = Ipv6Addr::plain(frame, arrival) {
+            return Stage::new(&headers, &self.connections.v6, Frame::PlainV6);
+        }
+        Stage::OTHER
     }
 
     /// Second stage: find out where the connection may be, and ask for it.
     #[inline(always)]
     fn fetch(&self, stage: &mut Stage) {
-        match stage {
-            Stage::V4(staged) => staged.candidate = self.connections.v4.prefetch_entry(staged.hash),
-            Stage::V6(staged) => staged.candidate = self.connections.v6.prefetch_entry(staged.hash),
-            Stage::Done(_) => {}
+        match stage.frame {
+            Frame::PlainV4 => stage.candidate = self.connections.v4.prefetch_entry(stage.hash),
+            Frame::PlainV6 => stage.candidate = self.connections.v6.prefetch_entry(stage.hash),
+            Frame::Other => {}
         }
     }
 
     /// The real server that a packet probably goes to, to be asked for where there are many.
     #[inline(always)]
     fn real_of<'s>(&self, snapshot: &'s Snapshot, stage: &Stage) -> Option<&'s Real> {
-        let real = match stage {
-            Stage::V4(staged) => self.connections.v4.candidate_real(staged.candidate)?,
-            Stage::V6(staged) => self.connections.v6.candidate_real(staged.candidate)?,
-            Stage::Done(_) => return None,
+        let real = match stage.frame {
+            Frame::PlainV4 => self.connections.v4.candidate_real(stage.candidate)?,
+            Frame::PlainV6 => self.connections.v6.candidate_real(stage.candidate)?,
+            Frame::Other => return None,
         };
         snapshot.real(real)
     }
 
-    /// Last stage: decide, then do it.
+    /// Last stage of a plain frame: decide, then do it.
     #[inline(always)]
-    fn one<A: Tables + IpVersion>(
+    fn plain<A: Tables>(
         &mut self,
         snapshot: &Snapshot,
         packet: &mut Packet<'_>,
-        staged: &Staged<A>,
+        stage: Stage,
         verdicts: &mut Verdicts,
         now: Tick,
     ) {
-        match self.passage(snapshot, packet, staged, now) {
-            Ok(passage) => match self.pass(snapshot, packet, &staged.headers, &passage, now) {
+        let Some(headers) = A::read_plain(packet.bytes()) else {
+            return verdicts.push(self.other(snapshot, packet, now));
+        };
+        let staged = Staged { headers, hash: stage.hash, candidate: stage.candidate };
+        match self.passage(snapshot, packet, &staged, now) {
+            Ok(passage) => match self.pass(snapshot, packet, &headers, &passage, now) {
                 // Each pushes for itself: a verdict that is handed on is written twice.
                 Ok(nic) => verdicts.push(Verdict::Send(nic)),
                 Err(reason) => verdicts.push(Verdict::Drop(reason)),
             },
-            Err(case) => verdicts.push(self.seldom(snapshot, packet, staged, case, now)),
+            Err(case) => verdicts.push(self.seldom::<A>(snapshot, packet, stage, case, now)),
         }
     }
 
-    /// A packet that is not simply passed on.
+    /// A plain frame that is not simply passed on. Reads its headers again, so that the common way need not keep them.
     #[inline(never)]
-    fn seldom<A: Tables + IpVersion>(
+    fn seldom<A: Tables>(
         &mut self,
         snapshot: &Snapshot,
         packet: &mut Packet<'_>,
-        staged: &Staged<A>,
+        stage: Stage,
         case: Case,
         now: Tick,
     ) -> Verdict {
-        match self.otherwise(snapshot, packet, staged, case, now) {
-            Ok(decision) => self.commit(snapshot, packet, &staged.headers, decision, now),
+        let Some(headers) = A::read_plain(packet.bytes()) else {
+            return Verdict::Drop(DropReason::Truncated);
+        };
+        let staged = Staged { headers, hash: stage.hash, candidate: stage.candidate };
+        match self.otherwise(snapshot, packet, &staged, case, now) {
+            Ok(decision) => self.commit(snapshot, packet, &headers, decision, now),
             Err(aside) => aside.into(),
         }
     }
 
-    /// A packet that parsing ended with.
-    #[cold]
-    fn aside(&self, packet: &Packet<'_>, aside: Aside) -> Verdict {
-        if let Aside::Drop(reason) = aside {
-            self.counters.refused_frame(packet.nic, reason);
+    /// A frame that is not plain.
+    #[inline(never)]
+    fn other(&mut self, snapshot: &Snapshot, packet: &mut Packet<'_>, now: Tick) -> Verdict {
+        match self.parse(snapshot, packet) {
+            Ok(Parsed::V4(staged)) => self.whole(snapshot, packet, &staged, now),
+            Ok(Parsed::V6(staged)) => self.whole(snapshot, packet, &staged, now),
+            Err(aside) => {
+                if let Aside::Drop(reason) = aside {
+                    self.counters.refused_frame(packet.nic, reason);
+                }
+                aside.into()
+            }
         }
-        aside.into()
+    }
+
+    /// Parses any frame and looks where its connection may be.
+    fn parse(&self, snapshot: &Snapshot, packet: &Packet<'_>) -> Result<Parsed, Aside> {
+        let nic = snapshot.nic(packet.nic).ok_or(Aside::Drop(DropReason::NoRoute))?;
+        match wire::parse(packet.bytes(), nic.mac, nic.mtu) {
+            Ok(wire::Frame::V4(headers)) => Ok(Parsed::V4(Staged::new(headers, &self.connections.v4))),
+            Ok(wire::Frame::V6(headers)) => Ok(Parsed::V6(Staged::new(headers, &self.connections.v6))),
+            Ok(wire::Frame::Arp) => Err(Aside::Punt(Punt::Arp)),
+            Err(reason) => Err(Aside::Drop(reason)),
+        }
+    }
+
+    /// All that is to be done with a parsed packet.
+    fn whole<A: Tables>(
+        &mut self,
+        snapshot: &Snapshot,
+        packet: &mut Packet<'_>,
+        staged: &Staged<A>,
+        now: Tick,
+    ) -> Verdict {
+        match self.decide(snapshot, packet, staged, now) {
+            Ok(decision) => self.commit(snapshot, packet, &staged.headers, decision, now),
+            Err(aside) => aside.into(),
+        }
     }
 
     /// Ends connections whose time has come, a bounded number of them: what a worker calls each turn.
@@ -410,7 +480,7 @@ struct Connections {
 }
 
 /// A family that has a connection table.
-trait Tables: Address + Family {
+trait Tables: Family + Plain {
     fn table(connections: &Connections) -> &Table<Self>;
     fn table_mut(connections: &mut Connections) -> &mut Table<Self>;
 }

@@ -9,7 +9,7 @@ use crate::service::NextHop;
 use crate::wire::{Headers, IpVersion, ethernet};
 
 /// Addresses a frame to its next hop.
-#[inline]
+#[inline(always)]
 pub fn address(frame: &mut [u8], next_hop: &NextHop, ethertype: u16) {
     ethernet::write(frame, next_hop.destination, next_hop.source, ethertype);
 }
@@ -17,7 +17,7 @@ pub fn address(frame: &mut [u8], next_hop: &NextHop, ethertype: u16) {
 /// What every forwarding director does to an IP header: a TTL or hop limit one lower, and `recorded`, its
 /// address, in a record route option. The kernel records the VIP for packets of a service, the NIC's address
 /// for others.
-#[inline]
+#[inline(always)]
 pub fn pass<A: IpVersion>(frame: &mut [u8], headers: &Headers<A>, recorded: A) {
     A::decrement_ttl(frame, headers);
     A::record_route(frame, headers, recorded);

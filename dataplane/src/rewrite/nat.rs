@@ -7,21 +7,21 @@ use crate::wire::checksum::Sum;
 use crate::wire::{Fragment, Headers, IpVersion, array, put, tcp, udp};
 
 /// Client to real server: the destination becomes `real`, and its port `port` unless that is none.
-#[inline]
+#[inline(always)]
 pub fn to_real<A: IpVersion>(frame: &mut [u8], headers: &Headers<A>, real: A, port: Option<L4Port>) {
     let change = A::replace_address(frame, headers, A::DESTINATION, real);
     rewrite_transport(frame, headers, tcp::field::DESTINATION_PORT, port, change);
 }
 
 /// Real server to client: the source becomes the VIP and the service's port.
-#[inline]
+#[inline(always)]
 pub fn from_real<A: IpVersion>(frame: &mut [u8], headers: &Headers<A>, vip: A, port: L4Port) {
     let change = A::replace_address(frame, headers, A::SOURCE, vip);
     rewrite_transport(frame, headers, tcp::field::SOURCE_PORT, Some(port), change);
 }
 
 /// Rewrites a port, which TCP and UDP have at the same offset, and the checksum, which they have not.
-#[inline]
+#[inline(always)]
 fn rewrite_transport<A: IpVersion>(
     frame: &mut [u8],
     headers: &Headers<A>,
@@ -42,7 +42,7 @@ fn rewrite_transport<A: IpVersion>(
     let Some(checksum) = array(bytes, at).map(u16::from_be_bytes) else { return };
     let checksum = match protocol {
         Protocol::Tcp => change.update(checksum),
-        Protocol::Udp if checksum == 0 => return fill_udp_checksum(frame, headers),
+        Protocol::Udp if checksum == 0 => return fill_udp_checksum(frame, &{ *headers }),
         Protocol::Udp => udp::written(change.update(checksum)),
     };
     put(bytes, at, checksum.to_be_bytes());

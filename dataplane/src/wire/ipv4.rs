@@ -185,15 +185,16 @@ impl IpVersion for Ipv4Addr {
         put(bytes, at, self.octets());
     }
 
-    #[inline]
+    #[inline(always)]
     fn decrement_ttl(frame: &mut [u8], headers: &Headers<Self>) {
-        // The change of the TTL's word, whatever it was: ~m + m' (RFC 1624).
-        const CHANGE: Sum = Sum::ZERO.word(!0x0100);
         let Some(header) = header(frame, headers) else { return };
         if header[field::TTL] > 0 {
             header[field::TTL] -= 1;
             let checksum = u16::from_be_bytes([header[field::CHECKSUM], header[field::CHECKSUM + 1]]);
-            put(header, field::CHECKSUM, CHANGE.update(checksum).to_be_bytes());
+            // ~(~checksum + ~m + m') of the word that the TTL begins (RFC 1624), the carry of one addition.
+            let changed = u32::from(checksum) + 0x0100;
+            let changed = (changed + u32::from(changed >= 0xffff)) as u16;
+            put(header, field::CHECKSUM, changed.to_be_bytes());
         }
     }
 
@@ -208,14 +209,14 @@ impl IpVersion for Ipv4Addr {
             .is_some_and(|word| u16::from_be_bytes(word) & DONT_FRAGMENT != 0)
     }
 
-    #[inline]
+    #[inline(always)]
     fn record_route(frame: &mut [u8], headers: &Headers<Self>, address: Self) {
         if headers.record_route != 0 {
-            fill_record_route(frame, headers, address);
+            fill_record_route(frame, &{ *headers }, address);
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn replace_address(frame: &mut [u8], headers: &Headers<Self>, at: usize, new: Self) -> Sum {
         let Some(header) = header(frame, headers) else { return Sum::ZERO };
         let Some(old) = Self::read(header, at) else { return Sum::ZERO };

@@ -198,7 +198,7 @@ impl IpVersion for Ipv6Addr {
         put(bytes, at, self.octets());
     }
 
-    #[inline]
+    #[inline(always)]
     fn decrement_ttl(frame: &mut [u8], headers: &Headers<Self>) {
         if let Some(hop_limit) = frame.get_mut(usize::from(headers.network) + field::HOP_LIMIT) {
             *hop_limit = hop_limit.saturating_sub(1);
@@ -215,10 +215,10 @@ impl IpVersion for Ipv6Addr {
         true
     }
 
-    #[inline]
+    #[inline(always)]
     fn record_route(_: &mut [u8], _: &Headers<Self>, _: Self) {}
 
-    #[inline]
+    #[inline(always)]
     fn replace_address(frame: &mut [u8], headers: &Headers<Self>, at: usize, new: Self) -> Sum {
         let at = usize::from(headers.network) + at;
         let Some(old) = Self::read(frame, at) else { return Sum::ZERO };

@@ -12,6 +12,7 @@ mod ip;
 pub mod ipv4;
 pub mod ipv6;
 pub mod ndp;
+pub(crate) mod plain;
 pub mod quote;
 pub mod tcp;
 pub mod udp;

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
 
+use super::plain::{Arrival, Plain};
 use super::testing::*;
 use super::*;
 use crate::packet::Packet;
@@ -375,6 +376,14 @@ fn use_all<A: IpVersion>(frame: &[u8], headers: &Headers<A>, other: A, outer: [s
     }
 }
 
+/// Whether these are the headers of a plain frame, whose transport header is `transport` bytes from its start.
+fn is_plain<A: IpVersion>(headers: &Headers<A>, transport: u16) -> bool {
+    headers.transport == transport
+        && headers.fragment == Fragment::Whole
+        && !headers.link_group
+        && headers.transport_protocol().is_some()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
@@ -392,6 +401,23 @@ proptest! {
             Ok(Frame::Arp) => drop(arp::parse(&frame)),
             Err(_) => {}
         }
+    }
+
+    #[test]
+    fn plain_frames_are_those_without_anything_else_and_read_the_same(frame in frames(), mtu in 0_u16..2000) {
+        let mac = ethernet::destination(&frame).unwrap_or(DIRECTOR);
+        let plain = (Ipv4Addr::plain(&frame, &Arrival::new(mac, mtu)), Ipv6Addr::plain(&frame, &Arrival::new(mac, mtu)));
+        match parse(&frame, mac, mtu) {
+            Ok(Frame::V4(headers)) => prop_assert_eq!(plain, (is_plain(&headers, 34).then_some(headers), None)),
+            Ok(Frame::V6(headers)) => prop_assert_eq!(plain, (None, is_plain(&headers, 54).then_some(headers))),
+            Err(DropReason::Martian) => {
+                prop_assert!(plain.0.is_none_or(|headers| headers.is_martian()));
+                prop_assert!(plain.1.is_none_or(|headers| headers.is_martian()));
+            }
+            Ok(Frame::Arp) | Err(_) => prop_assert_eq!(plain, (None, None)),
+        }
+        prop_assert!(Ipv4Addr::plain(&frame, &Arrival::NONE).is_none());
+        prop_assert!(Ipv6Addr::plain(&frame, &Arrival::NONE).is_none());
     }
 
     #[test]
