@@ -6,6 +6,7 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
+use shunt::ipvsadm::table::Table;
 use shunt_dataplane::forward::{BURST_MAX, Step, Verdict};
 use shunt_dataplane::id::WorkerId;
 use shunt_dataplane::reason::DropReason;
@@ -14,7 +15,7 @@ use shunt_dataplane::snapshot::Plan;
 use shunt_tests::director::{Arrival, Director, Outcome};
 use shunt_tests::network::{self, nic_mac};
 use shunt_tests::oracle::compare::masked;
-use shunt_tests::oracle::listing;
+use shunt_tests::oracle::ipvsadm::table;
 use shunt_tests::{text, traffic};
 
 const CONNECTIONS: u32 = 256;
@@ -37,9 +38,9 @@ fn pause() -> impl Strategy<Value = Duration> {
 }
 
 /// Everything that two directors which did the same agree in.
-fn state(director: &Director) -> (Vec<String>, Vec<String>, String, String) {
+fn state(director: &Director) -> (Vec<String>, Vec<String>, Table) {
     let counters = director.workers().iter().map(|worker| format!("{:?}", worker.counters())).collect();
-    (director.connections(), counters, listing::services(director), listing::statistics(director))
+    (director.connections(), counters, table(director))
 }
 
 /// The books of packets, and those of connections: every real server's counts are the connections in the tables.
@@ -230,7 +231,7 @@ proptest! {
             prop_assert_eq!(&want, &take_at(&mut other, *other_queue, arrival), "{}", text::frame(&arrival.frame));
         }
         prop_assert_eq!(one.connections(), other.connections());
-        prop_assert_eq!(listing::statistics(&one), listing::statistics(&other));
+        prop_assert_eq!(table(&one), table(&other));
     }
 
     /// Two and three workers give what one gives, with the schedulers that do not keep a place of their own in the list.
@@ -247,7 +248,7 @@ proptest! {
             prop_assert_eq!(&want, &take_at(&mut many, *queue, arrival), "{}", text::frame(&arrival.frame));
         }
         prop_assert_eq!(one.connections(), many.connections());
-        prop_assert_eq!(listing::statistics(&one), listing::statistics(&many));
+        prop_assert_eq!(table(&one), table(&many));
         prop_assert_eq!(many.held(), 0);
     }
 }

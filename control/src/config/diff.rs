@@ -255,7 +255,7 @@ fn services(pair: Pair<'_, Service>, changes: &mut Changes) {
             (None, Some(real)) => changes.add(Kind::Added, &place, summary(real), false),
             (Some(real), None) => changes.add(Kind::Removed, &place, summary(real), false),
             (Some(before), Some(after)) => {
-                changes.compare(&place, "weight", &before.weight, &after.weight, u16::to_string, false);
+                changes.compare(&place, "weight", &before.weight, &after.weight, u32::to_string, false);
                 let (old, new) = (before.thresholds, after.thresholds);
                 changes.compare(&place, "u_threshold", &old.upper, &new.upper, u32::to_string, false);
                 changes.compare(&place, "l_threshold", &old.lower, &new.lower, u32::to_string, false);

@@ -35,7 +35,7 @@ pub const MEMORY_MIN: u32 = 64;
 /// The most packet memory, in MiB.
 pub const MEMORY_MAX: u32 = 1 << 20;
 /// The largest weight (kernel: ipvsadm's bound).
-pub const WEIGHT_MAX: u16 = 65_535;
+pub const WEIGHT_MAX: u32 = 65_535;
 /// The largest threshold of connections.
 pub const THRESHOLD_MAX: u32 = i32::MAX as u32;
 /// The shortest time that a connection or a client's persistence lives.

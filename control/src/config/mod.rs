@@ -184,7 +184,7 @@ pub struct Real {
     /// RIP and port (the service's where the file gives none).
     pub address: SocketAddr,
     /// Weight; 0 quiesces.
-    pub weight: u16,
+    pub weight: u32,
     /// How many connections it may have.
     pub thresholds: Thresholds,
     /// The forwarding method.

@@ -156,7 +156,7 @@ fn real(
     let shown = Real {
         address: real.address.to_string(),
         forward: real.method.to_string(),
-        weight: u32::from(real.weight),
+        weight: real.weight,
         state,
         since: listed.map_or_else(
             || view.loaded.elapsed().unwrap_or_default().as_secs(),

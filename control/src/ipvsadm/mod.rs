@@ -1,12 +1,13 @@
 //! ipvsadm's own command line, messages and lists.
 //!
 //! [`arguments`] reads a command line ([`words`], [`options`], [`address`] and [`names`] help it), [`table`] is what it
-//! speaks of, [`listing`] and [`connections`] print it. All of it is pure: who asks a director is
-//! [`crate::cli`], what a director makes of a change is [`crate::director`].
+//! speaks of, [`listing`] and [`connections`] print it, and [`session`] is a run of all that against a [`session::Target`]: the
+//! running director behind its API, or one of a test. [`convert`] says what of the table this director can do.
 
 pub mod address;
 pub mod arguments;
 pub mod connections;
+pub mod convert;
 mod help;
 pub mod listing;
 pub mod names;

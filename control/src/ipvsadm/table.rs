@@ -237,6 +237,32 @@ pub struct Numbers {
     pub bytes_out: u64,
 }
 
+impl Numbers {
+    /// Each of them and the other's.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            connections: self.connections.wrapping_add(other.connections),
+            packets_in: self.packets_in.wrapping_add(other.packets_in),
+            packets_out: self.packets_out.wrapping_add(other.packets_out),
+            bytes_in: self.bytes_in.wrapping_add(other.bytes_in),
+            bytes_out: self.bytes_out.wrapping_add(other.bytes_out),
+        }
+    }
+
+    /// What is above the other's.
+    #[must_use]
+    pub const fn minus(self, other: Self) -> Self {
+        Self {
+            connections: self.connections.saturating_sub(other.connections),
+            packets_in: self.packets_in.saturating_sub(other.packets_in),
+            packets_out: self.packets_out.saturating_sub(other.packets_out),
+            bytes_in: self.bytes_in.saturating_sub(other.bytes_in),
+            bytes_out: self.bytes_out.saturating_sub(other.bytes_out),
+        }
+    }
+}
+
 /// Seconds that connections live, as `--set` changes and `-L --timeout` shows them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timeouts {

@@ -4,18 +4,15 @@
 //! What is not understood fails by name: a scenario never passes because a command was passed over.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use shunt_dataplane::id::{Mac, NicId, Protocol};
-use shunt_dataplane::service::schedulers::Scheduler;
-use shunt_dataplane::service::{Method, Settings, Thresholds};
-use shunt_dataplane::snapshot::{NeighbourPlan, Plan, RealPlan, RoutePlan, ServicePlan};
-use shunt_dataplane::time::Ticks;
+use shunt_dataplane::id::{Mac, NicId};
+use shunt_dataplane::snapshot::{NeighbourPlan, RoutePlan};
 
-use super::listing;
+use super::ipvsadm;
 use crate::director::Director;
 
 /// A command, or a part of one, that the runner does not know.
@@ -179,135 +176,20 @@ fn default_route(via: IpAddr, director: &mut Director) -> Parsed<()> {
     Ok(())
 }
 
-/// The options of one `ipvsadm` command.
-#[derive(Default)]
-struct Options<'a> {
-    action: &'a str,
-    service: Option<(Protocol, SocketAddr)>,
-    real: Option<SocketAddr>,
-    scheduler: Option<Scheduler>,
-    settings: Settings,
-    method: Option<Method>,
-    weight: Option<u32>,
-    thresholds: Thresholds,
-}
-
-impl<'a> Options<'a> {
-    fn read(words: &[&'a str]) -> Parsed<Self> {
-        let mut options = Self::default();
-        let mut words = words.iter().copied();
-        while let Some(word) = words.next() {
-            let mut value = || words.next().ok_or_else(|| format!("{word} without a value"));
-            match word {
-                "-A" | "-D" | "-a" | "-e" | "-d" if options.action.is_empty() => options.action = word,
-                "-t" => options.service = Some((Protocol::Tcp, parse(value()?)?)),
-                "-u" => options.service = Some((Protocol::Udp, parse(value()?)?)),
-                "-r" => options.real = Some(parse(value()?)?),
-                "-g" => options.method = Some(Method::Dr),
-                "-m" => options.method = Some(Method::Nat),
-                "-i" => options.method = Some(Method::Tun),
-                "-w" => options.weight = Some(parse(value()?)?),
-                "-s" => options.scheduler = Some(scheduler(value()?)?),
-                "-b" => flags(value()?, &mut options.settings)?,
-                "-o" => options.settings.one_packet = true,
-                "-x" => options.thresholds.upper = parse(value()?)?,
-                "-y" => options.thresholds.lower = parse(value()?)?,
-                other => return Err(format!("option {other}")),
-            }
-        }
-        Ok(options)
-    }
-}
-
-fn scheduler(word: &str) -> Parsed<Scheduler> {
-    let mut all = Scheduler::ALL.iter().copied();
-    all.find(|scheduler| scheduler.word() == word).ok_or_else(|| format!("scheduler {word}"))
-}
-
-/// `-b sh-fallback,sh-port`, and the same of `mh`.
-fn flags(list: &str, settings: &mut Settings) -> Parsed<()> {
-    for flag in list.split(',') {
-        match flag {
-            "sh-fallback" | "mh-fallback" => settings.flags.fallback = true,
-            "sh-port" | "mh-port" => settings.flags.port = true,
-            other => return Err(format!("flag {other}")),
-        }
-    }
-    Ok(())
-}
-
 fn ipvsadm(words: &[&str], director: &mut Director) -> Parsed<Said> {
-    let listing = match words {
-        ["-lnc"] => Some(listing::connections(director)),
-        ["-Ln"] => Some(listing::services(director)),
-        ["-Sn"] => Some(listing::rules(director)),
-        ["-L", "--timeout"] => Some(listing::timeouts(director)),
-        ["-Ln", "--thresholds"] => Some(listing::thresholds(director)),
-        ["-Ln", "--stats", "--exact"] => Some(listing::statistics(director)),
-        _ => None,
-    };
-    if let Some(output) = listing {
-        return Ok(Said { output, status: 0 });
+    let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    let mut target = ipvsadm::Target::new(director);
+    let said = ipvsadm::run(&words, &mut target);
+    match target.unsupported() {
+        Some(what) => Err(what),
+        None => Ok(said),
     }
-    if let ["--set", tcp, tcp_fin, udp] = words {
-        let [tcp, tcp_fin, udp] = [tcp, tcp_fin, udp].map(|word| parse(word).map(Ticks::from_seconds));
-        let (tcp, tcp_fin, udp) = (tcp?, tcp_fin?, udp?);
-        director.publish(|plan| plan.timeouts = plan.timeouts.clone().with(tcp, tcp_fin, udp));
-        return Ok(Said::default());
-    }
-    let options = Options::read(words)?;
-    let mut edited = Err(format!("ipvsadm {}", words.join(" ")));
-    director.publish(|plan| edited = edit(plan, &options));
-    edited.map(|()| Said::default())
-}
-
-/// One edit, as the kernel does it: a service's real servers stay in the order in which they were added.
-fn edit(plan: &mut Plan, options: &Options<'_>) -> Parsed<()> {
-    let missing = |what: &str| format!("ipvsadm {} without {what}", options.action);
-    let (protocol, listen) = options.service.ok_or_else(|| missing("a service"))?;
-    let place =
-        plan.services.iter().position(|service| service.listen == listen && service.protocol == protocol);
-    match (options.action, place) {
-        ("-A", None) => {
-            let scheduler = options.scheduler.ok_or_else(|| missing("a scheduler"))?;
-            let name = format!("{protocol} {listen}");
-            let settings = options.settings.clone();
-            plan.services.push(ServicePlan {
-                name,
-                listen,
-                protocol,
-                scheduler,
-                settings,
-                reals: Vec::new(),
-            });
-            return Ok(());
-        }
-        ("-D", Some(place)) => {
-            plan.services.remove(place);
-            return Ok(());
-        }
-        _ => {}
-    }
-    let address = options.real.ok_or_else(|| missing("a real server"))?;
-    let place = place.ok_or_else(|| format!("ipvsadm {} for a service that is not there", options.action))?;
-    let reals = &mut plan.services[place].reals;
-    let found = reals.iter().position(|real| real.address == address);
-    let method = options.method.unwrap_or(Method::Dr);
-    let (weight, thresholds) = (options.weight.unwrap_or(1), options.thresholds);
-    let new = RealPlan { address, method, weight, thresholds, up: true };
-    match (options.action, found) {
-        ("-a", None) => reals.push(new),
-        ("-e", Some(found)) => reals[found] = new,
-        ("-d", Some(found)) => drop(reals.remove(found)),
-        (action, Some(_)) => return Err(format!("ipvsadm {action} of a real server that is there")),
-        (action, None) => return Err(format!("ipvsadm {action} of a real server that is not there")),
-    }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use shunt_dataplane::service::Method;
 
     fn director() -> Director {
         super::super::play::bare_director()
@@ -353,12 +235,8 @@ mod tests {
     #[test]
     fn what_is_not_known_is_named() {
         for (line, what) in [
-            ("ipvsadm -A -t 10.0.0.100:80 -s hd", "scheduler hd"),
-            ("ipvsadm -A -t 10.0.0.100:80 -s rr -p 50", "option -p"),
-            ("ipvsadm -Ln --rate", "option -Ln"),
             ("tc qdisc add dev eth0 ingress", "tc qdisc add dev eth0 ingress"),
             ("ipvsadm -lnc | cut -c 1", "cut -c 1"),
-            ("ipvsadm -a -t 10.0.0.100:80 -r 10.1.0.11:80", "ipvsadm -a for a service that is not there"),
             (
                 "echo 0 >/proc/sys/net/ipv6/conf/all/forwarding",
                 "echo 0 >/proc/sys/net/ipv6/conf/all/forwarding",

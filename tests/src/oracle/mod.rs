@@ -6,7 +6,7 @@
 
 pub mod commands;
 pub mod compare;
-pub mod listing;
+pub mod ipvsadm;
 pub mod play;
 pub mod scenario;
 

@@ -50,7 +50,7 @@ pub struct RealDocument {
     /// Its address; its port may be left out.
     pub address: Option<At<(IpAddr, Option<L4Port>)>>,
     /// `weight`.
-    pub weight: Option<At<u16>>,
+    pub weight: Option<At<u32>>,
     /// `u_threshold`.
     pub upper_threshold: Option<At<u32>>,
     /// `l_threshold`.

@@ -1,0 +1,187 @@
+//! Between the table that ipvsadm speaks of and what a director is configured with: the one place that says what of it
+//! this director can take. What it cannot is refused by name, never passed over.
+
+use std::net::SocketAddr;
+
+use shunt_dataplane::connections::{TcpState, Timeouts as ConnectionTimeouts};
+use shunt_dataplane::counters::RealCounters;
+use shunt_dataplane::id;
+use shunt_dataplane::service::schedulers::{Flags, Scheduler};
+use shunt_dataplane::service::{Method, Settings, Thresholds};
+use shunt_dataplane::snapshot::{RealPlan, ServicePlan};
+use shunt_dataplane::time::Ticks;
+
+use super::table::{
+    Counters, Destination, Forward, Key, Numbers, Protocol, Refused, SchedulerFlags, Service, Timeouts,
+    Tunnel, TunnelKind,
+};
+
+impl From<id::Protocol> for Protocol {
+    fn from(protocol: id::Protocol) -> Self {
+        match protocol {
+            id::Protocol::Tcp => Self::Tcp,
+            id::Protocol::Udp => Self::Udp,
+        }
+    }
+}
+
+/// What a service is known by.
+#[must_use]
+pub fn key(listen: SocketAddr, protocol: id::Protocol) -> Key {
+    Key::Address(protocol.into(), listen)
+}
+
+/// A service as ipvsadm shows it; nothing is counted yet.
+#[must_use]
+pub fn shown(plan: &ServicePlan) -> Service {
+    let ServicePlan { name: _, listen, protocol, scheduler, settings, reals } = plan;
+    let Settings { flags, one_packet } = settings;
+    let bit = |set: bool, flag: SchedulerFlags| if set { flag.0 } else { 0 };
+    Service {
+        key: key(*listen, *protocol),
+        scheduler: scheduler.word().to_owned(),
+        flags: SchedulerFlags(
+            bit(flags.fallback, SchedulerFlags::FALLBACK) | bit(flags.port, SchedulerFlags::PORT),
+        ),
+        persistence: None,
+        engine: None,
+        one_packet: *one_packet,
+        destinations: reals.iter().map(|real| shown_real(real, *listen)).collect(),
+        counters: Counters::default(),
+    }
+}
+
+fn shown_real(real: &RealPlan, listen: SocketAddr) -> Destination {
+    let RealPlan { address, method, weight, thresholds, up: _ } = *real;
+    Destination {
+        // A method that does not rewrite keeps the service's port.
+        address: match method {
+            Method::Nat => address,
+            Method::Dr | Method::Tun => SocketAddr::new(address.ip(), listen.port()),
+        },
+        forward: match method {
+            Method::Nat => Forward::Masquerade,
+            Method::Dr => Forward::Route,
+            Method::Tun => Forward::Tunnel(Tunnel::IPIP),
+        },
+        weight,
+        upper: thresholds.upper,
+        lower: thresholds.lower,
+        counters: Counters::default(),
+    }
+}
+
+/// A service as this director runs it, under this name.
+///
+/// # Errors
+/// What it cannot do yet.
+pub fn plan(service: &Service, name: &str) -> Result<ServicePlan, Refused> {
+    let Service { key, scheduler, flags, persistence, engine, one_packet, destinations, counters: _ } =
+        service;
+    let (protocol, listen) = match *key {
+        Key::Address(Protocol::Tcp, listen) => (id::Protocol::Tcp, listen),
+        Key::Address(Protocol::Udp, listen) => (id::Protocol::Udp, listen),
+        Key::Address(Protocol::Sctp, _) => return Err(cannot(*key, "SCTP", "use TCP or UDP")),
+        Key::Mark(..) => {
+            return Err(cannot(*key, "a service of a firewall mark", "name addresses and ports by -t or -u"));
+        }
+    };
+    if listen.port() == 0 {
+        return Err(cannot(*key, "a service of all ports (port 0)", "name each port"));
+    }
+    if persistence.is_some() {
+        return Err(cannot(*key, "persistence (-p)", "use -s sh, which keeps a client at one real server"));
+    }
+    if let Some(engine) = engine {
+        return Err(cannot(*key, &format!("the persistence engine {engine}"), "leave --pe out"));
+    }
+    let known = Scheduler::ALL.iter().copied().find(|known| known.word() == scheduler);
+    let scheduler =
+        known.ok_or_else(|| cannot(*key, &format!("the scheduler {scheduler}"), "name another"))?;
+    if *flags != SchedulerFlags(0) && !scheduler.takes_flags() || flags.0 & 4 != 0 {
+        return Err(cannot(*key, &format!("these flags of the scheduler {scheduler}"), "leave -b out"));
+    }
+    let has = |flag: SchedulerFlags| flags.0 & flag.0 != 0;
+    let flags = Flags { fallback: has(SchedulerFlags::FALLBACK), port: has(SchedulerFlags::PORT) };
+    Ok(ServicePlan {
+        name: name.to_owned(),
+        listen,
+        protocol,
+        scheduler,
+        settings: Settings { flags, one_packet: *one_packet },
+        reals: destinations.iter().map(|one| real_plan(*key, one)).collect::<Result<_, _>>()?,
+    })
+}
+
+fn real_plan(key: Key, destination: &Destination) -> Result<RealPlan, Refused> {
+    let Destination { address, forward, weight, upper, lower, counters: _ } = *destination;
+    let method = match forward {
+        Forward::Masquerade => Method::Nat,
+        Forward::Route => Method::Dr,
+        Forward::Tunnel(Tunnel { kind: TunnelKind::Ipip, .. }) => Method::Tun,
+        Forward::Tunnel(Tunnel { kind: TunnelKind::Gre, .. }) => {
+            return Err(cannot(key, "tunnels by GRE", "use --tun-type ipip"));
+        }
+        Forward::Tunnel(Tunnel { kind: TunnelKind::Gue, .. }) => {
+            return Err(cannot(key, "tunnels by GUE", "use --tun-type ipip"));
+        }
+    };
+    Ok(RealPlan { address, method, weight, thresholds: Thresholds { upper, lower }, up: true })
+}
+
+fn cannot(key: Key, what: &str, advice: &str) -> Refused {
+    Refused::Director(format!(
+        "ipvsadm: {key}: {what}: this director cannot do that yet: nothing was changed: {advice}"
+    ))
+}
+
+/// Timeouts as ipvsadm shows them, in whole seconds.
+#[must_use]
+pub fn shown_timeouts(timeouts: &ConnectionTimeouts) -> Timeouts {
+    let seconds = |ticks: Ticks| ticks.as_duration().as_secs() as u32;
+    Timeouts {
+        tcp: seconds(timeouts.of(TcpState::Established)),
+        tcp_fin: seconds(timeouts.of(TcpState::FinWait)),
+        udp: seconds(timeouts.udp),
+    }
+}
+
+/// Timeouts after `--set`.
+#[must_use]
+pub fn timeouts(before: &ConnectionTimeouts, set: Timeouts) -> ConnectionTimeouts {
+    let Timeouts { tcp, tcp_fin, udp } = set;
+    let [tcp, tcp_fin, udp] = [tcp, tcp_fin, udp].map(Ticks::from_seconds);
+    before.clone().with(tcp, tcp_fin, udp)
+}
+
+/// What was counted for a real server.
+#[must_use]
+pub fn counted(counters: &RealCounters) -> Counters {
+    Counters {
+        active: counters.sum(|cell| &cell.active),
+        inactive: counters.sum(|cell| &cell.inactive),
+        persistent: 0,
+        totals: Numbers {
+            connections: counters.sum(|cell| &cell.connections),
+            packets_in: counters.sum(|cell| &cell.packets_in),
+            packets_out: counters.sum(|cell| &cell.packets_out),
+            bytes_in: counters.sum(|cell| &cell.bytes_in),
+            bytes_out: counters.sum(|cell| &cell.bytes_out),
+        },
+        rates: Numbers::default(),
+    }
+}
+
+impl Service {
+    /// Takes over what was counted for each destination, in their order, and adds it up.
+    pub fn count(&mut self, each: impl IntoIterator<Item = Counters>) {
+        for (destination, counters) in self.destinations.iter_mut().zip(each) {
+            destination.counters = counters;
+            self.counters.active += counters.active;
+            self.counters.inactive += counters.inactive;
+            self.counters.persistent += counters.persistent;
+            self.counters.totals = self.counters.totals.plus(counters.totals);
+            self.counters.rates = self.counters.rates.plus(counters.rates);
+        }
+    }
+}
