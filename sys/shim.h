@@ -33,6 +33,7 @@ static const size_t SHIM_MBUF_DATA_OFF = offsetof(struct rte_mbuf, data_off);
 static const size_t SHIM_MBUF_REFCNT = offsetof(struct rte_mbuf, refcnt);
 static const size_t SHIM_MBUF_NB_SEGS = offsetof(struct rte_mbuf, nb_segs);
 static const size_t SHIM_MBUF_PORT = offsetof(struct rte_mbuf, port);
+static const size_t SHIM_MBUF_POOL = offsetof(struct rte_mbuf, pool);
 static const size_t SHIM_MBUF_OL_FLAGS = offsetof(struct rte_mbuf, ol_flags);
 static const size_t SHIM_MBUF_PKT_LEN = offsetof(struct rte_mbuf, pkt_len);
 static const size_t SHIM_MBUF_DATA_LEN = offsetof(struct rte_mbuf, data_len);

@@ -78,7 +78,7 @@ pub struct NicCell {
 pub struct WorkerCounters {
     /// Packets taken from NICs.
     pub received: Counter,
-    /// Replies that the director made itself.
+    /// Packets that the director made itself: replies, and fragments beside the first.
     pub made: Counter,
     /// Packets taken from the control core's inject ring.
     pub injected: Counter,
@@ -94,7 +94,7 @@ pub struct WorkerCounters {
     pub punted: PerReason<{ PuntReason::COUNT }>,
     /// Packets dropped, by [`DropReason`].
     pub dropped: PerReason<{ DropReason::COUNT }>,
-    /// Replies, by [`ReplyKind`]; their sum is `made`.
+    /// Replies, by [`ReplyKind`]; their sum and the fragments are `made`.
     pub replies: PerReason<{ ReplyKind::COUNT }>,
     /// Connections made since the start.
     pub connections_made: Counter,

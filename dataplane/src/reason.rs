@@ -65,6 +65,8 @@ reasons! {
         TtlExceeded = "ttl_exceeded": "The TTL or hop limit ran out; the sender is told as far as the reply limit allows.",
         TooBig = "too_big": "Larger than the MTU of the way on and not to be fragmented; the sender is told as far as the reply limit allows.",
         PathMtu = "path_mtu": "An ICMP error that tells how much a tunnel's path takes: taken note of. The client is not told, since its packet may be fragmented.",
+        FragmentRoom = "fragment_room": "The packet had to be fragmented, and the packets before it in its burst had left no room.",
+        FragmentLost = "fragment_lost": "A fragment that the director made found no packet buffer; raise runtime.memory.",
         ReplyLimit = "reply_limit": "The director would have answered (RST, ICMP), but runtime.replies a second were already made.",
         ReplyRoom = "reply_room": "A reply could not be built in the room of the packet.",
         Unwanted = "unwanted": "For an address of the director, of a kind that it does not answer (an ICMP error about no connection, an unknown ICMP type).",

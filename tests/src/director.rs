@@ -54,9 +54,16 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// The frame as the data path left it.
     pub frame: Vec<u8>,
+    /// Fragments beside the first, and where they leave.
+    pub more: Vec<(NicId, Vec<u8>)>,
 }
 
 impl Outcome {
+    /// All frames that leave the director, and by which NICs.
+    pub fn all_sent(&self) -> impl Iterator<Item = (NicId, &[u8])> {
+        self.sent().into_iter().chain(self.more.iter().map(|(nic, frame)| (*nic, frame.as_slice())))
+    }
+
     /// The frame, when it leaves the director, and the NIC.
     #[must_use]
     pub fn sent(&self) -> Option<(NicId, &[u8])> {
@@ -199,9 +206,18 @@ impl Director {
         for verdict in &verdicts {
             book(forwarder.counters(), *verdict);
         }
-        let outcome =
-            |(packet, verdict): (&Packet<'_>, Verdict)| Outcome { verdict, frame: packet.bytes().to_vec() };
-        packets.iter().zip(verdicts).map(outcome).collect()
+        let outcome = |(packet, verdict): (&Packet<'_>, Verdict)| Outcome {
+            verdict,
+            frame: packet.bytes().to_vec(),
+            more: Vec::new(),
+        };
+        let mut outcomes = packets.iter().zip(verdicts).map(outcome).collect::<Vec<_>>();
+        for (place, nic, frame) in forwarder.pieces().iter() {
+            forwarder.counters().made.add(1);
+            forwarder.counters().sent.add(1);
+            outcomes[place].more.push((nic, frame.to_vec()));
+        }
+        outcomes
     }
 
     /// A buffer with a frame in it and room around it, filled with what nobody should rely on.

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use shunt::ipvsadm::table::Table;
 use shunt_dataplane::forward::{BURST_MAX, Step, Verdict};
-use shunt_dataplane::id::WorkerId;
+use shunt_dataplane::id::{NicId, WorkerId};
 use shunt_dataplane::reason::DropReason;
 use shunt_dataplane::service::schedulers::Scheduler;
 use shunt_dataplane::snapshot::Plan;
@@ -60,7 +60,10 @@ fn assert_books_balance(director: &Director) {
 
 /// What leaves is a whole IP packet in a frame of the NIC's, no larger than its MTU, whose IPv4 header checksum holds.
 fn assert_well_formed(outcome: &Outcome) {
-    let Some((nic, frame)) = outcome.sent() else { return };
+    outcome.all_sent().for_each(|(nic, frame)| assert_frame_well_formed(outcome, nic, frame));
+}
+
+fn assert_frame_well_formed(outcome: &Outcome, nic: NicId, frame: &[u8]) {
     let told = || format!("{:?} {}", outcome.verdict, text::frame(frame));
     assert!(frame.len() >= 34, "{}", told());
     assert_eq!(frame[6..12], nic_mac(nic).0, "{}", told());
@@ -275,5 +278,6 @@ fn comes_true(last: Option<&Step>, verdict: Verdict) -> bool {
 fn take_at(director: &mut Director, queue: u8, arrival: &Arrival) -> Outcome {
     let worker = WorkerId(queue % director.workers().len() as u8);
     let outcome = director.take_at(worker, arrival.nic, &arrival.frame);
-    Outcome { frame: masked(&outcome.frame), ..outcome }
+    let more = outcome.more.into_iter().map(|(nic, frame)| (nic, masked(&frame))).collect();
+    Outcome { frame: masked(&outcome.frame), more, ..outcome }
 }

@@ -41,6 +41,7 @@ scenarios! {
     reuse_mode0 reuse_mode1 delete delete_expire_nodest_conn timeouts
     odd_dr odd_nat odd_tun odd6_dr odd6_nat odd6_tun
     icmp_dr icmp_nat icmp_tun icmp6_dr icmp6_nat icmp6_tun
+    mtu_dr mtu_nat mtu_tun
 }
 
 /// Frames read here as they read in the recordings.

@@ -56,7 +56,8 @@ impl Forwarder {
             nat::to_real(frame, headers, entry.real_address(), Some(entry.real_port()));
         } else if real.method == Method::Tun {
             self.identification = self.identification.wrapping_add(1);
-            tunnel(packet, &{ *headers }, real, hop, self.identification)?;
+            let pmtu_disc = snapshot.sysctls.pmtu_disc;
+            tunnel(packet, &{ *headers }, real, hop, self.identification, pmtu_disc)?;
             return Ok(hop.nic);
         }
         rewrite::address(frame, hop, A::ETHERTYPE);
@@ -78,7 +79,10 @@ impl Forwarder {
             Subject::Found(found, real) => {
                 self.settle(snapshot, packet, headers, Some((found, real)), decision.then, now)
             }
-            Subject::Error(found, real) => self.settle_error(packet, headers, (found, real), decision.then),
+            Subject::Error(found, real) => {
+                let pmtu_disc = snapshot.sysctls.pmtu_disc;
+                self.settle_error(packet, headers, pmtu_disc, (found, real), decision.then)
+            }
             Subject::Tunnel(error) => self.tell_of_tunnel(snapshot, packet, &error, decision.then, now),
             Subject::New(new) => {
                 notice_checksum(&self.counters, packet, headers);
@@ -106,8 +110,9 @@ impl Forwarder {
         now: Tick,
     ) -> Verdict {
         let verdict = match then {
-            Then::Forward(hop) => {
-                return match connection {
+            Then::Forward(hop) | Then::Fragment(hop) => {
+                let real = connection.map(|(_, real)| real);
+                let verdict = match connection {
                     None => route(snapshot, packet, headers, hop),
                     Some((found, real)) if self.passes_by::<A>(found) => {
                         self.answer_passing_by(snapshot, packet, headers, &Passage { found, real, hop }, now)
@@ -116,6 +121,7 @@ impl Forwarder {
                         self.pass(snapshot, packet, headers, &Passage { found, real, hop }, now).into()
                     }
                 };
+                return self.split(packet, &then, real, verdict);
             }
             Then::Reply(answer, hop) => self.reply(snapshot, packet, headers, answer, hop, now),
             Then::Punt(unresolved) => Verdict::Punt(Punt::Unresolved(unresolved)),
@@ -131,6 +137,23 @@ impl Forwarder {
             count_refused(packet, headers, real, cell, verdict);
         }
         verdict
+    }
+
+    /// Splits a packet that goes out by `verdict` where that was decided.
+    pub(super) fn split<A>(
+        &mut self,
+        packet: &mut Packet<'_>,
+        then: &Then<'_, A>,
+        real: Option<&Real>,
+        verdict: Verdict,
+    ) -> Verdict {
+        let (Then::Fragment(hop), Verdict::Send(nic)) = (then, verdict) else { return verdict };
+        let in_tunnel = real.filter(|real| real.method == Method::Tun);
+        let mtu = in_tunnel.map_or(hop.mtu, |real| real.path_mtu.of(hop.mtu));
+        // The upper byte is the worker's.
+        let identification = self.fragment_identification;
+        self.fragment_identification = identification & 0xff00_0000 | (identification + 1) & 0x00ff_ffff;
+        self.pieces.split(packet, nic, mtu, identification).map(|()| nic).into()
     }
 
     /// True for the answer of a real server that needs none of the director's help.
@@ -296,9 +319,10 @@ pub(super) fn tunnel<A: IpVersion>(
     real: &Real,
     hop: &NextHop,
     identification: u16,
+    pmtu_disc: bool,
 ) -> Result<(), DropReason> {
     let source = real.tunnel_source.ok_or(DropReason::NoTunnelSource)?;
-    if !tun::encapsulate(packet, headers, source, real.address, identification) {
+    if !tun::encapsulate(packet, headers, source, real.address, identification, pmtu_disc) {
         return Err(DropReason::NoHeadRoom);
     }
     let ethertype = if source.is_ipv4() { ethernet::IPV4 } else { ethernet::IPV6 };

@@ -59,6 +59,8 @@ pub(super) struct New<'s> {
 pub(super) enum Then<'s, A> {
     /// To the real server, or to the client, or routed.
     Forward(&'s NextHop),
+    /// The same in fragments: it is too large and may be fragmented.
+    Fragment(&'s NextHop),
     /// An answer by the director itself.
     Reply(Answer<A>, &'s NextHop),
     /// It waits for a neighbour.
@@ -417,15 +419,20 @@ impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
             }
             Way::Unresolved(unresolved) => return Then::Punt(unresolved),
             Way::None => (Error::NetUnreachable, ReplyKind::NetUnreachable, DropReason::NoRoute),
-            Way::Known(_) if !A::dont_fragment(self.packet.bytes(), self.headers) => {
-                return Then::Drop(DropReason::TooBig);
-            }
+            Way::Known(hop) if self.may_fragment(overhead) => return Then::Fragment(hop),
             Way::Known(hop) => {
                 let mtu = hop.mtu.saturating_sub(overhead);
                 (Error::TooBig { mtu }, ReplyKind::TooBig, DropReason::TooBig)
             }
         };
         self.error(error, kind, source, otherwise)
+    }
+
+    /// True when the packet may be fragmented, or what is put around it because of its `overhead` (kernel:
+    /// `ensure_mtu_is_adequate`).
+    fn may_fragment(&self, overhead: u16) -> bool {
+        let tunnel = overhead > 0 && !self.snapshot.sysctls.pmtu_disc;
+        tunnel || !A::dont_fragment(self.packet.bytes(), self.headers)
     }
 
     /// An ICMP error to the sender, unless this packet must not be answered with one.

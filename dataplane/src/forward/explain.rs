@@ -80,7 +80,7 @@ impl Forwarder {
                 let mut steps = vec![Step::Owner(self.worker)];
                 self.explain_subject(snapshot, &decision, &mut steps);
                 steps.push(match decision.then {
-                    Then::Forward(hop) => Step::NextHop(*hop),
+                    Then::Forward(hop) | Then::Fragment(hop) => Step::NextHop(*hop),
                     Then::Reply(answer, hop) => Step::Reply(answer.kind(), hop.nic),
                     Then::Punt(unresolved) => Step::Punt(Punt::Unresolved(unresolved)),
                     Then::Drop(reason) => Step::Drop(reason),

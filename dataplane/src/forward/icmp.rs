@@ -133,11 +133,15 @@ impl Forwarder {
         &mut self,
         packet: &mut Packet<'_>,
         headers: &Headers<A>,
+        pmtu_disc: bool,
         (found, real): (Found, &Real),
         then: Then<'_, A>,
     ) -> Verdict {
         let verdict = match then {
-            Then::Forward(hop) => return self.pass_error(packet, headers, &Passage { found, real, hop }),
+            Then::Forward(hop) | Then::Fragment(hop) => {
+                let passed = self.pass_error(packet, headers, &Passage { found, real, hop }, pmtu_disc);
+                return self.split(packet, &then, Some(real), passed);
+            }
             Then::Punt(unresolved) => return Verdict::Punt(Punt::Unresolved(unresolved)),
             Then::Drop(reason) => Verdict::Drop(reason),
             // Errors about errors are not told, so that none is ever decided.
@@ -155,6 +159,7 @@ impl Forwarder {
         packet: &mut Packet<'_>,
         headers: &Headers<A>,
         passage: &Passage<'_>,
+        pmtu_disc: bool,
     ) -> Verdict {
         let Passage { found: Found { index, direction }, real, hop } = *passage;
         let Some(about) = quoted(packet.bytes(), headers) else {
@@ -178,7 +183,9 @@ impl Forwarder {
                     requote::to_real(packet.bytes_mut(), headers, &about, address, port);
                 } else if real.method == Method::Tun {
                     self.identification = self.identification.wrapping_add(1);
-                    return tunnel(packet, headers, real, hop, self.identification).map(|()| hop.nic).into();
+                    return tunnel(packet, headers, real, hop, self.identification, pmtu_disc)
+                        .map(|()| hop.nic)
+                        .into();
                 }
             }
         }
@@ -203,7 +210,7 @@ impl Forwarder {
         let verdict = match then {
             Then::Reply(answer, hop) => self.reply(snapshot, packet, inner, answer, hop, now),
             Then::Drop(reason) => Verdict::Drop(reason),
-            Then::Forward(_) | Then::Punt(_) => Verdict::Drop(DropReason::Unwanted),
+            Then::Forward(_) | Then::Fragment(_) | Then::Punt(_) => Verdict::Drop(DropReason::Unwanted),
         };
         if matches!(verdict, Verdict::Reply(..)) {
             let cell = real.counters.of(self.worker);

@@ -10,6 +10,7 @@ mod commit;
 mod decide;
 mod explain;
 mod icmp;
+mod pieces;
 mod unserved;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -35,6 +36,7 @@ use crate::wire::plain::{Arrival, Plain};
 use crate::wire::{self, Headers};
 use decide::Case;
 pub use explain::{Explanation, Step};
+pub use pieces::{PIECES_MAX, Pieces};
 
 /// Packets in the largest burst.
 pub const BURST_MAX: usize = 64;
@@ -131,6 +133,9 @@ pub struct Forwarder {
     reply_limit: ReplyLimit,
     /// Of the next tunnel header or reply that needs one.
     identification: u16,
+    /// Of the next IPv6 packet that is fragmented.
+    fragment_identification: u32,
+    pieces: Pieces,
     counters: Arc<WorkerCounters>,
 }
 
@@ -221,6 +226,9 @@ impl Forwarder {
             localities: Localities::default(),
             reply_limit: ReplyLimit::default(),
             identification: 0,
+            // Each worker has numbers of its own, so that no two fragments of different packets meet.
+            fragment_identification: u32::from(worker.0) << 24,
+            pieces: Pieces::default(),
             counters,
         }
     }
@@ -229,6 +237,13 @@ impl Forwarder {
     #[must_use]
     pub const fn counters(&self) -> &Arc<WorkerCounters> {
         &self.counters
+    }
+
+    /// What the last burst left to be sent beside its packets.
+    #[inline]
+    #[must_use]
+    pub const fn pieces(&self) -> &Pieces {
+        &self.pieces
     }
 
     /// The IPv4 connections.
@@ -253,6 +268,7 @@ impl Forwarder {
         now: Tick,
     ) {
         verdicts.clear();
+        self.pieces.clear();
         if self.seen != snapshot.generation {
             self.take_up(snapshot);
         }
@@ -288,7 +304,10 @@ impl Forwarder {
                 match stage.frame {
                     Frame::PlainV4 => self.plain::<Ipv4Addr>(snapshot, packet, *stage, verdicts, now),
                     Frame::PlainV6 => self.plain::<Ipv6Addr>(snapshot, packet, *stage, verdicts, now),
-                    Frame::Other => verdicts.push(self.other(snapshot, packet, now)),
+                    Frame::Other => {
+                        self.pieces.begin(verdicts.len());
+                        verdicts.push(self.other(snapshot, packet, now));
+                    }
                 }
             }
         }
@@ -356,6 +375,7 @@ impl Forwarder {
         now: Tick,
     ) {
         let Some(headers) = A::read_plain(packet.bytes()) else {
+            self.pieces.begin(verdicts.len());
             return verdicts.push(self.other(snapshot, packet, now));
         };
         let staged = Staged { headers, hash: stage.hash, candidate: stage.candidate };
@@ -365,7 +385,10 @@ impl Forwarder {
                 Ok(nic) => verdicts.push(Verdict::Send(nic)),
                 Err(reason) => verdicts.push(Verdict::Drop(reason)),
             },
-            Err(case) => verdicts.push(self.seldom::<A>(snapshot, packet, stage, case, now)),
+            Err(case) => {
+                self.pieces.begin(verdicts.len());
+                verdicts.push(self.seldom::<A>(snapshot, packet, stage, case, now));
+            }
         }
     }
 

@@ -174,7 +174,7 @@ fn through<A: IpVersion>(
     identification: u16,
 ) {
     pass(packet.bytes_mut(), headers, headers.destination);
-    assert!(tun::encapsulate(packet, headers, ends[0], ends[1], identification));
+    assert!(tun::encapsulate(packet, headers, ends[0], ends[1], identification, true));
     let ethertype = if ends[1].is_ipv4() { ethernet::IPV4 } else { ethernet::IPV6 };
     address(packet.bytes_mut(), &to_real_server(3), ethertype);
 }
@@ -247,7 +247,7 @@ fn tunnels_need_room_and_one_family() {
         (ROOM, [four[0], six[1]], false),
     ] {
         let (frame, done) = with_room(&padded, head, |packet| {
-            tun::encapsulate(packet, &v4(packet.bytes()), ends[0], ends[1], 1)
+            tun::encapsulate(packet, &v4(packet.bytes()), ends[0], ends[1], 1, true)
         });
         assert_eq!(done, want, "{head}");
         let want = if done { 74 + tun::overhead(ends[1]) } else { 80 };

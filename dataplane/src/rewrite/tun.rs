@@ -24,7 +24,7 @@ pub const fn overhead(destination: IpAddr) -> u16 {
 /// Puts an IP header from `source` to `destination`, which are of one family, in front of the packet, whose
 /// TTL was decremented already; padding goes. Afterwards the frame begins with room for an Ethernet header of
 /// unknown content. The outer packet has the inner one's TTL, DF, DSCP and, but for congestion that it
-/// experienced, ECN (RFC 3168, 9.1.1). `identification` is used where DF is not set. False, and nothing done,
+/// experienced, ECN (RFC 3168, 9.1.1); without `pmtu_disc` no DF. `identification` is used where DF is not set. False, and nothing done,
 /// when there is no head room or the families differ.
 #[inline]
 #[must_use]
@@ -34,13 +34,14 @@ pub fn encapsulate<A: IpVersion>(
     source: IpAddr,
     destination: IpAddr,
     identification: u16,
+    pmtu_disc: bool,
 ) -> bool {
     match (source, destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            wrap(packet, headers, source, destination, identification)
+            wrap(packet, headers, source, destination, identification, pmtu_disc)
         }
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
-            wrap(packet, headers, source, destination, identification)
+            wrap(packet, headers, source, destination, identification, pmtu_disc)
         }
         _ => false,
     }
@@ -53,12 +54,13 @@ fn wrap<Inner: IpVersion, Outer: IpVersion>(
     source: Outer,
     destination: Outer,
     identification: u16,
+    pmtu_disc: bool,
 ) -> bool {
     let frame = packet.bytes();
     let traffic_class = Inner::traffic_class(frame, headers);
     // The outer DF says what the sender said of an IPv4 packet. IPv6 has no such bit and is measured before
     // it gets here.
-    let dont_fragment = Inner::BITS == 32 && Inner::dont_fragment(frame, headers);
+    let dont_fragment = pmtu_disc && Inner::BITS == 32 && Inner::dont_fragment(frame, headers);
     let header = IpHeader {
         source,
         destination,

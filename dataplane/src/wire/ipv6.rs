@@ -13,6 +13,9 @@ pub const HEADER: usize = 40;
 /// How many extension headers are followed.
 pub const EXTENSION_HEADERS: usize = 8;
 
+/// The number of the fragment header.
+pub const FRAGMENT: u8 = extension::FRAGMENT;
+
 /// Offsets in the header.
 pub mod field {
     /// Version, traffic class and flow label.

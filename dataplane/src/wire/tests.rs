@@ -363,7 +363,7 @@ fn use_all<A: IpVersion>(frame: &[u8], headers: &Headers<A>, other: A, outer: [s
         dr::forward(packet.bytes_mut(), headers, &next_hop, other);
         nat::from_real(packet.bytes_mut(), headers, other, L4Port(80));
         assert!(same_length(packet));
-        assert!(tun::encapsulate(packet, headers, outer[0], outer[1], 7));
+        assert!(tun::encapsulate(packet, headers, outer[0], outer[1], 7, true));
     });
     let _ = (headers.flow(), headers.checksum_not_filled(frame), headers.is_neighbour_discovery(frame));
     for head in [0, ROOM] {

@@ -16,7 +16,7 @@ use arc_swap::{ArcSwap, Cache};
 use arrayvec::ArrayVec;
 use dpdk_sys::{Clock, Cycles, Mbuf, MbufBurst, RingReceiver, RingSender, Room, RxQueue, TxQueue};
 
-use crate::forward::{BURST_MAX, Forwarder, Punt, Verdict, Verdicts};
+use crate::forward::{BURST_MAX, Forwarder, PIECES_MAX, Punt, Verdict, Verdicts};
 use crate::id::{Generation, NicId, WorkerId};
 use crate::packet::Packet;
 use crate::reason::DropReason;
@@ -104,6 +104,8 @@ pub struct Worker {
     clock: Clock,
     stopwatch: Stopwatch,
     listing: Option<Listing>,
+    /// Fragments of a burst, until its packets are out.
+    pieces: Vec<(NicId, Mbuf)>,
 }
 
 /// Packets on their way out of a worker, gathered into bursts.
@@ -141,6 +143,7 @@ impl Worker {
             clock: parts.clock,
             stopwatch: Stopwatch::new(),
             listing: None,
+            pieces: Vec::with_capacity(PIECES_MAX),
         }
     }
 
@@ -258,6 +261,9 @@ impl Worker {
             let fits = burst[place].set_data(start, length);
             debug_assert!(fits, "a packet stays within its mbuf");
         }
+        if !self.forwarder.pieces().is_empty() {
+            self.take_pieces(burst);
+        }
         match verdicts.first() {
             Some(&Verdict::Send(nic)) if verdicts.iter().all(|verdict| *verdict == Verdict::Send(nic)) => {
                 self.transmit_burst(nic, burst);
@@ -268,6 +274,32 @@ impl Worker {
                 }
             }
         }
+        if !self.pieces.is_empty() {
+            self.send_pieces();
+        }
+    }
+
+    /// Puts the fragments that a burst left into buffers of their own.
+    #[cold]
+    fn take_pieces(&mut self, burst: &MbufBurst) {
+        let counters = &self.shared.counters;
+        for (_, nic, frame) in self.forwarder.pieces().iter() {
+            counters.made.add(1);
+            match burst.first().and_then(|mbuf| mbuf.sibling(frame)) {
+                Some(mbuf) => self.pieces.push((nic, mbuf)),
+                None => counters.dropped.at(DropReason::FragmentLost as usize).add(1),
+            }
+        }
+    }
+
+    /// Queues them, behind the packets of their burst.
+    #[cold]
+    fn send_pieces(&mut self) {
+        let mut pieces = std::mem::take(&mut self.pieces);
+        for (nic, mbuf) in pieces.drain(..) {
+            self.transmit(nic, mbuf);
+        }
+        self.pieces = pieces;
     }
 
     /// Drops packets in several buffers: no MTU that can be configured needs them.

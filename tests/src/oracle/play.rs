@@ -83,7 +83,8 @@ fn play_step(step: &Step, director: &mut Director) -> Result<StepResult, Unknown
     match step {
         Step::Frame { nic, frame, .. } => {
             let outcome = director.take(NicId(*nic), &frame.0);
-            let out = sent(&outcome).or_else(|| question(&outcome, director)).into_iter().collect();
+            let sent = outcome.all_sent().map(|(nic, frame)| FrameOut::new(nic, frame));
+            let out = sent.chain(question(&outcome, director)).collect();
             Ok(StepResult { out, ..StepResult::default() })
         }
         Step::Command { cmd } => {
@@ -95,10 +96,6 @@ fn play_step(step: &Step, director: &mut Director) -> Result<StepResult, Unknown
             Ok(StepResult::default())
         }
     }
-}
-
-fn sent(outcome: &Outcome) -> Option<FrameOut> {
-    outcome.sent().map(|(nic, frame)| FrameOut::new(nic, frame))
 }
 
 /// What the director asks the link when it does not know a neighbour.

@@ -63,6 +63,32 @@ fn client_is_told_of_the_tunnels_mtu() {
     running.director.settled();
 }
 
+/// Without DF the tunnel's packet goes in fragments, in buffers of their own, and the books balance.
+#[test]
+fn what_may_be_fragmented_is() {
+    let arms = Arms::new();
+    let running = arms.start(SERVICES);
+    let macs = [ROUTER, running.front];
+    let sent = Packet {
+        payload: vec![7; 1500 - 20 - 20],
+        ..Packet::new(Transport::Tcp("S"), macs, at("198.51.100.7:40000"), at("192.0.2.10:80"))
+    };
+    let mut frame = sent.bytes();
+    frame[20] = 0;
+    mend_ipv4_checksum(&mut frame);
+    arms.front.send(&frame);
+    let of_tunnel = |frame: &[u8]| frame.get(12..14) == Some(&[8, 0]) && frame.get(23) == Some(&4);
+    let fragment = |offset: u8, more: u8, length: usize| {
+        arms.back.expect("a fragment", |frame| {
+            let is = of_tunnel(frame) && [frame[20] & 0x20, frame[21]] == [more, offset];
+            is.then(|| assert_eq!(frame.len(), 14 + length))
+        });
+    };
+    fragment(0, 0x20, 1500);
+    fragment(1480_u16.div_euclid(8) as u8, 0, 20 + 20);
+    running.director.settled();
+}
+
 /// A fragment: the first half of a packet with the flag that more come.
 fn first_fragment(running: &Running, to: &str) -> Vec<u8> {
     let macs = [ROUTER, running.front];

@@ -258,12 +258,13 @@ fn limits() -> Vec<Case> {
     silent.replies_per_second = 0;
     let syn = from_front(&to_vip(Form::V4).tcp(&Tcp::new(40000, 81, "S")));
     let udp = from_front(&to_vip(Form::V4).udp(40000, 81, b""));
-    // Larger than a tunnel takes, and may be fragmented, which is not done yet.
-    let large = from_front(&to_vip(Form::V4).udp(40000, 53, &[0; 1500 - 28]));
-    let tunnel = one_service(Form::V4, Protocol::Udp, Method::Tun);
+    let mut narrow = no_service();
+    narrow.nics[1].mtu = 600;
+    // Nobody is told of an error about an error.
+    let large = Ip::new(&Form::V4.client(1), &Form::V4.real(1)).df().icmp(3, 3, 0, &[0; 700]);
     vec![
         drop("no reply is allowed", silent, syn, DropReason::ReplyLimit),
         drop("no room for an ICMP error", no_service(), udp, DropReason::ReplyRoom).room(0, 0),
-        drop("too big for a tunnel, without DF", tunnel, large, DropReason::TooBig),
+        drop("an ICMP error that is too big, with DF", narrow, from_front(&large), DropReason::TooBig),
     ]
 }

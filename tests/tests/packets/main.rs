@@ -45,9 +45,15 @@ fn dropped() {
     case::run(dropped::cases());
 }
 
-/// Reasons that need rings, queues or buffers, which only `worker` has.
-const OF_THE_WORKER: [DropReason; 4] =
-    [DropReason::Segmented, DropReason::HandOverFull, DropReason::PuntFull, DropReason::TransmitFull];
+/// Reasons that need rings, queues or buffers, which only `worker` has, or a whole burst.
+const OF_THE_WORKER: [DropReason; 6] = [
+    DropReason::Segmented,
+    DropReason::HandOverFull,
+    DropReason::PuntFull,
+    DropReason::TransmitFull,
+    DropReason::FragmentRoom,
+    DropReason::FragmentLost,
+];
 
 /// Nothing leads to it as long as whatever a scheduler is asked for may be answered.
 const NOT_REACHED: [DropReason; 1] = [DropReason::NoReal];

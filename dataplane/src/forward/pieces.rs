@@ -1,0 +1,332 @@
+//! A packet that is too large for its way and may be fragmented (RFC 791, 3.2; RFC 8200, 4.5): its first fragment stays in
+//! its place, the others lie here until the worker has sent them.
+
+use arrayvec::ArrayVec;
+
+use crate::id::NicId;
+use crate::packet::Packet;
+use crate::reason::DropReason;
+use crate::wire::{array, ethernet, ipv4, ipv6, put};
+
+/// Pieces that a burst leaves at most.
+pub const PIECES_MAX: usize = 256;
+/// Bytes that they have together at most.
+const BYTES_MAX: usize = 128 * 1024;
+/// The longest header that is copied in front of each fragment: Ethernet and IPv4 with all options.
+const HEADER_MAX: usize = ethernet::HEADER + ipv4::LONGEST_HEADER;
+
+/// The fragments beside the first of the packets of a burst.
+#[derive(Debug)]
+pub struct Pieces {
+    bytes: Vec<u8>,
+    /// Of which packet of the burst, out of which NIC, and where in `bytes` each ends.
+    ends: ArrayVec<(usize, NicId, usize), PIECES_MAX>,
+    /// The packet that is at hand.
+    place: usize,
+}
+
+impl Default for Pieces {
+    fn default() -> Self {
+        Self { bytes: Vec::with_capacity(BYTES_MAX), ends: ArrayVec::new(), place: 0 }
+    }
+}
+
+impl Pieces {
+    /// True when there are none.
+    #[inline]
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Each frame, the place of its packet in the burst, and the NIC that it is for.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, NicId, &[u8])> {
+        let mut start = 0;
+        self.ends.iter().map(move |&(place, nic, end)| {
+            let frame = self.bytes.get(start..end).unwrap_or_default();
+            start = end;
+            (place, nic, frame)
+        })
+    }
+
+    #[inline]
+    pub(super) fn clear(&mut self) {
+        if !self.ends.is_empty() {
+            self.ends.clear();
+            self.bytes.clear();
+        }
+    }
+
+    /// The next packet is at this place of the burst.
+    pub(super) fn begin(&mut self, place: usize) {
+        self.place = place;
+    }
+
+    fn has_room(&self, pieces: usize, bytes: usize) -> bool {
+        self.ends.remaining_capacity() >= pieces && self.bytes.len() + bytes <= BYTES_MAX
+    }
+
+    /// Splits the IP packet of a frame into fragments of at most `mtu` bytes. An IPv6 packet must be one that the director
+    /// made, without extension headers; `identification` is that of its fragments.
+    ///
+    /// # Errors
+    /// `FragmentRoom` when the burst left too many already, `NoHeadRoom` when a fragment header finds no place, `TooBig`
+    /// when no fragment is small enough.
+    #[cold]
+    pub(super) fn split(
+        &mut self,
+        packet: &mut Packet<'_>,
+        nic: NicId,
+        mtu: u16,
+        identification: u32,
+    ) -> Result<(), DropReason> {
+        if packet.len() <= ethernet::HEADER + usize::from(mtu) {
+            return Ok(());
+        }
+        match ethernet::ethertype(packet.bytes()) {
+            Some(ethernet::IPV4) => self.split_v4(packet, nic, usize::from(mtu)),
+            _ => self.split_v6(packet, nic, usize::from(mtu), identification),
+        }
+    }
+
+    fn split_v4(&mut self, packet: &mut Packet<'_>, nic: NicId, mtu: usize) -> Result<(), DropReason> {
+        let frame = packet.bytes();
+        let first = frame.get(ethernet::HEADER).copied().unwrap_or(0);
+        let length = usize::from(first & 0x0f) * 4;
+        let start = ethernet::HEADER + length;
+        let word = array(frame, ethernet::HEADER + ipv4::field::FRAGMENT).map_or(0, u16::from_be_bytes);
+        let mut head = Head::of(frame, start)?;
+        let chunk = self.chunk(frame.len() - start, mtu, length)?;
+        let (mut offset, mut rest) = (chunk, frame.get(start + chunk..).unwrap_or_default());
+        // Options that every fragment has keep their place, the others make room for nothing (kernel:
+        // `ip_options_fragment`).
+        let mut later = head.clone();
+        blank_options(later.bytes.get_mut(ethernet::HEADER + ipv4::HEADER..start).unwrap_or_default());
+        while !rest.is_empty() {
+            let (data, after) = rest.split_at(chunk.min(rest.len()));
+            let more = if after.is_empty() { word & ipv4::MORE_FRAGMENTS } else { ipv4::MORE_FRAGMENTS };
+            later
+                .number_v4(data.len(), word.wrapping_add((offset / 8) as u16) & !ipv4::MORE_FRAGMENTS | more);
+            self.push(nic, later.frame(), data);
+            (offset, rest) = (offset + chunk, after);
+        }
+        head.number_v4(chunk, word | ipv4::MORE_FRAGMENTS);
+        packet.truncate(start + chunk);
+        put_front(packet, head.frame());
+        Ok(())
+    }
+
+    fn split_v6(
+        &mut self,
+        packet: &mut Packet<'_>,
+        nic: NicId,
+        mtu: usize,
+        identification: u32,
+    ) -> Result<(), DropReason> {
+        let start = ethernet::HEADER + ipv6::HEADER;
+        let frame = packet.bytes();
+        let mut head = Head::of(frame, start)?;
+        head.add_fragment_header(identification);
+        let chunk = self.chunk(frame.len().saturating_sub(start), mtu, ipv6::HEADER + FRAGMENT_HEADER)?;
+        if packet.start() < FRAGMENT_HEADER {
+            return Err(DropReason::NoHeadRoom);
+        }
+        let (mut offset, mut rest) = (chunk, frame.get(start + chunk..).unwrap_or_default());
+        let mut later = head.clone();
+        while !rest.is_empty() {
+            let (data, after) = rest.split_at(chunk.min(rest.len()));
+            later.number_v6(data.len(), offset, !after.is_empty());
+            self.push(nic, later.frame(), data);
+            (offset, rest) = (offset + chunk, after);
+        }
+        head.number_v6(chunk, 0, true);
+        packet.truncate(start + chunk);
+        if !packet.prepend(FRAGMENT_HEADER) {
+            return Err(DropReason::NoHeadRoom);
+        }
+        put_front(packet, head.frame());
+        Ok(())
+    }
+
+    /// Bytes of data in each fragment but the last, when there is room for all of them.
+    fn chunk(&self, data: usize, mtu: usize, header: usize) -> Result<usize, DropReason> {
+        let chunk = mtu.saturating_sub(header) & !7;
+        if chunk == 0 {
+            return Err(DropReason::TooBig);
+        }
+        let pieces = data.div_ceil(chunk);
+        if self.has_room(pieces, data + pieces * (HEADER_MAX + FRAGMENT_HEADER)) {
+            Ok(chunk)
+        } else {
+            Err(DropReason::FragmentRoom)
+        }
+    }
+
+    fn push(&mut self, nic: NicId, head: &[u8], data: &[u8]) {
+        self.bytes.extend_from_slice(head);
+        self.bytes.extend_from_slice(data);
+        self.ends.push((self.place, nic, self.bytes.len()));
+    }
+}
+
+/// Bytes of an IPv6 fragment header.
+const FRAGMENT_HEADER: usize = 8;
+
+/// The headers in front of a fragment's data.
+#[derive(Clone)]
+struct Head {
+    bytes: [u8; HEADER_MAX + FRAGMENT_HEADER],
+    length: usize,
+}
+
+impl Head {
+    /// The first `length` bytes of a frame.
+    fn of(frame: &[u8], length: usize) -> Result<Self, DropReason> {
+        let mut head = Self { bytes: [0; HEADER_MAX + FRAGMENT_HEADER], length };
+        match (head.bytes.get_mut(..length), frame.get(..length)) {
+            (Some(place), Some(bytes)) => place.copy_from_slice(bytes),
+            _ => return Err(DropReason::TooBig),
+        }
+        Ok(head)
+    }
+
+    fn frame(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+
+    /// An IPv4 header of a fragment with so much data and this fragment word.
+    fn number_v4(&mut self, data: usize, word: u16) {
+        let Some(header) = self.bytes.get_mut(ethernet::HEADER..self.length) else { return };
+        let total = (header.len() + data) as u16;
+        put(header, ipv4::field::TOTAL_LENGTH, total.to_be_bytes());
+        put(header, ipv4::field::FRAGMENT, word.to_be_bytes());
+        put(header, ipv4::field::CHECKSUM, [0; 2]);
+        let checksum = crate::wire::checksum::Sum::of(header).checksum();
+        put(header, ipv4::field::CHECKSUM, checksum.to_be_bytes());
+    }
+
+    /// A fragment header behind the IPv6 header.
+    fn add_fragment_header(&mut self, identification: u32) {
+        let next = self.bytes[ethernet::HEADER + ipv6::field::NEXT_HEADER];
+        put(&mut self.bytes, ethernet::HEADER + ipv6::field::NEXT_HEADER, [ipv6::FRAGMENT]);
+        put(&mut self.bytes, self.length, [next, 0, 0, 0]);
+        put(&mut self.bytes, self.length + 4, identification.to_be_bytes());
+        self.length += FRAGMENT_HEADER;
+    }
+
+    /// The headers of an IPv6 fragment with so much data.
+    fn number_v6(&mut self, data: usize, offset: usize, more: bool) {
+        let payload = (FRAGMENT_HEADER + data) as u16;
+        put(&mut self.bytes, ethernet::HEADER + ipv6::field::PAYLOAD_LENGTH, payload.to_be_bytes());
+        let word = offset as u16 | u16::from(more);
+        put(&mut self.bytes, self.length - FRAGMENT_HEADER + 2, word.to_be_bytes());
+    }
+}
+
+/// Puts headers over the beginning of a frame that has room for them.
+fn put_front(packet: &mut Packet<'_>, head: &[u8]) {
+    if let Some(place) = packet.bytes_mut().get_mut(..head.len()) {
+        place.copy_from_slice(head);
+    }
+}
+
+/// Puts "no operation" in the place of options that only the first fragment has (RFC 791, 3.1: the copied flag).
+fn blank_options(options: &mut [u8]) {
+    const COPIED: u8 = 0x80;
+    let mut at = 0;
+    while let Some(&kind) = options.get(at) {
+        let length = match kind {
+            0 => return,
+            1 => 1,
+            _ => options.get(at + 1).map_or(0, |&length| usize::from(length)),
+        };
+        let Some(option) = options.get_mut(at..at + length).filter(|option| !option.is_empty()) else {
+            return;
+        };
+        if kind & COPIED == 0 {
+            option.fill(1);
+        }
+        at += length;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A frame with an IPv4 packet of `data` bytes behind these options, and room around it.
+    fn room(options: &[u8], data: usize, word: u16) -> (Vec<u8>, usize) {
+        let mut header = vec![0x45 + (options.len() / 4) as u8, 0];
+        header.extend(((20 + options.len() + data) as u16).to_be_bytes());
+        header.extend([0, 9]);
+        header.extend(word.to_be_bytes());
+        header.extend([64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+        header.extend(options);
+        let mut frame = vec![0xee; 12];
+        frame.extend([8, 0]);
+        frame.extend(header);
+        frame.extend((0..data).map(|n| n as u8));
+        (frame, 14)
+    }
+
+    fn fragments(mut frame: Vec<u8>, mtu: u16) -> Vec<Vec<u8>> {
+        let length = frame.len();
+        let mut pieces = Pieces::default();
+        let mut packet = Packet::new(&mut frame, 0, length, NicId(0));
+        pieces.split(&mut packet, NicId(1), mtu, 0).unwrap();
+        let first = packet.bytes().to_vec();
+        std::iter::once(first).chain(pieces.iter().map(|(_, _, frame)| frame.to_vec())).collect()
+    }
+
+    #[test]
+    fn fragments_hold_all_of_it_in_order() {
+        for (data, mtu, word) in [(1400, 576, 0), (1401, 100, 0), (560, 560, 0x2000 | 100), (64, 68, 7)] {
+            let (frame, _) = room(&[], data, word);
+            let offset_of =
+                |frame: &[u8]| usize::from(u16::from_be_bytes([frame[20], frame[21]]) & 0x1fff) * 8;
+            let all = fragments(frame.clone(), mtu);
+            let mut at = offset_of(&frame);
+            for (number, piece) in all.iter().enumerate() {
+                assert!(piece.len() <= 14 + usize::from(mtu));
+                assert!(crate::wire::checksum::Sum::of(&piece[14..34]).holds());
+                assert_eq!(usize::from(u16::from_be_bytes([piece[16], piece[17]])), piece.len() - 14);
+                assert_eq!(offset_of(piece), at);
+                let last = number + 1 == all.len();
+                assert_eq!(piece[20] & 0x20 != 0, !last || word & 0x2000 != 0, "more fragments");
+                at += piece.len() - 34;
+            }
+            let data = all.iter().flat_map(|piece| &piece[34..]).copied().collect::<Vec<_>>();
+            assert_eq!(data, frame[34..]);
+        }
+    }
+
+    #[test]
+    fn options_that_are_not_copied_stay_in_the_first() {
+        let options = [7, 7, 4, 0, 0, 0, 0, 148, 4, 0, 0, 0];
+        let (frame, _) = room(&options, 400, 0);
+        let all = fragments(frame, 200);
+        assert_eq!(all[0][34..46], options);
+        assert_eq!(all[1][34..46], [1, 1, 1, 1, 1, 1, 1, 148, 4, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_burst_leaves_so_many_and_no_more() {
+        let mut pieces = Pieces::default();
+        let mut refused = 0;
+        for _ in 0..64 {
+            let (mut frame, _) = room(&[], 8000, 0);
+            let length = frame.len();
+            let mut packet = Packet::new(&mut frame, 0, length, NicId(0));
+            match pieces.split(&mut packet, NicId(1), 576, 0) {
+                Ok(()) => assert_eq!(refused, 0),
+                Err(reason) => {
+                    assert_eq!((reason, packet.len()), (DropReason::FragmentRoom, length));
+                    refused += 1;
+                }
+            }
+        }
+        assert!(refused > 0 && pieces.bytes.capacity() == BYTES_MAX);
+        pieces.clear();
+        assert!(pieces.is_empty() && pieces.iter().next().is_none());
+    }
+}
