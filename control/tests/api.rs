@@ -1,11 +1,13 @@
 //! The command line against an API whose director is a fake: what each command prints, and how it ends.
 
+use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::{Command, Output};
-use std::sync::Arc;
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use shunt::api::director::{CONNECTIONS_QUEUE_MAX, Connections, Director, Later, Refusal, Reloaded, Running};
+use shunt::api::ipvsadm::{Change, Changed, Table};
 use shunt::api::socket::OwnedListener;
 use shunt::api::status::{Books, Count, Drops, Real, RealState, Service, Status, Vip};
 use shunt::api::{Connection, Explanation, Probe, ProbeStep, serve};
@@ -22,6 +24,7 @@ struct Paper {
     lose_worker: bool,
     bad_file: bool,
     reloads: AtomicU32,
+    table: Mutex<Table>,
 }
 
 impl Director for Paper {
@@ -116,6 +119,16 @@ impl Director for Paper {
         })
     }
 
+    fn ipvsadm(&self) -> Table {
+        self.table.lock().unwrap().clone()
+    }
+
+    fn change_ipvsadm(&self, changes: Vec<Change>) -> Later<Result<Changed, Refusal>> {
+        let mut table = self.table.lock().unwrap();
+        let refused = changes.iter().map(|change| table.apply(change).err()).collect();
+        Box::pin(async { Ok(Changed { generation: 9, refused }) })
+    }
+
     fn stop(&self) {
         self.stop.send_replace(true);
     }
@@ -154,6 +167,12 @@ impl Api {
         let socket = self.socket();
         shunt(&[arguments, &["--socket", socket.to_str().unwrap()]].concat())
     }
+
+    /// Runs `shunt ipvsadm` against this director.
+    fn shunt_ipvsadm(&self, arguments: &[&str]) -> Answer {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_shunt"));
+        answer(command.arg("ipvsadm").args(arguments).env("SHUNT_SOCKET", self.socket()).output().unwrap())
+    }
 }
 
 impl Drop for Api {
@@ -166,7 +185,8 @@ impl Drop for Api {
 }
 
 fn paper(stop: watch::Sender<bool>) -> Paper {
-    Paper { stop, connections: 5, lose_worker: false, bad_file: false, reloads: AtomicU32::new(0) }
+    let (reloads, table) = (AtomicU32::new(0), Mutex::default());
+    Paper { stop, connections: 5, lose_worker: false, bad_file: false, reloads, table }
 }
 
 /// How a command ended.
@@ -183,8 +203,10 @@ impl Answer {
 }
 
 fn shunt(arguments: &[&str]) -> Answer {
-    let Output { status, stdout, stderr } =
-        Command::new(env!("CARGO_BIN_EXE_shunt")).args(arguments).output().unwrap();
+    answer(Command::new(env!("CARGO_BIN_EXE_shunt")).args(arguments).output().unwrap())
+}
+
+fn answer(Output { status, stdout, stderr }: Output) -> Answer {
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Answer { code: status.code().unwrap(), out: text(stdout), error: text(stderr) }
 }
@@ -304,10 +326,58 @@ fn stop_returns_when_the_director_has_stopped() {
     assert_eq!(answer.code, 1);
     let socket = director.socket();
     let want = format!(
-        "no director at {}: start one with `shunt run -c FILE`, or name its socket with --socket\n",
+        "no director at {}: start one with `shunt run -c FILE`, or name its socket with --socket or SHUNT_SOCKET\n",
         socket.display()
     );
     assert_eq!(answer.error, want);
+}
+
+/// Runs this program linked as `ipvsadm`.
+fn ipvsadm(director: &Api, arguments: &[&str], input: &str) -> Answer {
+    let link = director.folder.path().join("ipvsadm");
+    if !link.exists() {
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_shunt"), &link).unwrap();
+    }
+    let mut child = Command::new(link)
+        .args(arguments)
+        .env("SHUNT_SOCKET", director.socket())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    answer(child.wait_with_output().unwrap())
+}
+
+#[test]
+fn ipvsadm_changes_and_lists() {
+    let director = Api::plain();
+    let rules = "-A -t 192.0.2.10:80 -s wrr -p 3\n-a -t 192.0.2.10:80 -r 192.0.2.21:80 -g -w 1\n";
+    let answer = ipvsadm(&director, &["-R"], rules);
+    assert_eq!((answer.code, answer.error.as_str()), (0, ""));
+    assert_eq!(ipvsadm(&director, &["-Sn"], "").out, rules);
+    let answer = ipvsadm(&director, &["-A", "-t", "192.0.2.10:80"], "");
+    assert_eq!((answer.code, answer.error.as_str()), (255, "Service already exists\n"));
+    assert!(ipvsadm(&director, &["-ln"], "").out.contains("TCP  192.0.2.10:80 wrr persistent 3\n"));
+    let same = director.shunt_ipvsadm(&["-Ln"]);
+    assert_eq!((same.code, same.out), (0, ipvsadm(&director, &["-Ln"], "").out));
+    let answer = ipvsadm(&director, &["-lnc"], "");
+    let line = "TCP 14:59  ESTABLISHED 10.0.0.0:40000     192.0.2.10:80      192.0.2.21:80\n";
+    assert!(answer.out.contains(line) && answer.out.lines().count() == 7, "{}", answer.out);
+}
+
+#[test]
+fn ipvsadm_without_a_director() {
+    let mut director = Api::plain();
+    assert_eq!(director.shunt(&["stop"]).code, 0);
+    director.thread.take().unwrap().join().unwrap();
+    let answer = ipvsadm(&director, &["-Ln"], "");
+    assert_eq!(answer.code, 2);
+    assert!(answer.error.starts_with("ipvsadm: no director at "), "{}", answer.error);
+    // Help and mistakes need none.
+    assert_eq!(ipvsadm(&director, &["-h"], "").code, 0);
+    assert_eq!(ipvsadm(&director, &["-A"], "").code, 2);
 }
 
 #[test]

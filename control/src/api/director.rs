@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::connections::Connection;
 use super::explain::{Explanation, Probe};
+use super::ipvsadm::{Change, Changed, Table};
 use super::status::{Drops, Status};
 use crate::config::diff::Changes;
 use crate::config::problem::{Problem, Problems};
@@ -52,6 +53,16 @@ pub trait Director: Send + Sync + 'static {
     /// # Errors
     /// Every problem of the file, a change that needs a restart, a worker that does not acknowledge. Nothing was changed then.
     fn reload(&self) -> Later<Result<Reloaded, Refusal>>;
+
+    /// Services and real servers as `ipvsadm` shows them.
+    fn ipvsadm(&self) -> Table;
+
+    /// Makes changes of `ipvsadm` in their order, as one generation, and waits for every worker's acknowledgement. Those
+    /// that are refused change nothing; the file stays as it is, and a reload undoes what was changed.
+    ///
+    /// # Errors
+    /// A worker that does not acknowledge, a director that is stopping.
+    fn change_ipvsadm(&self, changes: Vec<Change>) -> Later<Result<Changed, Refusal>>;
 
     /// Begins to stop. The API's socket goes away when everything else is done.
     fn stop(&self);

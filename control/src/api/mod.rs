@@ -7,6 +7,7 @@ pub mod connections;
 pub mod director;
 pub mod explain;
 pub mod gather;
+pub mod ipvsadm;
 mod limited;
 pub mod server;
 pub mod socket;

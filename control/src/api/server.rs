@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Json, Response};
@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use super::connections::{Connection, Filter};
 use super::director::{Connections, Director, Refusal};
 use super::explain::Probe;
+use super::ipvsadm::Change;
 use super::limited::Limited;
 use super::socket::OwnedListener;
 
@@ -69,6 +70,7 @@ pub fn router(director: Arc<dyn Director>) -> Router {
         .route("/v1/connections", get(connections))
         .route("/v1/explain", get(explain))
         .route("/v1/configuration", get(configuration))
+        .route("/v1/ipvsadm", get(ipvsadm).post(change_ipvsadm))
         .route("/v1/reload", post(reload))
         .route("/v1/stop", post(stop))
         .fallback(nowhere)
@@ -90,6 +92,23 @@ async fn configuration(State(director): State<Shared>) -> Response {
 
 async fn reload(State(director): State<Shared>) -> Response {
     answer(director.reload().await)
+}
+
+async fn ipvsadm(State(director): State<Shared>) -> Response {
+    Json(director.ipvsadm()).into_response()
+}
+
+async fn change_ipvsadm(
+    State(director): State<Shared>,
+    changes: Result<Json<Vec<Change>>, JsonRejection>,
+) -> Response {
+    match changes {
+        Ok(Json(changes)) => answer(director.change_ipvsadm(changes).await),
+        Err(rejection) => {
+            let error = format!("{}: see the API's description: write the body so", rejection.body_text());
+            (StatusCode::BAD_REQUEST, Json(Refusal::new(error))).into_response()
+        }
+    }
 }
 
 async fn explain(State(director): State<Shared>, probe: Result<Query<Probe>, QueryRejection>) -> Response {
@@ -189,7 +208,7 @@ fn bad_query(rejection: &QueryRejection) -> Response {
 async fn nowhere(uri: Uri) -> Response {
     let error = format!(
         "{}: no such endpoint: there are /v1/status, /v1/drops, /v1/connections, /v1/explain, /v1/configuration, \
-         /v1/reload and /v1/stop: ask one of these",
+         /v1/ipvsadm, /v1/reload and /v1/stop: ask one of these",
         uri.path()
     );
     (StatusCode::NOT_FOUND, Json(Refusal::new(error))).into_response()
@@ -197,7 +216,7 @@ async fn nowhere(uri: Uri) -> Response {
 
 async fn wrong_method(uri: Uri) -> Response {
     let error = format!(
-        "{}: wrong method: /v1/reload and /v1/stop take POST, all others GET: use that one",
+        "{}: wrong method: /v1/reload and /v1/stop take POST, /v1/ipvsadm takes both, all others GET: use that one",
         uri.path()
     );
     (StatusCode::METHOD_NOT_ALLOWED, Json(Refusal::new(error))).into_response()

@@ -27,6 +27,9 @@ pub struct Status {
     pub workers: Vec<Worker>,
     /// Virtual services, in the order of the configuration.
     pub services: Vec<Service>,
+    /// What `ipvsadm` changed and the file does not have, one line each: a reload undoes it.
+    #[serde(default)]
+    pub not_in_file: Vec<String>,
     /// The books of all workers together.
     pub books: Books,
     /// Bounded tables and queues that are worth watching.

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
@@ -23,10 +24,13 @@ use crate::config::{Config, SOCKET_DEFAULT};
 /// How long a director may take to begin its answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The variable of the environment that names a director's socket.
+pub const SOCKET_VARIABLE: &str = "SHUNT_SOCKET";
+
 /// Which director is meant.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Target {
-    /// The director's socket [default: /run/shunt.sock]
+    /// The director's socket [default: $SHUNT_SOCKET, else /run/shunt.sock]
     #[arg(short, long, value_name = "PATH", conflicts_with = "config")]
     pub socket: Option<PathBuf>,
     /// Take the socket from this configuration
@@ -36,9 +40,9 @@ pub struct Target {
 
 impl Target {
     /// The path of the socket.
-    fn path(&self) -> Result<PathBuf, Failure> {
+    pub fn path(&self) -> Result<PathBuf, Failure> {
         let Some(file) = &self.config else {
-            return Ok(self.socket.clone().unwrap_or_else(|| PathBuf::from(SOCKET_DEFAULT)));
+            return Ok(self.socket.clone().or_else(socket_named).unwrap_or_else(|| SOCKET_DEFAULT.into()));
         };
         match Config::load(file, &Machine::default()) {
             Ok(checked) => Ok(checked.config.runtime.socket),
@@ -51,6 +55,11 @@ impl Target {
             }),
         }
     }
+}
+
+/// The socket that the environment names.
+fn socket_named() -> Option<PathBuf> {
+    std::env::var_os(SOCKET_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 /// Why a command did not do what it should.
@@ -99,7 +108,7 @@ pub fn run(target: &Target, command: impl AsyncFnOnce(&mut Client) -> Result<(),
 #[derive(Debug)]
 pub struct Client {
     path: PathBuf,
-    sender: SendRequest<Empty<Bytes>>,
+    sender: SendRequest<Full<Bytes>>,
     connection: JoinHandle<()>,
 }
 
@@ -123,13 +132,26 @@ impl Client {
     /// # Errors
     /// The director refuses, or is silent.
     pub async fn ask(&mut self, method: Method, uri: &str) -> Result<Response<Incoming>, Failure> {
-        let request =
-            Request::builder()
-                .method(method)
-                .uri(uri)
-                .header("host", "shunt")
-                .body(Empty::new())
-                .map_err(|error| Failure::wrong_use(format!("shunt: {uri}: cannot be asked ({error})")))?;
+        self.ask_with(method, uri, Bytes::new()).await
+    }
+
+    /// As [`Self::ask`], with a JSON body.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub async fn ask_with(
+        &mut self,
+        method: Method,
+        uri: &str,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, Failure> {
+        let request = Request::builder()
+            .method(method)
+            .uri(uri)
+            .header("host", "shunt")
+            .header("content-type", "application/json")
+            .body(Full::new(body))
+            .map_err(|error| Failure::wrong_use(format!("shunt: {uri}: cannot be asked ({error})")))?;
         let response = tokio::time::timeout(PATIENCE, self.sender.send_request(request))
             .await
             .map_err(|_elapsed| self.silent())?
@@ -158,6 +180,22 @@ impl Client {
     /// As [`Self::ask`]; an answer of another version.
     pub async fn get<T: DeserializeOwned>(&mut self, uri: &str) -> Result<T, Failure> {
         let bytes = self.bytes(Method::GET, uri).await?;
+        self.read(&bytes)
+    }
+
+    /// Asks with a JSON body for a typed answer.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub async fn post<T: DeserializeOwned>(
+        &mut self,
+        uri: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        let body = serde_json::to_vec(body)
+            .map_err(|error| Failure::wrong_use(format!("shunt: {uri}: cannot be asked ({error})")))?;
+        let response = self.ask_with(Method::POST, uri, body.into()).await?;
+        let bytes = self.collect(response).await?;
         self.read(&bytes)
     }
 
@@ -220,7 +258,7 @@ fn unreachable(path: &Path, error: &io::Error) -> Failure {
     let path = path.display();
     Failure::no(match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => format!(
-            "no director at {path}: start one with `shunt run -c FILE`, or name its socket with --socket"
+            "no director at {path}: start one with `shunt run -c FILE`, or name its socket with --socket or {SOCKET_VARIABLE}"
         ),
         io::ErrorKind::PermissionDenied => format!(
             "{path}: not this user's ({error}): only the user that runs the director may speak to it: use sudo"

@@ -67,33 +67,41 @@ async fn pass_on(client: &mut Client, uri: &str) -> Result<(), Failure> {
 }
 
 async fn list(client: &mut Client, uri: &str) -> Result<(), Failure> {
-    let mut body = client.ask(Method::GET, uri).await?.into_body();
     say(&row(["Pro", "Expires", "State", "Client", "VIP", "Real server", "Worker"]));
-    let mut lines = Lines::default();
-    while let Some(piece) = client.piece(&mut body).await? {
-        for line in lines.take(&piece) {
-            if !tell(client, &line)? {
-                return Ok(());
-            }
-        }
-    }
-    Ok(())
+    each(client, uri, |connection| say(&shown(connection))).await
 }
 
-/// Prints one line of the answer; false when nobody reads any more.
-fn tell(client: &Client, line: &str) -> Result<bool, Failure> {
+/// The connection of one line of the answer, if it has one.
+fn connection(client: &Client, line: &str) -> Result<Option<Connection>, Failure> {
     let line = line.trim_end_matches(',');
     if line.starts_with("{\"protocol\"") {
-        let connection: Connection = client.read(line.as_bytes())?;
-        return Ok(say(&shown(&connection)));
+        return client.read(line.as_bytes()).map(Some);
     }
     match line.strip_prefix("],\"error\":") {
         Some(error) => {
             let error: String = client.read(error.trim_end_matches('}').as_bytes())?;
             Err(Failure::no(format!("the list is not complete: {error}")))
         }
-        None => Ok(true),
+        None => Ok(None),
     }
+}
+
+/// Gives the connections of an answer to `each` as they come, until that says false.
+pub async fn each(
+    client: &mut Client,
+    uri: &str,
+    mut each: impl FnMut(&Connection) -> bool,
+) -> Result<(), Failure> {
+    let mut body = client.ask(Method::GET, uri).await?.into_body();
+    let mut lines = Lines::default();
+    while let Some(piece) = client.piece(&mut body).await? {
+        for line in lines.take(&piece) {
+            if connection(client, &line)?.is_some_and(|connection| !each(&connection)) {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
 }
 
 fn shown(connection: &Connection) -> String {

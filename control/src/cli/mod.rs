@@ -12,12 +12,14 @@ mod client;
 mod connections;
 mod drops;
 mod explain;
+mod ipvsadm;
 mod output;
 mod run;
 mod status;
 mod table;
 mod workers;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -53,6 +55,8 @@ enum Command {
     Drops(drops::Arguments),
     /// What the director would do with a packet, and why
     Explain(explain::Arguments),
+    /// ipvsadm's command line, in front of this director
+    Ipvsadm(ipvsadm::Arguments),
     /// How fast the director is on this machine
     Bench(Box<bench::Arguments>),
 }
@@ -88,7 +92,14 @@ pub fn main() -> ExitCode {
         );
         return ExitCode::FAILURE;
     }
+    let mut words = std::env::args_os();
+    let program = words.next().unwrap_or_default();
+    if let Some(mut before) = ipvsadm::called_as(Path::new(&program)) {
+        before.extend(words);
+        return ipvsadm::run_words(&before);
+    }
     let outcome = match Cli::parse().command {
+        Command::Ipvsadm(arguments) => return ipvsadm::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
         Command::Reload(arguments) => change::reload(&arguments),

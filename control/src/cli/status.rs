@@ -73,12 +73,23 @@ fn text(status: &Status) -> String {
     text.push('\n');
     text += &services(&status.services);
     text.push('\n');
+    text += &not_in_file(&status.not_in_file);
     text += &books(&status.books);
     text += &limits(status);
     for advice in &status.advice {
         text += &format!("advice: {advice}\n");
     }
     text.trim_end().to_owned()
+}
+
+/// What ipvsadm changed.
+fn not_in_file(changes: &[String]) -> String {
+    if changes.is_empty() {
+        return String::new();
+    }
+    let head = "changed by ipvsadm and not in the file: `shunt reload` undoes it:\n";
+    let lines: String = changes.iter().map(|change| format!("  {change}\n")).collect();
+    format!("{head}{lines}\n")
 }
 
 fn nics(status: &Status) -> String {
@@ -242,6 +253,7 @@ mod tests {
                     real("10.1.0.12:80", RealState::Down, Some("connection refused")),
                 ],
             }],
+            not_in_file: vec!["- service \"dns\"".to_owned()],
             books: Books { received: 5, sent: 5, balanced: true, ..Books::default() },
             limits: vec![
                 Limit { name: "neighbours".to_owned(), used: 1, most: 100, refused: 0 },
@@ -263,6 +275,9 @@ Prot LocalAddress:Port  Scheduler  Forward  Weight  ActiveConn  InActConn  State
 TCP  192.0.2.10:80      wrr        \"web\"
   -> 10.1.0.11:80                  dr            3           2         12  up 1m15s                         back 02:00:00:00:00:15
   -> 10.1.0.12:80                  dr            3           2         12  down 1m15s (connection refused)  back 02:00:00:00:00:15
+
+changed by ipvsadm and not in the file: `shunt reload` undoes it:
+  - service \"dns\"
 
 books (balanced): received 5 + made 0 + injected 0 = sent 5 + punted 0 + consumed 0 + dropped 0 + held 0
 limit: waiting packets: 1 of 100 used, 4 times full

@@ -75,7 +75,9 @@ fn routes(config: &Config) -> Vec<RoutePlan> {
     written.chain(gateways).collect()
 }
 
-fn service_plan(service: &Service, state: &State) -> ServicePlan {
+/// The plan of one service.
+#[must_use]
+pub fn service_plan(service: &Service, state: &State) -> ServicePlan {
     let reals = service.reals.iter().map(|real| RealPlan {
         address: real.address,
         method: real.method,

@@ -14,10 +14,11 @@ use tokio::sync::{mpsc, watch};
 use super::core::{Applied, Core, Message, View};
 use super::{status, targets};
 use crate::api::director::{CONNECTIONS_QUEUE_MAX, Connections, Director, Later, Refusal, Reloaded, Running};
+use crate::api::ipvsadm::{Change, Changed, Table};
 use crate::api::{Connection, Drops, Explanation, Probe, ProbeStep, Status};
 use crate::config::Config;
 use crate::config::check::Machine;
-use crate::config::diff::diff;
+use crate::config::diff::{Changes, diff};
 use crate::control_loop::Control;
 use crate::health::Health;
 
@@ -39,8 +40,11 @@ pub struct Live {
     pub(super) node: Option<NumaNode>,
     pub(super) clock: Clock,
     questions: Vec<Arc<Mutex<QuestionEnds>>>,
-    running: Mutex<Running>,
-    reloading: Arc<tokio::sync::Mutex<()>>,
+    pub(super) running: Mutex<Running>,
+    /// The configuration as the file had it when it was taken last.
+    pub(super) of_file: Mutex<Arc<Config>>,
+    pub(super) ipvsadm: super::ipvsadm::Kept,
+    changing: Arc<tokio::sync::Mutex<()>>,
     parts: Mutex<Option<Parts>>,
     stop: watch::Sender<bool>,
 }
@@ -73,6 +77,7 @@ impl Live {
         let view = pieces.parts.core.view().clone();
         let generation = view.load().snapshot.generation.0;
         let running = Running { file: pieces.file.display().to_string(), text: pieces.text, generation };
+        let of_file = view.load().config.clone();
         let live = Self {
             file: pieces.file,
             started: Instant::now(),
@@ -86,7 +91,9 @@ impl Live {
             clock: pieces.clock,
             questions: pieces.questions.into_iter().map(|ends| Arc::new(Mutex::new(ends))).collect(),
             running: Mutex::new(running),
-            reloading: Arc::default(),
+            of_file: Mutex::new(of_file),
+            ipvsadm: super::ipvsadm::Kept::default(),
+            changing: Arc::default(),
             parts: Mutex::new(Some(pieces.parts)),
             stop: pieces.stop,
         };
@@ -109,7 +116,7 @@ impl Live {
     }
 
     /// Tells health checks, neighbours and the kernel side what the configuration asks of them.
-    fn follow(&self) {
+    pub(super) fn follow(&self) {
         let view = self.view.load();
         self.with_parts(|parts| {
             parts.control.set_owned(targets::nics(&view.config, &self.macs), targets::vips(&view.config));
@@ -129,22 +136,49 @@ impl Live {
         if changes.needing_restart().next().is_some() {
             return Err(Refusal::needs_restart(&file, &changes));
         }
-        let warnings = checked.warnings.list.iter().map(|warning| checked.warnings.line(warning)).collect();
+        let told = checked.warnings.list.iter().map(|warning| checked.warnings.line(warning));
+        let warnings = told.chain(self.undone(&checked.config)).collect();
         let text = checked.text;
+        let of_file = Arc::new(checked.config.clone());
         let applied = self.publish(checked.config)?;
-        applied.acknowledged.map_err(|late| {
-            let late = late.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            Refusal::new(format!(
-                "generation {}: published, but workers {late} do not run it yet: they will as soon as they turn: see `shunt status`",
-                applied.generation
-            ))
-        })?;
+        self.acknowledged(&applied)?;
         self.follow();
+        *lock(&self.of_file) = of_file;
         *lock(&self.running) = Running { file, text, generation: applied.generation.0 };
         Ok(Reloaded { generation: applied.generation.0, changes, warnings })
     }
 
-    fn publish(&self, config: Config) -> Result<Applied, Refusal> {
+    /// What a file undoes of the changes that ipvsadm made, in one line.
+    fn undone(&self, new: &Config) -> Option<String> {
+        let (of_file, running) = (lock(&self.of_file).clone(), self.view.load().config.clone());
+        let kept = diff(&of_file, &running).list.len();
+        (kept > 0 && *running != *new).then(|| {
+            format!(
+                "{}: {kept} changes by ipvsadm were not in the file: the file holds again: to keep them write them there, or \
+                 feed what `ipvsadm -Sn` said before to `ipvsadm -R`",
+                self.file.display()
+            )
+        })
+    }
+
+    /// What ipvsadm changed and the file does not have.
+    pub(super) fn not_in_file(&self) -> Changes {
+        let of_file = lock(&self.of_file).clone();
+        let running = self.view.load().config.clone();
+        if Arc::ptr_eq(&of_file, &running) { Changes::default() } else { diff(&of_file, &running) }
+    }
+
+    /// Every worker runs it; or which do not yet.
+    pub(super) fn acknowledged(&self, applied: &Applied) -> Result<(), Refusal> {
+        let Err(late) = &applied.acknowledged else { return Ok(()) };
+        let late = late.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        Err(Refusal::new(format!(
+            "generation {}: published, but workers {late} do not run it yet: they will as soon as they turn: see `shunt status`",
+            applied.generation
+        )))
+    }
+
+    pub(super) fn publish(&self, config: Config) -> Result<Applied, Refusal> {
         let ending = || Refusal::new("the director is stopping: nothing was changed");
         let (answer, applied) = sync_channel(1);
         let message = Message::Config(Box::new(config), answer);
@@ -274,6 +308,21 @@ impl Handle {
     }
 }
 
+impl Handle {
+    /// Runs `work`, which changes the configuration, when no other does.
+    fn in_turn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Live) -> Result<T, Refusal> + Send + 'static,
+    ) -> Later<Result<T, Refusal>> {
+        let one_at_a_time = self.0.changing.clone();
+        let work = self.later(work);
+        Box::pin(async move {
+            let _turn = one_at_a_time.lock().await;
+            work.await
+        })
+    }
+}
+
 impl Director for Handle {
     fn status(&self) -> Status {
         status::status(&self.0)
@@ -299,13 +348,16 @@ impl Director for Handle {
         lock(&self.0.running).clone()
     }
 
+    fn ipvsadm(&self) -> Table {
+        self.0.ipvsadm_table()
+    }
+
+    fn change_ipvsadm(&self, changes: Vec<Change>) -> Later<Result<Changed, Refusal>> {
+        self.in_turn(move |live| live.change_now(&changes))
+    }
+
     fn reload(&self) -> Later<Result<Reloaded, Refusal>> {
-        let one_at_a_time = self.0.reloading.clone();
-        let reload = self.later(Live::reload_now);
-        Box::pin(async move {
-            let _turn = one_at_a_time.lock().await;
-            reload.await
-        })
+        self.in_turn(Live::reload_now)
     }
 
     fn stop(&self) {

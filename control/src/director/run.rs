@@ -105,13 +105,24 @@ async fn serve(listener: OwnedListener, running: &mut Running) -> std::io::Resul
         "running: generation {}, packet memory in {memory}",
         super::live::generation(&running.live)
     );
+    let rates = tokio::spawn(estimate(running.live.clone()));
     let signals = obey_signals(&handle, running.stop.clone()).await;
+    rates.abort();
     tracing::info!("stopping");
     end(running);
     tracing::info!("stopped");
     ended.send_replace(true);
     let served = api.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
     signals.and(served)
+}
+
+/// Looks at the counters again and again, for rates.
+async fn estimate(live: Arc<Live>) {
+    let mut ticks = tokio::time::interval(crate::ipvsadm::rate::PERIOD);
+    loop {
+        ticks.tick().await;
+        live.estimate();
+    }
 }
 
 /// SIGHUP reloads; SIGTERM, SIGINT and the API's stop end it.

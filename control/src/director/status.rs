@@ -40,6 +40,7 @@ pub(super) fn status(live: &Live) -> Status {
             .collect(),
         workers: (0..live.workers.len()).map(|place| worker(live, &view, place)).collect(),
         services: view.config.services.iter().map(|of| service(&view, of, &health)).collect(),
+        not_in_file: live.not_in_file().list.iter().map(ToString::to_string).collect(),
         books: Books::total(live.workers.iter().map(|worker| &*worker.counters), held_max(live)),
         advice: advice(live, &view, &nics, &limits, &report),
         limits,

@@ -11,6 +11,8 @@ use shunt_dataplane::service::{Method, Settings, Thresholds};
 use shunt_dataplane::snapshot::{RealPlan, ServicePlan};
 use shunt_dataplane::time::Ticks;
 
+use crate::config;
+
 use super::table::{
     Counters, Destination, Forward, Key, Numbers, Protocol, Refused, SchedulerFlags, Service, Timeouts,
     Tunnel, TunnelKind,
@@ -127,6 +129,33 @@ fn real_plan(key: Key, destination: &Destination) -> Result<RealPlan, Refused> {
         }
     };
     Ok(RealPlan { address, method, weight, thresholds: Thresholds { upper, lower }, up: true })
+}
+
+/// A service as it is configured: what ipvsadm does not know of (its name, its health check) is taken from `old`.
+///
+/// # Errors
+/// What this director cannot do yet.
+pub fn configured(service: &Service, old: Option<&config::Service>) -> Result<config::Service, Refused> {
+    let name = match service.key {
+        Key::Address(protocol, listen) => format!("{}-{listen}", protocol.word()),
+        Key::Mark(mark, _) => format!("fwmark-{mark}"),
+    };
+    let ServicePlan { name, listen, protocol, scheduler, settings, reals } =
+        plan(service, old.map_or(&name, |old| &old.name))?;
+    let reals = reals.into_iter().map(|real| {
+        let RealPlan { address, method, weight, thresholds, up: _ } = real;
+        config::Real { address, weight, thresholds, method }
+    });
+    Ok(config::Service {
+        name,
+        listen,
+        protocol,
+        scheduler,
+        settings,
+        forward: old.map_or(Method::Dr, |old| old.forward),
+        check: old.and_then(|old| old.check.clone()),
+        reals: reals.collect(),
+    })
 }
 
 fn cannot(key: Key, what: &str, advice: &str) -> Refused {

@@ -12,6 +12,7 @@ mod help;
 pub mod listing;
 pub mod names;
 pub mod options;
+pub mod rate;
 pub mod session;
 mod sort;
 pub mod table;

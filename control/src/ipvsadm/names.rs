@@ -31,6 +31,12 @@ impl Protocol {
             Self::Sctp => "sctp",
         }
     }
+
+    /// The protocol of that word.
+    #[must_use]
+    pub fn named(word: &str) -> Option<Self> {
+        [Self::Tcp, Self::Udp, Self::Sctp].into_iter().find(|protocol| protocol.word() == word)
+    }
 }
 
 /// What `/etc/services` or a text like it says (services(5)): the first line that fits counts.

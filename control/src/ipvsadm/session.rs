@@ -12,6 +12,9 @@ use super::table::{Change, Refused, Table};
 /// Changes of `-R` that are made together, as one generation.
 pub const CHANGES_MAX: usize = 1000;
 
+/// The exit status when there is no director to ask: that of ipvsadm without its kernel module.
+const NO_DIRECTOR: u8 = 2;
+
 /// Where the table is: a running director.
 pub trait Target {
     /// The table and what was counted.
@@ -206,7 +209,7 @@ impl Session<'_> {
     fn or_tell<T>(&mut self, answer: Result<T, String>) -> Run<T> {
         answer.map_err(|wrong| {
             let _ = writeln!(self.err, "{wrong}");
-            Ended(Mistake::MINUS_ONE)
+            Ended(NO_DIRECTOR)
         })
     }
 }

@@ -8,6 +8,7 @@ mod forwarding;
 mod fragments;
 mod health;
 mod idle;
+mod ipvsadm;
 mod limits;
 mod neighbours;
 mod offloads;

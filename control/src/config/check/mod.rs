@@ -4,16 +4,17 @@ mod networks;
 mod nics;
 mod runtime;
 mod services;
+mod written;
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::io::Read as _;
 use std::path::Path;
 
-use super::Config;
 use super::document::Document;
 use super::limit;
 use super::problem::{At, Fault, Findings, Problems, Span};
+use super::{Config, Service};
 use networks::Networks;
 pub use networks::everything;
 
@@ -96,6 +97,22 @@ impl Config {
             }),
             _ => Err(problems),
         }
+    }
+
+    /// Checks services as if they stood in this file in the place of its own; what they should listen at, and how their
+    /// real servers are reached, is checked as always.
+    ///
+    /// # Errors
+    /// Every problem of these services; their places are names, since they stand in no file.
+    pub fn check_services(file: &str, text: &str, services: &[Service]) -> Result<(), Problems> {
+        let mut document = Document::read(&mut Findings::new(file, text));
+        document.services = services.iter().map(written::service).collect();
+        let mut findings = Findings::new(file, text);
+        let networks = Networks::gather(&document);
+        services::check(&document, &networks, &mut findings);
+        count(&document, &mut findings);
+        let usable = findings.is_usable();
+        if usable { Ok(()) } else { Err(findings.finish()) }
     }
 
     /// Reads and checks a file.

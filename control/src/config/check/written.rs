@@ -1,0 +1,49 @@
+//! Services that stand in no file, written as a file would have them, so that the same checks hold for them.
+
+use std::net::SocketAddr;
+
+use shunt_dataplane::id::L4Port;
+
+use crate::config::document::{RealDocument, SchedulerFlag, ServiceDocument};
+use crate::config::problem::At;
+use crate::config::{Real, Service};
+
+/// A value that stands nowhere.
+const fn nowhere<T>(value: T) -> At<T> {
+    At::new(value, 0..0)
+}
+
+/// A service. Its health check is left out: what a file says about it was checked when that was read.
+pub fn service(service: &Service) -> ServiceDocument {
+    let place = format!("service \"{}\"", service.name);
+    let flags = service.settings.flags;
+    let flags = [(flags.fallback, SchedulerFlag::Fallback), (flags.port, SchedulerFlag::Port)];
+    ServiceDocument {
+        at: 0..0,
+        name: Some(nowhere(service.name.clone())),
+        listen: Some(nowhere(service.listen)),
+        protocol: Some(nowhere(service.protocol)),
+        scheduler: Some(nowhere(service.scheduler)),
+        scheduler_flags: flags.into_iter().filter(|(set, _)| *set).map(|(_, flag)| nowhere(flag)).collect(),
+        one_packet: Some(nowhere(service.settings.one_packet)),
+        forward: Some(nowhere(service.forward)),
+        check: None,
+        reals: service.reals.iter().map(|one| real(one, service.listen, &place)).collect(),
+        reals_known: true,
+        place,
+    }
+}
+
+fn real(real: &Real, listen: SocketAddr, service: &str) -> RealDocument {
+    let address = real.address;
+    // As a file would name it: without the service's port.
+    let shown = if address.port() == listen.port() { address.ip().to_string() } else { address.to_string() };
+    RealDocument {
+        place: format!("{service}, real \"{shown}\""),
+        address: Some(nowhere((address.ip(), Some(L4Port(address.port()))))),
+        weight: Some(nowhere(real.weight)),
+        upper_threshold: Some(nowhere(real.thresholds.upper)),
+        lower_threshold: Some(nowhere(real.thresholds.lower)),
+        forward: Some(nowhere(real.method)),
+    }
+}

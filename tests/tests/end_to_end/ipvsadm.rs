@@ -1,0 +1,197 @@
+//! The start, stop and status scripts that guides to LVS print, with this program on the PATH as `ipvsadm`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use shunt_tests::topology::arms::{Arms, ROUTER, Running};
+use shunt_tests::topology::frames::{Packet, Transport, at};
+use shunt_tests::topology::{Said, binary};
+
+const VIP: &str = "192.0.2.10:80";
+
+/// As such scripts look.
+const SCRIPT: &str = r#"#!/bin/sh
+# description: start and stop of an LVS director
+VIP=192.0.2.10
+RIP1=10.1.0.11
+RIP2=10.1.0.12
+
+case "$1" in
+start)
+    echo "starting LVS"
+    ipvsadm -C
+    ipvsadm -A -t $VIP:80 -s wrr
+    ipvsadm -a -t $VIP:80 -r $RIP1:80 -g -w 1
+    ipvsadm -a -t $VIP:80 -r $RIP2:80 -g -w 3
+    ipvsadm --set 30 5 60
+    ;;
+stop)
+    echo "stopping LVS"
+    ipvsadm -C
+    ;;
+save)
+    ipvsadm-save -n
+    ;;
+status)
+    if ipvsadm -ln | grep -q "^TCP *$VIP:80"; then
+        echo "LVS is running"
+        ipvsadm -ln
+    else
+        echo "LVS is stopped"
+        exit 3
+    fi
+    ;;
+*)
+    echo "usage: $0 {start|stop|status}"
+    exit 1
+esac
+"#;
+
+const FILE: &str = "[[service]]\nname = \"dns\"\nlisten = \"192.0.2.10:53\"\nprotocol = \"udp\"\nreal = [{ address = \"10.1.0.13\" }]\n";
+
+/// A lab whose PATH begins with a folder in which this program is called `ipvsadm`.
+struct Machine<'a> {
+    arms: &'a Arms,
+    folder: PathBuf,
+}
+
+impl<'a> Machine<'a> {
+    fn of(arms: &'a Arms) -> Self {
+        let folder = arms.lab.path("sbin");
+        std::fs::create_dir(&folder).expect("a folder");
+        for name in ["ipvsadm", "ipvsadm-save", "ipvsadm-restore"] {
+            std::os::unix::fs::symlink(binary::shunt(), folder.join(name)).expect("a link");
+        }
+        Self { arms, folder }
+    }
+
+    fn sh(&self, words: &[&str]) -> Said {
+        let path = format!("PATH={}:{}", self.folder.display(), std::env::var("PATH").unwrap_or_default());
+        let socket = format!("SHUNT_SOCKET={}", self.arms.lab.socket().display());
+        self.arms.lab.run("/usr/bin/env", &[&[path.as_str(), &socket, "sh"], words].concat())
+    }
+}
+
+fn connect(arms: &Arms, running: &Running, number: u8) -> u8 {
+    let client = SocketAddr::from(([198, 51, 100, number], 40_000));
+    let packet = Packet::new(Transport::Tcp("S"), [ROUTER, running.front], client, at(VIP));
+    arms.front.send(&packet.bytes());
+    arms.back.expect("a client's packet at a real server", |frame| {
+        let packet = Packet::read(frame)?;
+        (packet.source == client).then_some(packet.to[5])
+    })
+}
+
+#[test]
+fn scripts_of_lvs_guides_run() {
+    let arms = Arms::new();
+    let running = arms.start(FILE);
+    let machine = Machine::of(&arms);
+    let script = arms.lab.write("lvs.sh", SCRIPT);
+    let script = script.to_str().expect("a path");
+
+    assert_eq!(machine.sh(&[script, "status"]).out, "LVS is stopped\n");
+    let said = machine.sh(&[script, "start"]);
+    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (Some(0), "starting LVS\n", ""));
+    running.director.wait_resolved();
+    let met: Vec<u8> = (1..=4).map(|number| connect(&arms, &running, number)).collect();
+    let of_second = met.iter().filter(|&&real| real == 12).count();
+    assert_eq!(of_second, 3, "by weight: {met:?}");
+
+    let said = machine.sh(&[script, "status"]);
+    let want = "LVS is running\n\
+                IP Virtual Server version 1.2.1 (size=4096)\n\
+                Prot LocalAddress:Port Scheduler Flags\n  \
+                -> RemoteAddress:Port           Forward Weight ActiveConn InActConn\n\
+                TCP  192.0.2.10:80 wrr\n  \
+                -> 10.1.0.11:80                 Route   1      1          0         \n  \
+                -> 10.1.0.12:80                 Route   3      3          0         \n";
+    assert_eq!((said.code, said.out.as_str()), (Some(0), want), "{said:?}");
+    assert_eq!(machine.sh(&["-c", "ipvsadm -L --timeout"]).out, "Timeout (tcp tcpfin udp): 30 5 60\n");
+    assert_eq!(machine.sh(&["-c", "ipvsadm -lnc | grep -c SYN_RECV"]).out, "4\n");
+    let stats = machine.sh(&["-c", "ipvsadm -Ln --stats; ipvsadm -Z; ipvsadm -Ln --stats"]).out;
+    let lines: Vec<&str> = stats.lines().filter(|line| line.contains("10.1.0.12:80")).collect();
+    let row = |conns, packets, bytes| {
+        format!("  -> 10.1.0.12:80                 {conns:>8} {packets:>8}        0 {bytes:>8}        0")
+    };
+    assert_eq!(lines, [row(3, 3, 150), row(0, 0, 0)]);
+
+    // Rules that were saved bring it back.
+    let rules = machine.sh(&[script, "save"]).out;
+    arms.lab.write("rules", &rules);
+    let rules_file = arms.lab.path("rules");
+    assert_eq!(machine.sh(&[script, "stop"]).out, "stopping LVS\n");
+    assert_eq!(machine.sh(&["-c", "ipvsadm -Sn"]).out, "");
+    let said = machine.sh(&["-c", &format!("ipvsadm-restore < {}", rules_file.display())]);
+    assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
+    assert_eq!(machine.sh(&[script, "save"]).out, rules);
+    assert_eq!(machine.sh(&[script, "stop"]).out, "stopping LVS\n");
+    assert_eq!(machine.sh(&[script, "status"]).code, Some(3));
+    running.director.settled();
+}
+
+#[test]
+fn the_file_holds_again_after_a_reload() {
+    let arms = Arms::new();
+    let running = arms.start(FILE);
+    let machine = Machine::of(&arms);
+    let status = || running.director.status();
+    assert_eq!(status().not_in_file, Vec::<String>::new());
+    let before = status().generation;
+    let said = machine.sh(&[
+        "-c",
+        "ipvsadm -A -t 192.0.2.10:80 -s rr; ipvsadm -e -u 192.0.2.10:53 -r 10.1.0.13:53 -g -w 7",
+    ]);
+    assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
+    assert_eq!(status().generation, before + 2);
+    let changed = [
+        "~ service \"dns\", real 10.1.0.13:53: weight 1 -> 7",
+        "+ service \"tcp-192.0.2.10:80\": tcp 192.0.2.10:80 rr, 0 real servers",
+    ];
+    assert_eq!(status().not_in_file, changed);
+    let told = running.director.command(&arms.lab, &["status"]).out;
+    assert!(told.contains("changed by ipvsadm and not in the file"), "{told}");
+
+    let said = running.director.command(&arms.lab, &["reload"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.err.contains("2 changes by ipvsadm were not in the file"), "{said:?}");
+    assert!(
+        said.out.contains("weight 7 -> 1") && said.out.contains("- service \"tcp-192.0.2.10:80\""),
+        "{said:?}"
+    );
+    assert_eq!(status().not_in_file, Vec::<String>::new());
+    assert_eq!(
+        machine.sh(&["-c", "ipvsadm -Sn"]).out,
+        "-A -u 192.0.2.10:53 -s wlc\n-a -u 192.0.2.10:53 -r 10.1.0.13:53 -g -w 1\n"
+    );
+}
+
+#[test]
+fn what_cannot_be_is_refused_and_changes_nothing() {
+    let arms = Arms::new();
+    let running = arms.start(FILE);
+    let machine = Machine::of(&arms);
+    let rules = || machine.sh(&["-c", "ipvsadm -Sn"]).out;
+    let before = (rules(), running.director.status().generation);
+    for (command, code, told) in [
+        ("-A -t 192.0.2.2:80", 255, "a VIP that is an own address"),
+        ("-a -u 192.0.2.10:53 -r 198.51.100.7 -g", 255, "a dr real server behind a router"),
+        ("-A -f 7", 255, "this director cannot do that yet"),
+        ("-a -u 192.0.2.10:53 -r 10.1.0.13", 255, "Destination already exists\n"),
+        ("-D -t 192.0.2.10:53", 255, "No such service\n"),
+        ("-Ln -t 192.0.2.10:53", 1, "No such service\n"),
+        ("--start-daemon master", 255, "does not synchronise its state yet"),
+    ] {
+        let said = machine.sh(&["-c", &format!("ipvsadm {command}")]);
+        assert!(said.code == Some(code) && said.err.contains(told), "{command}: {said:?}");
+        assert_eq!((rules(), running.director.status().generation), before, "{command}");
+    }
+    // Of several only those that cannot be.
+    let input = "-A -t 192.0.2.10:80\n-A -t 192.0.2.2:80\n-a -t 192.0.2.10:80 -r 10.1.0.11 -m\n";
+    arms.lab.write("rules", input);
+    let said = machine.sh(&["-c", &format!("ipvsadm -R < {}", arms.lab.path("rules").display())]);
+    assert!(said.code == Some(0) && said.err.contains("own address"), "{said:?}");
+    let want =
+        "-A -t 192.0.2.10:80 -s wlc\n-a -t 192.0.2.10:80 -r 10.1.0.11:80 -m -w 1\n".to_owned() + &before.0;
+    assert_eq!(rules(), want);
+}
