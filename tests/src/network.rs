@@ -131,6 +131,7 @@ pub fn service(
     let real = |number| RealPlan {
         address: SocketAddr::new(parse(&form.real(number)), real_port(method, l4_port)),
         method,
+        tunnel: Default::default(),
         weight: 1,
         thresholds: Thresholds::default(),
         up: true,

@@ -42,6 +42,7 @@ scenarios! {
     odd_dr odd_nat odd_tun odd6_dr odd6_nat odd6_tun
     icmp_dr icmp_nat icmp_tun icmp6_dr icmp6_nat icmp6_tun
     mtu_dr mtu_nat mtu_tun
+    tun_gre_csum tun_gre_nocsum tun_gue tun_gue_csum tun_gue_nocsum tun_gue_remcsum mixed6
 }
 
 /// Frames read here as they read in the recordings.

@@ -60,6 +60,7 @@ fn elsewhere(listen: std::net::SocketAddr) -> ServicePlan {
     let real = |address: &str| RealPlan {
         address: address.parse().unwrap(),
         method: Method::Nat,
+        tunnel: Default::default(),
         weight: 1,
         thresholds: Thresholds::default(),
         up: true,

@@ -368,6 +368,7 @@ pub fn plan(shape: &Shape, lifetime: Lifetime) -> Plan {
         .map(|number| RealPlan {
             address: SocketAddr::new(traffic::real(family, number), traffic::real_port(shape.method)),
             method: shape.method,
+            tunnel: Default::default(),
             weight: 1,
             thresholds: Thresholds::default(),
             up: true,

@@ -81,6 +81,7 @@ pub fn service_plan(service: &Service, state: &State) -> ServicePlan {
     let reals = service.reals.iter().map(|real| RealPlan {
         address: real.address,
         method: real.method,
+        tunnel: real.tunnel,
         weight: real.weight,
         thresholds: real.thresholds,
         up: state.down.is_empty() || !state.down.contains(&service.real_key(real.address)),

@@ -260,6 +260,7 @@ fn services(pair: Pair<'_, Service>, changes: &mut Changes) {
                 changes.compare(&place, "u_threshold", &old.upper, &new.upper, u32::to_string, false);
                 changes.compare(&place, "l_threshold", &old.lower, &new.lower, u32::to_string, false);
                 changes.compare(&place, "forward", &before.method, &after.method, ToString::to_string, false);
+                changes.compare(&place, "tunnel", &before.tunnel, &after.tunnel, ToString::to_string, false);
             }
             (None, None) => {}
         }

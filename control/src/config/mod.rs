@@ -20,6 +20,7 @@ use ipnet::IpNet;
 use shunt_dataplane::connections::Timeouts;
 use shunt_dataplane::id::{Mac, NicId, Protocol};
 use shunt_dataplane::service::schedulers::Scheduler;
+use shunt_dataplane::service::tunnel::Tunnel;
 use shunt_dataplane::service::{Method, Settings, Thresholds};
 use shunt_dataplane::snapshot::Sysctls;
 
@@ -189,6 +190,8 @@ pub struct Real {
     pub thresholds: Thresholds,
     /// The forwarding method.
     pub method: Method,
+    /// What packets travel in when the method is `tun`.
+    pub tunnel: Tunnel,
 }
 
 /// A health check of every real server of a service.

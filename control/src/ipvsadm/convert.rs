@@ -7,7 +7,7 @@ use shunt_dataplane::connections::{TcpState, Timeouts as ConnectionTimeouts};
 use shunt_dataplane::counters::RealCounters;
 use shunt_dataplane::id;
 use shunt_dataplane::service::schedulers::{Flags, Scheduler};
-use shunt_dataplane::service::{Method, Settings, Thresholds};
+use shunt_dataplane::service::{Method, Settings, Thresholds, tunnel};
 use shunt_dataplane::snapshot::{RealPlan, ServicePlan};
 use shunt_dataplane::time::Ticks;
 
@@ -15,7 +15,7 @@ use crate::config;
 
 use super::table::{
     Counters, Destination, Forward, Key, Numbers, Protocol, Refused, SchedulerFlags, Service, Timeouts,
-    Tunnel, TunnelKind,
+    Tunnel, TunnelChecksum, TunnelKind,
 };
 
 impl From<id::Protocol> for Protocol {
@@ -54,7 +54,7 @@ pub fn shown(plan: &ServicePlan) -> Service {
 }
 
 fn shown_real(real: &RealPlan, listen: SocketAddr) -> Destination {
-    let RealPlan { address, method, weight, thresholds, up: _ } = *real;
+    let RealPlan { address, method, tunnel, weight, thresholds, up: _ } = *real;
     Destination {
         // A method that does not rewrite keeps the service's port.
         address: match method {
@@ -64,7 +64,7 @@ fn shown_real(real: &RealPlan, listen: SocketAddr) -> Destination {
         forward: match method {
             Method::Nat => Forward::Masquerade,
             Method::Dr => Forward::Route,
-            Method::Tun => Forward::Tunnel(Tunnel::IPIP),
+            Method::Tun => Forward::Tunnel(shown_tunnel(tunnel)),
         },
         weight,
         upper: thresholds.upper,
@@ -111,24 +111,52 @@ pub fn plan(service: &Service, name: &str) -> Result<ServicePlan, Refused> {
         protocol,
         scheduler,
         settings: Settings { flags, one_packet: *one_packet },
-        reals: destinations.iter().map(|one| real_plan(*key, one)).collect::<Result<_, _>>()?,
+        reals: destinations.iter().map(real_plan).collect(),
     })
 }
 
-fn real_plan(key: Key, destination: &Destination) -> Result<RealPlan, Refused> {
+fn real_plan(destination: &Destination) -> RealPlan {
     let Destination { address, forward, weight, upper, lower, counters: _ } = *destination;
-    let method = match forward {
-        Forward::Masquerade => Method::Nat,
-        Forward::Route => Method::Dr,
-        Forward::Tunnel(Tunnel { kind: TunnelKind::Ipip, .. }) => Method::Tun,
-        Forward::Tunnel(Tunnel { kind: TunnelKind::Gre, .. }) => {
-            return Err(cannot(key, "tunnels by GRE", "use --tun-type ipip"));
-        }
-        Forward::Tunnel(Tunnel { kind: TunnelKind::Gue, .. }) => {
-            return Err(cannot(key, "tunnels by GUE", "use --tun-type ipip"));
-        }
+    let (method, tunnel) = match forward {
+        Forward::Masquerade => (Method::Nat, tunnel::Tunnel::Ipip),
+        Forward::Route => (Method::Dr, tunnel::Tunnel::Ipip),
+        Forward::Tunnel(tunnel) => (Method::Tun, planned_tunnel(tunnel)),
     };
-    Ok(RealPlan { address, method, weight, thresholds: Thresholds { upper, lower }, up: true })
+    RealPlan { address, method, tunnel, weight, thresholds: Thresholds { upper, lower }, up: true }
+}
+
+fn shown_tunnel(tunnel: tunnel::Tunnel) -> Tunnel {
+    let of = |checksum| match checksum {
+        tunnel::TunnelChecksum::None => TunnelChecksum::None,
+        tunnel::TunnelChecksum::Full => TunnelChecksum::Checksum,
+        tunnel::TunnelChecksum::Remote => TunnelChecksum::Remote,
+    };
+    match tunnel {
+        tunnel::Tunnel::Ipip => Tunnel::IPIP,
+        tunnel::Tunnel::Gre { checksum } => Tunnel {
+            kind: TunnelKind::Gre,
+            port: 0,
+            checksum: if checksum { TunnelChecksum::Checksum } else { TunnelChecksum::None },
+        },
+        tunnel::Tunnel::Gue { l4_port, checksum } => {
+            Tunnel { kind: TunnelKind::Gue, port: l4_port.0, checksum: of(checksum) }
+        }
+    }
+}
+
+fn planned_tunnel(Tunnel { kind, port, checksum }: Tunnel) -> tunnel::Tunnel {
+    match kind {
+        TunnelKind::Ipip => tunnel::Tunnel::Ipip,
+        TunnelKind::Gre => tunnel::Tunnel::Gre { checksum: checksum != TunnelChecksum::None },
+        TunnelKind::Gue => tunnel::Tunnel::Gue {
+            l4_port: id::L4Port(port),
+            checksum: match checksum {
+                TunnelChecksum::None => tunnel::TunnelChecksum::None,
+                TunnelChecksum::Checksum => tunnel::TunnelChecksum::Full,
+                TunnelChecksum::Remote => tunnel::TunnelChecksum::Remote,
+            },
+        },
+    }
 }
 
 /// A service as it is configured: what ipvsadm does not know of (its name, its health check) is taken from `old`.

@@ -193,7 +193,8 @@ impl Forwarder {
         let connection = NewConnection {
             flow,
             real: real.id,
-            real_address: A::from_ip(real.address)?,
+            // A tunnel may be of the other family; then the real server knows its address.
+            real_address: A::from_ip(real.address).unwrap_or(A::UNSPECIFIED),
             real_port: tunnelled_port(real, &flow),
             nat: real.method == Method::Nat,
         };
@@ -322,7 +323,9 @@ pub(super) fn tunnel<A: IpVersion>(
     pmtu_disc: bool,
 ) -> Result<(), DropReason> {
     let source = real.tunnel_source.ok_or(DropReason::NoTunnelSource)?;
-    if !tun::encapsulate(packet, headers, source, real.address, identification, pmtu_disc) {
+    let outer =
+        tun::Outer { source, destination: real.address, tunnel: real.tunnel, identification, pmtu_disc };
+    if !tun::encapsulate(packet, headers, &outer) {
         return Err(DropReason::NoHeadRoom);
     }
     let ethertype = if source.is_ipv4() { ethernet::IPV4 } else { ethernet::IPV6 };

@@ -8,12 +8,13 @@ use super::{Aside, Forwarder, Punt, Tables, Verdict};
 use crate::connections::{Direction, Found};
 use crate::packet::Packet;
 use crate::reason::{DropReason, ReplyKind};
-use crate::rewrite::{self, quote as requote};
+use crate::rewrite::{self, quote as requote, tun};
+use crate::service::tunnel::{Tunnel, TunnelChecksum};
 use crate::service::{Method, Real, Way};
 use crate::snapshot::{Local, Snapshot};
 use crate::time::Tick;
 use crate::wire::quote::{inside, quoted};
-use crate::wire::{Fragment, Headers, IpVersion, array, ethernet, icmp};
+use crate::wire::{Fragment, Headers, IpVersion, array, ethernet, icmp, udp};
 
 /// An error about a packet that the director put into a tunnel.
 #[derive(Clone, Copy, Debug)]
@@ -82,10 +83,11 @@ impl Forwarder {
         now: Tick,
     ) -> Option<Decided<'s, A>> {
         let (headers, frame) = (asked.headers, asked.packet.bytes());
-        if A::BITS > 32 || about.fragment == Fragment::Later || about.protocol != A::TUNNEL_PROTOCOL {
+        if A::BITS > 32 || about.fragment == Fragment::Later {
             return None;
         }
-        let inner = inside(frame, headers, usize::from(about.transport))?;
+        let seen = SeenTunnel::of(frame, headers, about)?;
+        let inner = inside(frame, headers, usize::from(about.transport) + seen.header)?;
         let flow = inner.flow()?;
         if asked.snapshot.owners.workers > 1 {
             if let Err(Case::HandOver(owner)) = self.owned(asked.snapshot, asked.packet, flow.source) {
@@ -97,6 +99,7 @@ impl Forwarder {
         let real = asked.snapshot.real(table.entry(found.index).real())?;
         let ours = found.direction == Direction::FromClient
             && real.method == Method::Tun
+            && seen.is(real.tunnel)
             && A::from_ip(real.address) == Some(about.destination);
         if !ours {
             return None;
@@ -222,3 +225,53 @@ impl Forwarder {
         verdict
     }
 }
+
+/// The tunnel of a packet, as its headers show it.
+struct SeenTunnel {
+    tunnel: Tunnel,
+    /// Bytes between the outer IP header and the packet inside.
+    header: usize,
+}
+
+impl SeenTunnel {
+    /// The tunnel of the packet `about`, when it is one with a packet of the same version inside (kernel:
+    /// `ipvs_udp_decap`, `ipvs_gre_decap`).
+    fn of<A: IpVersion>(frame: &[u8], outer: &Headers<A>, about: &Headers<A>) -> Option<Self> {
+        const UDP: u8 = crate::id::Protocol::Udp.number();
+        let bytes = frame.get(usize::from(about.transport)..usize::from(outer.end))?;
+        match about.protocol {
+            number if number == A::TUNNEL_PROTOCOL => Some(Self { tunnel: Tunnel::Ipip, header: 0 }),
+            tun::GRE => {
+                let [flags, version, high, low] = array(bytes, 0)?;
+                let checksum = match (flags, version) {
+                    (0, 0) => false,
+                    (0x80, 0) => true,
+                    _ => return None,
+                };
+                let tunnel = Tunnel::Gre { checksum };
+                let is_ours = u16::from_be_bytes([high, low]) == A::ETHERTYPE;
+                is_ours.then_some(Self { tunnel, header: tunnel.header() })
+            }
+            UDP => {
+                let [first, protocol] = array(bytes, udp::HEADER)?;
+                let is_ours = first & !GUE_OPTIONS == 0 && protocol == A::TUNNEL_PROTOCOL;
+                let tunnel = Tunnel::Gue { l4_port: about.destination_port, checksum: TunnelChecksum::None };
+                let options = usize::from(first & GUE_OPTIONS) * 4;
+                is_ours.then_some(Self { tunnel, header: tunnel.header() + options })
+            }
+            _ => None,
+        }
+    }
+
+    /// True when it is this one, but for its checksum.
+    fn is(&self, tunnel: Tunnel) -> bool {
+        match (self.tunnel, tunnel) {
+            (Tunnel::Ipip, Tunnel::Ipip) | (Tunnel::Gre { .. }, Tunnel::Gre { .. }) => true,
+            (Tunnel::Gue { l4_port: seen, .. }, Tunnel::Gue { l4_port, .. }) => seen == l4_port,
+            _ => false,
+        }
+    }
+}
+
+/// The bits of GUE's first byte that count its options in words of four bytes.
+const GUE_OPTIONS: u8 = 0x1f;

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::id::{L4Port, Mac, NicId};
 use crate::packet::Packet;
+use crate::service::tunnel::Tunnel;
 use crate::wire::build::{self, Ends};
 use crate::wire::testing::*;
 use crate::wire::{TcpFlags, tcp};
@@ -166,6 +167,10 @@ fn nat_from_real_servers_as_recorded() {
     );
 }
 
+fn outer([source, destination]: [IpAddr; 2], identification: u16) -> tun::Outer {
+    tun::Outer { source, destination, tunnel: Tunnel::Ipip, identification, pmtu_disc: true }
+}
+
 /// Through a tunnel, as `forward` sends a packet.
 fn through<A: IpVersion>(
     packet: &mut Packet<'_>,
@@ -174,7 +179,7 @@ fn through<A: IpVersion>(
     identification: u16,
 ) {
     pass(packet.bytes_mut(), headers, headers.destination);
-    assert!(tun::encapsulate(packet, headers, ends[0], ends[1], identification, true));
+    assert!(tun::encapsulate(packet, headers, &outer(ends, identification)));
     let ethertype = if ends[1].is_ipv4() { ethernet::IPV4 } else { ethernet::IPV6 };
     address(packet.bytes_mut(), &to_real_server(3), ethertype);
 }
@@ -246,11 +251,10 @@ fn tunnels_need_room_and_one_family() {
         (39, six, false),
         (ROOM, [four[0], six[1]], false),
     ] {
-        let (frame, done) = with_room(&padded, head, |packet| {
-            tun::encapsulate(packet, &v4(packet.bytes()), ends[0], ends[1], 1, true)
-        });
+        let (frame, done) =
+            with_room(&padded, head, |packet| tun::encapsulate(packet, &v4(packet.bytes()), &outer(ends, 1)));
         assert_eq!(done, want, "{head}");
-        let want = if done { 74 + tun::overhead(ends[1]) } else { 80 };
+        let want = if done { 74 + tun::overhead(ends[1], Tunnel::Ipip) } else { 80 };
         assert_eq!(frame.len(), usize::from(want), "{head}");
         assert!(done || frame == padded);
     }

@@ -1,9 +1,12 @@
-//! Tunnelling: the packet travels inside another IP packet (kernel: `ip_vs_tunnel_xmit`; RFC 2003, RFC 2473).
+//! Tunnelling: the packet travels inside another IP packet (kernel: `ip_vs_tunnel_xmit`; RFC 2003, RFC 2473, RFC 2784).
 
 use std::net::IpAddr;
 
+use crate::id::{L4Port, Protocol};
 use crate::packet::Packet;
-use crate::wire::{Headers, IpHeader, IpVersion, ethernet};
+use crate::service::tunnel::{GUE_HEADER, Tunnel, TunnelChecksum};
+use crate::wire::checksum::{Sum, pseudo_header};
+use crate::wire::{Headers, IpHeader, IpVersion, ethernet, put, udp};
 
 /// ECN bits of a traffic class (RFC 3168, 5).
 const ECN: u8 = 0x03;
@@ -11,73 +14,138 @@ const ECN: u8 = 0x03;
 const CONGESTION: u8 = 0x03;
 /// ECN: capable transport (0).
 const CAPABLE: u8 = 0x02;
+/// The protocol number of GRE.
+pub const GRE: u8 = 47;
+/// The first of the ports that GUE's packets come from; there are as many as the lower bits count.
+const GUE_SOURCE_PORTS: u16 = 0xc000;
 
-/// Bytes that the outer header takes.
+/// Bytes that the outer headers take.
 #[must_use]
-pub const fn overhead(destination: IpAddr) -> u16 {
-    match destination {
-        IpAddr::V4(_) => <std::net::Ipv4Addr as IpVersion>::HEADER as u16,
-        IpAddr::V6(_) => <std::net::Ipv6Addr as IpVersion>::HEADER as u16,
-    }
+pub const fn overhead(destination: IpAddr, tunnel: Tunnel) -> u16 {
+    let outer = match destination {
+        IpAddr::V4(_) => <std::net::Ipv4Addr as IpVersion>::HEADER,
+        IpAddr::V6(_) => <std::net::Ipv6Addr as IpVersion>::HEADER,
+    };
+    (outer + tunnel.header()) as u16
 }
 
-/// Puts an IP header from `source` to `destination`, which are of one family, in front of the packet, whose
-/// TTL was decremented already; padding goes. Afterwards the frame begins with room for an Ethernet header of
-/// unknown content. The outer packet has the inner one's TTL, DF, DSCP and, but for congestion that it
-/// experienced, ECN (RFC 3168, 9.1.1); without `pmtu_disc` no DF. `identification` is used where DF is not set. False, and nothing done,
-/// when there is no head room or the families differ.
+/// The outside of a tunnel's packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Outer {
+    /// Where the tunnel begins.
+    pub source: IpAddr,
+    /// Where it ends; of the same family.
+    pub destination: IpAddr,
+    /// What the packet travels in.
+    pub tunnel: Tunnel,
+    /// Used where DF is not set.
+    pub identification: u16,
+    /// The outer packet has the inner one's DF.
+    pub pmtu_disc: bool,
+}
+
+/// Puts the headers of a tunnel in front of the packet, whose TTL was decremented already; padding goes. Afterwards the
+/// frame begins with room for an Ethernet header of unknown content. The outer packet has the inner one's TTL, DF, DSCP
+/// and, but for congestion that it experienced, ECN (RFC 3168, 9.1.1). False, and nothing done, when there is no head
+/// room or the families of the tunnel's ends differ.
 #[inline]
 #[must_use]
-pub fn encapsulate<A: IpVersion>(
-    packet: &mut Packet<'_>,
-    headers: &Headers<A>,
-    source: IpAddr,
-    destination: IpAddr,
-    identification: u16,
-    pmtu_disc: bool,
-) -> bool {
-    match (source, destination) {
-        (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            wrap(packet, headers, source, destination, identification, pmtu_disc)
-        }
-        (IpAddr::V6(source), IpAddr::V6(destination)) => {
-            wrap(packet, headers, source, destination, identification, pmtu_disc)
-        }
+pub fn encapsulate<A: IpVersion>(packet: &mut Packet<'_>, headers: &Headers<A>, outer: &Outer) -> bool {
+    match (outer.source, outer.destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => wrap(packet, headers, source, destination, outer),
+        (IpAddr::V6(source), IpAddr::V6(destination)) => wrap(packet, headers, source, destination, outer),
         _ => false,
     }
 }
 
 #[inline]
-fn wrap<Inner: IpVersion, Outer: IpVersion>(
+fn wrap<Inner: IpVersion, Ip: IpVersion>(
     packet: &mut Packet<'_>,
     headers: &Headers<Inner>,
-    source: Outer,
-    destination: Outer,
-    identification: u16,
-    pmtu_disc: bool,
+    source: Ip,
+    destination: Ip,
+    outer: &Outer,
 ) -> bool {
     let frame = packet.bytes();
     let traffic_class = Inner::traffic_class(frame, headers);
     // The outer DF says what the sender said of an IPv4 packet. IPv6 has no such bit and is measured before
     // it gets here.
-    let dont_fragment = pmtu_disc && Inner::BITS == 32 && Inner::dont_fragment(frame, headers);
-    let header = IpHeader {
+    let dont_fragment = outer.pmtu_disc && Inner::BITS == 32 && Inner::dont_fragment(frame, headers);
+    let mut header = IpHeader {
         source,
         destination,
         protocol: Inner::TUNNEL_PROTOCOL,
         ttl: Inner::ttl(frame, headers),
         traffic_class: outer_traffic_class(traffic_class),
-        identification: if dont_fragment { 0 } else { identification },
+        identification: if dont_fragment { 0 } else { outer.identification },
         dont_fragment,
     };
-    if !packet.prepend(Outer::HEADER) {
+    let front = Ip::HEADER + outer.tunnel.header();
+    if !packet.prepend(front) {
         return false;
     }
-    packet.truncate(usize::from(headers.end) + Outer::HEADER);
-    if let Some(outer) = packet.bytes_mut().get_mut(ethernet::HEADER..) {
-        Outer::write_header(outer, &header);
+    packet.truncate(usize::from(headers.end) + front);
+    if outer.tunnel != Tunnel::Ipip {
+        let port = source_port(headers);
+        let Some(place) = packet.bytes_mut().get_mut(ethernet::HEADER + Ip::HEADER..) else { return false };
+        header.protocol = match outer.tunnel {
+            Tunnel::Gue { l4_port, checksum } => {
+                let sum = (checksum != TunnelChecksum::None).then_some((source, destination));
+                write_gue::<Inner, Ip>(place, (port, l4_port), sum)
+            }
+            Tunnel::Gre { checksum } => write_gre::<Inner>(place, checksum),
+            Tunnel::Ipip => Inner::TUNNEL_PROTOCOL,
+        };
+    }
+    if let Some(bytes) = packet.bytes_mut().get_mut(ethernet::HEADER..) {
+        Ip::write_header(bytes, &header);
     }
     true
+}
+
+/// A port that packets of one flow share, so that routers spread flows and keep each in order.
+fn source_port<A: IpVersion>(headers: &Headers<A>) -> L4Port {
+    let ports = u32::from(headers.source_port.0) << 16 | u32::from(headers.destination_port.0);
+    let sum = Sum::ZERO.address(headers.source).address(headers.destination).number(ports).fold();
+    L4Port(GUE_SOURCE_PORTS | sum.wrapping_mul(0x9e35) >> 2)
+}
+
+/// Writes a GRE header (RFC 2784, 2.1) in front of the packet that `bytes` hold behind it; gives its protocol number.
+#[cold]
+fn write_gre<Inner: IpVersion>(bytes: &mut [u8], checksum: bool) -> u8 {
+    const CHECKSUM_PRESENT: u16 = 0x8000;
+    let flags = if checksum { CHECKSUM_PRESENT } else { 0 };
+    put(bytes, 0, flags.to_be_bytes());
+    put(bytes, 2, Inner::ETHERTYPE.to_be_bytes());
+    if checksum {
+        put(bytes, 4, [0; 4]);
+        let checksum = Sum::of(bytes).checksum();
+        put(bytes, 4, checksum.to_be_bytes());
+    }
+    GRE
+}
+
+/// Writes UDP and GUE headers in front of the packet that `bytes` hold behind them, with a checksum when the outer
+/// addresses are given; gives the protocol number.
+#[cold]
+fn write_gue<Inner: IpVersion, Ip: IpVersion>(
+    bytes: &mut [u8],
+    (source_port, destination_port): (L4Port, L4Port),
+    sum: Option<(Ip, Ip)>,
+) -> u8 {
+    let length = bytes.len() as u16;
+    // Version 0, data, no options; what is inside.
+    let gue: [u8; GUE_HEADER] = [0, Inner::TUNNEL_PROTOCOL, 0, 0];
+    put(bytes, udp::HEADER, gue);
+    put(bytes, udp::field::SOURCE_PORT, source_port.0.to_be_bytes());
+    put(bytes, udp::field::DESTINATION_PORT, destination_port.0.to_be_bytes());
+    put(bytes, udp::field::LENGTH, length.to_be_bytes());
+    put(bytes, udp::field::CHECKSUM, [0; 2]);
+    if let Some((source, destination)) = sum {
+        let sum = pseudo_header(source, destination, Protocol::Udp.number(), u32::from(length)).bytes(bytes);
+        put(bytes, udp::field::CHECKSUM, udp::written(sum.checksum()).to_be_bytes());
+    }
+    Protocol::Udp.number()
 }
 
 /// DSCP and ECN of the outer header (kernel: `INET_ECN_encapsulate`).

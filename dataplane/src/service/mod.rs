@@ -3,6 +3,7 @@
 pub mod path_mtu;
 pub mod schedulers;
 pub mod table;
+pub mod tunnel;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -15,6 +16,7 @@ use crate::rewrite::tun;
 use crate::time::Tick;
 use path_mtu::{Overhead, PathMtu};
 use schedulers::{Flags, Lookup, Scheduler};
+use tunnel::Tunnel;
 
 /// How packets reach the real server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -249,6 +251,8 @@ pub struct Real {
     pub weight: u32,
     /// Its limit, when it has one.
     pub overload: Option<Overload>,
+    /// What packets travel in when the method is TUN.
+    pub tunnel: Tunnel,
     /// What the path of its tunnel was found to take.
     pub path_mtu: PathMtu,
 }
@@ -258,7 +262,7 @@ impl Real {
     pub fn measure(&self) {
         let tunnel = match (self.method, self.tunnel_source) {
             (Method::Dr | Method::Nat, _) => 0,
-            (Method::Tun, Some(_)) => tun::overhead(self.address),
+            (Method::Tun, Some(_)) => tun::overhead(self.address, self.tunnel),
             (Method::Tun, None) => u16::MAX,
         };
         let path = match &self.way {

@@ -137,6 +137,7 @@ impl Registry {
             address: plan.address.ip(),
             l4_port: L4Port(plan.address.port()),
             method: plan.method,
+            tunnel: plan.tunnel,
             configured: true,
             up: plan.up,
             way: Way::None,

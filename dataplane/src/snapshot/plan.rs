@@ -8,6 +8,7 @@ use super::Sysctls;
 use crate::connections::Timeouts;
 use crate::id::{Mac, NicId, Protocol};
 use crate::service::schedulers::Scheduler;
+use crate::service::tunnel::Tunnel;
 use crate::service::{Method, Settings, Thresholds};
 
 /// Everything that workers need to know, before identifiers are given out. It was checked already: names
@@ -91,6 +92,8 @@ pub struct RealPlan {
     pub address: SocketAddr,
     /// Forwarding method.
     pub method: Method,
+    /// What packets travel in when the method is TUN.
+    pub tunnel: Tunnel,
     /// Weight; 0 quiesces.
     pub weight: u32,
     /// How many connections it may have.

@@ -223,6 +223,7 @@ mod tests {
         RealPlan {
             address: address.parse().unwrap(),
             method: Method::Dr,
+            tunnel: Default::default(),
             weight: 1,
             thresholds: Thresholds::default(),
             up: true,

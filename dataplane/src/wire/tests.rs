@@ -11,6 +11,7 @@ use crate::packet::Packet;
 use crate::reply;
 use crate::rewrite::{dr, nat, tun};
 use crate::service::NextHop;
+use crate::service::tunnel::{Tunnel, TunnelChecksum};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -363,7 +364,10 @@ fn use_all<A: IpVersion>(frame: &[u8], headers: &Headers<A>, other: A, outer: [s
         dr::forward(packet.bytes_mut(), headers, &next_hop, other);
         nat::from_real(packet.bytes_mut(), headers, other, L4Port(80));
         assert!(same_length(packet));
-        assert!(tun::encapsulate(packet, headers, outer[0], outer[1], 7, true));
+        let [source, destination] = outer;
+        let tunnel = Tunnel::Gue { l4_port: L4Port(6080), checksum: TunnelChecksum::Full };
+        let outer = tun::Outer { source, destination, tunnel, identification: 7, pmtu_disc: true };
+        assert!(tun::encapsulate(packet, headers, &outer));
     });
     let _ = (headers.flow(), headers.checksum_not_filled(frame), headers.is_neighbour_discovery(frame));
     for head in [0, ROOM] {

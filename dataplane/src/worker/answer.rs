@@ -33,11 +33,11 @@ impl Worker {
                 Err(_empty) => return,
             }
         }
-        self.list(now);
+        self.list(snapshot, now);
     }
 
     /// Copies a few entries, as many as there is room for in the ring of answers.
-    fn list(&mut self, now: Tick) {
+    fn list(&mut self, snapshot: &Snapshot, now: Tick) {
         let Some(listing) = &mut self.listing else { return };
         // One place is kept for the end.
         let budget = ENTRIES_PER_TURN.min(self.ends.answers.slots().saturating_sub(1));
@@ -45,11 +45,11 @@ impl Worker {
             return;
         }
         let answers = &mut self.ends.answers;
+        let push = |view| drop(answers.push(view));
         let more = if listing.v4_done {
-            copy(self.forwarder.v6(), &mut listing.next_v6, budget, now, |view| drop(answers.push(view)))
+            copy(self.forwarder.v6(), snapshot, &mut listing.next_v6, budget, now, push)
         } else {
-            let more =
-                copy(self.forwarder.v4(), &mut listing.next_v4, budget, now, |view| drop(answers.push(view)));
+            let more = copy(self.forwarder.v4(), snapshot, &mut listing.next_v4, budget, now, push);
             listing.v4_done = !more;
             true
         };
@@ -72,15 +72,18 @@ impl Worker {
 /// Copies up to `budget` entries on from `next`; true while there are more.
 fn copy<A: Address>(
     table: &Table<A>,
+    snapshot: &Snapshot,
     next: &mut usize,
     budget: usize,
     now: Tick,
     mut each: impl FnMut(Answer),
 ) -> bool {
-    table.list(next, budget, now, |entry| each(Answer::Connection(view(entry, now))))
+    table.list(next, budget, now, |entry| each(Answer::Connection(view(entry, snapshot, now))))
 }
 
-fn view<A: Address>(entry: &Entry<A>, now: Tick) -> ConnectionView {
+fn view<A: Address>(entry: &Entry<A>, snapshot: &Snapshot, now: Tick) -> ConnectionView {
+    // The real server of a tunnel may be of the other family.
+    let real = snapshot.real(entry.real()).map_or_else(|| entry.real_address().into(), |real| real.address);
     let at = |address: A, l4_port: crate::id::L4Port| -> SocketAddr {
         let address: IpAddr = address.into();
         SocketAddr::new(address, l4_port.0)
@@ -89,7 +92,7 @@ fn view<A: Address>(entry: &Entry<A>, now: Tick) -> ConnectionView {
         protocol: entry.protocol(),
         client: at(entry.client(), entry.client_port()),
         vip: at(entry.vip(), entry.vip_port()),
-        real: at(entry.real_address(), entry.real_port()),
+        real: SocketAddr::new(real, entry.real_port().0),
         real_id: entry.real(),
         state: entry.state_word(),
         remaining: entry.expires().remaining(now),

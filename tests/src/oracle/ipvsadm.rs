@@ -12,7 +12,7 @@ use shunt::ipvsadm::table::{Change, Counters, Protocol, Refused, Table};
 use shunt_dataplane::address::Address;
 use shunt_dataplane::connections::Entry;
 use shunt_dataplane::id::L4Port;
-use shunt_dataplane::snapshot::{Plan, ServicePlan};
+use shunt_dataplane::snapshot::{Plan, ServicePlan, Snapshot};
 use shunt_dataplane::time::Tick;
 
 use super::commands::Said;
@@ -126,23 +126,30 @@ impl session::Target for Target<'_> {
     }
 
     fn connections(&mut self, each: &mut dyn FnMut(&Connection<'_>) -> bool) -> Result<(), String> {
-        let now = self.director.now();
+        let (now, snapshot) = (self.director.now(), self.director.snapshot());
         for worker in self.director.workers() {
-            worker.v4().list(&mut 0, usize::MAX, now, |entry| show(entry, now, each));
-            worker.v6().list(&mut 0, usize::MAX, now, |entry| show(entry, now, each));
+            worker.v4().list(&mut 0, usize::MAX, now, |entry| show(entry, snapshot, now, each));
+            worker.v6().list(&mut 0, usize::MAX, now, |entry| show(entry, snapshot, now, each));
         }
         Ok(())
     }
 }
 
-fn show<A: Address>(entry: &Entry<A>, now: Tick, each: &mut dyn FnMut(&Connection<'_>) -> bool) {
+fn show<A: Address>(
+    entry: &Entry<A>,
+    snapshot: &Snapshot,
+    now: Tick,
+    each: &mut dyn FnMut(&Connection<'_>) -> bool,
+) {
     let at = |address: A, l4_port: L4Port| SocketAddr::new(address.into(), l4_port.0);
+    // The real server of a tunnel may be of the other family.
+    let real = snapshot.real(entry.real()).map_or_else(|| entry.real_address().into(), |real| real.address);
     each(&Connection {
         protocol: Some(entry.protocol().into()),
         left: entry.expires().remaining(now).as_duration(),
         state: entry.state_word(),
         client: at(entry.client(), entry.client_port()),
         vip: at(entry.vip(), entry.vip_port()),
-        real: at(entry.real_address(), entry.real_port()),
+        real: SocketAddr::new(real, entry.real_port().0),
     });
 }

@@ -1,9 +1,11 @@
 //! ICMP errors about connections: the quoted packet decides where they go.
 
-use shunt_dataplane::forward::Verdict;
-use shunt_dataplane::id::Protocol;
+use shunt_dataplane::forward::{Punt, Verdict};
+use shunt_dataplane::id::{L4Port, Protocol};
 use shunt_dataplane::reason::{DropReason, ReplyKind};
 use shunt_dataplane::service::Method;
+use shunt_dataplane::service::tunnel::{Tunnel, TunnelChecksum};
+use shunt_dataplane::snapshot::Plan;
 use shunt_tests::director::Arrival;
 use shunt_tests::network::{BACK, FRONT, Form};
 use shunt_tests::packets::{Ip, Tcp, number};
@@ -18,6 +20,7 @@ pub fn cases() -> Vec<Case> {
         cases.push(quotes_too_little(form));
     }
     cases.extend([about_a_tunnel(), learned(), about_a_tunnel_without_df()]);
+    cases.extend([about_gre(), about_gue(), about_another_port()]);
     cases
 }
 
@@ -147,4 +150,49 @@ fn about_a_tunnel_without_df() -> Case {
     let verdict = Verdict::Drop(DropReason::PathMtu);
     Case::new("an error about a tunnel, nobody asked", plan, of_tunnel(&inner), verdict)
         .after(connected(form))
+}
+
+fn tunnelled(tunnel: Tunnel) -> Plan {
+    let mut plan = one_service(Form::V4, Protocol::Tcp, Method::Tun);
+    plan.services[0].reals.iter_mut().for_each(|real| real.tunnel = tunnel);
+    plan
+}
+
+/// An error about a packet of this protocol with `header` and the client's packet in it.
+fn of_encapsulated(protocol: u8, header: &[u8]) -> Arrival {
+    let form = Form::V4;
+    let inside = [header, &question(form, form.vip(), 80)].concat();
+    let quote = Ip::new(form.own(BACK), &form.real(2)).ttl(60).df().carry(protocol, &inside);
+    from_real(2, &Ip::new(&form.real(99), form.own(BACK)).icmp(3, 1, 0, &quote))
+}
+
+fn told_unreachable(name: &str, tunnel: Tunnel, error: Arrival) -> Case {
+    let form = Form::V4;
+    let out = Ip::new(form.vip(), &form.client(1)).tos(0xc0).icmp(3, 1, 0, &question(form, form.vip(), 80));
+    Case::new(name, tunnelled(tunnel), error, Verdict::Reply(FRONT, ReplyKind::Tunnel))
+        .after(connected(form))
+        .out(to_front(&out))
+}
+
+fn about_gre() -> Case {
+    let error = of_encapsulated(47, &[0x80, 0, 8, 0, 1, 2, 0, 0]);
+    told_unreachable("an error about a GRE tunnel", Tunnel::Gre { checksum: true }, error)
+}
+
+const GUE: Tunnel = Tunnel::Gue { l4_port: L4Port(6080), checksum: TunnelChecksum::None };
+
+/// UDP to port 6080, then GUE with one option word.
+const GUE_HEADER: [u8; 16] = [0xc0, 1, 0x17, 0xc0, 0, 90, 0, 0, 1, 4, 0, 0, 9, 9, 9, 9];
+
+fn about_gue() -> Case {
+    told_unreachable("an error about a GUE tunnel", GUE, of_encapsulated(17, &GUE_HEADER))
+}
+
+/// It is none of ours: to the kernel side.
+fn about_another_port() -> Case {
+    let mut header = GUE_HEADER;
+    header[3] ^= 1;
+    let verdict = Verdict::Punt(Punt::Local);
+    Case::new("an error about another UDP port", tunnelled(GUE), of_encapsulated(17, &header), verdict)
+        .after(connected(Form::V4))
 }

@@ -5,6 +5,7 @@ mod nics;
 mod runtime;
 mod services;
 mod written;
+mod tunnels;
 
 use std::collections::HashMap;
 use std::hash::Hash;

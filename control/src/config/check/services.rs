@@ -9,6 +9,7 @@ use shunt_dataplane::service::schedulers::{Flags, Scheduler};
 use shunt_dataplane::service::{Method, Settings, Thresholds};
 
 use super::networks::{Networks, is_link_local};
+use super::tunnels::{self, tunnel};
 use super::{Seen, unique_names};
 use crate::config::document::{CheckDocument, Document, RealDocument, SchedulerFlag, ServiceDocument};
 use crate::config::problem::{At, Fault, Findings};
@@ -176,6 +177,7 @@ fn check_reals(
                 findings.error(&real.place, at, fault);
             }
             check_thresholds(real, built.thresholds, findings);
+            tunnels::check(real, built.method, findings);
             if let Err(fault) = check_real(service, built, vips, networks) {
                 findings.error(&real.place, at, fault);
             }
@@ -243,6 +245,7 @@ fn build_real(service: &ServiceDocument, real: &RealDocument) -> Option<Real> {
             lower: real.lower_threshold.as_ref().map_or(0, |lower| lower.value),
         },
         method,
+        tunnel: tunnel(real),
     })
 }
 
@@ -254,12 +257,12 @@ fn check_real(
 ) -> Result<(), Fault> {
     let address = real.address.ip();
     if let Some(listen) = &service.listen {
-        if listen.value.is_ipv4() != real.address.is_ipv4() {
-            let holds = format!("its service listens at {}", listen.value);
+        if listen.value.is_ipv4() != real.address.is_ipv4() && real.method != Method::Tun {
+            let holds = format!("its service listens at {}; only tun crosses families", listen.value);
             return Err(Fault::new(
                 "a real server of another address family",
                 holds,
-                "name an address of the same family",
+                "name an address of the same family, or use forward = \"tun\"",
             ));
         }
         if real.method != Method::Nat && real.address.port() != listen.value.port() {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use shunt_dataplane::id::{L4Port, Protocol};
 use shunt_dataplane::service::Method;
 use shunt_dataplane::service::schedulers::Scheduler;
+use shunt_dataplane::service::tunnel::TunnelChecksum;
 use toml::de::{DeTable, DeValue};
 
 use super::nic::host;
@@ -57,6 +58,23 @@ pub struct RealDocument {
     pub lower_threshold: Option<At<u32>>,
     /// `forward`.
     pub forward: Option<At<Method>>,
+    /// `tunnel`.
+    pub tunnel: Option<At<TunnelKind>>,
+    /// `tunnel_port`.
+    pub tunnel_port: Option<At<u16>>,
+    /// `tunnel_checksum`.
+    pub tunnel_checksum: Option<At<TunnelChecksum>>,
+}
+
+/// What a tunnel is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TunnelKind {
+    /// IP in IP.
+    Ipip,
+    /// GRE.
+    Gre,
+    /// GUE.
+    Gue,
 }
 
 /// A word of `scheduler_flags`.
@@ -104,7 +122,23 @@ pub struct CheckDocument {
 
 const KEYS: &[&str] =
     &["name", "listen", "protocol", "scheduler", "scheduler_flags", "one_packet", "forward", "check", "real"];
-const REAL_KEYS: &[&str] = &["address", "weight", "u_threshold", "l_threshold", "forward"];
+const REAL_KEYS: &[&str] = &[
+    "address",
+    "weight",
+    "u_threshold",
+    "l_threshold",
+    "forward",
+    "tunnel",
+    "tunnel_port",
+    "tunnel_checksum",
+];
+const TUNNELS: &[(&str, TunnelKind)] =
+    &[("ipip", TunnelKind::Ipip), ("gre", TunnelKind::Gre), ("gue", TunnelKind::Gue)];
+const CHECKSUMS: &[(&str, TunnelChecksum)] = &[
+    (TunnelChecksum::None.word(), TunnelChecksum::None),
+    (TunnelChecksum::Full.word(), TunnelChecksum::Full),
+    (TunnelChecksum::Remote.word(), TunnelChecksum::Remote),
+];
 const CHECK_KEYS: &[&str] =
     &["kind", "path", "host", "status", "port", "interval", "timeout", "fall", "rise"];
 const METHODS: &[(&str, Method)] = &[("dr", Method::Dr), ("nat", Method::Nat), ("tun", Method::Tun)];
@@ -161,14 +195,8 @@ impl RealDocument {
         number: usize,
     ) -> Self {
         let place = format!("{service}, {}", place("real", table, "address", number));
-        let mut section = Section::new(
-            findings,
-            &place,
-            table,
-            &at,
-            REAL_KEYS,
-            &[("tunnel", "remove it; forward = \"tun\" is IPIP"), ("check", "put it into the service")],
-        );
+        let mut section =
+            Section::new(findings, &place, table, &at, REAL_KEYS, &[("check", "put it into the service")]);
         let real = Self {
             address: section.parse("address", real_address),
             weight: section.integer("weight", 0..=limit::WEIGHT_MAX, "(0 takes no new connections)"),
@@ -183,6 +211,9 @@ impl RealDocument {
                 "connections (0 for three quarters of u_threshold)",
             ),
             forward: section.word("forward", METHODS, &["fullnat"]),
+            tunnel: section.word("tunnel", TUNNELS, &[]),
+            tunnel_port: section.integer("tunnel_port", 1..=u16::MAX, "(a UDP port)"),
+            tunnel_checksum: section.word("tunnel_checksum", CHECKSUMS, &[]),
             place: place.clone(),
         };
         if !section.has("address") {
