@@ -171,8 +171,8 @@ pub fn configured(service: &Service, old: Option<&config::Service>) -> Result<co
     let ServicePlan { name, listen, protocol, scheduler, settings, reals } =
         plan(service, old.map_or(&name, |old| &old.name))?;
     let reals = reals.into_iter().map(|real| {
-        let RealPlan { address, method, weight, thresholds, up: _ } = real;
-        config::Real { address, weight, thresholds, method }
+        let RealPlan { address, method, tunnel, weight, thresholds, up: _ } = real;
+        config::Real { address, weight, thresholds, method, tunnel }
     });
     Ok(config::Service {
         name,

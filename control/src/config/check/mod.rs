@@ -4,8 +4,8 @@ mod networks;
 mod nics;
 mod runtime;
 mod services;
-mod written;
 mod tunnels;
+mod written;
 
 use std::collections::HashMap;
 use std::hash::Hash;

@@ -19,6 +19,20 @@ pub(super) fn tunnel(real: &RealDocument) -> Tunnel {
     }
 }
 
+/// A tunnel as a file would describe it.
+pub(super) fn written(
+    tunnel: Tunnel,
+    method: Method,
+) -> (Option<TunnelKind>, Option<u16>, Option<TunnelChecksum>) {
+    match tunnel {
+        _ if method != Method::Tun => (None, None, None),
+        Tunnel::Ipip => (Some(TunnelKind::Ipip), None, None),
+        Tunnel::Gre { checksum: true } => (Some(TunnelKind::Gre), None, Some(TunnelChecksum::Full)),
+        Tunnel::Gre { checksum: false } => (Some(TunnelKind::Gre), None, None),
+        Tunnel::Gue { l4_port, checksum } => (Some(TunnelKind::Gue), Some(l4_port.0), Some(checksum)),
+    }
+}
+
 /// Says what of a tunnel does not fit the rest of it.
 pub(super) fn check(real: &RealDocument, method: Method, findings: &mut Findings<'_>) {
     let kind = real.tunnel.as_ref().map_or(TunnelKind::Ipip, |kind| kind.value);

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use shunt_dataplane::id::L4Port;
 
+use super::tunnels;
 use crate::config::document::{RealDocument, SchedulerFlag, ServiceDocument};
 use crate::config::problem::At;
 use crate::config::{Real, Service};
@@ -38,6 +39,7 @@ fn real(real: &Real, listen: SocketAddr, service: &str) -> RealDocument {
     let address = real.address;
     // As a file would name it: without the service's port.
     let shown = if address.port() == listen.port() { address.ip().to_string() } else { address.to_string() };
+    let (tunnel, tunnel_port, tunnel_checksum) = tunnels::written(real.tunnel, real.method);
     RealDocument {
         place: format!("{service}, real \"{shown}\""),
         address: Some(nowhere((address.ip(), Some(L4Port(address.port()))))),
@@ -45,5 +47,8 @@ fn real(real: &Real, listen: SocketAddr, service: &str) -> RealDocument {
         upper_threshold: Some(nowhere(real.thresholds.upper)),
         lower_threshold: Some(nowhere(real.thresholds.lower)),
         forward: Some(nowhere(real.method)),
+        tunnel: tunnel.map(nowhere),
+        tunnel_port: tunnel_port.map(nowhere),
+        tunnel_checksum: tunnel_checksum.map(nowhere),
     }
 }
