@@ -79,7 +79,13 @@ impl Director {
     /// generation 1.
     #[must_use]
     pub fn new(workers: u8, connections: u32, plan: Plan) -> Self {
-        let owners = Owners { workers, netmask_v4: 32, netmask_v6: 128, key: KEY };
+        let shortest = |is_v4: bool, bits| {
+            let services = plan.services.iter().filter(|service| service.listen.is_ipv4() == is_v4);
+            let masks = services.filter_map(|service| service.settings.persistence).map(|one| one.netmask);
+            masks.fold(bits, u8::min)
+        };
+        let owners =
+            Owners { workers, netmask_v4: shortest(true, 32), netmask_v6: shortest(false, 128), key: KEY };
         let mut registry = Registry::new(owners);
         let snapshot = registry.compile(&plan);
         let capacity = Capacity { v4: connections, v6: connections };

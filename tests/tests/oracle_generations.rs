@@ -113,6 +113,6 @@ macro_rules! scenarios {
 }
 
 scenarios! {
-    sched_rr sched_wrr sched_lc sched_wlc sched_lblc sched_lblcr sched_sh sched_mh sched_thresholds
+    sched_rr sched_wrr sched_lc sched_wlc sched_lblc sched_lblcr sched_sh sched_mh sched_thresholds persist persist_mask
     sched_wrr_changes sched_wlc_changes sched_sh_changes sched_mh_changes
 }

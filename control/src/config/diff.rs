@@ -6,6 +6,7 @@ use std::hash::Hash;
 
 use serde::{Deserialize, Serialize};
 use shunt_dataplane::connections::{TcpState, Timeouts};
+use shunt_dataplane::service::Persistence;
 use shunt_dataplane::service::schedulers::Flags;
 use shunt_dataplane::time::Ticks;
 
@@ -141,6 +142,7 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
             _ => {}
         }
     }
+    shortest_netmasks(old, new, &mut changes);
     for (_, pair) in paired(&old.services, &new.services, |service| (service.listen, service.protocol)) {
         services(pair, &mut changes);
     }
@@ -170,6 +172,21 @@ fn runtime(old: &Config, new: &Config, changes: &mut Changes) {
     changes.compare(place, "socket", &old.socket, &new.socket, |path| path.display().to_string(), true);
     changes.compare(place, "connections", &old.connections, &new.connections, u32::to_string, true);
     changes.compare(place, "replies", &old.replies, &new.replies, u32::to_string, false);
+}
+
+/// Workers own clients by the shortest netmask of persistence; with several of them a shorter one would take connections
+/// from the worker that has them.
+fn shortest_netmasks(old: &Config, new: &Config, changes: &mut Changes) {
+    let (before, after) = (old.client_netmasks(), new.client_netmasks());
+    if new.runtime.workers.len() > 1 && (after.0 < before.0 || after.1 < before.1) {
+        let what = format!("IPv4 /{} -> /{}, IPv6 /{} -> /{}", before.0, after.0, before.1, after.1);
+        changes.add(
+            Kind::Changed,
+            "shortest netmask of persistence, by which workers own clients",
+            what,
+            true,
+        );
+    }
 }
 
 /// NICs are known by their place: the workers' numbers for them do not change while they run.
@@ -247,6 +264,8 @@ fn services(pair: Pair<'_, Service>, changes: &mut Changes) {
         bool::to_string,
         false,
     );
+    let (old, new) = (&before.settings.persistence, &after.settings.persistence);
+    changes.compare(&place, "persistence", old, new, show_persistence, false);
     changes.compare(&place, "check", &before.check, &after.check, show_check, false);
     for (address, pair) in paired(&before.reals, &after.reals, |real| real.address) {
         let place = format!("{place}, real {address}");
@@ -270,6 +289,15 @@ fn services(pair: Pair<'_, Service>, changes: &mut Changes) {
 fn show_flags(flags: &Flags) -> String {
     let set = [("fallback", flags.fallback), ("port", flags.port)];
     joined(&set.iter().filter(|(_, set)| *set).map(|(word, _)| *word).collect::<Vec<_>>())
+}
+
+fn show_persistence(persistence: &Option<Persistence>) -> String {
+    persistence.as_ref().map_or_else(
+        || "none".to_owned(),
+        |Persistence { timeout, netmask }| {
+            format!("{} by /{netmask}", duration::format(timeout.as_duration()))
+        },
+    )
 }
 
 fn show_check(check: &Option<Check>) -> String {

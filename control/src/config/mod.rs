@@ -139,6 +139,17 @@ impl std::fmt::Display for Neighbour {
 }
 
 impl Config {
+    /// The shortest netmask of persistence of each family, IPv4 first: by these bits of a client's address workers own it.
+    #[must_use]
+    pub fn client_netmasks(&self) -> (u8, u8) {
+        let shortest = |is_v4: bool, bits: u8| {
+            let services = self.services.iter().filter(|service| service.listen.is_ipv4() == is_v4);
+            let masks = services.filter_map(|service| service.settings.persistence).map(|one| one.netmask);
+            masks.min().unwrap_or(bits).min(bits)
+        };
+        (shortest(true, 32), shortest(false, 128))
+    }
+
     /// True when the file names the MAC of this neighbour, who is then never asked.
     #[must_use]
     pub fn names_neighbour(&self, nic: NicId, address: IpAddr) -> bool {

@@ -139,6 +139,8 @@ fn shown(service: &Service) -> table::Service {
 #[derive(Clone)]
 struct Work {
     config: Config,
+    /// The shortest netmasks of persistence before: IPv4, IPv6.
+    netmasks: (u8, u8),
     table: Table,
 }
 
@@ -146,7 +148,7 @@ impl Work {
     fn new(config: &Config) -> Self {
         let services = config.services.iter().map(shown).collect();
         let table = Table { services, timeouts: convert::shown_timeouts(&config.timeouts) };
-        Self { config: config.clone(), table }
+        Self { config: config.clone(), netmasks: config.client_netmasks(), table }
     }
 
     /// Makes one change, or none when it is refused.
@@ -174,19 +176,34 @@ impl Work {
 
     /// Brings a service of the table into the configuration.
     fn take_over(&mut self, key: Key) -> Result<(), Refused> {
-        let services = &mut self.config.services;
+        let services = &self.config.services;
         let place = services.iter().position(|one| convert::key(one.listen, one.protocol) == key);
         let Some(service) = self.table.service(key) else {
-            place.map(|place| services.remove(place));
+            place.map(|place| self.config.services.remove(place));
             return Ok(());
         };
-        let old = place.map(|place| &services[place]);
-        let new = convert::configured(service, old)?;
+        let new = convert::configured(service, place.map(|place| &services[place]))?;
+        self.check_netmask(key, &new)?;
         match place {
-            Some(place) => services[place] = new,
-            None => services.push(new),
+            Some(place) => self.config.services[place] = new,
+            None => self.config.services.push(new),
         }
         Ok(())
+    }
+
+    /// Several workers own clients by the shortest netmask that they started with.
+    fn check_netmask(&self, key: Key, new: &Service) -> Result<(), Refused> {
+        let Some(persistence) = new.settings.persistence else { return Ok(()) };
+        let (v4, v6) = self.netmasks;
+        let shortest = if new.listen.is_ipv4() { v4 } else { v6 };
+        if self.config.runtime.workers.len() < 2 || persistence.netmask >= shortest {
+            return Ok(());
+        }
+        Err(Refused::Director(format!(
+            "ipvsadm: {key}: the netmask of persistence is /{}: with several workers none is shorter than the /{shortest} \
+             that the director runs with: put the service into the configuration and restart",
+            persistence.netmask
+        )))
     }
 
     /// Puts a service back as it was.

@@ -56,7 +56,8 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
     let mut ports = nics::open(&config)?;
     let macs: Vec<_> = ports.nics.iter().map(|nic| nic.mac).collect();
     let key = HashKey::random();
-    let owners = Owners { workers: config.runtime.workers.len() as u8, netmask_v4: 32, netmask_v6: 128, key };
+    let (netmask_v4, netmask_v6) = config.client_netmasks();
+    let owners = Owners { workers: config.runtime.workers.len() as u8, netmask_v4, netmask_v6, key };
     let shared = workers::shared(&config);
     let publisher = Publisher::new(owners, macs.clone(), shared.clone(), &config);
     let kernel = Kernel::start(&targets::sides(&config, &macs))

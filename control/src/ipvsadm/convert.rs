@@ -1,21 +1,22 @@
 //! Between the table that ipvsadm speaks of and what a director is configured with: the one place that says what of it
 //! this director can take. What it cannot is refused by name, never passed over.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use shunt_dataplane::connections::{TcpState, Timeouts as ConnectionTimeouts};
 use shunt_dataplane::counters::RealCounters;
 use shunt_dataplane::id;
 use shunt_dataplane::service::schedulers::{Flags, Scheduler};
-use shunt_dataplane::service::{Method, Settings, Thresholds, tunnel};
-use shunt_dataplane::snapshot::{RealPlan, ServicePlan};
+use shunt_dataplane::service::{self, Method, Settings, Thresholds, tunnel};
+use shunt_dataplane::snapshot::{RealPlan, Registry, ServicePlan};
 use shunt_dataplane::time::Ticks;
 
 use crate::config;
+use crate::config::limit::TIMEOUT_MAX;
 
 use super::table::{
-    Counters, Destination, Forward, Key, Numbers, Protocol, Refused, SchedulerFlags, Service, Timeouts,
-    Tunnel, TunnelChecksum, TunnelKind,
+    Counters, Destination, Forward, Key, Netmask, Numbers, Persistence, Protocol, Refused, SchedulerFlags,
+    Service, Timeouts, Tunnel, TunnelChecksum, TunnelKind,
 };
 
 impl From<id::Protocol> for Protocol {
@@ -37,7 +38,7 @@ pub fn key(listen: SocketAddr, protocol: id::Protocol) -> Key {
 #[must_use]
 pub fn shown(plan: &ServicePlan) -> Service {
     let ServicePlan { name: _, listen, protocol, scheduler, settings, reals } = plan;
-    let Settings { flags, one_packet } = settings;
+    let Settings { flags, one_packet, persistence } = settings;
     let bit = |set: bool, flag: SchedulerFlags| if set { flag.0 } else { 0 };
     Service {
         key: key(*listen, *protocol),
@@ -45,12 +46,45 @@ pub fn shown(plan: &ServicePlan) -> Service {
         flags: SchedulerFlags(
             bit(flags.fallback, SchedulerFlags::FALLBACK) | bit(flags.port, SchedulerFlags::PORT),
         ),
-        persistence: None,
+        persistence: persistence.map(|persistence| shown_persistence(persistence, *listen)),
         engine: None,
         one_packet: *one_packet,
         destinations: reals.iter().map(|real| shown_real(real, *listen)).collect(),
         counters: Counters::default(),
     }
+}
+
+fn shown_persistence(persistence: service::Persistence, listen: SocketAddr) -> Persistence {
+    let service::Persistence { timeout, netmask } = persistence;
+    Persistence {
+        timeout: timeout.as_duration().as_secs() as u32,
+        netmask: match listen {
+            SocketAddr::V4(_) => {
+                let zeros = 32_u32.saturating_sub(netmask.into());
+                Netmask::V4(Ipv4Addr::from_bits(u32::MAX.checked_shl(zeros).unwrap_or(0)))
+            }
+            SocketAddr::V6(_) => Netmask::V6(netmask.min(128)),
+        },
+    }
+}
+
+/// Persistence as this director runs it: a mask is the length of a prefix.
+fn persistence(key: Key, persistence: Persistence) -> Result<service::Persistence, Refused> {
+    let netmask = match persistence.netmask {
+        Netmask::V6(length) => length,
+        Netmask::V4(mask) if mask.to_bits().leading_ones() == mask.to_bits().count_ones() => {
+            mask.to_bits().count_ones() as u8
+        }
+        Netmask::V4(mask) => {
+            let what = format!("the netmask {mask}, whose bits are not together");
+            return Err(cannot(key, &what, "name one such as 255.255.255.0"));
+        }
+    };
+    if persistence.timeout > TIMEOUT_MAX.as_secs() as u32 {
+        let what = format!("a persistence of {} s", persistence.timeout);
+        return Err(cannot(key, &what, &format!("name at most {}", TIMEOUT_MAX.as_secs())));
+    }
+    Ok(service::Persistence { timeout: Ticks::from_seconds(persistence.timeout), netmask })
 }
 
 fn shown_real(real: &RealPlan, listen: SocketAddr) -> Destination {
@@ -78,8 +112,16 @@ fn shown_real(real: &RealPlan, listen: SocketAddr) -> Destination {
 /// # Errors
 /// What it cannot do yet.
 pub fn plan(service: &Service, name: &str) -> Result<ServicePlan, Refused> {
-    let Service { key, scheduler, flags, persistence, engine, one_packet, destinations, counters: _ } =
-        service;
+    let Service {
+        key,
+        scheduler,
+        flags,
+        persistence: persists,
+        engine,
+        one_packet,
+        destinations,
+        counters: _,
+    } = service;
     let (protocol, listen) = match *key {
         Key::Address(Protocol::Tcp, listen) => (id::Protocol::Tcp, listen),
         Key::Address(Protocol::Udp, listen) => (id::Protocol::Udp, listen),
@@ -88,12 +130,6 @@ pub fn plan(service: &Service, name: &str) -> Result<ServicePlan, Refused> {
             return Err(cannot(*key, "a service of a firewall mark", "name addresses and ports by -t or -u"));
         }
     };
-    if listen.port() == 0 {
-        return Err(cannot(*key, "a service of all ports (port 0)", "name each port"));
-    }
-    if persistence.is_some() {
-        return Err(cannot(*key, "persistence (-p)", "use -s sh, which keeps a client at one real server"));
-    }
     if let Some(engine) = engine {
         return Err(cannot(*key, &format!("the persistence engine {engine}"), "leave --pe out"));
     }
@@ -110,7 +146,11 @@ pub fn plan(service: &Service, name: &str) -> Result<ServicePlan, Refused> {
         listen,
         protocol,
         scheduler,
-        settings: Settings { flags, one_packet: *one_packet },
+        settings: Settings {
+            flags,
+            one_packet: *one_packet,
+            persistence: persists.map(|persists| persistence(*key, persists)).transpose()?,
+        },
         reals: destinations.iter().map(real_plan).collect(),
     })
 }
@@ -217,7 +257,7 @@ pub fn counted(counters: &RealCounters) -> Counters {
     Counters {
         active: counters.sum(|cell| &cell.active),
         inactive: counters.sum(|cell| &cell.inactive),
-        persistent: 0,
+        persistent: counters.sum(|cell| &cell.persistent),
         totals: Numbers {
             connections: counters.sum(|cell| &cell.connections),
             packets_in: counters.sum(|cell| &cell.packets_in),
@@ -226,6 +266,19 @@ pub fn counted(counters: &RealCounters) -> Counters {
             bytes_out: counters.sum(|cell| &cell.bytes_out),
         },
         rates: Numbers::default(),
+    }
+}
+
+/// What was counted for a service, real servers included that were removed.
+#[must_use]
+pub fn totals(registry: &Registry, id: id::ServiceId) -> Numbers {
+    let sum = |field| registry.service_sum(id, field);
+    Numbers {
+        connections: sum(|cell| &cell.connections),
+        packets_in: sum(|cell| &cell.packets_in),
+        packets_out: sum(|cell| &cell.packets_out),
+        bytes_in: sum(|cell| &cell.bytes_in),
+        bytes_out: sum(|cell| &cell.bytes_out),
     }
 }
 

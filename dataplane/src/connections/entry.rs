@@ -27,6 +27,9 @@ const NO_OUTPUT: u8 = 1 << 3;
 /// UDP; else TCP.
 const UDP: u8 = 1 << 4;
 
+/// A persistence template controls it.
+const CONTROLLED: u8 = 1 << 6;
+
 /// A connection. Spare bytes of the IPv4 entry are reserved.
 #[derive(Clone, Debug)]
 #[repr(C)]
@@ -140,7 +143,8 @@ impl<A: Address> Entry<A> {
     pub fn observe(&mut self, flags: u8, direction: Direction, now: Tick, timeouts: &Timeouts) -> Activity {
         if self.flags & UDP != 0 {
             self.expires = now.after(timeouts.udp);
-            return Activity::Unchanged;
+            let assures = self.flags & CONTROLLED != 0 && direction == Direction::FromReal;
+            return if assures { Activity::Assures } else { Activity::Unchanged };
         }
         if direction == Direction::FromReal {
             self.flags &= !NO_OUTPUT;
@@ -160,12 +164,31 @@ impl<A: Address> Entry<A> {
                 self.flags |= INACTIVE;
                 Activity::BecameInactive
             }
+            _ if self.assures() => Activity::Assures,
             _ => Activity::Unchanged,
         }
     }
 
+    /// A persistence template controls it from now on.
+    pub(super) fn control(&mut self) {
+        self.flags |= CONTROLLED;
+    }
+
+    /// True when a persistence template controls it.
+    #[inline]
+    #[must_use]
+    pub const fn is_controlled(&self) -> bool {
+        self.flags & CONTROLLED != 0
+    }
+
+    /// True when it is open and so assures the template that controls it (kernel: `ip_vs_control_assure_ct`).
+    #[must_use]
+    pub const fn assures(&self) -> bool {
+        self.is_controlled() && matches!(self.state, TcpState::Established)
+    }
+
     /// True when a client's packet with this TCP flag byte is the SYN of a new connection that uses an old one's ports
-    /// again: the old one ends and the packet is scheduled (kernel: `is_new_conn_expected`; `reuse_mode` is `conn_reuse_mode`).
+    /// again, unless a template controls it: the old one ends and the packet is scheduled (kernel: `is_new_conn_expected`; `reuse_mode` is `conn_reuse_mode`).
     #[inline]
     #[must_use]
     pub fn is_reused_by(&self, flags: u8, reuse_mode: u8) -> bool {
@@ -174,7 +197,7 @@ impl<A: Address> Entry<A> {
             TcpState::FinWait => reuse_mode & 2 != 0 && self.flags & NO_OUTPUT != 0,
             _ => false,
         };
-        over && self.flags & UDP == 0 && flags & SYN != 0
+        over && self.flags & (UDP | CONTROLLED) == 0 && flags & SYN != 0
     }
 
     /// Sets the moment at which the connection ends, unless a packet comes before.

@@ -10,10 +10,12 @@ mod slots;
 pub mod sweep;
 mod table;
 pub mod tcp_state;
+mod templates;
 
 pub use entry::{Direction, Entry};
 pub use table::{Candidate, ConnectionIndex, Found, NewConnection, Table, TableFull};
 pub use tcp_state::{Activity, TcpState, Timeouts};
+pub use templates::{NewTemplate, STALE_PORT, Template, TemplateIndex, TemplateKey, Templates};
 
 #[cfg(test)]
 mod tests;

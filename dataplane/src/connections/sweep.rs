@@ -48,12 +48,13 @@ impl Hand {
 impl<A: Address> Table<A> {
     /// Looks at the next `budget` entries and removes those that expired; `ended` sees each before it goes.
     pub fn sweep(&mut self, now: Tick, budget: usize, ended: impl FnMut(&Entry<A>)) {
-        self.sweep_over(budget, |entry| entry.is_expired(now), ended);
+        self.sweep_over(now, budget, |entry| entry.is_expired(now), ended);
     }
 
     /// Looks at the next `budget` entries and removes those that are `over`; `ended` sees each before it goes.
     pub fn sweep_over(
         &mut self,
+        now: Tick,
         budget: usize,
         over: impl Fn(&Entry<A>) -> bool,
         mut ended: impl FnMut(&Entry<A>),
@@ -67,7 +68,8 @@ impl<A: Address> Table<A> {
             let entry = &self.entries[at as usize];
             if entry.in_use() && over(entry) {
                 ended(entry);
-                self.remove(ConnectionIndex(at));
+                let by_time = entry.is_expired(now);
+                self.end(ConnectionIndex(at), now, by_time);
             }
         }
     }

@@ -11,6 +11,7 @@ use crate::time::{TICKS_PER_SECOND, Tick, Ticks};
 use super::entry::{Direction, Entry};
 use super::slots::Slots;
 use super::sweep::Hand;
+use super::templates::{TemplateIndex, Templates};
 
 /// How long a connection lives that was made and not observed yet.
 const UNOBSERVED: Ticks = Ticks(2 * TICKS_PER_SECOND);
@@ -85,6 +86,8 @@ pub struct Table<A: Address> {
     pub(super) high_water: u32,
     used: u32,
     pub(super) hand: Hand,
+    /// The templates that control connections.
+    templates: Templates<A>,
 }
 
 impl<A: Address> Table<A> {
@@ -104,7 +107,38 @@ impl<A: Address> Table<A> {
             high_water: 0,
             used: 0,
             hand: Hand::default(),
+            templates: Templates::new(key),
         }
+    }
+
+    /// The persistence templates.
+    #[must_use]
+    pub const fn templates(&self) -> &Templates<A> {
+        &self.templates
+    }
+
+    /// The persistence templates, to be changed.
+    #[must_use]
+    pub const fn templates_mut(&mut self) -> &mut Templates<A> {
+        &mut self.templates
+    }
+
+    /// Takes the memory for templates, when a service is persistent.
+    pub fn prepare_templates(&mut self) {
+        self.templates.prepare(self.entries.len());
+    }
+
+    /// A connection and the templates, to be changed.
+    #[inline]
+    #[must_use]
+    pub fn entry_and_templates(&mut self, index: ConnectionIndex) -> (&mut Entry<A>, &mut Templates<A>) {
+        (&mut self.entries[index.0 as usize], &mut self.templates)
+    }
+
+    /// A connection was made by a template.
+    pub fn control(&mut self, index: ConnectionIndex, template: TemplateIndex, now: Tick) {
+        self.entries[index.0 as usize].control();
+        self.templates.control(template, index.0, now);
     }
 
     /// How many connections it can hold.
@@ -232,7 +266,7 @@ impl<A: Address> Table<A> {
         }
         if let Some(older) = self.find_even_expired(hash, &new.flow) {
             ended(self.entry(older));
-            self.remove(older);
+            self.remove(older, now);
         }
         let place = match self.take_unused() {
             Some(place) => place,
@@ -260,11 +294,20 @@ impl<A: Address> Table<A> {
     }
 
     /// Ends a connection; an index of one that ended already changes nothing.
-    pub fn remove(&mut self, index: ConnectionIndex) {
+    pub fn remove(&mut self, index: ConnectionIndex, now: Tick) {
+        self.end(index, now, true);
+    }
+
+    /// The same; says whether its time had come.
+    pub(super) fn end(&mut self, index: ConnectionIndex, now: Tick, by_time: bool) {
         let entry = &self.entries[index.0 as usize];
         if !entry.in_use() {
             return;
         }
+        if entry.is_controlled() {
+            self.templates.release(index.0, now, by_time);
+        }
+        let entry = &self.entries[index.0 as usize];
         let hash = self.key.flow(&entry.client_flow());
         if entry.is_nat() {
             let answer = self.key.flow(&entry.answer_flow());

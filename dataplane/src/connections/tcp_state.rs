@@ -154,6 +154,8 @@ pub enum Activity {
     BecameActive,
     /// It counted as active and counts as inactive now.
     BecameInactive,
+    /// It counts as before, and the template that controls it is assured.
+    Assures,
 }
 
 /// How long a connection lives after its last packet, by state (kernel: `tcp_timeouts`, `udp_timeouts`).
@@ -329,7 +331,7 @@ mod tests {
                 }
                 let entry = table.entry_mut(index);
                 match entry.observe(flags, direction, now, &timeouts) {
-                    Activity::Unchanged => {}
+                    Activity::Unchanged | Activity::Assures => {}
                     Activity::BecameActive => (active, inactive) = (active + 1, inactive - 1),
                     Activity::BecameInactive => (active, inactive) = (active - 1, inactive + 1),
                 }

@@ -127,8 +127,8 @@ impl Modelled {
             }
             Step::Remove(number) => {
                 if let Some((index, _)) = find(table, &connection(number).flow, now) {
-                    table.remove(index);
-                    table.remove(index);
+                    table.remove(index, Tick(0));
+                    table.remove(index, Tick(0));
                     model.remove(&number);
                 }
             }
@@ -194,7 +194,7 @@ fn holds_its_capacity_of_nat_connections_and_no_more() {
             assert_eq!(find(&table, &answer(&new), now), Some((index, Direction::FromReal)));
         }
         // One goes, one comes.
-        table.remove(find(&table, &nat(0).flow, now).unwrap().0);
+        table.remove(find(&table, &nat(0).flow, now).unwrap().0, now);
         table.insert(nat(capacity), now, none_ends).unwrap();
     }
 }
@@ -212,14 +212,14 @@ fn stays_usable_between_90_and_100_percent() {
         }
         for _ in 0..capacity / 10 {
             let (index, _) = find(&table, &nat(oldest).flow, now).unwrap();
-            table.remove(index);
+            table.remove(index, Tick(0));
             oldest += 1;
         }
         assert_eq!(table.slots.used(), table.len() * 2, "round {round}");
     }
     for number in oldest..next {
         let (index, _) = find(&table, &answer(&nat(number)), now).unwrap();
-        table.remove(index);
+        table.remove(index, Tick(0));
     }
     assert_eq!((table.len(), table.slots.used()), (0, 0));
     // Only slots of one entry that looked the same may have left a count behind.
@@ -258,7 +258,7 @@ fn a_flooded_bucket_spills_and_recovers() {
     }
     for &number in &held {
         let (index, _) = find(&table, &new(number).flow, now).unwrap();
-        table.remove(index);
+        table.remove(index, Tick(0));
     }
     assert_eq!((table.len(), table.slots.used(), table.slots.further_on()), (0, 0, 0));
 }
@@ -348,7 +348,7 @@ fn a_candidate_is_nothing_once_its_connection_ended_or_another_took_its_place() 
     let candidate = table.prefetch_entry(table.hash(&first.flow));
     assert!(table.try_candidate(candidate, &first.flow, Tick(0)).is_some());
     assert!(table.try_candidate(candidate, &second.flow, Tick(0)).is_none());
-    table.remove(index);
+    table.remove(index, Tick(0));
     assert!(table.try_candidate(candidate, &first.flow, Tick(0)).is_none());
     assert_eq!(table.insert(second, Tick(0), none_ends), Ok(index));
     assert!(table.try_candidate(candidate, &first.flow, Tick(0)).is_none());
@@ -399,7 +399,7 @@ fn listing_in_parts_shows_every_live_connection_once() {
             table.entry_mut(index).set_expires(Tick(1000));
         }
     }
-    table.remove(find(&table, &connection(4).flow, Tick(0)).unwrap().0);
+    table.remove(find(&table, &connection(4).flow, Tick(0)).unwrap().0, Tick(0));
     let (mut cursor, mut listed) = (0, Vec::new());
     while table.list(&mut cursor, 7, Tick(500), |entry| listed.push(entry.client_flow())) {}
     let expected = (0..50).step_by(2).filter(|&number| number != 4).map(|number| connection(number).flow);

@@ -1,9 +1,13 @@
 //! Writes what was decided: connection and counters, then the packet in place.
 
+use super::choose::Controlling;
 use super::decide::{Answer, Decision, New, Passage, Subject, Then, real_port};
 use super::{Forwarder, Punt, Tables, Verdict};
 use crate::address::Address;
-use crate::connections::{Activity, ConnectionIndex, Direction, Entry, Found, NewConnection};
+use crate::connections::{
+    Activity, ConnectionIndex, Direction, Entry, Found, NewConnection, NewTemplate, Template, TemplateIndex,
+    Templates,
+};
 use crate::counters::{RealCell, WorkerCounters};
 use crate::flow::Flow;
 use crate::id::{NicId, WorkerId};
@@ -33,8 +37,8 @@ impl Forwarder {
         let Passage { found, real, hop } = *passage;
         let cell = real.counters.of(self.worker);
         let length = headers.ip_length() as u64;
-        let entry = A::table_mut(&mut self.connections).entry_mut(found.index);
-        observe(entry, cell, snapshot, headers, found.direction, now);
+        let (entry, templates) = A::table_mut(&mut self.connections).entry_and_templates(found.index);
+        observe(found, entry, templates, cell, snapshot, headers, now);
         packet.truncate(usize::from(headers.end));
         if found.direction == Direction::FromReal {
             if headers.tcp_flags.syn() {
@@ -92,7 +96,7 @@ impl Forwarder {
                 let connection = Some((found, new.real));
                 let verdict = self.settle(snapshot, packet, headers, connection, decision.then, now);
                 if new.one_packet {
-                    self.remove::<A>(snapshot, found.index);
+                    self.remove::<A>(snapshot, found.index, now);
                 }
                 verdict
             }
@@ -130,8 +134,8 @@ impl Forwarder {
         let Some((found, real)) = connection else { return verdict };
         let cell = real.counters.of(self.worker);
         if is_noticed(found.direction, verdict) {
-            let entry = A::table_mut(&mut self.connections).entry_mut(found.index);
-            observe(entry, cell, snapshot, headers, found.direction, now);
+            let (entry, templates) = A::table_mut(&mut self.connections).entry_and_templates(found.index);
+            observe(found, entry, templates, cell, snapshot, headers, now);
         }
         if found.direction == Direction::FromClient && !matches!(verdict, Verdict::Punt(_)) {
             count_refused(packet, headers, real, cell, verdict);
@@ -172,8 +176,9 @@ impl Forwarder {
         now: Tick,
     ) -> Verdict {
         let cell = passage.real.counters.of(self.worker);
-        let entry = A::table_mut(&mut self.connections).entry_mut(passage.found.index);
-        observe(entry, cell, snapshot, headers, Direction::FromReal, now);
+        let found = passage.found;
+        let (entry, templates) = A::table_mut(&mut self.connections).entry_and_templates(found.index);
+        observe(found, entry, templates, cell, snapshot, headers, now);
         count(&cell.packets_out, &cell.bytes_out, headers.ip_length() as u64);
         route(snapshot, packet, headers, passage.hop)
     }
@@ -183,28 +188,38 @@ impl Forwarder {
         &mut self,
         snapshot: &Snapshot,
         headers: &Headers<A>,
-        new: &New<'_>,
+        new: &New<'_, A>,
         now: Tick,
     ) -> Option<Found> {
         let (flow, real) = (headers.flow()?, new.real);
         if let Some(old) = new.replaces {
-            self.remove::<A>(snapshot, old);
+            self.remove::<A>(snapshot, old, now);
         }
+        let template = match &new.template {
+            Controlling::None => None,
+            Controlling::Existing(index) => Some(*index),
+            Controlling::New { new, stale } => Some(self.make_template(snapshot, real, new, *stale, now)?),
+        };
         let connection = NewConnection {
             flow,
             real: real.id,
             // A tunnel may be of the other family; then the real server knows its address.
             real_address: A::from_ip(real.address).unwrap_or(A::UNSPECIFIED),
-            real_port: tunnelled_port(real, &flow),
+            real_port: bound_port(real, &flow),
             nat: real.method == Method::Nat,
         };
         let ended = |entry: &Entry<A>| expired(snapshot, self.worker, &self.counters, entry);
         let index = A::table_mut(&mut self.connections).insert(connection, now, ended).ok()?;
-        if let Some(cursor) = self.cursors.get_mut(new.service.index()) {
-            *cursor = new.choice.cursor;
+        if let Some(template) = template {
+            A::table_mut(&mut self.connections).control(index, template, now);
         }
-        if let Some(service) = snapshot.service(new.service) {
-            self.localities.learn(service, flow.destination.into(), new.choice.learned, now);
+        if let Some(choice) = new.choice {
+            if let Some(cursor) = self.cursors.get_mut(new.service.index()) {
+                *cursor = choice.cursor;
+            }
+            if let Some(service) = snapshot.service(new.service) {
+                self.localities.learn(service, flow.destination.into(), choice.learned, now);
+            }
         }
         let cell = real.counters.of(self.worker);
         cell.inactive.add(1);
@@ -216,11 +231,30 @@ impl Forwarder {
         Some(Found { index, direction: Direction::FromClient })
     }
 
+    /// Makes a template, in the place of one that has become stale; none when there is no room.
+    fn make_template<A: Tables>(
+        &mut self,
+        snapshot: &Snapshot,
+        real: &Real,
+        new: &NewTemplate<A>,
+        stale: Option<TemplateIndex>,
+        now: Tick,
+    ) -> Option<TemplateIndex> {
+        let templates = A::table_mut(&mut self.connections).templates_mut();
+        if let Some(stale) = stale {
+            templates.set_stale(stale);
+        }
+        let ended = |template: &Template<A>| template_ended(snapshot, self.worker, template);
+        let index = templates.make(new, now, ended)?;
+        real.counters.of(self.worker).persistent.add(1);
+        Some(index)
+    }
+
     #[cold]
-    fn remove<A: Tables>(&mut self, snapshot: &Snapshot, index: ConnectionIndex) {
+    fn remove<A: Tables>(&mut self, snapshot: &Snapshot, index: ConnectionIndex, now: Tick) {
         let table = A::table_mut(&mut self.connections);
         expired(snapshot, self.worker, &self.counters, table.entry(index));
-        table.remove(index);
+        table.remove(index, now);
     }
 
     /// Makes the reply in the packet's room.
@@ -271,16 +305,20 @@ impl From<Result<NicId, DropReason>> for Verdict {
 /// State, time and activity of a connection that sees a packet.
 #[inline(always)]
 fn observe<A: Address>(
+    found: Found,
     entry: &mut Entry<A>,
+    templates: &mut Templates<A>,
     cell: &RealCell,
     snapshot: &Snapshot,
     headers: &Headers<A>,
-    direction: Direction,
     now: Tick,
 ) {
-    let change = entry.observe(headers.tcp_flags.0, direction, now, &snapshot.timeouts);
+    let change = entry.observe(headers.tcp_flags.0, found.direction, now, &snapshot.timeouts);
     if change != Activity::Unchanged {
         activity(cell, change);
+        if change == Activity::Assures || entry.assures() {
+            templates.assure(found.index);
+        }
     }
 }
 
@@ -288,7 +326,7 @@ fn observe<A: Address>(
 #[cold]
 fn activity(cell: &RealCell, change: Activity) {
     let (up, down) = match change {
-        Activity::Unchanged => return,
+        Activity::Unchanged | Activity::Assures => return,
         Activity::BecameActive => (&cell.active, &cell.inactive),
         Activity::BecameInactive => (&cell.inactive, &cell.active),
     };
@@ -355,7 +393,7 @@ fn route<A: Tables + IpVersion>(
 }
 
 /// Only NAT reaches another port; DR and TUN keep the service's (kernel: the port of `-r` is ignored).
-fn tunnelled_port<A: Address>(real: &Real, flow: &Flow<A>) -> crate::id::L4Port {
+pub(super) fn bound_port<A: Address>(real: &Real, flow: &Flow<A>) -> crate::id::L4Port {
     if real.method == Method::Nat { real_port(real, flow.destination_port) } else { flow.destination_port }
 }
 
@@ -368,6 +406,15 @@ const fn is_noticed(direction: Direction, verdict: Verdict) -> bool {
 pub(super) fn count(packets: &crate::counters::Counter, bytes: &crate::counters::Counter, length: u64) {
     packets.add(1);
     bytes.add(length);
+}
+
+/// A template's time has come.
+pub(super) fn template_ended<A: Address>(snapshot: &Snapshot, worker: WorkerId, template: &Template<A>) {
+    let Some(real) = snapshot.real(template.real()) else { return };
+    real.counters.of(worker).persistent.subtract(1);
+    if let Some(overload) = &real.overload {
+        overload.went(real.counters.connections());
+    }
 }
 
 /// A connection's time has come.

@@ -2,6 +2,7 @@
 //!
 //! connection → service → scheduler, or ping and refusals of a VIP, or routing; then the next hop, TTL and MTU.
 
+use super::choose::Controlling;
 use super::icmp::TunnelError;
 use super::{Aside, Forwarder, Punt, Staged, Tables};
 use crate::address::Address;
@@ -10,7 +11,7 @@ use crate::id::{L4Port, Protocol, ServiceId, WorkerId};
 use crate::packet::Packet;
 use crate::reason::{DropReason, ReplyKind};
 use crate::reply;
-use crate::service::schedulers::{self, Choice, Client, Cursor};
+use crate::service::schedulers::Choice;
 use crate::service::{Method, NextHop, Real, Unresolved, Way};
 use crate::snapshot::{FamilyTables, Local, Snapshot};
 use crate::time::Tick;
@@ -34,7 +35,7 @@ pub(super) enum Subject<'s, A> {
     /// One that exists.
     Found(Found, &'s Real),
     /// One to be made.
-    New(New<'s>),
+    New(New<'s, A>),
     /// One that an ICMP error is about.
     Error(Found, &'s Real),
     /// None: an ICMP error about a tunnel.
@@ -43,11 +44,13 @@ pub(super) enum Subject<'s, A> {
 
 /// A connection to be made.
 #[derive(Debug)]
-pub(super) struct New<'s> {
+pub(super) struct New<'s, A> {
     pub service: ServiceId,
     pub real: &'s Real,
-    /// What the scheduler chose, and where it stands then.
-    pub choice: Choice,
+    /// What the scheduler chose, and where it stands then; none when a template did.
+    pub choice: Option<Choice>,
+    /// The template that controls it.
+    pub template: Controlling<A>,
     /// The connection in TIME_WAIT whose ports the client uses again.
     pub replaces: Option<ConnectionIndex>,
     /// It ends with this packet.
@@ -290,23 +293,11 @@ impl Forwarder {
         if replaces.is_none() && !A::table(&self.connections).may_have_room(now) {
             return Err(Aside::Drop(DropReason::TableFull));
         }
-        let client = Client {
-            address: flow.source.into(),
-            l4_port: flow.source_port,
-            destination: flow.destination.into(),
-        };
-        let fresh = Cursor::default();
-        let cursor = self.cursors.get(service.id.index()).unwrap_or(&fresh);
-        let choice = schedulers::choose(service, cursor, &self.localities, &client, now);
-        let chosen = choice.and_then(|choice| {
-            let real = service.candidates.get(choice.candidate)?.real;
-            Some((choice, asked.snapshot.real(real)?))
-        });
-        let Some((choice, real)) = chosen else {
+        let Some((choice, template, real)) = self.choose(asked.snapshot, service, &flow, now) else {
             return asked.refuse(Error::PortUnreachable, ReplyKind::NoReal, DropReason::NoReal);
         };
         let one_packet = service.settings.one_packet && flow.protocol == Protocol::Udp;
-        let new = New { service: service.id, real, choice, replaces, one_packet };
+        let new = New { service: service.id, real, choice, template, replaces, one_packet };
         Ok(Decision { subject: Subject::New(new), then: asked.to_real(real) })
     }
 }

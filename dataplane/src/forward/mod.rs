@@ -6,6 +6,7 @@
 //!
 //! Only plain frames ([`Plain`]) go through the stages. Others have their turn in the last one, where they are parsed.
 
+mod choose;
 mod commit;
 mod decide;
 mod explain;
@@ -13,14 +14,14 @@ mod icmp;
 mod pieces;
 mod unserved;
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
 use crate::address::Address;
-use crate::connections::{Candidate, Entry, Table};
+use crate::connections::{Candidate, Entry, Table, Template};
 use crate::counters::WorkerCounters;
 use crate::flow::HashKey;
 use crate::id::{Generation, NicId, WorkerId};
@@ -29,7 +30,7 @@ use crate::processor;
 use crate::reason::{DropReason, PuntReason, ReplyKind};
 use crate::reply::ReplyLimit;
 use crate::service::schedulers::{Cursor, Localities, Scheduler};
-use crate::service::{Real, Unresolved};
+use crate::service::{Real, Service, Unresolved};
 use crate::snapshot::{Family, Snapshot};
 use crate::time::Tick;
 use crate::wire::plain::{Arrival, Plain};
@@ -324,6 +325,13 @@ impl Forwarder {
         if snapshot.services.iter().flatten().any(|service| learns(service.scheduler)) {
             self.localities.prepare();
         }
+        let persists = |service: &&Arc<Service>| service.settings.persistence.is_some();
+        for service in snapshot.services.iter().flatten().filter(persists) {
+            match service.listen {
+                SocketAddr::V4(_) => self.connections.v4.prepare_templates(),
+                SocketAddr::V6(_) => self.connections.v6.prepare_templates(),
+            }
+        }
         let removed = |real: &Real| !real.configured;
         if snapshot.sysctls.expire_nodest_conn && snapshot.reals.iter().flatten().any(removed) {
             self.flushed = (0, 0);
@@ -455,19 +463,21 @@ impl Forwarder {
     /// Ends connections whose time has come, a bounded number of them: what a worker calls each turn.
     pub fn expire_turn(&mut self, snapshot: &Snapshot, now: Tick) {
         if self.flushed != (usize::MAX, usize::MAX) {
-            self.flush_turn(snapshot);
+            self.flush_turn(snapshot, now);
         }
         let Self { worker, connections: Connections { v4, v6 }, counters, .. } = self;
         v4.sweep_turn(now, |entry| commit::expired(snapshot, *worker, counters, entry));
         v6.sweep_turn(now, |entry| commit::expired(snapshot, *worker, counters, entry));
+        v4.templates_mut().sweep_turn(now, |template| commit::template_ended(snapshot, *worker, template));
+        v6.templates_mut().sweep_turn(now, |template| commit::template_ended(snapshot, *worker, template));
     }
 
     /// Ends connections of real servers that were removed, a bounded number of them (kernel: `ip_vs_expire_nodest_conn_flush`).
     #[cold]
-    fn flush_turn(&mut self, snapshot: &Snapshot) {
+    fn flush_turn(&mut self, snapshot: &Snapshot, now: Tick) {
         let Self { worker, connections: Connections { v4, v6 }, counters, flushed, .. } = self;
-        flush(v4, &mut flushed.0, snapshot, |entry| commit::expired(snapshot, *worker, counters, entry));
-        flush(v6, &mut flushed.1, snapshot, |entry| commit::expired(snapshot, *worker, counters, entry));
+        flush(v4, &mut flushed.0, snapshot, now, *worker, counters);
+        flush(v6, &mut flushed.1, snapshot, now, *worker, counters);
     }
 
     /// Ends connections whose time has come: looks at `budget` entries of each table, on from where the last
@@ -487,12 +497,22 @@ fn flush<A: Address>(
     table: &mut Table<A>,
     looked_at: &mut usize,
     snapshot: &Snapshot,
-    ended: impl FnMut(&Entry<A>),
+    now: Tick,
+    worker: WorkerId,
+    counters: &WorkerCounters,
 ) {
-    let left = table.pass().saturating_sub(*looked_at);
-    let removed = |entry: &Entry<A>| snapshot.real(entry.real()).is_some_and(|real| !real.configured);
-    table.sweep_over(left.min(FLUSH_ENTRIES), removed, ended);
-    *looked_at = if left <= FLUSH_ENTRIES { usize::MAX } else { *looked_at + FLUSH_ENTRIES };
+    let connections = table.pass();
+    let all = connections + table.templates().pass() as usize;
+    let removed = |real| snapshot.real(real).is_some_and(|real| !real.configured);
+    let budget = FLUSH_ENTRIES.min(all.saturating_sub(*looked_at));
+    // Connections first: a template goes when it controls none.
+    let of_connections = budget.min(connections.saturating_sub(*looked_at));
+    let ended = |entry: &Entry<A>| commit::expired(snapshot, worker, counters, entry);
+    table.sweep_over(now, of_connections, |entry| removed(entry.real()), ended);
+    let ended = |template: &Template<A>| commit::template_ended(snapshot, worker, template);
+    let of_templates = (budget - of_connections) as u32;
+    table.templates_mut().sweep_over(now, of_templates, |template| removed(template.real()), ended);
+    *looked_at = if *looked_at + budget >= all { usize::MAX } else { *looked_at + budget };
 }
 
 /// The connection tables of a worker.

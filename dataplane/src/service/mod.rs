@@ -14,6 +14,7 @@ use crate::counters::RealCounters;
 use crate::id::{L4Port, Mac, NicId, Protocol, RealId, ServiceId};
 use crate::rewrite::tun;
 use crate::time::Tick;
+use crate::time::Ticks;
 use path_mtu::{Overhead, PathMtu};
 use schedulers::{Flags, Lookup, Scheduler};
 use tunnel::Tunnel;
@@ -79,6 +80,17 @@ pub struct Settings {
     pub flags: Flags,
     /// Each UDP packet is scheduled for itself, and no connection is kept (`ipvsadm -o`).
     pub one_packet: bool,
+    /// Whether, and how long, clients stay with their real server (`ipvsadm -p`).
+    pub persistence: Option<Persistence>,
+}
+
+/// How clients stay with their real server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Persistence {
+    /// For so long after their last connection was made.
+    pub timeout: Ticks,
+    /// Bits of a client's address that count (`ipvsadm -M`): those that agree in them stay together.
+    pub netmask: u8,
 }
 
 /// How many connections a real server may have (`ipvsadm -x`, `-y`). At `upper` it takes no more, until it has fewer than

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::registry::{RealRecord, Registry, ServiceRecord};
 use super::{FamilyTables, Local, NicView, Plan, ServicePlan, Snapshot};
 use crate::address::Address;
-use crate::counters::RealCounters;
+use crate::counters::{RealCell, RealCounters};
 use crate::id::{Generation, L4Port, NicId, Protocol, RealId, ServiceId};
 use crate::route::{Route, RouteTable};
 use crate::service::path_mtu::Overhead;
@@ -67,7 +67,11 @@ impl Registry {
 
     fn compile_service(&mut self, plan: &ServicePlan, snapshot: &mut Snapshot) {
         let key = (plan.listen, plan.protocol);
-        let id = ServiceId(self.services.number(key, || ServiceRecord { compiled: None, edition: 0 }));
+        let id = ServiceId(self.services.number(key, || ServiceRecord {
+            compiled: None,
+            gone: RealCell::default(),
+            edition: 0,
+        }));
         let port = L4Port(plan.listen.port());
         match plan.listen.ip() {
             IpAddr::V4(vip) => snapshot.v4.services.insert(vip, port, plan.protocol, id),
@@ -80,7 +84,7 @@ impl Registry {
                 IpAddr::V6(address) => snapshot.v6.add_nat(address, plan.protocol, l4_port),
             }
         });
-        let reals = plan.reals.iter().map(|real| self.compile_real(id, real)).collect::<Vec<_>>();
+        let reals = plan.reals.iter().map(|real| self.compile_real(id, plan, real)).collect::<Vec<_>>();
         let unchanged =
             |record: &ServiceRecord| record.compiled.as_ref().is_some_and(|(last, _)| last == plan);
         if !self.services.get(id.0).is_some_and(unchanged) {
@@ -123,8 +127,9 @@ impl Registry {
         record.compiled = Some((plan.clone(), Arc::new(service)));
     }
 
-    fn compile_real(&mut self, service: ServiceId, plan: &super::RealPlan) -> CompiledReal {
+    fn compile_real(&mut self, id: ServiceId, service: &ServicePlan, plan: &super::RealPlan) -> CompiledReal {
         let workers = self.owners.workers;
+        let (service, all_ports) = (id, service.listen.port() == 0);
         let id = RealId(self.reals.number((service, plan.address), || RealRecord::new(workers)));
         let Some(record) = self.reals.get_mut(id.0) else {
             unreachable!("the real server was just given a number")
@@ -135,7 +140,7 @@ impl Registry {
             id,
             service,
             address: plan.address.ip(),
-            l4_port: L4Port(plan.address.port()),
+            l4_port: L4Port(if all_ports { 0 } else { plan.address.port() }),
             method: plan.method,
             tunnel: plan.tunnel,
             configured: true,

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use hashbrown::HashMap;
 
 use super::plan::ServicePlan;
-use crate::counters::RealCounters;
+use crate::counters::{Counter, RealCell, RealCounters};
 use crate::flow::Owners;
 use crate::id::{Generation, Protocol, RealId, ServiceId};
 use crate::service::path_mtu::PathMtu;
@@ -36,6 +36,8 @@ pub struct Registry {
 pub(super) struct ServiceRecord {
     /// As it was compiled last, and from what; none once it left the plan.
     pub compiled: Option<(ServicePlan, Arc<Service>)>,
+    /// What real servers counted whose identifiers were freed.
+    pub gone: RealCell,
     /// Changes with its candidates; kept when a recompilation changes something else.
     pub edition: u64,
 }
@@ -105,6 +107,14 @@ impl Registry {
         self.reals.get(id.0).map(|record| &record.counters)
     }
 
+    /// A counter of a service over all its real servers, those included that were removed (kernel: `ip_vs_service.stats`).
+    #[must_use]
+    pub fn service_sum(&self, id: ServiceId, field: fn(&RealCell) -> &Counter) -> u64 {
+        let gone = self.services.get(id.0).map_or(0, |record| field(&record.gone).get());
+        let there = self.reals.keyed().filter(|((service, _), _)| *service == id);
+        gone + there.map(|(_, record)| record.counters.sum(field)).sum::<u64>()
+    }
+
     /// The identifier of a configured service.
     #[must_use]
     pub fn service_id(&self, listen: SocketAddr, protocol: Protocol) -> Option<ServiceId> {
@@ -118,20 +128,24 @@ impl Registry {
     }
 
     /// Frees the identifiers of removed real servers that no worker can choose any more and no
-    /// connection holds, and of removed services without real servers.
+    /// connection or template holds, and of removed services without real servers.
     pub(super) fn reclaim(&mut self) {
         let acknowledged = self.acknowledged;
-        self.reals.retain(|_, record| {
+        let services = &self.services;
+        self.reals.retain(|(service, _), _, record| {
             let unreachable = record.removed_in.is_some_and(|generation| generation <= acknowledged);
-            let connections =
-                record.counters.sum(|cell| &cell.active) + record.counters.sum(|cell| &cell.inactive);
-            !unreachable || connections > 0
+            let connections = record.counters.connections() + record.counters.sum(|cell| &cell.persistent);
+            let kept = !unreachable || connections > 0;
+            if let Some(service) = services.get(service.0).filter(|_| !kept) {
+                service.gone.add_all(&record.counters);
+            }
+            kept
         });
         let mut in_use = vec![false; self.services.capacity()];
         for (service, _) in self.reals.keys() {
             in_use[service.index()] = true;
         }
-        self.services.retain(|id, record| record.compiled.is_some() || in_use[id as usize]);
+        self.services.retain(|_, id, record| record.compiled.is_some() || in_use[id as usize]);
     }
 }
 
@@ -193,10 +207,15 @@ impl<K: Hash + Eq, V> Slots<K, V> {
             .filter_map(|(number, value)| Some((number as u32, value.as_mut()?)))
     }
 
-    fn retain(&mut self, mut keep: impl FnMut(u32, &V) -> bool) {
+    /// All keys with their values.
+    pub fn keyed(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.numbers.iter().filter_map(|(key, &number)| Some((key, self.get(number)?)))
+    }
+
+    fn retain(&mut self, mut keep: impl FnMut(&K, u32, &V) -> bool) {
         let Self { numbers, values, free } = self;
-        numbers.retain(|_, &mut number| {
-            let kept = values[number as usize].as_ref().is_some_and(|value| keep(number, value));
+        numbers.retain(|key, &mut number| {
+            let kept = values[number as usize].as_ref().is_some_and(|value| keep(key, number, value));
             if !kept {
                 values[number as usize] = None;
                 free.push(number);

@@ -10,7 +10,7 @@ use shunt::ipvsadm::names::Names;
 use shunt::ipvsadm::session::{self, Session};
 use shunt::ipvsadm::table::{Change, Counters, Protocol, Refused, Table};
 use shunt_dataplane::address::Address;
-use shunt_dataplane::connections::Entry;
+use shunt_dataplane::connections::{Entry, Template};
 use shunt_dataplane::id::L4Port;
 use shunt_dataplane::snapshot::{Plan, ServicePlan, Snapshot};
 use shunt_dataplane::time::Tick;
@@ -111,6 +111,9 @@ pub fn table(director: &Director) -> Table {
             id.and_then(|id| registry.counters(id)).map_or_else(Counters::default, convert::counted)
         });
         service.count(counted);
+        if let Some(id) = id {
+            service.counters.totals = convert::totals(registry, id);
+        }
         service
     });
     Table { services: services.collect(), timeouts: convert::shown_timeouts(&plan.timeouts) }
@@ -130,6 +133,9 @@ impl session::Target for Target<'_> {
         for worker in self.director.workers() {
             worker.v4().list(&mut 0, usize::MAX, now, |entry| show(entry, snapshot, now, each));
             worker.v6().list(&mut 0, usize::MAX, now, |entry| show(entry, snapshot, now, each));
+            let (v4, v6) = (worker.v4().templates(), worker.v6().templates());
+            v4.list(&mut 0, usize::MAX, now, |template| show_template(template, now, each));
+            v6.list(&mut 0, usize::MAX, now, |template| show_template(template, now, each));
         }
         Ok(())
     }
@@ -151,5 +157,22 @@ fn show<A: Address>(
         client: at(entry.client(), entry.client_port()),
         vip: at(entry.vip(), entry.vip_port()),
         real: SocketAddr::new(real, entry.real_port().0),
+    });
+}
+
+fn show_template<A: Address>(
+    template: &Template<A>,
+    now: Tick,
+    each: &mut dyn FnMut(&Connection<'_>) -> bool,
+) {
+    let at = |address: A, l4_port: L4Port| SocketAddr::new(address.into(), l4_port.0);
+    let (key, (vip_port, real_port)) = (template.key(), template.ports());
+    each(&Connection {
+        protocol: key.protocol.map(Into::into),
+        left: template.expires(now).remaining(now).as_duration(),
+        state: template.state_word(),
+        client: at(key.client, L4Port(0)),
+        vip: at(key.vip, vip_port),
+        real: at(template.real_address(), real_port),
     });
 }

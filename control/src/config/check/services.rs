@@ -6,15 +6,20 @@ use std::time::Duration;
 
 use shunt_dataplane::id::Protocol;
 use shunt_dataplane::service::schedulers::{Flags, Scheduler};
-use shunt_dataplane::service::{Method, Settings, Thresholds};
+use shunt_dataplane::service::{Method, Persistence, Settings, Thresholds};
+use shunt_dataplane::time::Ticks;
 
 use super::networks::{Networks, is_link_local};
 use super::tunnels::{self, tunnel};
 use super::{Seen, unique_names};
-use crate::config::document::{CheckDocument, Document, RealDocument, SchedulerFlag, ServiceDocument};
+use crate::config::document::{
+    CheckDocument, Document, PersistenceDocument, RealDocument, SchedulerFlag, ServiceDocument,
+};
 use crate::config::problem::{At, Fault, Findings};
 use crate::config::{Check, CheckKind, Real, Service, limit};
 
+/// How long clients persist where the file does not say (kernel: `IP_VS_TEMPLATE_TIMEOUT`, as ipvsadm has it).
+const PERSISTENCE_DEFAULT: Duration = Duration::from_secs(360);
 const INTERVAL_DEFAULT: Duration = Duration::from_secs(6);
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(3);
 const FALL_DEFAULT: u8 = 3;
@@ -38,6 +43,7 @@ pub fn check(document: &Document, networks: &Networks, findings: &mut Findings<'
     for service in &document.services {
         if let Some(listen) = &service.listen {
             check_vip(service, listen, document, networks, findings);
+            check_all_ports(service, listen, findings);
             let protocol = service.protocol.as_ref().map(|protocol| protocol.value);
             let again = protocol.and_then(|protocol| {
                 let first = seen.again((listen.value, protocol), &listen.at, findings)?;
@@ -87,6 +93,65 @@ fn settings(service: &ServiceDocument, findings: &mut Findings<'_>) -> Settings 
     Settings {
         flags: Flags { fallback: has(SchedulerFlag::Fallback), port: has(SchedulerFlag::Port) },
         one_packet: one_packet.is_some(),
+        persistence: service
+            .persistence
+            .as_ref()
+            .map(|persistence| build_persistence(persistence, service, findings)),
+    }
+}
+
+fn build_persistence(
+    persistence: &PersistenceDocument,
+    service: &ServiceDocument,
+    findings: &mut Findings<'_>,
+) -> Persistence {
+    let is_v4 = service.listen.as_ref().is_some_and(|listen| listen.value.is_ipv4());
+    let bits = if is_v4 { 32 } else { 128 };
+    if let Some(netmask) = persistence.netmask.as_ref().filter(|netmask| netmask.value > bits) {
+        let fault = Fault::new(
+            "a netmask longer than an address",
+            "an IPv4 address has 32 bits",
+            "choose 32, or less for clients that stay together",
+        );
+        findings.error(&format!("{}, persistence", service.place), &netmask.at, fault);
+    }
+    let timeout = persistence.timeout.as_ref().map_or(PERSISTENCE_DEFAULT, |timeout| timeout.value);
+    Persistence {
+        timeout: Ticks::from_duration(timeout),
+        netmask: persistence.netmask.as_ref().map_or(bits, |netmask| netmask.value),
+    }
+}
+
+/// A service of all ports is persistent, and its real servers have no port (kernel: `ip_vs_add_service`).
+fn check_all_ports(service: &ServiceDocument, listen: &At<SocketAddr>, findings: &mut Findings<'_>) {
+    if listen.value.port() != 0 {
+        return;
+    }
+    if service.persistence.is_none() {
+        let fault = Fault::new(
+            "a service of all ports without persistence",
+            "the connections of a client to different ports go to one real server",
+            "add persistence = { timeout = \"360s\" }, or name one port",
+        );
+        findings.error(&service.place, &listen.at, fault);
+    }
+    for real in &service.reals {
+        let Some(address) =
+            real.address.as_ref().filter(|address| address.value.1.is_some_and(|port| port.0 > 0))
+        else {
+            continue;
+        };
+        let fault = Fault::new(
+            "a port in a service of all ports",
+            "connections keep the port that the client asks for",
+            "leave the port out",
+        );
+        findings.error(&real.place, &address.at, fault);
+    }
+    if let Some(check) = service.check.as_ref().filter(|check| check.l4_port.is_none()) {
+        let holds = "a service of all ports has none to ask at";
+        let fault = Fault::new("a check without a port", holds, "add port = …");
+        findings.missing(&format!("{}, check", service.place), &check.at, fault);
     }
 }
 
@@ -265,7 +330,8 @@ fn check_real(
                 "name an address of the same family, or use forward = \"tun\"",
             ));
         }
-        if real.method != Method::Nat && real.address.port() != listen.value.port() {
+        let all_ports = listen.value.port() == 0;
+        if real.method != Method::Nat && !all_ports && real.address.port() != listen.value.port() {
             let holds =
                 format!("{} leaves the port at {}; only nat changes it", real.method, listen.value.port());
             return Err(Fault::new(

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use shunt_dataplane::id::L4Port;
 
 use super::tunnels;
-use crate::config::document::{RealDocument, SchedulerFlag, ServiceDocument};
+use crate::config::document::{PersistenceDocument, RealDocument, SchedulerFlag, ServiceDocument};
 use crate::config::problem::At;
 use crate::config::{Real, Service};
 
@@ -27,6 +27,10 @@ pub fn service(service: &Service) -> ServiceDocument {
         scheduler: Some(nowhere(service.scheduler)),
         scheduler_flags: flags.into_iter().filter(|(set, _)| *set).map(|(_, flag)| nowhere(flag)).collect(),
         one_packet: Some(nowhere(service.settings.one_packet)),
+        persistence: service.settings.persistence.map(|persistence| PersistenceDocument {
+            timeout: Some(nowhere(persistence.timeout.as_duration())),
+            netmask: Some(nowhere(persistence.netmask)),
+        }),
         forward: Some(nowhere(service.forward)),
         check: None,
         reals: service.reals.iter().map(|one| real(one, service.listen, &place)).collect(),

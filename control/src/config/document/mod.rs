@@ -17,7 +17,9 @@ use toml::de::{DeTable, DeValue};
 pub use nic::{NicDocument, RouteDocument};
 pub use runtime::RuntimeDocument;
 pub use section::{Section, nearest};
-pub use service::{CheckDocument, RealDocument, SchedulerFlag, ServiceDocument, Speaks, TunnelKind};
+pub use service::{
+    CheckDocument, PersistenceDocument, RealDocument, SchedulerFlag, ServiceDocument, Speaks, TunnelKind,
+};
 
 use super::problem::{Fault, Findings, Span};
 

@@ -293,6 +293,7 @@ fn example(key: &str) -> &'static str {
         "listen" => "\"192.0.2.10:80\"",
         "address" => "\"192.0.2.21:80\"",
         "real" => "{ address = \"192.0.2.21:80\" }",
+        "persistence" => "{ timeout = \"360s\" }",
         "check" => "{ kind = \"tcp\" }",
         "interval" | "timeout" => "\"3s\"",
         "protocol" | "kind" => "\"tcp\"",

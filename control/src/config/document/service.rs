@@ -33,6 +33,8 @@ pub struct ServiceDocument {
     pub scheduler_flags: Vec<At<SchedulerFlag>>,
     /// `one_packet`.
     pub one_packet: Option<At<bool>>,
+    /// `persistence`.
+    pub persistence: Option<PersistenceDocument>,
     /// `forward`.
     pub forward: Option<At<Method>>,
     /// `check`.
@@ -41,6 +43,15 @@ pub struct ServiceDocument {
     pub reals: Vec<RealDocument>,
     /// True when every real server could be read as a table.
     pub reals_known: bool,
+}
+
+/// `persistence` as written.
+#[derive(Debug)]
+pub struct PersistenceDocument {
+    /// `timeout`.
+    pub timeout: Option<At<Duration>>,
+    /// `netmask`.
+    pub netmask: Option<At<u8>>,
 }
 
 /// A real server as written.
@@ -120,8 +131,19 @@ pub struct CheckDocument {
     pub rise: Option<At<u8>>,
 }
 
-const KEYS: &[&str] =
-    &["name", "listen", "protocol", "scheduler", "scheduler_flags", "one_packet", "forward", "check", "real"];
+const KEYS: &[&str] = &[
+    "name",
+    "listen",
+    "protocol",
+    "scheduler",
+    "scheduler_flags",
+    "one_packet",
+    "persistence",
+    "forward",
+    "check",
+    "real",
+];
+const PERSISTENCE_KEYS: &[&str] = &["timeout", "netmask"];
 const REAL_KEYS: &[&str] = &[
     "address",
     "weight",
@@ -147,7 +169,7 @@ const CHECKS_LATER: &[&str] = &["https", "smtp", "dns", "ping", "udp", "script",
 impl ServiceDocument {
     pub(super) fn read(findings: &mut Findings<'_>, table: &DeTable<'_>, at: Span, number: usize) -> Self {
         let place = place("service", table, "name", number);
-        let mut section = Section::new(findings, &place, table, &at, KEYS, &[("persistence", "remove it")]);
+        let mut section = Section::new(findings, &place, table, &at, KEYS, &[]);
         let schedulers =
             Scheduler::ALL.iter().map(|scheduler| (scheduler.word(), *scheduler)).collect::<Vec<_>>();
         let mut service = Self {
@@ -158,6 +180,7 @@ impl ServiceDocument {
             scheduler_flags: section.parse_list("scheduler_flags", scheduler_flag),
             one_packet: section.boolean("one_packet"),
             forward: section.word("forward", METHODS, &["fullnat"]),
+            persistence: None,
             check: None,
             reals: Vec::new(),
             reals_known: false,
@@ -173,6 +196,9 @@ impl ServiceDocument {
                 section.missing(required(key, holds, example));
             }
         }
+        if let Some((at, table)) = section.table("persistence") {
+            service.persistence = Some(PersistenceDocument::read(section.findings(), table, &at, &place));
+        }
         if let Some((at, table)) = section.table("check") {
             service.check = Some(CheckDocument::read(section.findings(), table, at, &place));
         }
@@ -183,6 +209,18 @@ impl ServiceDocument {
             service.reals.push(RealDocument::read(section.findings(), table, at, &place, number));
         }
         service
+    }
+}
+
+impl PersistenceDocument {
+    fn read(findings: &mut Findings<'_>, table: &DeTable<'_>, at: &Span, service: &str) -> Self {
+        let place = format!("{service}, persistence");
+        let mut section = Section::new(findings, &place, table, at, PERSISTENCE_KEYS, &[]);
+        Self {
+            timeout: section
+                .parse("timeout", |text| within("timeout", text, limit::TIMEOUT_MIN, limit::TIMEOUT_MAX)),
+            netmask: section.integer("netmask", 1..=128, "bits of a client's address (at most 32 of IPv4)"),
+        }
     }
 }
 
@@ -280,10 +318,6 @@ fn listen(section: &mut Section<'_, '_, '_, '_>) -> Option<At<SocketAddr>> {
             ),
         })?;
         host(listen.ip())?;
-        if listen.port() == 0 {
-            let holds = "a service of all ports needs persistence, as in the kernel";
-            return Err(Fault::new("services of all ports are not supported yet", holds, "name one port"));
-        }
         Ok(listen)
     })
 }

@@ -1,15 +1,9 @@
 //! Destination hashing (kernel: `ip_vs_dh.c`): the address that the client asks for picks one of 256 slots, which are dealt
 //! out in turn. All connections of one VIP go to one real server; a service of a firewall mark spreads its VIPs.
 
-use std::net::IpAddr;
-
+use super::sh::{SLOTS, slot};
 use super::{Client, Lookup, folded};
 use crate::service::{Candidate, Service};
-
-/// Slots in the table.
-const SLOTS: usize = super::sh::SLOTS;
-/// The kernel's multiplier (Knuth's for 32 bits).
-const MULTIPLIER: u32 = 2_654_435_761;
 
 /// Deals the slots out, one to each candidate in turn, whatever its weight.
 pub(super) fn slots(candidates: &[Candidate]) -> Box<[u8; SLOTS]> {
@@ -21,12 +15,7 @@ pub(super) fn slots(candidates: &[Candidate]) -> Box<[u8; SLOTS]> {
 /// The candidate of the destination's slot; none when it takes no connections.
 pub(super) fn choose(service: &Service, client: &Client) -> Option<usize> {
     let Lookup::Slots(slots) = &service.lookup else { return None };
-    let place = usize::from(slots[slot(client.destination)]);
+    let place = usize::from(slots[slot(folded(client.destination), 0)]);
     service.candidates.get(place).filter(|candidate| candidate.is_available())?;
     Some(place)
-}
-
-/// The slot of an address (kernel: `ip_vs_dh_hashkey`): the low bits, unlike `sh`.
-fn slot(address: IpAddr) -> usize {
-    folded(address).wrapping_mul(MULTIPLIER) as usize % SLOTS
 }

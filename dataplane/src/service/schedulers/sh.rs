@@ -42,8 +42,8 @@ pub(super) fn choose(service: &Service, client: &Client) -> Option<usize> {
     (0..SLOTS).find_map(|further| available(slot(client.hashed(service), (start + further) % SLOTS)))
 }
 
-/// The slot of a client, `offset` slots on (kernel: `ip_vs_sh_hashkey`).
-const fn slot(hashed: u32, offset: usize) -> usize {
+/// The slot of what is hashed, `offset` slots on (kernel: `ip_vs_sh_hashkey`, `ip_vs_dh_hashkey`).
+pub(super) const fn slot(hashed: u32, offset: usize) -> usize {
     let hash = hashed.wrapping_mul(GOLDEN_RATIO) >> 24;
     (offset + hash as usize) % SLOTS
 }

@@ -1,0 +1,115 @@
+//! Which real server a new connection goes to: the one that its client persists at, else the one that the scheduler chooses
+//! (kernel: `ip_vs_sched_persist`, `ip_vs_schedule`).
+
+use super::commit::bound_port;
+use super::{Forwarder, Tables};
+use crate::address::Address;
+use crate::connections::{NewTemplate, TemplateIndex, TemplateKey};
+use crate::flow::Flow;
+use crate::id::L4Port;
+use crate::service::schedulers::{self, Choice, Client, Cursor};
+use crate::service::{Persistence, Real, Service};
+use crate::snapshot::Snapshot;
+use crate::time::Tick;
+
+/// The template of a new connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Controlling<A> {
+    /// None: its service is not persistent.
+    None,
+    /// One that exists.
+    Existing(TemplateIndex),
+    /// One to be made.
+    New {
+        new: NewTemplate<A>,
+        /// The one that it takes the place of.
+        stale: Option<TemplateIndex>,
+    },
+}
+
+/// What was chosen, by the scheduler or by a template.
+pub(super) type Chosen<'s, A> = (Option<Choice>, Controlling<A>, &'s Real);
+
+impl Forwarder {
+    /// Chooses a real server for a new connection; none when nobody takes it.
+    pub(super) fn choose<'s, A: Tables>(
+        &self,
+        snapshot: &'s Snapshot,
+        service: &Service,
+        flow: &Flow<A>,
+        now: Tick,
+    ) -> Option<Chosen<'s, A>> {
+        match service.settings.persistence {
+            None => {
+                let (choice, real) = self.schedule(snapshot, service, flow, now)?;
+                Some((Some(choice), Controlling::None, real))
+            }
+            Some(persistence) => self.persist(snapshot, service, persistence, flow, now),
+        }
+    }
+
+    fn schedule<'s, A: Tables>(
+        &self,
+        snapshot: &'s Snapshot,
+        service: &Service,
+        flow: &Flow<A>,
+        now: Tick,
+    ) -> Option<(Choice, &'s Real)> {
+        let client = Client {
+            address: flow.source.into(),
+            l4_port: flow.source_port,
+            destination: flow.destination.into(),
+        };
+        let fresh = Cursor::default();
+        let cursor = self.cursors.get(service.id.index()).unwrap_or(&fresh);
+        let choice = schedulers::choose(service, cursor, &self.localities, &client, now)?;
+        Some((choice, snapshot.real(service.candidates.get(choice.candidate)?.real)?))
+    }
+
+    #[inline(never)]
+    fn persist<'s, A: Tables>(
+        &self,
+        snapshot: &'s Snapshot,
+        service: &Service,
+        persistence: Persistence,
+        flow: &Flow<A>,
+        now: Tick,
+    ) -> Option<Chosen<'s, A>> {
+        let key = template_key(service, persistence, flow);
+        let templates = A::table(&self.connections).templates();
+        let found = templates.find(&key, now);
+        if let Some(index) = found {
+            let real = snapshot.real(templates.get(index).real());
+            if let Some(real) = real.filter(|real| takes_its_clients(snapshot, service, real)) {
+                return Some((None, Controlling::Existing(index), real));
+            }
+        }
+        let (choice, real) = self.schedule(snapshot, service, flow, now)?;
+        let all_ports = key.vip_port == L4Port(0);
+        let new = NewTemplate {
+            key,
+            real: real.id,
+            real_address: A::from_ip(real.address).unwrap_or(A::UNSPECIFIED),
+            real_port: if all_ports { L4Port(0) } else { bound_port(real, flow) },
+            timeout: persistence.timeout,
+        };
+        Some((Some(choice), Controlling::New { new, stale: found }, real))
+    }
+}
+
+/// By what the template of a flow is found.
+fn template_key<A: Address>(service: &Service, persistence: Persistence, flow: &Flow<A>) -> TemplateKey<A> {
+    TemplateKey {
+        client: flow.source.masked(persistence.netmask),
+        vip: flow.destination,
+        vip_port: L4Port(service.listen.port()),
+        protocol: Some(flow.protocol),
+    }
+}
+
+/// True when a real server takes new connections of clients that persist at it (kernel: `ip_vs_check_template`). One
+/// that fails its check takes none, of which the kernel knows nothing.
+fn takes_its_clients(snapshot: &Snapshot, service: &Service, real: &Real) -> bool {
+    let quiesced = real.weight == 0 && snapshot.sysctls.expire_quiescent_template;
+    real.service == service.id && real.configured && real.up && !quiesced
+}
