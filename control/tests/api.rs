@@ -119,8 +119,9 @@ impl Director for Paper {
         })
     }
 
-    fn ipvsadm(&self) -> Table {
-        self.table.lock().unwrap().clone()
+    fn ipvsadm(&self) -> Later<Result<Table, Refusal>> {
+        let table = self.table.lock().unwrap().clone();
+        Box::pin(async { Ok(table) })
     }
 
     fn change_ipvsadm(&self, changes: Vec<Change>) -> Later<Result<Changed, Refusal>> {

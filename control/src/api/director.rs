@@ -55,7 +55,10 @@ pub trait Director: Send + Sync + 'static {
     fn reload(&self) -> Later<Result<Reloaded, Refusal>>;
 
     /// Services and real servers as `ipvsadm` shows them.
-    fn ipvsadm(&self) -> Table;
+    ///
+    /// # Errors
+    /// A director that fails inside.
+    fn ipvsadm(&self) -> Later<Result<Table, Refusal>>;
 
     /// Makes changes of `ipvsadm` in their order, as one generation, and waits for every worker's acknowledgement. Those
     /// that are refused change nothing; the file stays as it is, and a reload undoes what was changed.

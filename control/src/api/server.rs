@@ -95,7 +95,7 @@ async fn reload(State(director): State<Shared>) -> Response {
 }
 
 async fn ipvsadm(State(director): State<Shared>) -> Response {
-    Json(director.ipvsadm()).into_response()
+    answer(director.ipvsadm().await)
 }
 
 async fn change_ipvsadm(

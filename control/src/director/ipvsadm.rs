@@ -68,7 +68,7 @@ impl Live {
         memory.zeroed.retain(|key, _| counters.contains_key(key));
         for (key, counters) in counters {
             let totals = convert::counted(counters).totals;
-            memory.rates.entry(key).or_insert_with(|| Estimate::begin(Numbers::default())).look(totals);
+            memory.rates.entry(key).or_insert_with(|| Estimate::begin(totals)).look(totals);
         }
     }
 
@@ -117,7 +117,9 @@ impl Live {
         let mut memory = lock(&self.ipvsadm);
         for (real, counters) in counters(&view.snapshot) {
             if key.is_none_or(|key| key == convert::key(real.listen, real.protocol)) {
-                memory.zeroed.insert(real, convert::counted(counters).totals);
+                let totals = convert::counted(counters).totals;
+                memory.zeroed.insert(real, totals);
+                memory.rates.insert(real, Estimate::begin(totals));
             }
         }
     }

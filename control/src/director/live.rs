@@ -348,8 +348,8 @@ impl Director for Handle {
         lock(&self.0.running).clone()
     }
 
-    fn ipvsadm(&self) -> Table {
-        self.0.ipvsadm_table()
+    fn ipvsadm(&self) -> Later<Result<Table, Refusal>> {
+        self.later(|live| Ok(live.ipvsadm_table()))
     }
 
     fn change_ipvsadm(&self, changes: Vec<Change>) -> Later<Result<Changed, Refusal>> {

@@ -317,9 +317,31 @@ fn number(value: u64, exact: bool) -> String {
     const K: u64 = 1000;
     match value {
         _ if exact => format!(" {value:>8}"),
-        0..100_000 => format!(" {value:>8}"),
-        100_000..100_000_000 => format!(" {:>7}K", value / K),
-        100_000_000..100_000_000_000 => format!(" {:>7}M", value / K / K),
+        0..100_000_000 => format!(" {value:>8}"),
+        100_000_000..100_000_000_000 => format!(" {:>7}K", value / K),
+        100_000_000_000..100_000_000_000_000 => format!(" {:>7}M", value / K / K),
         _ => format!(" {:>7}G", value / K / K / K),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first four were recorded; millions follow the same rule.
+    #[test]
+    fn large_numbers_are_shortened() {
+        for (value, exact, want) in [
+            (304_332, false, "   304332"),
+            (7_637_147, false, "  7637147"),
+            (116_315_000, false, "  116315K"),
+            (131_180_932, true, " 131180932"),
+            (99_999_999, false, " 99999999"),
+            (99_999_999_999, false, " 99999999K"),
+            (100_000_000_000, false, "  100000M"),
+            (u64::MAX, false, " 18446744073G"),
+        ] {
+            assert_eq!(number(value, exact), want, "{value}");
+        }
     }
 }
