@@ -112,6 +112,7 @@ pub fn plan(services: Vec<ServicePlan>) -> Plan {
         vips: Form::BOTH.map(|form| parse::<IpAddr>(form.vip())).to_vec(),
         neighbours,
         services,
+        marks: Vec::new(),
         timeouts: Timeouts::default(),
         sysctls: Default::default(),
         replies_per_second: 1_000_000,

@@ -39,6 +39,7 @@ pub fn compile(config: &Config, state: &State) -> Plan {
         vips: vips.into_iter().collect(),
         neighbours: neighbours(config, state),
         services: config.services.iter().map(|service| service_plan(service, state)).collect(),
+        marks: Vec::new(),
         timeouts: config.timeouts.clone(),
         sysctls: config.sysctls,
         replies_per_second: config.runtime.replies,

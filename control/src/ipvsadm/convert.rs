@@ -3,9 +3,11 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use shunt_dataplane::address;
 use shunt_dataplane::connections::{TcpState, Timeouts as ConnectionTimeouts};
 use shunt_dataplane::counters::RealCounters;
 use shunt_dataplane::id;
+use shunt_dataplane::service::mark::Mark;
 use shunt_dataplane::service::schedulers::{Flags, Scheduler};
 use shunt_dataplane::service::{self, Method, Settings, Thresholds, tunnel};
 use shunt_dataplane::snapshot::{RealPlan, Registry, ServicePlan};
@@ -15,8 +17,8 @@ use crate::config;
 use crate::config::limit::TIMEOUT_MAX;
 
 use super::table::{
-    Counters, Destination, Forward, Key, Netmask, Numbers, Persistence, Protocol, Refused, SchedulerFlags,
-    Service, Timeouts, Tunnel, TunnelChecksum, TunnelKind,
+    Counters, Destination, Family, Forward, Key, Netmask, Numbers, Persistence, Protocol, Refused,
+    SchedulerFlags, Service, Timeouts, Tunnel, TunnelChecksum, TunnelKind,
 };
 
 impl From<id::Protocol> for Protocol {
@@ -31,7 +33,11 @@ impl From<id::Protocol> for Protocol {
 /// What a service is known by.
 #[must_use]
 pub fn key(listen: SocketAddr, protocol: id::Protocol) -> Key {
-    Key::Address(protocol.into(), listen)
+    match Mark::of(listen) {
+        Some(mark) if listen.is_ipv4() => Key::Mark(mark.number(), Family::V4),
+        Some(mark) => Key::Mark(mark.number(), Family::V6),
+        None => Key::Address(protocol.into(), listen),
+    }
 }
 
 /// A service as ipvsadm shows it; nothing is counted yet.
@@ -126,8 +132,16 @@ pub fn plan(service: &Service, name: &str) -> Result<ServicePlan, Refused> {
         Key::Address(Protocol::Tcp, listen) => (id::Protocol::Tcp, listen),
         Key::Address(Protocol::Udp, listen) => (id::Protocol::Udp, listen),
         Key::Address(Protocol::Sctp, _) => return Err(cannot(*key, "SCTP", "use TCP or UDP")),
-        Key::Mark(..) => {
-            return Err(cannot(*key, "a service of a firewall mark", "name addresses and ports by -t or -u"));
+        Key::Mark(number, family) => {
+            let mark = Mark::new(number).ok_or_else(|| {
+                cannot(*key, &format!("the mark {number}"), &format!("choose one from 1 to {}", Mark::MAX))
+            })?;
+            let family = match family {
+                Family::V4 => address::Family::V4,
+                Family::V6 => address::Family::V6,
+            };
+            // The mark takes all protocols; this one only fills the place.
+            (id::Protocol::Tcp, mark.listen(family))
         }
     };
     if let Some(engine) = engine {

@@ -7,6 +7,7 @@ use crate::address::Address;
 use crate::connections::{NewTemplate, TemplateIndex, TemplateKey};
 use crate::flow::Flow;
 use crate::id::L4Port;
+use crate::service::mark::Mark;
 use crate::service::schedulers::{self, Choice, Client, Cursor};
 use crate::service::{Persistence, Real, Service};
 use crate::snapshot::Snapshot;
@@ -99,8 +100,13 @@ impl Forwarder {
 
 /// By what the template of a flow is found.
 fn template_key<A: Address>(service: &Service, persistence: Persistence, flow: &Flow<A>) -> TemplateKey<A> {
+    let client = flow.source.masked(persistence.netmask);
+    if Mark::of(service.listen).is_some() {
+        let vip = A::from_ip(service.listen.ip()).unwrap_or(A::UNSPECIFIED);
+        return TemplateKey { client, vip, vip_port: L4Port(0), protocol: None };
+    }
     TemplateKey {
-        client: flow.source.masked(persistence.netmask),
+        client,
         vip: flow.destination,
         vip_port: L4Port(service.listen.port()),
         protocol: Some(flow.protocol),

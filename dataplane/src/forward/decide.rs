@@ -250,6 +250,13 @@ impl Forwarder {
                 }
                 match asked.local()? {
                     Some(Local::Vip) => self.new_connection(&asked, None, now),
+                    None if asked.marked().is_some() => {
+                        // Its destination does not tell whose it is, so that it was not asked before.
+                        if let Err(Case::HandOver(owner)) = self.owned(snapshot, packet, headers.source) {
+                            return Err(Aside::HandOver(owner));
+                        }
+                        self.new_connection(&asked, None, now)
+                    }
                     Some(Local::Own(_)) => Err(Aside::Punt(Punt::Local)),
                     None => self.unserved(&asked, now),
                 }
@@ -281,8 +288,9 @@ impl Forwarder {
         now: Tick,
     ) -> Decided<'s, A> {
         let Some(flow) = asked.headers.flow() else { return asked.without_flow() };
-        let service = asked.tables.services.find(flow.destination, flow.destination_port, flow.protocol);
-        let Some(service) = service.and_then(|id| asked.snapshot.service(id)) else {
+        let services = &asked.tables.services;
+        let exact = || services.find(flow.destination, flow.destination_port, flow.protocol);
+        let Some(service) = asked.marked().or_else(exact).and_then(|id| asked.snapshot.service(id)) else {
             return asked.no_service();
         };
         let flags = asked.headers.tcp_flags;
@@ -311,6 +319,15 @@ impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
             return Err(Aside::Drop(DropReason::Martian));
         }
         Ok(self.tables.local.get(&self.headers.destination).copied())
+    }
+
+    /// The service of the firewall mark that a new connection gets.
+    fn marked(&self) -> Option<ServiceId> {
+        if self.tables.classifier.is_empty() {
+            return None;
+        }
+        let mark = self.tables.classifier.classify(&self.headers.flow()?, self.packet.nic)?;
+        self.tables.services.find_mark(mark)
     }
 
     /// A fragment: routed, unless it is for a service or from a real server, whose connection only the ports tell.

@@ -1,5 +1,6 @@
 //! Virtual services and their real servers as the workers see them.
 
+pub mod mark;
 pub mod path_mtu;
 pub mod schedulers;
 pub mod table;

@@ -1,4 +1,5 @@
-//! Which service a packet is for: exact address, port and protocol first, then the service of all ports.
+//! Which service a packet is for: that of its firewall mark first, then exact address, port and protocol, then the service of
+//! all ports.
 
 use foldhash::quality::RandomState;
 use hashbrown::HashMap;
@@ -6,16 +7,19 @@ use hashbrown::HashMap;
 use crate::address::Address;
 use crate::id::{L4Port, Protocol, ServiceId};
 
+use super::mark::Mark;
+
 /// The services of one address family.
 #[derive(Clone, Debug)]
 pub struct ServiceTable<A: Address> {
     services: HashMap<(A, L4Port, Protocol), ServiceId, RandomState>,
     any_port: bool,
+    marks: HashMap<Mark, ServiceId, RandomState>,
 }
 
 impl<A: Address> Default for ServiceTable<A> {
     fn default() -> Self {
-        Self { services: HashMap::default(), any_port: false }
+        Self { services: HashMap::default(), any_port: false, marks: HashMap::default() }
     }
 }
 
@@ -26,10 +30,21 @@ impl<A: Address> ServiceTable<A> {
         self.services.insert((address, l4_port, protocol), service);
     }
 
+    /// Adds the service of a firewall mark.
+    pub fn insert_mark(&mut self, mark: Mark, service: ServiceId) {
+        self.marks.insert(mark, service);
+    }
+
     /// True when there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.services.is_empty()
+        self.services.is_empty() && self.marks.is_empty()
+    }
+
+    /// The service of a firewall mark.
+    #[must_use]
+    pub fn find_mark(&self, mark: Mark) -> Option<ServiceId> {
+        self.marks.get(&mark).copied()
     }
 
     /// The service of a destination.

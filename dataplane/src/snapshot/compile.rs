@@ -9,6 +9,7 @@ use crate::address::Address;
 use crate::counters::{RealCell, RealCounters};
 use crate::id::{Generation, L4Port, NicId, Protocol, RealId, ServiceId};
 use crate::route::{Route, RouteTable};
+use crate::service::mark::{Classifier, Mark};
 use crate::service::path_mtu::Overhead;
 use crate::service::schedulers::Lookup;
 use crate::service::table::ServiceTable;
@@ -73,9 +74,11 @@ impl Registry {
             edition: 0,
         }));
         let port = L4Port(plan.listen.port());
-        match plan.listen.ip() {
-            IpAddr::V4(vip) => snapshot.v4.services.insert(vip, port, plan.protocol, id),
-            IpAddr::V6(vip) => snapshot.v6.services.insert(vip, port, plan.protocol, id),
+        match (plan.listen.ip(), Mark::of(plan.listen)) {
+            (IpAddr::V4(_), Some(mark)) => snapshot.v4.services.insert_mark(mark, id),
+            (IpAddr::V6(_), Some(mark)) => snapshot.v6.services.insert_mark(mark, id),
+            (IpAddr::V4(vip), None) => snapshot.v4.services.insert(vip, port, plan.protocol, id),
+            (IpAddr::V6(vip), None) => snapshot.v6.services.insert(vip, port, plan.protocol, id),
         }
         plan.reals.iter().filter(|real| real.method == Method::Nat).for_each(|real| {
             let l4_port = if real.address.port() == 0 { port } else { L4Port(real.address.port()) };
@@ -236,6 +239,7 @@ impl<A: Address> FamilyTables<A> {
     fn compile(plan: &Plan) -> Self {
         let mut tables = Self {
             services: ServiceTable::default(),
+            classifier: Classifier::new(&plan.marks),
             local: Default::default(),
             routes: RouteTable::default(),
             neighbours: Default::default(),

@@ -20,6 +20,7 @@ use crate::connections::Timeouts;
 use crate::flow::Owners;
 use crate::id::{Generation, L4Port, Mac, NicId, Protocol, RealId, ServiceId};
 use crate::route::RouteTable;
+use crate::service::mark::Classifier;
 use crate::service::table::ServiceTable;
 use crate::service::{NextHop, Real, Service, Unresolved, Way};
 pub use plan::{NeighbourPlan, NicPlan, Plan, RealPlan, RoutePlan, ServicePlan};
@@ -55,6 +56,8 @@ pub struct NicView {
 pub struct FamilyTables<A: Address> {
     /// Services by address and port.
     pub services: ServiceTable<A>,
+    /// What marks new connections.
+    pub classifier: Classifier<A>,
     /// The director's addresses.
     pub local: HashMap<A, Local, RandomState>,
     /// Routes by longest prefix.

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use super::Sysctls;
 use crate::connections::Timeouts;
 use crate::id::{Mac, NicId, Protocol};
+use crate::service::mark::MarkRule;
 use crate::service::schedulers::Scheduler;
 use crate::service::tunnel::Tunnel;
 use crate::service::{Method, Settings, Thresholds};
@@ -25,6 +26,8 @@ pub struct Plan {
     pub neighbours: Vec<NeighbourPlan>,
     /// Virtual services.
     pub services: Vec<ServicePlan>,
+    /// What marks new connections, in order.
+    pub marks: Vec<MarkRule>,
     /// Timeouts of connections.
     pub timeouts: Timeouts,
     /// Settings of the kernel.
@@ -73,9 +76,9 @@ pub struct NeighbourPlan {
 pub struct ServicePlan {
     /// Its name.
     pub name: String,
-    /// VIP and port; port 0 for all ports.
+    /// VIP and port; port 0 for all ports; a firewall mark by [`Mark::listen`](crate::service::mark::Mark::listen).
     pub listen: SocketAddr,
-    /// TCP or UDP.
+    /// TCP or UDP; no matter for a firewall mark.
     pub protocol: Protocol,
     /// The scheduler.
     pub scheduler: Scheduler,

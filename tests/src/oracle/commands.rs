@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use shunt_dataplane::id::{Mac, NicId};
+use shunt_dataplane::service::mark::{Mark, MarkRule};
 use shunt_dataplane::snapshot::{NeighbourPlan, RoutePlan};
 
 use super::ipvsadm;
@@ -128,6 +129,13 @@ fn simple(words: &[&str], director: &mut Director) -> Parsed<Said> {
             let neighbour = NeighbourPlan { nic: nic_id(device)?, address: parse(address)?, mac };
             director.publish(|plan| plan.neighbours.push(neighbour));
         }
+        ["tc", "qdisc", "add", "dev", device, "ingress"] => drop(nic_id(device)?),
+        ["tc", "filter", "add", "dev", device, "ingress", "matchall", "action", "skbedit", "mark", mark] => {
+            let (nic, mark) = (nic_id(device)?, Mark::new(parse(mark)?).ok_or_else(|| (*mark).to_owned())?);
+            let ports = 0..=u16::MAX;
+            let rule = MarkRule { mark, to: None, from: None, protocol: None, ports, nic: Some(nic) };
+            director.publish(|plan| plan.marks.push(rule));
+        }
         ["ipvsadm", options @ ..] => return ipvsadm(options, director),
         _ => return Err(words.join(" ")),
     }
@@ -235,7 +243,7 @@ mod tests {
     #[test]
     fn what_is_not_known_is_named() {
         for (line, what) in [
-            ("tc qdisc add dev eth0 ingress", "tc qdisc add dev eth0 ingress"),
+            ("tc qdisc add dev eth0 root", "tc qdisc add dev eth0 root"),
             ("ipvsadm -lnc | cut -c 1", "cut -c 1"),
             (
                 "echo 0 >/proc/sys/net/ipv6/conf/all/forwarding",
