@@ -20,7 +20,7 @@ case "$1" in
 start)
     echo "starting LVS"
     ipvsadm -C
-    ipvsadm -A -t $VIP:80 -s wrr
+    ipvsadm -A -t $VIP:80 -s wrr -p 3
     ipvsadm -a -t $VIP:80 -r $RIP1:80 -g -w 1
     ipvsadm -a -t $VIP:80 -r $RIP2:80 -g -w 3
     ipvsadm --set 30 5 60
@@ -103,7 +103,7 @@ fn scripts_of_lvs_guides_run() {
                 IP Virtual Server version 1.2.1 (size=4096)\n\
                 Prot LocalAddress:Port Scheduler Flags\n  \
                 -> RemoteAddress:Port           Forward Weight ActiveConn InActConn\n\
-                TCP  192.0.2.10:80 wrr\n  \
+                TCP  192.0.2.10:80 wrr persistent 3\n  \
                 -> 10.1.0.11:80                 Route   1      1          0         \n  \
                 -> 10.1.0.12:80                 Route   3      3          0         \n";
     assert_eq!((said.code, said.out.as_str()), (Some(0), want), "{said:?}");
