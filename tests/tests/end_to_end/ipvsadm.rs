@@ -195,3 +195,43 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
         "-A -t 192.0.2.10:80 -s wlc\n-a -t 192.0.2.10:80 -r 10.1.0.11:80 -m -w 1\n".to_owned() + &before.0;
     assert_eq!(rules(), want);
 }
+
+/// A list is as long as the table, and packets pass while it is written.
+#[test]
+fn many_connections_are_listed_while_packets_pass() {
+    const MANY: u32 = 30_000;
+    let mut arms = Arms::new();
+    arms.runtime = "connections = 65536".to_owned();
+    let service = "[[service]]\nname = \"dns\"\nlisten = \"192.0.2.10:53\"\nprotocol = \"udp\"\nreal = [{ address = \"10.1.0.11\" }]\n";
+    let running = arms.start(service);
+    let (machine, director) = (Machine::of(&arms), &running.director);
+    let send = |number: u32| {
+        let [_, high, low, last] = number.to_be_bytes();
+        let client = SocketAddr::from(([198, 51, high, low], 1024 + u16::from(last)));
+        let macs = [ROUTER, running.front];
+        arms.front.send(&Packet::new(Transport::Udp, macs, client, at("192.0.2.10:53")).bytes());
+        client
+    };
+    for number in 0..MANY {
+        send(number);
+        if number % 256 == 255 {
+            // No more than the interface's buffer holds.
+            director.wait_until("room", |status| status.workers[0].received + 2048 > u64::from(number));
+        }
+    }
+    director.wait_until("all connections", |status| status.workers[0].connections == u64::from(MANY));
+    director.settled();
+    std::thread::scope(|scope| {
+        let list = scope.spawn(|| machine.sh(&["-c", "ipvsadm -lnc | wc -l"]));
+        let mut passed = 0;
+        while !list.is_finished() || passed == 0 {
+            let client = send(7);
+            arms.back.expect("a packet while connections are listed", |frame| {
+                Packet::read(frame).filter(|packet| packet.source == client)
+            });
+            passed += 1;
+        }
+        let listed = list.join().expect("a list").out;
+        assert_eq!(listed.trim().parse(), Ok(MANY + 2), "{passed} packets passed meanwhile");
+    });
+}
