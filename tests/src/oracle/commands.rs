@@ -13,7 +13,7 @@ use shunt_dataplane::id::{Mac, NicId};
 use shunt_dataplane::service::mark::{Mark, MarkRule};
 use shunt_dataplane::snapshot::{NeighbourPlan, RoutePlan};
 
-use super::ipvsadm;
+use super::{ipvsadm, proc};
 use crate::director::Director;
 
 /// A command, or a part of one, that the runner does not know.
@@ -135,6 +135,12 @@ fn simple(words: &[&str], director: &mut Director) -> Parsed<Said> {
             let ports = 0..=u16::MAX;
             let rule = MarkRule { mark, to: None, from: None, protocol: None, ports, nic: Some(nic) };
             director.publish(|plan| plan.marks.push(rule));
+        }
+        ["grep", ".", "/proc/sys/net/ipv4/vs/*"] => {
+            return Ok(Said { output: proc::sysctls(director.plan().sysctls), status: 0 });
+        }
+        ["cat", "/proc/net/ip_vs"] => {
+            return Ok(Said { output: proc::ip_vs(&ipvsadm::table(director)), status: 0 });
         }
         ["ipvsadm", options @ ..] => return ipvsadm(options, director),
         _ => return Err(words.join(" ")),

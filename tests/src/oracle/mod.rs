@@ -8,6 +8,7 @@ pub mod commands;
 pub mod compare;
 pub mod ipvsadm;
 pub mod play;
+pub mod proc;
 pub mod scenario;
 
 use std::fmt;
