@@ -1,7 +1,7 @@
 //! From a configuration and what is known of the world now to the plan that the workers' snapshot is compiled from.
 
-use std::collections::{BTreeSet, HashSet};
-use std::net::{IpAddr, SocketAddr};
+use std::collections::HashSet;
+use std::net::SocketAddr;
 
 use shunt_dataplane::id::{Mac, NicId};
 use shunt_dataplane::snapshot::{NeighbourPlan, NicPlan, Plan, RealPlan, RoutePlan, ServicePlan};
@@ -32,14 +32,13 @@ impl Service {
 /// The plan of a configuration: routes of gateways and all VIPs included.
 #[must_use]
 pub fn compile(config: &Config, state: &State) -> Plan {
-    let vips: BTreeSet<IpAddr> = config.services.iter().map(|service| service.listen.ip()).collect();
     Plan {
         nics: nics(config, state),
         routes: routes(config),
-        vips: vips.into_iter().collect(),
+        vips: config.vips().into_iter().collect(),
         neighbours: neighbours(config, state),
         services: config.services.iter().map(|service| service_plan(service, state)).collect(),
-        marks: Vec::new(),
+        marks: config.marks.clone(),
         timeouts: config.timeouts.clone(),
         sysctls: config.sysctls,
         replies_per_second: config.runtime.replies,
@@ -100,6 +99,7 @@ pub fn service_plan(service: &Service, state: &State) -> ServicePlan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::IpAddr;
 
     #[test]
     fn neighbours_that_the_file_names_are_not_those_that_answered() {

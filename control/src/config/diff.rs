@@ -7,6 +7,7 @@ use std::hash::Hash;
 use serde::{Deserialize, Serialize};
 use shunt_dataplane::connections::{TcpState, Timeouts};
 use shunt_dataplane::service::Persistence;
+use shunt_dataplane::service::mark::MarkRule;
 use shunt_dataplane::service::schedulers::Flags;
 use shunt_dataplane::time::Ticks;
 
@@ -143,6 +144,9 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
         }
     }
     shortest_netmasks(old, new, &mut changes);
+    let show_marks =
+        |marks: &Vec<MarkRule>| joined(&marks.iter().map(|rule| show_mark(rule, new)).collect::<Vec<_>>());
+    changes.compare("mark", "rules", &old.marks, &new.marks, show_marks, false);
     for (_, pair) in paired(&old.services, &new.services, |service| (service.listen, service.protocol)) {
         services(pair, &mut changes);
     }
@@ -232,8 +236,7 @@ fn nics(old: &Config, new: &Config, changes: &mut Changes) {
 
 fn services(pair: Pair<'_, Service>, changes: &mut Changes) {
     let summary = |service: &Service| {
-        let Service { listen, protocol, scheduler, reals, .. } = service;
-        format!("{protocol} {listen} {scheduler}, {} real servers", reals.len())
+        format!("{} {}, {} real servers", service.subject(), service.scheduler, service.reals.len())
     };
     let (before, after) = match pair {
         (None, Some(service)) => {
@@ -284,6 +287,23 @@ fn services(pair: Pair<'_, Service>, changes: &mut Changes) {
             (None, None) => {}
         }
     }
+}
+
+/// A rule for people: `81 to 192.0.2.10/32 tcp port 80`.
+fn show_mark(rule: &MarkRule, config: &Config) -> String {
+    let mut text = rule.mark.to_string();
+    for (word, network) in [("to", rule.to), ("from", rule.from)] {
+        text += &network.map_or_else(String::new, |network| format!(" {word} {network}"));
+    }
+    text += &rule.protocol.map_or_else(String::new, |protocol| format!(" {protocol}"));
+    let (first, last) = (*rule.ports.start(), *rule.ports.end());
+    match (first, last) {
+        (0, u16::MAX) => {}
+        _ if first == last => text += &format!(" port {first}"),
+        _ => text += &format!(" ports {first}-{last}"),
+    }
+    let nic = rule.nic.and_then(|nic| config.nics.get(nic.index()));
+    text + &nic.map_or_else(String::new, |nic| format!(" nic \"{}\"", nic.name))
 }
 
 fn show_flags(flags: &Flags) -> String {

@@ -12,6 +12,7 @@ pub mod duration;
 pub mod limit;
 pub mod problem;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use shunt_dataplane::connections::Timeouts;
 use shunt_dataplane::id::{Mac, NicId, Protocol};
+use shunt_dataplane::service::mark::{Mark, MarkRule};
 use shunt_dataplane::service::schedulers::Scheduler;
 use shunt_dataplane::service::tunnel::Tunnel;
 use shunt_dataplane::service::{Method, Settings, Thresholds};
@@ -39,6 +41,8 @@ pub struct Config {
     pub nics: Vec<Nic>,
     /// `[[route]]`.
     pub routes: Vec<Route>,
+    /// `[[mark]]`, in the order of the file; the last one that holds has its way.
+    pub marks: Vec<MarkRule>,
     /// `[[service]]`, in the order of the file.
     pub services: Vec<Service>,
 }
@@ -138,7 +142,32 @@ impl std::fmt::Display for Neighbour {
     }
 }
 
+impl Service {
+    /// What it is for, in words: `tcp 192.0.2.10:80`, `fwmark 7`.
+    #[must_use]
+    pub fn subject(&self) -> String {
+        match Mark::of(self.listen) {
+            Some(mark) if self.listen.is_ipv4() => format!("fwmark {mark}"),
+            Some(mark) => format!("fwmark {mark} IPv6"),
+            None => format!("{} {}", self.protocol, self.listen),
+        }
+    }
+}
+
 impl Config {
+    /// The VIPs: what services listen at, and the hosts that packets with a firewall mark are for.
+    #[must_use]
+    pub fn vips(&self) -> BTreeSet<IpAddr> {
+        let own = |vip: &IpAddr| {
+            self.nics.iter().any(|nic| nic.addresses.iter().any(|address| address.addr() == *vip))
+        };
+        let marked = self.marks.iter().filter_map(|rule| rule.to);
+        let marked = marked.filter(|to| to.prefix_len() == to.max_prefix_len()).map(|to| to.addr());
+        let listens = self.services.iter().map(|service| service.listen);
+        let listens = listens.filter(|listen| Mark::of(*listen).is_none()).map(|listen| listen.ip());
+        listens.chain(marked.filter(|vip| !own(vip))).collect()
+    }
+
     /// The shortest netmask of persistence of each family, IPv4 first: by these bits of a client's address workers own it.
     #[must_use]
     pub fn client_netmasks(&self) -> (u8, u8) {

@@ -59,7 +59,7 @@ pub struct Ports {
 /// One for each problem.
 pub fn preflight(config: &Config) -> Vec<StartError> {
     let mut problems = Vec::new();
-    let vips: Vec<IpAddr> = config.services.iter().map(|service| service.listen.ip()).collect();
+    let vips = config.vips();
     for nic in &config.nics {
         let Some(interface) = nic.device.interface() else { continue };
         if if_nametoindex(interface).is_err() {

@@ -6,6 +6,7 @@ use std::time::Instant;
 use shunt_dataplane::counters::NicCell;
 use shunt_dataplane::reason::{DropReason, PuntReason};
 use shunt_dataplane::service::Way;
+use shunt_dataplane::service::mark::Mark;
 use shunt_dataplane::worker::{ANSWER_RING_MAX, INJECT_RING_MAX, PUNT_RING_MAX};
 
 use super::core::View;
@@ -119,8 +120,8 @@ fn worker(live: &Live, view: &View, place: usize) -> Worker {
 fn service(view: &View, of: &config::Service, health: &HashMap<RealKey, Listed>) -> Service {
     Service {
         name: of.name.clone(),
-        listen: of.listen.to_string(),
-        protocol: of.protocol.to_string(),
+        listen: Mark::of(of.listen).map_or_else(|| of.listen.to_string(), |mark| mark.to_string()),
+        protocol: Mark::of(of.listen).map_or_else(|| of.protocol.to_string(), |_| "fwm".to_owned()),
         scheduler: of.scheduler.to_string(),
         reals: of.reals.iter().map(|of_real| real(view, of, of_real, health)).collect(),
     }

@@ -63,8 +63,7 @@ pub fn nics(config: &Config, macs: &[Mac]) -> Vec<Nic> {
 /// VIPs: each belongs to the director at once.
 #[must_use]
 pub fn vips(config: &Config) -> Vec<Vip> {
-    let addresses: BTreeSet<IpAddr> = config.services.iter().map(|service| service.listen.ip()).collect();
-    addresses.into_iter().map(|address| Vip { nic: None, address }).collect()
+    config.vips().into_iter().map(|address| Vip { nic: None, address }).collect()
 }
 
 /// Neighbours that must always be known: those on the way to real servers, and gateways.

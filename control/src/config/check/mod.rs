@@ -1,5 +1,6 @@
 //! Every problem of a configuration at once: what needs more than one value to be seen.
 
+mod marks;
 mod networks;
 mod nics;
 mod runtime;
@@ -80,17 +81,19 @@ impl Config {
         let nics = nics::check(&document, &networks, &mut findings);
         let routes = nics::check_routes(&document, &networks, &mut findings);
         let services = services::check(&document, &networks, &mut findings);
+        let marks = marks::check(&document, &mut findings);
         count(&document, &mut findings);
         let usable = findings.is_usable();
         let problems = findings.finish();
-        match (usable, nics, routes, services) {
-            (true, Some(nics), Some(routes), Some(services)) => Ok(Checked {
+        match (usable, nics, routes, marks, services) {
+            (true, Some(nics), Some(routes), Some(marks), Some(services)) => Ok(Checked {
                 config: Self {
                     runtime,
                     timeouts: document.timeouts,
                     sysctls: document.sysctls,
                     nics,
                     routes,
+                    marks,
                     services,
                 },
                 warnings: problems,
@@ -174,6 +177,7 @@ fn count(document: &Document, findings: &mut Findings<'_>) {
     for (word, number, most, at) in [
         ("nic", document.nics.len(), limit::NICS_MAX, document.nics.last().map(|last| &last.at)),
         ("route", document.routes.len(), limit::ROUTES_MAX, document.routes.last().map(|last| &last.at)),
+        ("mark", document.marks.len(), limit::MARKS_MAX, document.marks.last().map(|last| &last.at)),
         (
             "service",
             document.services.len(),

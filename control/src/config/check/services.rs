@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use shunt_dataplane::id::Protocol;
+use shunt_dataplane::service::mark::Mark;
 use shunt_dataplane::service::schedulers::{Flags, Scheduler};
 use shunt_dataplane::service::{Method, Persistence, Settings, Thresholds};
 use shunt_dataplane::time::Ticks;
@@ -36,13 +37,16 @@ pub fn check(document: &Document, networks: &Networks, findings: &mut Findings<'
         .services
         .iter()
         .filter_map(|service| service.listen.as_ref())
+        .filter(|listen| Mark::of(listen.value).is_none())
         .map(|listen| listen.value.ip())
         .collect();
     let mut seen = Seen::new();
     let mut services = Some(Vec::new());
     for service in &document.services {
         if let Some(listen) = &service.listen {
-            check_vip(service, listen, document, networks, findings);
+            if Mark::of(listen.value).is_none() {
+                check_vip(service, listen, document, networks, findings);
+            }
             check_all_ports(service, listen, findings);
             let protocol = service.protocol.as_ref().map(|protocol| protocol.value);
             let again = protocol.and_then(|protocol| {
@@ -127,7 +131,7 @@ fn check_all_ports(service: &ServiceDocument, listen: &At<SocketAddr>, findings:
     if listen.value.port() != 0 {
         return;
     }
-    if service.persistence.is_none() {
+    if service.persistence.is_none() && Mark::of(listen.value).is_none() {
         let fault = Fault::new(
             "a service of all ports without persistence",
             "the connections of a client to different ports go to one real server",

@@ -3,6 +3,7 @@
 //! serde stops at the first error, so the spanned TOML tree is walked by hand. What can be said about one value alone
 //! (its type, its range, its spelling) is said here; what needs two of them is said in `check`.
 
+mod mark;
 mod nic;
 mod runtime;
 mod section;
@@ -14,6 +15,7 @@ use shunt_dataplane::connections::Timeouts;
 use shunt_dataplane::snapshot::Sysctls;
 use toml::de::{DeTable, DeValue};
 
+pub use mark::MarkDocument;
 pub use nic::{NicDocument, RouteDocument};
 pub use runtime::RuntimeDocument;
 pub use section::{Section, nearest};
@@ -36,6 +38,8 @@ pub struct Document {
     pub nics: Vec<NicDocument>,
     /// `[[route]]`.
     pub routes: Vec<RouteDocument>,
+    /// `[[mark]]`, in the order of the file.
+    pub marks: Vec<MarkDocument>,
     /// `[[service]]`.
     pub services: Vec<ServiceDocument>,
     /// False after a syntax error: something may be missing here that the file has.
@@ -48,7 +52,7 @@ pub struct Document {
     pub has_services: bool,
 }
 
-const KEYS: &[&str] = &["runtime", "timeout", "sysctl", "nic", "route", "service"];
+const KEYS: &[&str] = &["runtime", "timeout", "sysctl", "nic", "route", "mark", "service"];
 const LATER: &[(&str, &str)] = &[("vrrp", "remove it; a director without [[vrrp]] owns every VIP at once")];
 
 impl Document {
@@ -82,6 +86,9 @@ impl Document {
             document.routes.push(RouteDocument::read(section.findings(), table, at, number));
         }
         document.networks_known = section.findings().count() == before && !document.nics.is_empty();
+        for (number, (at, table)) in section.tables("mark").into_iter().enumerate() {
+            document.marks.push(MarkDocument::read(section.findings(), table, at, number));
+        }
         for (number, (at, table)) in section.tables("service").into_iter().enumerate() {
             document.services.push(ServiceDocument::read(section.findings(), table, at, number));
         }

@@ -288,6 +288,9 @@ fn example(key: &str) -> &'static str {
     match key {
         "device" => "\"af_packet:eth1\"",
         "addresses" => "\"192.0.2.2/24\"",
+        "mark" => "[[mark]]",
+        "port" => "80",
+        "from" => "\"198.51.100.0/24\"",
         "gateway" | "via" => "\"192.0.2.1\"",
         "to" => "\"198.51.100.0/24\"",
         "listen" => "\"192.0.2.10:80\"",

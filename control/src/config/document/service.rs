@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use shunt_dataplane::address::Family;
 use shunt_dataplane::id::{L4Port, Protocol};
 use shunt_dataplane::service::Method;
 use shunt_dataplane::service::schedulers::Scheduler;
@@ -187,12 +188,25 @@ impl ServiceDocument {
             place: place.clone(),
             at: at.clone(),
         };
+        let marked =
+            section.raw("listen").is_some_and(|listen| matches!(listen.get_ref(), DeValue::Table(_)));
+        if marked {
+            if let Some(protocol) = &service.protocol {
+                let holds = "the mark says which packets it takes";
+                let fault =
+                    Fault::new("a protocol of a firewall mark", holds, "remove it; name it in [[mark]]");
+                section.error(&protocol.at.clone(), fault);
+            }
+            // No matter which: it only fills the place.
+            service.protocol =
+                service.listen.as_ref().map(|listen| At::new(Protocol::Tcp, listen.at.clone()));
+        }
         for (key, holds, example) in [
             ("name", "every service has a name of its own", "name = \"web\""),
             ("listen", "every service has an address and a port", "listen = \"192.0.2.10:80\""),
             ("protocol", "every service is for tcp or udp", "protocol = \"tcp\""),
         ] {
-            if !section.has(key) {
+            if !section.has(key) && !(marked && key == "protocol") {
                 section.missing(required(key, holds, example));
             }
         }
@@ -289,21 +303,25 @@ impl CheckDocument {
     }
 }
 
-/// `listen`: VIP and port, or a firewall mark one day.
+/// `listen = { fwmark = 81 }`.
+fn mark(findings: &mut Findings<'_>, place: &str, table: &DeTable<'_>, at: &Span) -> Option<At<SocketAddr>> {
+    let mut section = Section::new(findings, place, table, at, &["fwmark", "family"], &[]);
+    if !section.has("fwmark") {
+        let holds = "an address and a port, or a firewall mark";
+        section.missing(Fault::new("not a place to listen at", holds, "write { fwmark = 81 }"));
+    }
+    let mark = super::mark::number_of_mark(&mut section, "fwmark");
+    let families = [("ipv4", Family::V4), ("ipv6", Family::V6)];
+    let family = section.word("family", &families, &[]).map_or(Family::V4, |family| family.value);
+    Some(At::new(mark?.value.listen(family), at.clone()))
+}
+
+/// `listen`: VIP and port, or a firewall mark.
 fn listen(section: &mut Section<'_, '_, '_, '_>) -> Option<At<SocketAddr>> {
     let value = section.raw("listen")?;
     if let DeValue::Table(table) = value.get_ref() {
-        let fault = if table.contains_key("fwmark") {
-            Fault::new(
-                "services of a firewall mark are not supported yet",
-                "an address and a port",
-                "write \"192.0.2.10:80\"",
-            )
-        } else {
-            Fault::new("not a place to listen at", "an address and a port", "write \"192.0.2.10:80\"")
-        };
-        section.error(&value.span(), fault);
-        return None;
+        let place = format!("{}, listen", section.place());
+        return mark(section.findings(), &place, table, &value.span());
     }
     section.parse("listen", |text| {
         let listen: SocketAddr = text.parse().map_err(|_| match text.parse::<IpAddr>() {
