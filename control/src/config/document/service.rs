@@ -206,7 +206,7 @@ impl ServiceDocument {
             ("listen", "every service has an address and a port", "listen = \"192.0.2.10:80\""),
             ("protocol", "every service is for tcp or udp", "protocol = \"tcp\""),
         ] {
-            if !section.has(key) && !(marked && key == "protocol") {
+            if !(section.has(key) || marked && key == "protocol") {
                 section.missing(required(key, holds, example));
             }
         }
