@@ -61,7 +61,7 @@ impl Forwarder {
         } else if real.method == Method::Tun {
             self.identification = self.identification.wrapping_add(1);
             let pmtu_disc = snapshot.sysctls.pmtu_disc;
-            tunnel(packet, &{ *headers }, real, hop, self.identification, pmtu_disc)?;
+            tunnel(packet, headers, real, hop, self.identification, pmtu_disc)?;
             return Ok(hop.nic);
         }
         rewrite::address(frame, hop, A::ETHERTYPE);
@@ -351,7 +351,7 @@ pub(super) fn count_refused<A: Address>(
 }
 
 /// Puts a rewritten packet into a tunnel to its real server.
-#[inline]
+#[inline(always)]
 pub(super) fn tunnel<A: IpVersion>(
     packet: &mut Packet<'_>,
     headers: &Headers<A>,

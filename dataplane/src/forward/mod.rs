@@ -180,8 +180,9 @@ enum Parsed {
     V6(Staged<Ipv6Addr>),
 }
 
-/// What a packet was found to be in the first stage.
+/// What a packet was found to be in the first stage. As wide as leaves no gap in a [`Stage`], which is written as a whole.
 #[derive(Clone, Copy)]
+#[repr(u32)]
 enum Frame {
     PlainV4,
     PlainV6,

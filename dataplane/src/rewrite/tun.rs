@@ -48,7 +48,7 @@ pub struct Outer {
 /// frame begins with room for an Ethernet header of unknown content. The outer packet has the inner one's TTL, DF, DSCP
 /// and, but for congestion that it experienced, ECN (RFC 3168, 9.1.1). False, and nothing done, when there is no head
 /// room or the families of the tunnel's ends differ.
-#[inline]
+#[inline(always)]
 #[must_use]
 pub fn encapsulate<A: IpVersion>(packet: &mut Packet<'_>, headers: &Headers<A>, outer: &Outer) -> bool {
     match (outer.source, outer.destination) {
@@ -58,7 +58,7 @@ pub fn encapsulate<A: IpVersion>(packet: &mut Packet<'_>, headers: &Headers<A>, 
     }
 }
 
-#[inline]
+#[inline(always)]
 fn wrap<Inner: IpVersion, Ip: IpVersion>(
     packet: &mut Packet<'_>,
     headers: &Headers<Inner>,
@@ -86,7 +86,7 @@ fn wrap<Inner: IpVersion, Ip: IpVersion>(
     }
     packet.truncate(usize::from(headers.end) + front);
     if outer.tunnel != Tunnel::Ipip {
-        let port = source_port(headers);
+        let port = source_port(&{ *headers });
         let Some(place) = packet.bytes_mut().get_mut(ethernet::HEADER + Ip::HEADER..) else { return false };
         header.protocol = match outer.tunnel {
             Tunnel::Gue { l4_port, checksum } => {

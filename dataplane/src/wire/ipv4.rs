@@ -227,7 +227,7 @@ impl IpVersion for Ipv4Addr {
         change
     }
 
-    #[inline]
+    #[inline(always)]
     fn write_header(bytes: &mut [u8], ip: &IpHeader<Self>) {
         let length = bytes.len() as u16;
         let Some(header) = bytes.first_chunk_mut::<HEADER>() else { return };

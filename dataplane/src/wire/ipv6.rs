@@ -229,7 +229,7 @@ impl IpVersion for Ipv6Addr {
         Sum::ZERO.address_changed(old, new)
     }
 
-    #[inline]
+    #[inline(always)]
     fn write_header(bytes: &mut [u8], ip: &IpHeader<Self>) {
         let length = bytes.len().saturating_sub(HEADER) as u16;
         let Some(header) = bytes.first_chunk_mut::<HEADER>() else { return };
