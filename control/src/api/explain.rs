@@ -73,7 +73,8 @@ impl ProbeStep {
             forward::Step::Real { address, method, .. } => {
                 Self::new("real", address, format!("real server {address} by {method}"))
             }
-            forward::Step::NextHop(NextHop { nic, destination, mtu, .. }) => {
+            forward::Step::NextHop(NextHop { nic, macs, mtu }) => {
+                let destination = macs.destination();
                 let text = format!("sent out of NIC {} to {destination} (mtu {mtu})", nic_name(*nic));
                 Self::new("next_hop", destination, text)
             }

@@ -150,7 +150,7 @@ fn real(
     let next_hop = match compiled.map(|compiled| compiled.way) {
         Some(Way::Known(hop)) => {
             let nic = view.config.nics.get(hop.nic.index()).map_or("?", |nic| nic.name.as_str());
-            format!("{nic} {}", hop.destination)
+            format!("{nic} {}", hop.macs.destination())
         }
         Some(Way::Unresolved(_)) => "unresolved".to_owned(),
         Some(Way::None) | None => "no route".to_owned(),

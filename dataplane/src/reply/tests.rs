@@ -8,11 +8,11 @@ use crate::id::{L4Port, Mac};
 use crate::rewrite::address;
 use crate::service::NextHop;
 use crate::wire::build::{self, Ends};
+use crate::wire::ethernet::Macs;
 use crate::wire::testing::*;
 use crate::wire::{self, ipv4};
 
-const TO_CLIENT: NextHop =
-    NextHop { nic: crate::id::NicId(0), destination: ROUTER, source: DIRECTOR, mtu: 1500 };
+const TO_CLIENT: NextHop = NextHop { nic: crate::id::NicId(0), macs: Macs::new(ROUTER, DIRECTOR), mtu: 1500 };
 
 /// Leaves out what the director may choose, as `oracle/check` does.
 fn masked(frame: &[u8]) -> String {

@@ -6,12 +6,12 @@ pub mod quote;
 pub mod tun;
 
 use crate::service::NextHop;
-use crate::wire::{Headers, IpVersion, ethernet};
+use crate::wire::{Headers, IpVersion};
 
 /// Addresses a frame to its next hop.
 #[inline(always)]
 pub fn address(frame: &mut [u8], next_hop: &NextHop, ethertype: u16) {
-    ethernet::write(frame, next_hop.destination, next_hop.source, ethertype);
+    next_hop.macs.write(frame, ethertype);
 }
 
 /// What every forwarding director does to an IP header: a TTL or hop limit one lower, and `recorded`, its

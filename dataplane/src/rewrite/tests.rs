@@ -9,6 +9,7 @@ use crate::id::{L4Port, Mac, NicId};
 use crate::packet::Packet;
 use crate::service::tunnel::Tunnel;
 use crate::wire::build::{self, Ends};
+use crate::wire::ethernet::{self, Macs};
 use crate::wire::testing::*;
 use crate::wire::{TcpFlags, tcp};
 
@@ -24,14 +25,13 @@ fn a6(text: &str) -> Ipv6Addr {
 fn to_real_server(number: u8) -> NextHop {
     NextHop {
         nic: NicId(1),
-        destination: Mac([2, 0, 0, 0, 0xb0, 0x10 + number]),
-        source: Mac([2, 0, 0, 0, 0xd0, 1]),
+        macs: Macs::new(Mac([2, 0, 0, 0, 0xb0, 0x10 + number]), Mac([2, 0, 0, 0, 0xd0, 1])),
         mtu: 1500,
     }
 }
 
 /// To the clients' router.
-const TO_CLIENT: NextHop = NextHop { nic: NicId(0), destination: ROUTER, source: DIRECTOR, mtu: 1500 };
+const TO_CLIENT: NextHop = NextHop { nic: NicId(0), macs: Macs::new(ROUTER, DIRECTOR), mtu: 1500 };
 
 /// Checks what `work` makes of a frame against a recording.
 fn recorded(what: &str, given: &str, want: &str, work: impl FnOnce(&mut Packet<'_>)) {

@@ -12,10 +12,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::counters::RealCounters;
-use crate::id::{L4Port, Mac, NicId, Protocol, RealId, ServiceId};
+use crate::id::{L4Port, NicId, Protocol, RealId, ServiceId};
 use crate::rewrite::tun;
 use crate::time::Tick;
 use crate::time::Ticks;
+use crate::wire::ethernet::Macs;
 use path_mtu::{Overhead, PathMtu};
 use schedulers::{Flags, Lookup, Scheduler};
 use tunnel::Tunnel;
@@ -180,10 +181,8 @@ impl Candidate {
 pub struct NextHop {
     /// Out of this NIC.
     pub nic: NicId,
-    /// To this neighbour.
-    pub destination: Mac,
-    /// The NIC's own MAC.
-    pub source: Mac,
+    /// To this neighbour, from the NIC's own MAC.
+    pub macs: Macs,
     /// The NIC's MTU: bytes of an IP packet.
     pub mtu: u16,
 }

@@ -14,6 +14,7 @@ use crate::service::path_mtu::Overhead;
 use crate::service::schedulers::Lookup;
 use crate::service::table::ServiceTable;
 use crate::service::{Candidate, Method, NextHop, Overload, Real, Service, Way};
+use crate::wire::ethernet::Macs;
 
 impl Registry {
     /// Compiles a plan into the next generation. Services that did not change are taken over as they are.
@@ -275,7 +276,7 @@ impl<A: Address> FamilyTables<A> {
             let Some(address) = A::from_ip(neighbour.address) else { continue };
             let Some(nic) = plan.nics.get(neighbour.nic.index()) else { continue };
             let (destination, source, mtu) = (neighbour.mac, nic.mac, nic.mtu);
-            let hop = NextHop { nic: neighbour.nic, destination, source, mtu };
+            let hop = NextHop { nic: neighbour.nic, macs: Macs::new(destination, source), mtu };
             tables.neighbours.insert((neighbour.nic, address), hop);
         }
         let neighbours = &tables.neighbours;

@@ -298,7 +298,7 @@ mod tests {
         assert!(Arc::ptr_eq(&first, second.services[0].as_ref().unwrap()));
         assert_eq!(second.generation, Generation(2));
         let Way::Known(hop) = second.reals[0].as_ref().unwrap().way else { panic!("{second:?}") };
-        assert_eq!(hop.destination, Mac([2, 0, 0, 0, 0, 0x21]));
+        assert_eq!(hop.macs.destination(), Mac([2, 0, 0, 0, 0, 0x21]));
         wanted.services[0].name = "renamed".into();
         let third = registry.compile(&wanted).services[0].clone().unwrap();
         assert_eq!((third.edition, &*third.name), (first.edition, "renamed"));

@@ -29,13 +29,38 @@ pub mod field {
     pub const ETHERTYPE: usize = 12;
 }
 
+/// Destination and source MAC, as they stand at the start of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Macs([u8; 2 * size_of::<Mac>()]);
+
+impl Macs {
+    /// Of a frame to `destination` from `source`.
+    #[must_use]
+    pub const fn new(destination: Mac, source: Mac) -> Self {
+        let ([a, b, c, d, e, f], [g, h, i, j, k, l]) = (destination.0, source.0);
+        Self([a, b, c, d, e, f, g, h, i, j, k, l])
+    }
+
+    /// The destination MAC.
+    #[must_use]
+    pub const fn destination(self) -> Mac {
+        let [a, b, c, d, e, f, ..] = self.0;
+        Mac([a, b, c, d, e, f])
+    }
+
+    /// Writes them and the EtherType; a frame shorter than a header stays as it is.
+    #[inline(always)]
+    pub fn write(self, frame: &mut [u8], ethertype: u16) {
+        let Some(header) = frame.first_chunk_mut::<HEADER>() else { return };
+        put(header, field::DESTINATION, self.0);
+        put(header, field::ETHERTYPE, ethertype.to_be_bytes());
+    }
+}
+
 /// Writes the header; a frame shorter than it stays as it is.
 #[inline]
 pub fn write(frame: &mut [u8], destination: Mac, source: Mac, ethertype: u16) {
-    let Some(header) = frame.first_chunk_mut::<HEADER>() else { return };
-    put(header, field::DESTINATION, destination.0);
-    put(header, field::SOURCE, source.0);
-    put(header, field::ETHERTYPE, ethertype.to_be_bytes());
+    Macs::new(destination, source).write(frame, ethertype);
 }
 
 /// The destination MAC.

@@ -12,6 +12,7 @@ use crate::reply;
 use crate::rewrite::{dr, nat, tun};
 use crate::service::NextHop;
 use crate::service::tunnel::{Tunnel, TunnelChecksum};
+use crate::wire::ethernet::Macs;
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -357,7 +358,7 @@ fn frames() -> impl Strategy<Value = Vec<u8>> {
 fn use_all<A: IpVersion>(frame: &[u8], headers: &Headers<A>, other: A, outer: [std::net::IpAddr; 2]) {
     let (network, transport, end) = (headers.network, headers.transport, headers.end);
     assert!(network <= transport && transport <= end && usize::from(end) <= frame.len());
-    let next_hop = NextHop { nic: crate::id::NicId(1), destination: ROUTER, source: DIRECTOR, mtu: 1500 };
+    let next_hop = NextHop { nic: crate::id::NicId(1), macs: Macs::new(ROUTER, DIRECTOR), mtu: 1500 };
     let same_length = |packet: &mut Packet<'_>| packet.len() == frame.len();
     with_room(frame, ROOM, |packet| {
         nat::to_real(packet.bytes_mut(), headers, other, Some(L4Port(8080)));

@@ -204,11 +204,8 @@ impl Worker {
             self.shared.counters.received.add(received as u64);
             self.shared.cost.burst(received);
             work += received;
-            // Not every driver says where a packet came in.
-            let id = self.nics[nic].nic;
-            burst.iter_mut().for_each(|mbuf| set_arrival(mbuf, id));
             self.stopwatch.lap(Stage::Receive);
-            self.process(snapshot, &mut burst, false, now);
+            self.process(snapshot, &mut burst, Some(self.nics[nic].nic), now);
             self.stopwatch.lap(Stage::Forward);
         }
         work += self.take_over(snapshot, &mut burst, now);
@@ -234,9 +231,18 @@ impl Worker {
         }
     }
 
-    /// Decides about a burst and moves each packet to where its verdict says.
-    fn process(&mut self, snapshot: &Snapshot, burst: &mut MbufBurst, handed_over: bool, now: Tick) {
-        if burst.iter().any(|mbuf| mbuf.segments() != 1) {
+    /// Decides about a burst and moves each packet to where its verdict says. What `arrived` at no NIC is this worker's
+    /// own already, and its mbufs say where it arrived first.
+    fn process(&mut self, snapshot: &Snapshot, burst: &mut MbufBurst, arrived: Option<NicId>, now: Tick) {
+        let mut segmented = false;
+        for mbuf in burst.iter_mut() {
+            segmented |= mbuf.segments() != 1;
+            // Not every driver says where a packet came in.
+            if let Some(nic) = arrived {
+                set_arrival(mbuf, nic);
+            }
+        }
+        if segmented {
             self.refuse_segmented(burst);
         }
         if burst.is_empty() {
@@ -247,10 +253,10 @@ impl Worker {
         {
             let mut packets = ArrayVec::<Packet<'_>, BURST_MAX>::new();
             for mbuf in burst.iter_mut() {
-                let nic = arrival(mbuf);
+                let nic = arrived.unwrap_or_else(|| arrival(mbuf));
                 let Room { buffer, start, len } = mbuf.room_mut();
                 let mut packet = Packet::new(buffer, start, len, nic);
-                packet.handed_over = handed_over;
+                packet.handed_over = arrived.is_none();
                 packets.push(packet);
             }
             self.forwarder.burst(snapshot, &mut packets, &mut verdicts, now);
@@ -394,7 +400,7 @@ impl Worker {
         let taken = self.taken_over.receive_burst(burst);
         self.shared.counters.taken_over.add(taken as u64);
         burst.claim();
-        self.process(snapshot, burst, true, now);
+        self.process(snapshot, burst, None, now);
         taken
     }
 
@@ -414,7 +420,7 @@ impl Worker {
             }
         }
         self.shared.counters.injected.add(injected as u64);
-        self.process(snapshot, burst, true, now);
+        self.process(snapshot, burst, None, now);
         injected
     }
 
