@@ -32,6 +32,8 @@ pub trait Address: Copy + Eq + Ord + Hash + Debug + Display + Into<IpAddr> + Sen
     const BITS: u8;
     /// The address of no host: 0.0.0.0 or ::.
     const UNSPECIFIED: Self;
+    /// The address of which every bit is set: what masks are made of.
+    const ALL_ONES: Self;
     /// Holds nothing; its alignment is the size of a connection's entry, so that no entry straddles a cache line.
     type EntryAlignment: Copy + Debug + Send + Sync + 'static;
 
@@ -41,8 +43,8 @@ pub trait Address: Copy + Eq + Ord + Hash + Debug + Display + Into<IpAddr> + Sen
     /// Two words that hold the address; the second is 0 for IPv4. What hashing reads.
     fn words(self) -> [u64; 2];
 
-    /// True when both pairs are the same; compared as a whole, since they nearly always are.
-    fn are_equal(these: [Self; 2], those: [Self; 2]) -> bool;
+    /// True when `a` is `b` and `c` is `d`; asked at once, since they nearly always are.
+    fn are_equal(a: Self, b: Self, c: Self, d: Self) -> bool;
 
     /// The address with all but the first `length` bits cleared; `length` above [`Self::BITS`] keeps all.
     #[must_use]
@@ -78,6 +80,7 @@ impl Address for Ipv4Addr {
     const FAMILY: Family = Family::V4;
     const BITS: u8 = 32;
     const UNSPECIFIED: Self = Ipv4Addr::UNSPECIFIED;
+    const ALL_ONES: Self = Ipv4Addr::from_bits(u32::MAX);
 
     fn from_ip(address: IpAddr) -> Option<Self> {
         match address {
@@ -92,9 +95,8 @@ impl Address for Ipv4Addr {
     }
 
     #[inline(always)]
-    fn are_equal(these: [Self; 2], those: [Self; 2]) -> bool {
-        let word = |[a, b]: [Self; 2]| u64::from(a.to_bits()) << 32 | u64::from(b.to_bits());
-        word(these) == word(those)
+    fn are_equal(a: Self, b: Self, c: Self, d: Self) -> bool {
+        (a.to_bits() ^ b.to_bits()) | (c.to_bits() ^ d.to_bits()) == 0
     }
 
     #[inline]
@@ -130,6 +132,7 @@ impl Address for Ipv6Addr {
     const FAMILY: Family = Family::V6;
     const BITS: u8 = 128;
     const UNSPECIFIED: Self = Ipv6Addr::UNSPECIFIED;
+    const ALL_ONES: Self = Ipv6Addr::from_bits(u128::MAX);
 
     fn from_ip(address: IpAddr) -> Option<Self> {
         match address {
@@ -145,10 +148,8 @@ impl Address for Ipv6Addr {
     }
 
     #[inline(always)]
-    fn are_equal(these: [Self; 2], those: [Self; 2]) -> bool {
-        let [a, b] = these.map(Ipv6Addr::to_bits);
-        let [c, d] = those.map(Ipv6Addr::to_bits);
-        (a ^ c) | (b ^ d) == 0
+    fn are_equal(a: Self, b: Self, c: Self, d: Self) -> bool {
+        (a.to_bits() ^ b.to_bits()) | (c.to_bits() ^ d.to_bits()) == 0
     }
 
     #[inline]

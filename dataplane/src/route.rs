@@ -1,7 +1,7 @@
 //! Longest prefix, then next hop.
 //!
-//! One table for each prefix length in use, asked from the longest to the shortest: a few lengths cost a few probes,
-//! however many routes there are. A length that has only a few prefixes is a list, others are maps.
+//! A director that has a few prefixes looks through them one by one. One that has many asks one table for each prefix
+//! length in use, from the longest to the shortest.
 
 use foldhash::quality::RandomState;
 use hashbrown::HashMap;
@@ -23,51 +23,43 @@ pub struct Route<A> {
     pub hop: Option<NextHop>,
 }
 
-/// Prefixes of one length that are compared one by one; a map is no faster then.
-const FEW: usize = 4;
+/// Prefixes that are looked through one by one; more are asked for by their lengths.
+const FEW: usize = 16;
 
-/// The routes of one prefix length.
+/// A prefix as it is compared.
 #[derive(Clone, Debug)]
-enum Prefixes<A> {
-    Few(Vec<(A, Route<A>)>),
-    Many(HashMap<A, Route<A>, RandomState>),
+struct Prefix {
+    network: [u64; 2],
+    mask: [u64; 2],
+    length: u8,
+    route: u32,
 }
 
-impl<A: Address> Prefixes<A> {
-    /// Adds a route, unless the prefix has one.
-    fn insert(&mut self, network: A, route: Route<A>) {
-        match self {
-            Self::Few(list) if list.iter().any(|(other, _)| *other == network) => {}
-            Self::Few(list) if list.len() < FEW => list.push((network, route)),
-            Self::Few(list) => {
-                let routes = list.drain(..).chain([(network, route)]).collect();
-                *self = Self::Many(routes);
-            }
-            Self::Many(map) => {
-                map.entry(network).or_insert(route);
-            }
-        }
+impl Prefix {
+    fn new<A: Address>(network: A, length: u8, route: u32) -> Self {
+        Self { network: network.words(), mask: A::ALL_ONES.masked(length).words(), length, route }
     }
 
     #[inline]
-    fn get(&self, network: A) -> Option<&Route<A>> {
-        match self {
-            Self::Few(list) => list.iter().find(|(other, _)| *other == network).map(|(_, route)| route),
-            Self::Many(map) => map.get(&network),
-        }
+    fn holds<A: Address>(&self, to: [u64; 2]) -> bool {
+        (to[0] & self.mask[0]) == self.network[0]
+            && (A::BITS <= 32 || (to[1] & self.mask[1]) == self.network[1])
     }
 }
 
 /// The routes of one address family.
 #[derive(Clone, Debug)]
 pub struct RouteTable<A: Address> {
-    /// By prefix length, longest first.
-    lengths: Vec<(u8, Prefixes<A>)>,
+    routes: Vec<Route<A>>,
+    /// All prefixes, longest first; none when there are more than [`FEW`].
+    few: Vec<Prefix>,
+    /// All prefixes by length, longest first, and where their routes are.
+    lengths: Vec<(u8, HashMap<A, u32, RandomState>)>,
 }
 
 impl<A: Address> Default for RouteTable<A> {
     fn default() -> Self {
-        Self { lengths: Vec::new() }
+        Self { routes: Vec::new(), few: Vec::new(), lengths: Vec::new() }
     }
 }
 
@@ -75,28 +67,40 @@ impl<A: Address> RouteTable<A> {
     /// Adds a route to `network/length`; of two to the same prefix the first one stays.
     pub fn insert(&mut self, network: A, length: u8, route: Route<A>) {
         let length = length.min(A::BITS);
+        let network = network.masked(length);
         let at = self.lengths.partition_point(|(other, _)| *other > length);
         if self.lengths.get(at).is_none_or(|(other, _)| *other != length) {
-            self.lengths.insert(at, (length, Prefixes::Few(Vec::new())));
+            self.lengths.insert(at, (length, HashMap::default()));
         }
-        self.lengths[at].1.insert(network.masked(length), route);
+        let number = self.routes.len() as u32;
+        if *self.lengths[at].1.entry(network).or_insert(number) != number {
+            return;
+        }
+        self.routes.push(route);
+        if self.routes.len() <= FEW {
+            let at = self.few.partition_point(|prefix| prefix.length > length);
+            self.few.insert(at, Prefix::new(network, length, number));
+        } else {
+            self.few.clear();
+        }
     }
 
     /// Changes each route.
-    pub fn for_each_mut(&mut self, mut change: impl FnMut(&mut Route<A>)) {
-        for (_, routes) in &mut self.lengths {
-            match routes {
-                Prefixes::Few(list) => list.iter_mut().for_each(|(_, route)| change(route)),
-                Prefixes::Many(map) => map.values_mut().for_each(&mut change),
-            }
-        }
+    pub fn for_each_mut(&mut self, change: impl FnMut(&mut Route<A>)) {
+        self.routes.iter_mut().for_each(change);
     }
 
     /// The route of the longest prefix that holds `to`.
     #[inline]
     #[must_use]
     pub fn find(&self, to: A) -> Option<&Route<A>> {
-        self.lengths.iter().find_map(|(length, routes)| routes.get(to.masked(*length)))
+        let number = if self.few.is_empty() {
+            self.lengths.iter().find_map(|(length, routes)| routes.get(&to.masked(*length)).copied())
+        } else {
+            let words = to.words();
+            self.few.iter().find(|prefix| prefix.holds::<A>(words)).map(|prefix| prefix.route)
+        };
+        self.routes.get(number? as usize)
     }
 }
 

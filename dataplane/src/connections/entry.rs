@@ -126,13 +126,13 @@ impl<A: Address> Entry<A> {
             return None;
         }
         let ports = |high: L4Port, low: L4Port| u32::from(high.0) << 16 | u32::from(low.0);
-        if A::are_equal([self.client, self.vip], [flow.source, flow.destination])
+        if A::are_equal(self.client, flow.source, self.vip, flow.destination)
             && ports(self.client_port, self.vip_port) == ports(flow.source_port, flow.destination_port)
         {
             return Some(Direction::FromClient);
         }
         let answer = self.is_nat()
-            && A::are_equal([self.client, self.real_address], [flow.destination, flow.source])
+            && A::are_equal(self.client, flow.destination, self.real_address, flow.source)
             && ports(self.client_port, self.real_port) == ports(flow.destination_port, flow.source_port);
         answer.then_some(Direction::FromReal)
     }

@@ -81,6 +81,37 @@ const INPUT_ONLY: Transitions = [
     [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL],
 ];
 
+/// How many values the flags have that move a state, and those below them.
+const FLAGS: u8 = 32;
+const _: () = assert!(RST < FLAGS && SYN < FLAGS && FIN < FLAGS && ACK < FLAGS);
+
+/// The state after each flag byte, by transitions and state: spares each packet four questions about its flags.
+static AFTER: [[[TcpState; TcpState::COUNT]; FLAGS as usize]; 3] =
+    [by_flags(&OUTPUT), by_flags(&INPUT), by_flags(&INPUT_ONLY)];
+
+const fn by_flags(transitions: &Transitions) -> [[TcpState; TcpState::COUNT]; FLAGS as usize] {
+    let mut after = [[CL; TcpState::COUNT]; FLAGS as usize];
+    let mut flags = 0;
+    while flags < FLAGS {
+        let event = if flags & RST != 0 {
+            Some(3)
+        } else if flags & SYN != 0 {
+            Some(0)
+        } else if flags & FIN != 0 {
+            Some(1)
+        } else if flags & ACK != 0 {
+            Some(2)
+        } else {
+            None
+        };
+        if let Some(event) = event {
+            after[flags as usize] = transitions[event];
+        }
+        flags += 1;
+    }
+    after
+}
+
 impl TcpState {
     /// How many there are.
     pub const COUNT: usize = 11;
@@ -100,23 +131,12 @@ impl TcpState {
     #[inline]
     #[must_use]
     pub const fn after(self, flags: u8, direction: Direction, answers_pass: bool) -> Self {
-        let event = if flags & RST != 0 {
-            3
-        } else if flags & SYN != 0 {
-            0
-        } else if flags & FIN != 0 {
-            1
-        } else if flags & ACK != 0 {
-            2
-        } else {
-            return CL;
-        };
         let transitions = match (direction, answers_pass) {
-            (Direction::FromReal, _) => &OUTPUT,
-            (Direction::FromClient, true) => &INPUT,
-            (Direction::FromClient, false) => &INPUT_ONLY,
+            (Direction::FromReal, _) => 0,
+            (Direction::FromClient, true) => 1,
+            (Direction::FromClient, false) => 2,
         };
-        transitions[event][self as usize]
+        AFTER[transitions][(flags % FLAGS) as usize][self as usize]
     }
 
     /// Its name in `ipvsadm -Lc`.

@@ -171,20 +171,21 @@ impl Forwarder {
         let found = A::table(&self.connections).try_candidate(staged.candidate, &flow, now);
         let Some((found, entry)) = found else { return Err(Case::NotFound) };
         let Some(real) = snapshot.real(entry.real()) else { return Err(Case::RealRemoved(found.index)) };
-        let way = if found.direction == Direction::FromReal {
-            A::tables(snapshot).way(flow.destination)
-        } else {
-            if headers.tcp_flags.syn() && is_begun_anew(snapshot, entry, real, headers.tcp_flags) {
-                return Err(Case::Anew(found.index));
+        // Each direction to its end, so that it is asked for once.
+        let hop = match found.direction {
+            Direction::FromClient => {
+                if headers.tcp_flags.syn() && is_begun_anew(snapshot, entry, real, headers.tcp_flags) {
+                    return Err(Case::Anew(found.index));
+                }
+                // The kernel leaves the connections of a removed real server as they are: neither state nor time move.
+                if !real.configured {
+                    return Err(Case::RealRemoved(found.index));
+                }
+                passable(headers, real.way.hop(), real.overhead.get())
             }
-            // The kernel leaves the connections of a removed real server as they are: neither state nor time move.
-            if !real.configured {
-                return Err(Case::RealRemoved(found.index));
-            }
-            real.way.as_ref()
+            Direction::FromReal => passable(headers, A::tables(snapshot).hop(flow.destination), 0),
         };
-        let overhead = if found.direction == Direction::FromReal { 0 } else { real.overhead.get() };
-        match passable(headers, way, overhead) {
+        match hop {
             Some(hop) => Ok(Passage { found, real, hop }),
             None => Err(Case::Stopped(found)),
         }
@@ -418,7 +419,7 @@ impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
     /// On by `way`, with `overhead` bytes more. Errors come from `source`, or else from the NIC that the packet came in
     /// by.
     pub(super) fn onward(&self, way: Way<&'s NextHop>, overhead: u16, source: Option<A>) -> Then<'s, A> {
-        if let Some(hop) = passable(self.headers, way, overhead) {
+        if let Some(hop) = passable(self.headers, way.hop().copied(), overhead) {
             return Then::Forward(hop);
         }
         let (error, kind, otherwise) = match way {
@@ -482,20 +483,14 @@ impl<A> Answer<A> {
     }
 }
 
-/// The next hop of a way that a packet can go: it has a TTL to spend, the neighbour is known, and with `overhead` bytes
-/// more the packet fits.
+/// The next hop, if a packet can go there: it has a TTL to spend, and with `overhead` bytes more it fits.
 #[inline(always)]
 fn passable<'s, A: Address>(
     headers: &Headers<A>,
-    way: Way<&'s NextHop>,
+    hop: Option<&'s NextHop>,
     overhead: u16,
 ) -> Option<&'s NextHop> {
-    match way {
-        Way::Known(hop) if headers.ttl > 1 => {
-            (headers.ip_length() + usize::from(overhead) <= usize::from(hop.mtu)).then_some(hop)
-        }
-        _ => None,
-    }
+    hop.filter(|hop| headers.ttl > 1 && headers.ip_length() + usize::from(overhead) <= usize::from(hop.mtu))
 }
 
 /// True when a SYN begins a new connection though one with its ports is there: that one is over, or its real server

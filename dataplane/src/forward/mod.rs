@@ -51,7 +51,8 @@ const REALS_AT_HAND: usize = 256;
 
 /// The places of the group that begins at `start`; none before the burst or behind its `count` packets.
 #[inline(always)]
-fn group(start: usize, count: usize) -> Range<usize> {
+fn group(start: Option<usize>, count: usize) -> Range<usize> {
+    let Some(start) = start else { return 0..0 };
     let start = start.min(count);
     start..(start + GROUP).min(count)
 }
@@ -276,32 +277,31 @@ impl Forwarder {
         }
         let Some(first) = packets.first() else { return };
         let mut door = Door::new(snapshot, first.nic);
-        let mut stages = [Stage::OTHER; BURST_MAX];
+        let mut stages = ArrayVec::<Stage, BURST_MAX>::new();
         let count = packets.len();
         let many_reals = snapshot.reals.len() > REALS_AT_HAND;
         let lag = if many_reals { 3 * GROUP } else { 2 * GROUP };
         // Each group is one stage ahead of the group behind it.
         for ahead in (0..count + lag).step_by(GROUP) {
-            let places = group(ahead, count);
-            for (stage, packet) in stages[places.clone()].iter_mut().zip(&packets[places]) {
+            for packet in &packets[group(Some(ahead), count)] {
                 if packet.nic != door.nic {
                     door = Door::new(snapshot, packet.nic);
                 }
-                *stage = self.stage(&door.arrival, packet);
+                stages.push(self.stage(&door.arrival, packet));
             }
-            for stage in &mut stages[group(ahead.wrapping_sub(GROUP), count)] {
+            for stage in &mut stages[group(ahead.checked_sub(GROUP), count)] {
                 self.fetch(stage);
             }
             if many_reals {
-                for stage in &stages[group(ahead.wrapping_sub(2 * GROUP), count)] {
+                for stage in &stages[group(ahead.checked_sub(2 * GROUP), count)] {
                     self.real_of(snapshot, stage).inspect(|real| processor::prefetch(*real));
                 }
-                for stage in &stages[group(ahead.wrapping_sub(lag), count)] {
+                for stage in &stages[group(ahead.checked_sub(lag), count)] {
                     let real = self.real_of(snapshot, stage);
                     real.inspect(|real| processor::prefetch(real.counters.of(self.worker)));
                 }
             }
-            let places = group(ahead.wrapping_sub(lag), count);
+            let places = group(ahead.checked_sub(lag), count);
             for (stage, packet) in stages[places.clone()].iter().zip(&mut packets[places]) {
                 match stage.frame {
                     Frame::PlainV4 => self.plain::<Ipv4Addr>(snapshot, packet, *stage, verdicts, now),

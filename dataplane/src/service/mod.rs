@@ -207,6 +207,18 @@ pub enum Way<Hop = NextHop> {
     None,
 }
 
+impl<Hop> Way<Hop> {
+    /// The next hop, when it is known.
+    #[inline]
+    #[must_use]
+    pub const fn hop(&self) -> Option<&Hop> {
+        match self {
+            Self::Known(hop) => Some(hop),
+            Self::Unresolved(_) | Self::None => None,
+        }
+    }
+}
+
 impl Way {
     /// The same way by a borrowed next hop.
     #[inline]

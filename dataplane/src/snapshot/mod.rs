@@ -151,6 +151,14 @@ impl Family for Ipv6Addr {
 }
 
 impl<A: Address> FamilyTables<A> {
+    /// The next hop of the way to an address, when it is known.
+    #[inline]
+    #[must_use]
+    pub fn hop(&self, to: A) -> Option<&NextHop> {
+        let route = self.routes.find(to)?;
+        route.hop.as_ref().or_else(|| self.neighbours.get(&(route.nic, route.via.unwrap_or(to))))
+    }
+
     /// The way to an address: longest prefix, then its neighbour.
     #[inline(never)]
     #[must_use]

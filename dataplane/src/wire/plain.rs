@@ -58,7 +58,8 @@ const SHORTEST_V6: usize = transport_at::<Ipv6Addr>() + udp::HEADER;
 #[inline(always)]
 fn headers<A: IpVersion>(
     frame: &[u8],
-    [source, destination]: [A; 2],
+    source: A,
+    destination: A,
     length: u16,
     ttl: u8,
     protocol: u8,
@@ -134,11 +135,12 @@ impl Plain for Ipv4Addr {
     #[inline(always)]
     fn read_plain(frame: &[u8]) -> Option<Headers<Self>> {
         let head = frame.first_chunk::<SHORTEST_V4>()?;
-        let ends =
-            [ipv4::field::SOURCE, ipv4::field::DESTINATION].map(|at| Self::from(field::<_, 4>(head, at)));
+        let source = Self::from(field::<_, 4>(head, ipv4::field::SOURCE));
+        let destination = Self::from(field::<_, 4>(head, ipv4::field::DESTINATION));
         let length = u16::from_be_bytes(field(head, ipv4::field::TOTAL_LENGTH));
-        let [ttl, protocol] = field(head, ipv4::field::TTL);
-        Some(headers(frame, ends, length, ttl, protocol))
+        let ttl = head[ethernet::HEADER + ipv4::field::TTL];
+        let protocol = head[ethernet::HEADER + ipv4::field::PROTOCOL];
+        Some(headers(frame, source, destination, length, ttl, protocol))
     }
 }
 
@@ -163,10 +165,11 @@ impl Plain for Ipv6Addr {
     #[inline(always)]
     fn read_plain(frame: &[u8]) -> Option<Headers<Self>> {
         let head = frame.first_chunk::<SHORTEST_V6>()?;
-        let ends =
-            [ipv6::field::SOURCE, ipv6::field::DESTINATION].map(|at| Self::from(field::<_, 16>(head, at)));
+        let source = Self::from(field::<_, 16>(head, ipv6::field::SOURCE));
+        let destination = Self::from(field::<_, 16>(head, ipv6::field::DESTINATION));
         let payload = u16::from_be_bytes(field(head, ipv6::field::PAYLOAD_LENGTH));
-        let [protocol, ttl] = field(head, ipv6::field::NEXT_HEADER);
-        Some(headers(frame, ends, payload.wrapping_add(ipv6::HEADER as u16), ttl, protocol))
+        let ttl = head[ethernet::HEADER + ipv6::field::HOP_LIMIT];
+        let protocol = head[ethernet::HEADER + ipv6::field::NEXT_HEADER];
+        Some(headers(frame, source, destination, payload.wrapping_add(ipv6::HEADER as u16), ttl, protocol))
     }
 }
