@@ -6,8 +6,8 @@ use crate::id::NicId;
 #[derive(Debug)]
 pub struct Packet<'a> {
     room: &'a mut [u8],
-    start: usize,
-    length: usize,
+    start: u32,
+    length: u32,
     moved: bool,
     /// Where it arrived.
     pub nic: NicId,
@@ -16,41 +16,48 @@ pub struct Packet<'a> {
 }
 
 impl<'a> Packet<'a> {
-    /// The frame `room[start..start + length]`. A range that does not fit is cut to what does.
+    /// The frame `room[start..start + length]`. A range that does not fit is cut to what does, a room to 4 GiB.
     #[inline]
     #[must_use]
     pub fn new(room: &'a mut [u8], start: usize, length: usize, nic: NicId) -> Self {
-        let start = start.min(room.len());
-        let length = length.min(room.len() - start);
-        Self { room, start, length, moved: false, nic, handed_over: false }
+        let end = room.len().min(u32::MAX as usize);
+        let start = start.min(end);
+        let length = length.min(end - start);
+        Self { room, start: start as u32, length: length as u32, moved: false, nic, handed_over: false }
+    }
+
+    #[inline]
+    const fn range(&self) -> std::ops::Range<usize> {
+        self.start as usize..self.start as usize + self.length as usize
     }
 
     /// The frame.
     #[inline]
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        &self.room[self.start..self.start + self.length]
+        &self.room[self.range()]
     }
 
     /// The frame, to be rewritten in place.
     #[inline]
     #[must_use]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.room[self.start..self.start + self.length]
+        let range = self.range();
+        &mut self.room[range]
     }
 
     /// Where the frame starts in its buffer.
     #[inline]
     #[must_use]
     pub const fn start(&self) -> usize {
-        self.start
+        self.start as usize
     }
 
     /// Bytes in the frame.
     #[inline]
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.length
+        self.length as usize
     }
 
     /// True when the frame does not lie any more where it did at first.
@@ -71,18 +78,18 @@ impl<'a> Packet<'a> {
     #[inline]
     #[must_use]
     pub const fn tail_room(&self) -> usize {
-        self.room.len() - self.start - self.length
+        self.room.len() - self.range().end
     }
 
     /// Puts `count` bytes of unknown content in front of the frame; false when the head room is too small.
     #[inline]
     #[must_use]
     pub fn prepend(&mut self, count: usize) -> bool {
-        if count > self.start {
+        if count > self.start() {
             return false;
         }
-        self.start -= count;
-        self.length += count;
+        self.start -= count as u32;
+        self.length += count as u32;
         self.moved = true;
         true
     }
@@ -94,7 +101,7 @@ impl<'a> Packet<'a> {
         if count > self.tail_room() {
             return false;
         }
-        self.length += count;
+        self.length += count as u32;
         self.moved = true;
         true
     }
@@ -102,7 +109,7 @@ impl<'a> Packet<'a> {
     /// Takes up to `count` bytes off the front.
     #[inline]
     pub fn trim_front(&mut self, count: usize) {
-        let count = count.min(self.length);
+        let count = count.min(self.len()) as u32;
         self.start += count;
         self.length -= count;
         self.moved = true;
@@ -111,8 +118,8 @@ impl<'a> Packet<'a> {
     /// Keeps at most the first `length` bytes.
     #[inline]
     pub fn truncate(&mut self, length: usize) {
-        if length < self.length {
-            self.length = length;
+        if length < self.len() {
+            self.length = length as u32;
             self.moved = true;
         }
     }

@@ -234,35 +234,22 @@ impl Worker {
     /// Decides about a burst and moves each packet to where its verdict says. What `arrived` at no NIC is this worker's
     /// own already, and its mbufs say where it arrived first.
     fn process(&mut self, snapshot: &Snapshot, burst: &mut MbufBurst, arrived: Option<NicId>, now: Tick) {
-        let mut segmented = false;
-        for mbuf in burst.iter_mut() {
-            segmented |= mbuf.segments() != 1;
-            // Not every driver says where a packet came in.
-            if let Some(nic) = arrived {
-                set_arrival(mbuf, nic);
-            }
-        }
-        if segmented {
-            self.refuse_segmented(burst);
-        }
         if burst.is_empty() {
             return;
         }
+        let Some(mut packets) = packets(burst, arrived) else {
+            self.refuse_segmented(burst);
+            return self.process(snapshot, burst, arrived, now);
+        };
         let mut verdicts = Verdicts::new();
+        self.forwarder.burst(snapshot, &mut packets, &mut verdicts, now);
         let mut moved = ArrayVec::<(usize, usize, usize), BURST_MAX>::new();
-        {
-            let mut packets = ArrayVec::<Packet<'_>, BURST_MAX>::new();
-            for mbuf in burst.iter_mut() {
-                let nic = arrived.unwrap_or_else(|| arrival(mbuf));
-                let Room { buffer, start, len } = mbuf.room_mut();
-                let mut packet = Packet::new(buffer, start, len, nic);
-                packet.handed_over = arrived.is_none();
-                packets.push(packet);
+        for (place, packet) in packets.iter().enumerate() {
+            if packet.is_moved() {
+                moved.push((place, packet.start(), packet.len()));
             }
-            self.forwarder.burst(snapshot, &mut packets, &mut verdicts, now);
-            let packets = packets.iter().enumerate().filter(|(_, packet)| packet.is_moved());
-            moved.extend(packets.map(|(place, packet)| (place, packet.start(), packet.len())));
         }
+        drop(packets);
         for (place, start, length) in moved {
             let fits = burst[place].set_data(start, length);
             debug_assert!(fits, "a packet stays within its mbuf");
@@ -447,6 +434,26 @@ impl Worker {
         }
         self.shared.set_connections(self.forwarder.v4().len(), self.forwarder.v6().len());
     }
+}
+
+/// The packets of a burst; none when one lies in several buffers. What `arrived` at no NIC was handed over.
+#[inline(always)]
+fn packets(burst: &mut MbufBurst, arrived: Option<NicId>) -> Option<ArrayVec<Packet<'_>, BURST_MAX>> {
+    let mut packets = ArrayVec::new();
+    let mut segmented = false;
+    for mbuf in burst.iter_mut() {
+        segmented |= mbuf.segments() != 1;
+        // Not every driver says where a packet came in.
+        if let Some(nic) = arrived {
+            set_arrival(mbuf, nic);
+        }
+        let nic = arrived.unwrap_or_else(|| arrival(mbuf));
+        let Room { buffer, start, len } = mbuf.room_mut();
+        let mut packet = Packet::new(buffer, start, len, nic);
+        packet.handed_over = arrived.is_none();
+        packets.push(packet);
+    }
+    (!segmented).then_some(packets)
 }
 
 /// Where a packet arrived: noted in the mbuf, so that it survives rings.
