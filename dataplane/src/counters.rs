@@ -84,7 +84,7 @@ pub struct WorkerCounters {
     pub injected: Counter,
     /// Packets that a NIC's transmit queue took.
     pub sent: Counter,
-    /// Packets that were answered, not forwarded.
+    /// Packets that were answered, not forwarded, and fragments that were put together.
     pub consumed: Counter,
     /// Packets given to the worker that owns them.
     pub handed_over: Counter,
@@ -100,6 +100,10 @@ pub struct WorkerCounters {
     pub connections_made: Counter,
     /// Connections that ended by time since the start.
     pub connections_expired: Counter,
+    /// Datagrams that were put together from their fragments.
+    pub gathered: Counter,
+    /// Datagrams that were given up: a fragment did not come in time or did not fit, or there were too many of them.
+    pub incomplete: Counter,
     /// By NIC.
     pub nics: [NicCell; NICS_MAX],
     /// Turns of the loop.

@@ -16,6 +16,7 @@ pub mod id;
 pub mod packet;
 pub mod processor;
 pub mod reason;
+pub mod reassembly;
 pub mod reply;
 pub mod rewrite;
 pub mod route;

@@ -53,7 +53,7 @@ reasons! {
         ExtensionHeaders = "extension_headers": "More IPv6 extension headers, or longer ones, than the director follows.",
         Martian = "martian": "The source address cannot be one: loopback, multicast, unspecified, or an address of the director itself (RFC 1812, 5.3.7).",
         Group = "group": "Multicast or broadcast that nobody here asked for.",
-        Fragment = "fragment": "A fragment for a virtual service; the director does not forward fragments of services yet.",
+        Fragment = "fragment": "A fragment for a virtual service that does not fit the others of its datagram: it overlaps them, lies behind their end, or disagrees about ECN. The datagram is given up.",
         SourceRoute = "source_route": "The packet asks for source routing, which is refused (RFC 6274, 3.13.2; RFC 5095).",
         NoConnection = "no_connection": "A reset for no known connection; nothing needs to be told (RFC 9293, 3.5.2).",
         NoReal = "no_real": "The service has no real server that is up and has weight; the client is told by ICMP as far as the reply limit allows.",

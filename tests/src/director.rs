@@ -69,7 +69,7 @@ impl Outcome {
     pub fn sent(&self) -> Option<(NicId, &[u8])> {
         match self.verdict {
             Verdict::Send(nic) | Verdict::Reply(nic, _) => Some((nic, &self.frame)),
-            Verdict::HandOver(_) | Verdict::Punt(_) | Verdict::Drop(_) => None,
+            Verdict::HandOver(_) | Verdict::Gather | Verdict::Punt(_) | Verdict::Drop(_) => None,
         }
     }
 }
@@ -269,6 +269,7 @@ fn book(counters: &WorkerCounters, verdict: Verdict) {
             counters.replies.at(kind as usize).add(1);
             counters.sent.add(1);
         }
+        Verdict::Gather => counters.consumed.add(1),
         Verdict::HandOver(_) => counters.handed_over.add(1),
         Verdict::Punt(punt) => counters.punted.at(punt.reason() as usize).add(1),
         Verdict::Drop(reason) => counters.dropped.at(reason as usize).add(1),

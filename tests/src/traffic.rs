@@ -117,6 +117,40 @@ fn error() -> impl Strategy<Value = Arrival> {
     )
 }
 
+/// A fragment of one of a few datagrams of two parts, to the VIP or from a NAT real server: with luck the other comes too.
+fn fragment() -> impl Strategy<Value = Arrival> {
+    let port = prop_oneof![6 => select(vec![80_u16, 81, 82]), 1 => Just(83)];
+    let size = prop_oneof![4 => select(vec![100_usize, 2000]), 1 => select(vec![1800, 2900])];
+    (client(), port, any::<bool>(), size, any::<bool>(), 0..REALS * 3).prop_map(
+        |((form, protocol, client, client_port), port, later, size, dont_fragment, real)| {
+            let (nic, ip, ports) = if real < REALS {
+                let ip = Ip::new(&form.real(real + 1), &form.client(client));
+                (BACK, ip, (real_port(Method::Nat, 81), client_port))
+            } else {
+                (FRONT, Ip::new(&form.client(client), form.vip()), (client_port, port))
+            };
+            let packet = fragment_of(&Ip { dont_fragment, ..ip }, protocol, ports, size, later);
+            Arrival { nic, frame: ethernet(nic_mac(nic), ROUTER, &packet) }
+        },
+    )
+}
+
+/// One of the two parts of a datagram.
+fn fragment_of(ip: &Ip, protocol: Protocol, ports: (u16, u16), size: usize, later: bool) -> Vec<u8> {
+    let whole = segment(ip, protocol, ports, "S", size);
+    let header = if ip.source.is_ipv6() { 40 } else { 20 };
+    let cut = (size / 2 + 15) & !7;
+    let data = if later { &whole[header + cut..] } else { &whole[header..header + cut] };
+    let word = if later { cut as u16 } else { 1 };
+    if ip.source.is_ipv6() {
+        let [high, low] = word.to_be_bytes();
+        let header = [protocol.number(), 0, high, low, 0, 0, 0, 7];
+        return ip.carry(number::FRAGMENT, &[&header, data].concat());
+    }
+    let fragment = if later { word / 8 } else { 0x2000 };
+    Ip { fragment, id: size as u16, ..ip.clone() }.carry(protocol.number(), data)
+}
+
 fn shaped(ip: Ip, (ttl, _, dont_fragment): (u8, usize, bool)) -> Ip {
     Ip { dont_fragment, ..ip.ttl(ttl) }
 }
@@ -143,7 +177,7 @@ fn other() -> impl Strategy<Value = Arrival> {
 
 /// A frame as its sender meant it.
 pub fn good() -> impl Strategy<Value = Arrival> {
-    prop_oneof![8 => to_vip(), 4 => from_real(), 2 => error(), 2 => other()]
+    prop_oneof![8 => to_vip(), 4 => from_real(), 2 => error(), 2 => fragment(), 2 => other()]
 }
 
 /// What happens to a frame.

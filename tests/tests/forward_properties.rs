@@ -263,6 +263,8 @@ fn comes_true(last: Option<&Step>, verdict: Verdict) -> bool {
         (Some(Step::NextHop(hop)), Verdict::Send(nic)) => hop.nic == nic,
         (Some(Step::Reply(kind, nic)), Verdict::Reply(out, reply)) => (*nic, *kind) == (out, reply),
         (Some(Step::Punt(punt)), Verdict::Punt(got)) => *punt == got,
+        // What becomes of the datagram shows when all of it is there.
+        (Some(Step::Gather), Verdict::Gather | Verdict::Drop(_) | Verdict::Punt(_)) => true,
         (Some(said), Verdict::Drop(reason)) => {
             let shows_late = matches!(
                 reason,

@@ -50,6 +50,7 @@ scenarios! {
     sched_ovf_changes sched_rr_changes sched_sed_changes thresholds_dh thresholds_fo
     thresholds_lblc thresholds_lblcr thresholds_mh thresholds_nq thresholds_ovf thresholds_sed thresholds_sh
     thresholds_wlc thresholds_wrr
+    frag_dr frag_nat frag_tun frag6_dr frag6_nat frag6_tun
 }
 
 /// Frames read here as they read in the recordings.

@@ -89,6 +89,11 @@ impl ProbeStep {
                 worker,
                 format!("handed over to worker {worker}, which owns the client"),
             ),
+            forward::Step::Gather => Self::new(
+                "gather",
+                "fragment",
+                "kept until the other fragments of its datagram have come".to_owned(),
+            ),
             forward::Step::Drop(reason) => {
                 Self::new("drop", reason.word(), format!("dropped as {}: {}", reason.word(), reason.help()))
             }

@@ -62,6 +62,8 @@ impl Worker {
             handed_over: worker.handed_over.get(),
             taken_over: worker.taken_over.get(),
             connections_made: worker.connections_made.get(),
+            datagrams_gathered: worker.gathered.get(),
+            datagrams_incomplete: worker.incomplete.get(),
             idle_per_mille: idle.saturating_mul(1000).checked_div(turns).unwrap_or(0),
             books,
             ..Self::default()

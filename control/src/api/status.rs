@@ -113,6 +113,10 @@ pub struct Worker {
     pub taken_over: u64,
     /// Connections made since the start.
     pub connections_made: u64,
+    /// Datagrams put together from their fragments since the start.
+    pub datagrams_gathered: u64,
+    /// Datagrams given up because fragments did not come or did not fit.
+    pub datagrams_incomplete: u64,
     /// Of a thousand turns of its loop, those that found nothing to do.
     pub idle_per_mille: u64,
     /// Its books; `held` counts what was handed over as gone and what was taken over as arrived.

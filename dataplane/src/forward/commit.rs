@@ -154,10 +154,20 @@ impl Forwarder {
         let (Then::Fragment(hop), Verdict::Send(nic)) = (then, verdict) else { return verdict };
         let in_tunnel = real.filter(|real| real.method == Method::Tun);
         let mtu = in_tunnel.map_or(hop.mtu, |real| real.path_mtu.of(hop.mtu));
-        // The upper byte is the worker's.
+        // What came in fragments is split when all is done.
+        if let Some(gathered) = &mut self.gathered {
+            gathered.mtu = mtu;
+            return verdict;
+        }
+        let identification = self.next_fragment_identification();
+        self.pieces.split(packet, nic, mtu, identification).map(|()| nic).into()
+    }
+
+    /// The identification of the next IPv6 packet that is fragmented; its upper byte is the worker's.
+    pub(super) const fn next_fragment_identification(&mut self) -> u32 {
         let identification = self.fragment_identification;
         self.fragment_identification = identification & 0xff00_0000 | (identification + 1) & 0x00ff_ffff;
-        self.pieces.split(packet, nic, mtu, identification).map(|()| nic).into()
+        identification
     }
 
     /// True for the answer of a real server that needs none of the director's help.

@@ -3,6 +3,7 @@
 //! connection → service → scheduler, or ping and refusals of a VIP, or routing; then the next hop, TTL and MTU.
 
 use super::choose::Controlling;
+use super::gather::Gathered;
 use super::icmp::TunnelError;
 use super::{Aside, Forwarder, Punt, Staged, Tables};
 use crate::address::Address;
@@ -122,6 +123,8 @@ pub(super) struct Asked<'s, 'p, A: Address> {
     pub packet: &'p Packet<'p>,
     pub headers: &'p Headers<A>,
     pub now: Tick,
+    /// When the packet came in fragments.
+    pub gathered: Option<Gathered>,
 }
 
 impl Forwarder {
@@ -238,12 +241,14 @@ impl Forwarder {
         if headers.is_martian() {
             return Err(Aside::Drop(DropReason::Martian));
         }
-        let asked = Asked { snapshot, tables: A::tables(snapshot), packet, headers, now };
+        let asked =
+            Asked { snapshot, tables: A::tables(snapshot), packet, headers, now, gathered: self.gathered };
         match case {
+            Case::WithoutFlow if headers.fragment != Fragment::Whole => self.fragment(&asked),
             Case::WithoutFlow => self.error_about_ours(&asked, now).unwrap_or_else(|| asked.without_flow()),
             Case::Group => Err(Aside::Drop(DropReason::Group)),
             Case::HandOver(worker) => Err(Aside::HandOver(worker)),
-            Case::Fragment => asked.fragment(),
+            Case::Fragment => self.fragment(&asked),
             Case::NotFound => {
                 if let Some(found) = self.find(staged, now) {
                     let staged = Staged { candidate: Candidate::of(found.index), ..*staged };
@@ -331,29 +336,10 @@ impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
         self.tables.services.find_mark(mark)
     }
 
-    /// A fragment: routed, unless it is for a service or from a real server, whose connection only the ports tell.
-    #[cold]
-    fn fragment(&self) -> Decided<'s, A> {
-        if self.headers.link_group {
-            return Err(Aside::Drop(DropReason::Group));
-        }
-        match self.local()? {
-            Some(Local::Vip) => Err(Aside::Drop(DropReason::Fragment)),
-            Some(Local::Own(_)) => Err(Aside::Punt(Punt::Local)),
-            None if self.tables.nat_reals.contains_key(&self.headers.source) => {
-                Err(Aside::Drop(DropReason::Fragment))
-            }
-            None => self.route(),
-        }
-    }
-
     /// Everything but TCP and UDP with their ports: neighbour discovery, later fragments, ICMP, other protocols.
     #[inline(never)]
     fn without_flow(&self) -> Decided<'s, A> {
         let headers = self.headers;
-        if headers.fragment != Fragment::Whole {
-            return self.fragment();
-        }
         if headers.is_neighbour_discovery(self.packet.bytes()) {
             return Err(Aside::Punt(Punt::NeighbourDiscovery));
         }
@@ -428,7 +414,7 @@ impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
             }
             Way::Unresolved(unresolved) => return Then::Punt(unresolved),
             Way::None => (Error::NetUnreachable, ReplyKind::NetUnreachable, DropReason::NoRoute),
-            Way::Known(hop) if self.may_fragment(overhead) => return Then::Fragment(hop),
+            Way::Known(hop) if self.may_fragment(hop, overhead) => return Then::Fragment(hop),
             Way::Known(hop) => {
                 let mtu = hop.mtu.saturating_sub(overhead);
                 (Error::TooBig { mtu }, ReplyKind::TooBig, DropReason::TooBig)
@@ -439,7 +425,11 @@ impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
 
     /// True when the packet may be fragmented, or what is put around it because of its `overhead` (kernel:
     /// `ensure_mtu_is_adequate`).
-    fn may_fragment(&self, overhead: u16) -> bool {
+    fn may_fragment(&self, hop: &NextHop, overhead: u16) -> bool {
+        // IPv6 came in fragments that the sender chose: what counts is whether they pass.
+        if let Some(gathered) = self.gathered.filter(|_| A::BITS > 32) {
+            return gathered.largest.saturating_add(overhead) <= hop.mtu;
+        }
         let tunnel = overhead > 0 && !self.snapshot.sysctls.pmtu_disc;
         tunnel || !A::dont_fragment(self.packet.bytes(), self.headers)
     }

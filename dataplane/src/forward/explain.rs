@@ -53,6 +53,8 @@ pub enum Step {
     Punt(Punt),
     /// It would go to another worker.
     HandOver(WorkerId),
+    /// It is a fragment, and would be put together with the others of its datagram.
+    Gather,
     /// It would be dropped.
     Drop(DropReason),
 }
@@ -124,6 +126,7 @@ impl From<Aside> for Step {
             Aside::Drop(reason) => Self::Drop(reason),
             Aside::Punt(punt) => Self::Punt(punt),
             Aside::HandOver(worker) => Self::HandOver(worker),
+            Aside::Gather => Self::Gather,
         }
     }
 }

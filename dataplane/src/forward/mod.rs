@@ -10,6 +10,7 @@ mod choose;
 mod commit;
 mod decide;
 mod explain;
+mod gather;
 mod icmp;
 mod pieces;
 mod unserved;
@@ -28,6 +29,7 @@ use crate::id::{Generation, NicId, WorkerId};
 use crate::packet::Packet;
 use crate::processor;
 use crate::reason::{DropReason, PuntReason, ReplyKind};
+use crate::reassembly::Reassembly;
 use crate::reply::ReplyLimit;
 use crate::service::schedulers::{Cursor, Localities, Scheduler};
 use crate::service::{Real, Service, Unresolved};
@@ -37,6 +39,7 @@ use crate::wire::plain::{Arrival, Plain};
 use crate::wire::{self, Headers};
 use decide::Case;
 pub use explain::{Explanation, Step};
+use gather::Gathered;
 pub use pieces::{PIECES_MAX, Pieces};
 
 /// Packets in the largest burst.
@@ -71,6 +74,8 @@ pub enum Verdict {
     HandOver(WorkerId),
     /// To the control core; unchanged.
     Punt(Punt),
+    /// A fragment, kept to be put together with the others of its datagram: consumed.
+    Gather,
     /// Gone.
     Drop(DropReason),
 }
@@ -107,6 +112,8 @@ enum Aside {
     HandOver(WorkerId),
     Punt(Punt),
     Drop(DropReason),
+    /// A fragment is to be put together with the others.
+    Gather,
 }
 
 impl From<Aside> for Verdict {
@@ -114,6 +121,7 @@ impl From<Aside> for Verdict {
         match aside {
             Aside::HandOver(worker) => Self::HandOver(worker),
             Aside::Punt(punt) => Self::Punt(punt),
+            Aside::Gather => Self::Gather,
             Aside::Drop(reason) => Self::Drop(reason),
         }
     }
@@ -138,6 +146,9 @@ pub struct Forwarder {
     /// Of the next IPv6 packet that is fragmented.
     fragment_identification: u32,
     pieces: Pieces,
+    fragments: Fragments,
+    /// About the packet at hand, when it came in fragments.
+    gathered: Option<Gathered>,
     counters: Arc<WorkerCounters>,
 }
 
@@ -232,6 +243,8 @@ impl Forwarder {
             // Each worker has numbers of its own, so that no two fragments of different packets meet.
             fragment_identification: u32::from(worker.0) << 24,
             pieces: Pieces::default(),
+            fragments: Fragments::default(),
+            gathered: None,
             counters,
         }
     }
@@ -457,6 +470,7 @@ impl Forwarder {
     ) -> Verdict {
         match self.decide(snapshot, packet, staged, now) {
             Ok(decision) => self.commit(snapshot, packet, &staged.headers, decision, now),
+            Err(Aside::Gather) => self.gather(snapshot, packet, &staged.headers, now),
             Err(aside) => aside.into(),
         }
     }
@@ -516,6 +530,13 @@ fn flush<A: Address>(
     *looked_at = if *looked_at + budget >= all { usize::MAX } else { *looked_at + budget };
 }
 
+/// The incomplete datagrams of a worker.
+#[derive(Debug, Default)]
+struct Fragments {
+    v4: Reassembly<Ipv4Addr>,
+    v6: Reassembly<Ipv6Addr>,
+}
+
 /// The connection tables of a worker.
 #[derive(Debug)]
 struct Connections {
@@ -527,6 +548,7 @@ struct Connections {
 trait Tables: Family + Plain {
     fn table(connections: &Connections) -> &Table<Self>;
     fn table_mut(connections: &mut Connections) -> &mut Table<Self>;
+    fn reassembly(fragments: &mut Fragments) -> &mut Reassembly<Self>;
 }
 
 impl Tables for Ipv4Addr {
@@ -539,6 +561,10 @@ impl Tables for Ipv4Addr {
     fn table_mut(connections: &mut Connections) -> &mut Table<Self> {
         &mut connections.v4
     }
+
+    fn reassembly(fragments: &mut Fragments) -> &mut Reassembly<Self> {
+        &mut fragments.v4
+    }
 }
 
 impl Tables for Ipv6Addr {
@@ -550,5 +576,9 @@ impl Tables for Ipv6Addr {
     #[inline]
     fn table_mut(connections: &mut Connections) -> &mut Table<Self> {
         &mut connections.v6
+    }
+
+    fn reassembly(fragments: &mut Fragments) -> &mut Reassembly<Self> {
+        &mut fragments.v6
     }
 }

@@ -19,15 +19,26 @@ const HEADER_MAX: usize = ethernet::HEADER + ipv4::LONGEST_HEADER;
 #[derive(Debug)]
 pub struct Pieces {
     bytes: Vec<u8>,
-    /// Of which packet of the burst, out of which NIC, and where in `bytes` each ends.
-    ends: ArrayVec<(usize, NicId, usize), PIECES_MAX>,
+    pieces: ArrayVec<Piece, PIECES_MAX>,
     /// The packet that is at hand.
     place: usize,
+    /// The first piece of that packet.
+    first: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    /// Of which packet of the burst.
+    place: usize,
+    nic: NicId,
+    /// Where in `bytes` it lies.
+    start: usize,
+    end: usize,
 }
 
 impl Default for Pieces {
     fn default() -> Self {
-        Self { bytes: Vec::with_capacity(BYTES_MAX), ends: ArrayVec::new(), place: 0 }
+        Self { bytes: Vec::with_capacity(BYTES_MAX), pieces: ArrayVec::new(), place: 0, first: 0 }
     }
 }
 
@@ -36,34 +47,45 @@ impl Pieces {
     #[inline]
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+        self.pieces.is_empty()
     }
 
     /// Each frame, the place of its packet in the burst, and the NIC that it is for.
     pub fn iter(&self) -> impl Iterator<Item = (usize, NicId, &[u8])> {
-        let mut start = 0;
-        self.ends.iter().map(move |&(place, nic, end)| {
-            let frame = self.bytes.get(start..end).unwrap_or_default();
-            start = end;
-            (place, nic, frame)
-        })
+        let frame = |piece: &Piece| self.bytes.get(piece.start..piece.end).unwrap_or_default();
+        self.pieces.iter().map(move |piece| (piece.place, piece.nic, frame(piece)))
     }
 
     #[inline]
     pub(super) fn clear(&mut self) {
-        if !self.ends.is_empty() {
-            self.ends.clear();
+        if !self.pieces.is_empty() {
+            self.pieces.clear();
             self.bytes.clear();
         }
     }
 
     /// The next packet is at this place of the burst.
     pub(super) fn begin(&mut self, place: usize) {
-        self.place = place;
+        (self.place, self.first) = (place, self.pieces.len());
+    }
+
+    /// Adds a packet itself in front of its pieces.
+    ///
+    /// # Errors
+    /// `FragmentRoom` when the burst left too many already.
+    pub(super) fn push_first(&mut self, nic: NicId, frame: &[u8]) -> Result<(), DropReason> {
+        if !self.has_room(1, frame.len()) {
+            return Err(DropReason::FragmentRoom);
+        }
+        self.push(nic, frame, &[]);
+        if let Some(pieces) = self.pieces.get_mut(self.first..) {
+            pieces.rotate_right(1);
+        }
+        Ok(())
     }
 
     fn has_room(&self, pieces: usize, bytes: usize) -> bool {
-        self.ends.remaining_capacity() >= pieces && self.bytes.len() + bytes <= BYTES_MAX
+        self.pieces.remaining_capacity() >= pieces && self.bytes.len() + bytes <= BYTES_MAX
     }
 
     /// Splits the IP packet of a frame into fragments of at most `mtu` bytes. An IPv6 packet must be one that the director
@@ -123,24 +145,56 @@ impl Pieces {
         mtu: usize,
         identification: u32,
     ) -> Result<(), DropReason> {
+        let data = packet.len().saturating_sub(ethernet::HEADER + ipv6::HEADER);
+        let chunk = self.chunk(data, mtu, ipv6::HEADER + FRAGMENT_HEADER)?;
+        self.split_v6_by(packet, nic, identification, |offset| offset + chunk)
+    }
+
+    /// Splits an IPv6 packet without extension headers where its fragments were cut, of which it was put together.
+    ///
+    /// # Errors
+    /// As [`Self::split`].
+    pub(super) fn split_at(
+        &mut self,
+        packet: &mut Packet<'_>,
+        nic: NicId,
+        cuts: &[usize],
+        identification: u32,
+    ) -> Result<(), DropReason> {
+        if !self.has_room(cuts.len(), packet.len() + cuts.len() * (HEADER_MAX + FRAGMENT_HEADER)) {
+            return Err(DropReason::FragmentRoom);
+        }
+        let next = |offset| cuts.iter().copied().find(|&cut| cut > offset).unwrap_or(usize::MAX);
+        self.split_v6_by(packet, nic, identification, next)
+    }
+
+    /// Splits an IPv6 packet where `next` says that the fragment which begins at an offset ends.
+    fn split_v6_by(
+        &mut self,
+        packet: &mut Packet<'_>,
+        nic: NicId,
+        identification: u32,
+        next: impl Fn(usize) -> usize,
+    ) -> Result<(), DropReason> {
         let start = ethernet::HEADER + ipv6::HEADER;
         let frame = packet.bytes();
         let mut head = Head::of(frame, start)?;
         head.add_fragment_header(identification);
-        let chunk = self.chunk(frame.len().saturating_sub(start), mtu, ipv6::HEADER + FRAGMENT_HEADER)?;
         if packet.start() < FRAGMENT_HEADER {
             return Err(DropReason::NoHeadRoom);
         }
-        let (mut offset, mut rest) = (chunk, frame.get(start + chunk..).unwrap_or_default());
+        let data = frame.get(start..).unwrap_or_default();
+        let first = next(0).min(data.len());
+        let mut offset = first;
         let mut later = head.clone();
-        while !rest.is_empty() {
-            let (data, after) = rest.split_at(chunk.min(rest.len()));
-            later.number_v6(data.len(), offset, !after.is_empty());
-            self.push(nic, later.frame(), data);
-            (offset, rest) = (offset + chunk, after);
+        while let Some(rest) = data.get(offset..).filter(|rest| !rest.is_empty()) {
+            let length = (next(offset) - offset).min(rest.len());
+            later.number_v6(length, offset, length < rest.len());
+            self.push(nic, later.frame(), &rest[..length]);
+            offset += length;
         }
-        head.number_v6(chunk, 0, true);
-        packet.truncate(start + chunk);
+        head.number_v6(first, 0, first < data.len());
+        packet.truncate(start + first);
         if !packet.prepend(FRAGMENT_HEADER) {
             return Err(DropReason::NoHeadRoom);
         }
@@ -163,9 +217,10 @@ impl Pieces {
     }
 
     fn push(&mut self, nic: NicId, head: &[u8], data: &[u8]) {
+        let start = self.bytes.len();
         self.bytes.extend_from_slice(head);
         self.bytes.extend_from_slice(data);
-        self.ends.push((self.place, nic, self.bytes.len()));
+        self.pieces.push(Piece { place: self.place, nic, start, end: self.bytes.len() });
     }
 }
 

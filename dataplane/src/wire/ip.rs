@@ -4,6 +4,8 @@ use super::Headers;
 use super::checksum::Sum;
 use super::quote::Inner;
 use crate::address::Address;
+use crate::reason::DropReason;
+use crate::reassembly::Part;
 use crate::wire::icmp;
 
 /// A version of IP as bytes. Offsets count from the start of the IP header. Functions that write do nothing
@@ -65,6 +67,24 @@ pub trait IpVersion: Address {
 
     /// Writes the header's checksum anew, options included. IPv6 has none.
     fn sum_header(frame: &mut [u8], headers: &Headers<Self>);
+
+    /// A fragment of a datagram.
+    ///
+    /// # Errors
+    /// `ExtensionHeaders` when headers of this length cannot be put together.
+    fn fragment_part<'a>(frame: &'a [u8], headers: &Headers<Self>) -> Result<Part<'a, Self>, DropReason>;
+
+    /// Makes the IP header of a frame right for its length, and no fragment's; IPv4: with or without DF.
+    fn mend_header(frame: &mut [u8], dont_fragment: bool);
+
+    /// Sets bits of the type of service or traffic class.
+    fn set_traffic_class_bits(frame: &mut [u8], bits: u8);
+
+    /// Checks a frame of any length.
+    ///
+    /// # Errors
+    /// As [`super::parse`].
+    fn parse_large(frame: &[u8]) -> Result<Headers<Self>, DropReason>;
 
     /// The TTL or hop limit as it stands in the frame now.
     #[inline]

@@ -7,6 +7,7 @@ use super::ip::{IpHeader, IpVersion};
 use super::quote::Inner;
 use super::{Fragment, Headers, LARGEST_PACKET, array, ethernet, icmp, put, transport};
 use crate::reason::DropReason;
+use crate::reassembly::{Key, Part};
 
 /// Bytes of a header without options.
 pub const HEADER: usize = 20;
@@ -274,6 +275,59 @@ impl IpVersion for Ipv4Addr {
         put(header, field::CHECKSUM, [0; 2]);
         let checksum = Sum::of(header).checksum();
         put(header, field::CHECKSUM, checksum.to_be_bytes());
+    }
+
+    fn fragment_part<'a>(frame: &'a [u8], headers: &Headers<Self>) -> Result<Part<'a, Self>, DropReason> {
+        let (network, transport) = (usize::from(headers.network), usize::from(headers.transport));
+        let header = frame.get(network..transport).unwrap_or_default();
+        let field = |at| array(header, at).map(u16::from_be_bytes).ok_or(DropReason::IpHeader);
+        let word = field(field::FRAGMENT)?;
+        Ok(Part {
+            key: Key {
+                source: headers.source,
+                destination: headers.destination,
+                identification: field(field::IDENTIFICATION)?.into(),
+                protocol: headers.protocol,
+            },
+            header,
+            protocol: (field::PROTOCOL, headers.protocol),
+            offset: usize::from(word & FRAGMENT_OFFSET) * 8,
+            more: word & MORE_FRAGMENTS != 0,
+            data: headers.transport_bytes(frame),
+            length: headers.ip_length() as u16,
+            dont_fragment: word & DONT_FRAGMENT != 0,
+            ecn: Self::traffic_class(frame, headers),
+        })
+    }
+
+    fn mend_header(frame: &mut [u8], dont_fragment: bool) {
+        let Some(packet) = frame.get_mut(ethernet::HEADER..) else { return };
+        let total = packet.len() as u16;
+        let length = packet.first().map_or(0, |first| usize::from(first & 0x0f) * 4);
+        let Some(header) = packet.get_mut(..length) else { return };
+        let word = if dont_fragment { DONT_FRAGMENT } else { 0 };
+        put(header, field::TOTAL_LENGTH, total.to_be_bytes());
+        put(header, field::FRAGMENT, word.to_be_bytes());
+        put(header, field::CHECKSUM, [0; 2]);
+        let checksum = Sum::of(header).checksum();
+        put(header, field::CHECKSUM, checksum.to_be_bytes());
+    }
+
+    fn set_traffic_class_bits(frame: &mut [u8], bits: u8) {
+        let Some(header) = frame.get_mut(ethernet::HEADER..).and_then(<[u8]>::first_chunk_mut::<HEADER>)
+        else {
+            return;
+        };
+        let word = |header: &[u8; HEADER]| u16::from_be_bytes([header[field::VERSION], header[field::TOS]]);
+        let old = word(header);
+        header[field::TOS] |= bits;
+        let checksum = u16::from_be_bytes([header[field::CHECKSUM], header[field::CHECKSUM + 1]]);
+        let checksum = Sum::ZERO.word_changed(old, word(header)).update(checksum);
+        put(header, field::CHECKSUM, checksum.to_be_bytes());
+    }
+
+    fn parse_large(frame: &[u8]) -> Result<Headers<Self>, DropReason> {
+        parse(frame, LARGEST_PACKET, false)
     }
 
     fn error_words(error: icmp::Error, _: &Headers<Self>, _: &[u8]) -> (u8, u8, u32) {

@@ -7,12 +7,15 @@ use super::ip::{IpHeader, IpVersion};
 use super::quote::Inner;
 use super::{Fragment, Headers, LARGEST_PACKET, array, ethernet, icmp, put, transport};
 use crate::reason::DropReason;
+use crate::reassembly::{Key, Part};
 
 /// Bytes of a header without extensions.
 pub const HEADER: usize = 40;
 /// How many extension headers are followed.
 pub const EXTENSION_HEADERS: usize = 8;
 
+/// Bytes that every link takes (RFC 8200, 5).
+pub const SMALLEST_MTU: u16 = 1280;
 /// The number of the fragment header.
 pub const FRAGMENT: u8 = extension::FRAGMENT;
 
@@ -259,6 +262,52 @@ impl IpVersion for Ipv6Addr {
     }
 
     fn sum_header(_: &mut [u8], _: &Headers<Self>) {}
+
+    fn fragment_part<'a>(frame: &'a [u8], headers: &Headers<Self>) -> Result<Part<'a, Self>, DropReason> {
+        let packet = frame.get(usize::from(headers.network)..usize::from(headers.end)).unwrap_or_default();
+        // Only what nearly all senders send: no header but the fragment header in front of the data.
+        let (Some(header), Some(&[next, _, high, low, a, b, c, d])) =
+            (packet.get(..HEADER), packet.get(HEADER..).and_then(<[u8]>::first_chunk::<8>))
+        else {
+            return Err(DropReason::IpHeader);
+        };
+        if header[field::NEXT_HEADER] != extension::FRAGMENT {
+            return Err(DropReason::ExtensionHeaders);
+        }
+        let word = u16::from_be_bytes([high, low]);
+        Ok(Part {
+            key: Key {
+                source: headers.source,
+                destination: headers.destination,
+                identification: u32::from_be_bytes([a, b, c, d]),
+                protocol: 0,
+            },
+            header,
+            protocol: (field::NEXT_HEADER, next),
+            offset: usize::from(word & !7),
+            more: word & 1 != 0,
+            data: packet.get(HEADER + 8..).unwrap_or_default(),
+            length: headers.ip_length() as u16,
+            dont_fragment: false,
+            ecn: Self::traffic_class(frame, headers),
+        })
+    }
+
+    fn mend_header(frame: &mut [u8], _: bool) {
+        let Some(packet) = frame.get_mut(ethernet::HEADER..) else { return };
+        let payload = packet.len().saturating_sub(HEADER) as u16;
+        put(packet, field::PAYLOAD_LENGTH, payload.to_be_bytes());
+    }
+
+    fn set_traffic_class_bits(frame: &mut [u8], bits: u8) {
+        if let Some(byte) = frame.get_mut(ethernet::HEADER + field::VERSION + 1) {
+            *byte |= bits << 4;
+        }
+    }
+
+    fn parse_large(frame: &[u8]) -> Result<Headers<Self>, DropReason> {
+        parse(frame, LARGEST_PACKET, false)
+    }
 
     fn error_words(error: icmp::Error, headers: &Headers<Self>, frame: &[u8]) -> (u8, u8, u32) {
         match error {

@@ -316,6 +316,7 @@ impl Worker {
                 counters.replies.at(kind as usize).add(1);
                 self.transmit(out, mbuf);
             }
+            Verdict::Gather => counters.consumed.add(1),
             Verdict::HandOver(worker) => self.hand_over(worker, mbuf),
             Verdict::Punt(punt) => self.punt(mbuf, punt),
             Verdict::Drop(reason) => counters.dropped.at(reason as usize).add(1),
