@@ -197,8 +197,6 @@ fn line() -> impl Strategy<Value = Vec<String>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
-
     /// Whatever is typed is answered: done, refused by the kernel, or wrong use with a word about it.
     #[test]
     fn every_command_line_is_answered(lines in prop::collection::vec(any_line(), 1..20)) {

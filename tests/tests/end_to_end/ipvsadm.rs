@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use shunt_tests::topology::arms::{Arms, ROUTER, Running};
 use shunt_tests::topology::frames::{Packet, Transport, at};
-use shunt_tests::topology::{Said, binary};
+use shunt_tests::topology::{Said, binary, wait_for};
 
 const VIP: &str = "192.0.2.10:80";
 
@@ -176,7 +176,7 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
     for (command, code, told) in [
         ("-A -t 192.0.2.2:80", 255, "a VIP that is an own address"),
         ("-a -u 192.0.2.10:53 -r 198.51.100.7 -g", 255, "a dr real server behind a router"),
-        ("-A -f 7", 255, "this director cannot do that yet"),
+        ("-A -u 192.0.2.10:5060 -p --pe sip", 255, "this director cannot do that yet"),
         ("-a -u 192.0.2.10:53 -r 10.1.0.13", 255, "Destination already exists\n"),
         ("-D -t 192.0.2.10:53", 255, "No such service\n"),
         ("-Ln -t 192.0.2.10:53", 1, "No such service\n"),
@@ -212,15 +212,18 @@ fn many_connections_are_listed_while_packets_pass() {
         arms.front.send(&Packet::new(Transport::Udp, macs, client, at("192.0.2.10:53")).bytes());
         client
     };
-    for number in 0..MANY {
-        send(number);
-        if number % 256 == 255 {
-            // No more than the interface's buffer holds.
-            director.wait_until("room", |status| status.workers[0].received + 2048 > u64::from(number));
+    // A director that waits for its CPU loses packets at the interface: what is missing is sent again.
+    wait_for("all connections", || {
+        for number in 0..MANY {
+            send(number);
+            if number % 256 == 255 {
+                // Asking takes long enough for the interface's buffer to empty.
+                let _ = director.status();
+            }
         }
-    }
-    director.wait_until("all connections", |status| status.workers[0].connections == u64::from(MANY));
-    director.settled();
+        let there = director.settled().workers[0].connections;
+        if there == u64::from(MANY) { Ok(()) } else { Err(format!("{there} of {MANY}")) }
+    });
     std::thread::scope(|scope| {
         let list = scope.spawn(|| machine.sh(&["-c", "ipvsadm -lnc | wc -l"]));
         let mut passed = 0;
