@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 /// A connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connection {
-    /// `tcp` or `udp`.
+    /// `tcp` or `udp`; `ip` for the persistence template of a firewall mark.
     pub protocol: String,
-    /// CIP and port.
+    /// CIP and port; port 0 for a persistence template.
     pub client: SocketAddr,
     /// VIP and port.
     pub vip: SocketAddr,

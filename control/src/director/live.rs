@@ -276,7 +276,7 @@ impl Live {
 
 fn connection(view: &ConnectionView, worker: WorkerId) -> Connection {
     Connection {
-        protocol: view.protocol.to_string(),
+        protocol: view.protocol.map_or_else(|| "ip".to_owned(), |protocol| protocol.to_string()),
         client: view.client,
         vip: view.vip,
         real: view.real,

@@ -45,3 +45,74 @@ pub fn line(connection: &Connection<'_>, names: Option<&dyn Names>) -> String {
     let [client, vip, real] = [client, vip, real].map(|address| written(address, protocol, names));
     format!("{word:<3} {minutes:02}:{seconds:02}  {state:<11} {client:<18} {vip:<18} {real}\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use super::*;
+
+    /// Those of the recording.
+    struct Known;
+
+    impl Names for Known {
+        fn address(&self, _host: &str) -> Option<Ipv4Addr> {
+            None
+        }
+
+        fn host(&self, address: IpAddr) -> Option<String> {
+            let name = match address.to_string().as_str() {
+                "198.51.100.1" => {
+                    "a-client-with-a-very-long-name-too-which-does-not-fit.department.example.org"
+                }
+                "10.0.0.100" => "vip",
+                "2001:db8::100" => "vip6.example.org",
+                "2001:db8:c::1" => "client6.example.org",
+                _ => return None,
+            };
+            Some(name.to_owned())
+        }
+
+        fn port(&self, _service: &str, _protocol: Protocol) -> Option<u16> {
+            None
+        }
+
+        fn service(&self, l4_port: u16, _protocol: Protocol) -> Option<String> {
+            (l4_port == 8080).then(|| "www-alt".to_owned()).or((l4_port == 80).then(|| "http".to_owned()))
+        }
+    }
+
+    /// Lines of ipvsadm 1.31 about connections that a kernel had, with names and with numbers.
+    #[test]
+    fn lines_as_recorded() {
+        for (client, vip, real, state, named, numeric) in [
+            (
+                "[2001:db8:c::1]:40000",
+                "[2001:db8::100]:80",
+                "[2001:db8:1::13]:8080",
+                "SYN_RECV",
+                "TCP 00:59  SYN_RECV    [client6.example.org]:40000 [vip6.example.org]:http [2001:db8:1::13]:www-alt\n",
+                "TCP 00:59  SYN_RECV    [2001:db8:c::1]:40000 [2001:db8::100]:80 [2001:db8:1::13]:8080\n",
+            ),
+            (
+                "198.51.100.1:0",
+                "10.0.0.100:80",
+                "10.1.0.11:8080",
+                "NONE",
+                "TCP 00:59  NONE        a-client-with-a-very-long-name-too-which-does-not-fit.depar vip:http           10.1.0.11:www-alt\n",
+                "TCP 00:59  NONE        198.51.100.1:0     10.0.0.100:80      10.1.0.11:8080\n",
+            ),
+        ] {
+            let connection = Connection {
+                protocol: Some(Protocol::Tcp),
+                left: Duration::from_secs(59),
+                state,
+                client: client.parse().unwrap(),
+                vip: vip.parse().unwrap(),
+                real: real.parse().unwrap(),
+            };
+            assert_eq!(line(&connection, Some(&Known)), named);
+            assert_eq!(line(&connection, None), numeric);
+        }
+    }
+}

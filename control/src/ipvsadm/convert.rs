@@ -220,7 +220,8 @@ fn planned_tunnel(Tunnel { kind, port, checksum }: Tunnel) -> tunnel::Tunnel {
 pub fn configured(service: &Service, old: Option<&config::Service>) -> Result<config::Service, Refused> {
     let name = match service.key {
         Key::Address(protocol, listen) => format!("{}-{listen}", protocol.word()),
-        Key::Mark(mark, _) => format!("fwmark-{mark}"),
+        Key::Mark(mark, Family::V4) => format!("fwmark-{mark}"),
+        Key::Mark(mark, Family::V6) => format!("fwmark-{mark}-ipv6"),
     };
     let ServicePlan { name, listen, protocol, scheduler, settings, reals } =
         plan(service, old.map_or(&name, |old| &old.name))?;

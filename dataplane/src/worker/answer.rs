@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{Answer, ConnectionView, Question, Worker};
 use crate::address::Address;
-use crate::connections::{Entry, Table};
-use crate::id::NicId;
+use crate::connections::{Entry, Table, Template, Templates};
+use crate::id::{L4Port, NicId};
 use crate::packet::Packet;
 use crate::snapshot::Snapshot;
 use crate::time::Tick;
@@ -18,9 +18,31 @@ const HEAD_ROOM: usize = 64;
 /// How far the listing of connections has come.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
-    next_v4: usize,
-    v4_done: bool,
-    next_v6: usize,
+    part: Part,
+    /// The next place in it.
+    next: usize,
+}
+
+/// What is listed, in this order.
+#[derive(Clone, Copy, Debug, Default)]
+enum Part {
+    #[default]
+    V4,
+    TemplatesV4,
+    V6,
+    TemplatesV6,
+}
+
+impl Part {
+    /// What comes behind it.
+    const fn then(self) -> Option<Self> {
+        match self {
+            Self::V4 => Some(Self::TemplatesV4),
+            Self::TemplatesV4 => Some(Self::V6),
+            Self::V6 => Some(Self::TemplatesV6),
+            Self::TemplatesV6 => None,
+        }
+    }
 }
 
 impl Worker {
@@ -46,15 +68,20 @@ impl Worker {
         }
         let answers = &mut self.ends.answers;
         let push = |view| drop(answers.push(view));
-        let more = if listing.v4_done {
-            copy(self.forwarder.v6(), snapshot, &mut listing.next_v6, budget, now, push)
-        } else {
-            let more = copy(self.forwarder.v4(), snapshot, &mut listing.next_v4, budget, now, push);
-            listing.v4_done = !more;
-            true
+        let (v4, v6, next) = (self.forwarder.v4(), self.forwarder.v6(), &mut listing.next);
+        let more = match listing.part {
+            Part::V4 => copy(v4, snapshot, next, budget, now, push),
+            Part::TemplatesV4 => copy_templates(v4.templates(), snapshot, next, budget, now, push),
+            Part::V6 => copy(v6, snapshot, next, budget, now, push),
+            Part::TemplatesV6 => copy_templates(v6.templates(), snapshot, next, budget, now, push),
         };
-        if !more && self.ends.answers.push(Answer::Done).is_ok() {
-            self.listing = None;
+        if more {
+            return;
+        }
+        match listing.part.then() {
+            Some(part) => *listing = Listing { part, next: 0 },
+            None if self.ends.answers.push(Answer::Done).is_ok() => self.listing = None,
+            None => {}
         }
     }
 
@@ -81,15 +108,45 @@ fn copy<A: Address>(
     table.list(next, budget, now, |entry| each(Answer::Connection(view(entry, snapshot, now))))
 }
 
+/// The same of persistence templates.
+fn copy_templates<A: Address>(
+    templates: &Templates<A>,
+    snapshot: &Snapshot,
+    next: &mut usize,
+    budget: usize,
+    now: Tick,
+    mut each: impl FnMut(Answer),
+) -> bool {
+    templates
+        .list(next, budget, now, |template| each(Answer::Connection(template_view(template, snapshot, now))))
+}
+
+/// A template has no port of a client; nor a protocol where it stands for a firewall mark.
+fn template_view<A: Address>(template: &Template<A>, snapshot: &Snapshot, now: Tick) -> ConnectionView {
+    let real =
+        snapshot.real(template.real()).map_or_else(|| template.real_address().into(), |real| real.address);
+    let at = |address: A, l4_port: L4Port| SocketAddr::new(address.into(), l4_port.0);
+    let (key, (vip_port, real_port)) = (template.key(), template.ports());
+    ConnectionView {
+        protocol: key.protocol,
+        client: at(key.client, L4Port(0)),
+        vip: at(key.vip, vip_port),
+        real: SocketAddr::new(real, real_port.0),
+        real_id: template.real(),
+        state: template.state_word(),
+        remaining: template.expires(now).remaining(now),
+    }
+}
+
 fn view<A: Address>(entry: &Entry<A>, snapshot: &Snapshot, now: Tick) -> ConnectionView {
     // The real server of a tunnel may be of the other family.
     let real = snapshot.real(entry.real()).map_or_else(|| entry.real_address().into(), |real| real.address);
-    let at = |address: A, l4_port: crate::id::L4Port| -> SocketAddr {
+    let at = |address: A, l4_port: L4Port| -> SocketAddr {
         let address: IpAddr = address.into();
         SocketAddr::new(address, l4_port.0)
     };
     ConnectionView {
-        protocol: entry.protocol(),
+        protocol: Some(entry.protocol()),
         client: at(entry.client(), entry.client_port()),
         vip: at(entry.vip(), entry.vip_port()),
         real: SocketAddr::new(real, entry.real_port().0),

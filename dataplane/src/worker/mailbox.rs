@@ -67,9 +67,9 @@ pub enum Answer {
 /// A connection as operators see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionView {
-    /// TCP or UDP.
-    pub protocol: Protocol,
-    /// CIP and port.
+    /// TCP or UDP; none for the persistence template of a firewall mark.
+    pub protocol: Option<Protocol>,
+    /// CIP and port; port 0 for a persistence template.
     pub client: SocketAddr,
     /// VIP and port.
     pub vip: SocketAddr,

@@ -109,6 +109,8 @@ fn scripts_of_lvs_guides_run() {
     assert_eq!((said.code, said.out.as_str()), (Some(0), want), "{said:?}");
     assert_eq!(machine.sh(&["-c", "ipvsadm -L --timeout"]).out, "Timeout (tcp tcpfin udp): 30 5 60\n");
     assert_eq!(machine.sh(&["-c", "ipvsadm -lnc | grep -c SYN_RECV"]).out, "4\n");
+    // A template for each client, and one that is extended while its connection lives.
+    assert_eq!(machine.sh(&["-c", "ipvsadm -lnc | grep -c 'NONE .*:0 '"]).out, "4\n");
     let stats = machine.sh(&["-c", "ipvsadm -Ln --stats; ipvsadm -Z; ipvsadm -Ln --stats"]).out;
     let lines: Vec<&str> = stats.lines().filter(|line| line.contains("10.1.0.12:80")).collect();
     let row = |conns, packets, bytes| {
@@ -128,6 +130,35 @@ fn scripts_of_lvs_guides_run() {
     assert_eq!(machine.sh(&[script, "stop"]).out, "stopping LVS\n");
     assert_eq!(machine.sh(&[script, "status"]).code, Some(3));
     running.director.settled();
+}
+
+#[test]
+fn a_firewall_mark_of_the_file_leads_to_a_service_of_ipvsadm() {
+    let arms = Arms::new();
+    let mark = "[[mark]]\nmark = 7\nto = \"192.0.2.0/24\"\nprotocol = \"tcp\"\nport = 80\n";
+    let running = arms.start(&format!("{mark}{FILE}"));
+    let machine = Machine::of(&arms);
+    let said = machine.sh(&["-c", "ipvsadm -A -f 7 -s rr -p 60; ipvsadm -a -f 7 -r 10.1.0.12 -g -w 5"]);
+    assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
+    running.director.wait_resolved();
+    assert_eq!(machine.sh(&["-c", "ipvsadm -A -f 7 -6 -s rr -p 60"]).err, "");
+    assert_eq!(connect(&arms, &running, 1), 12);
+    let said = machine
+        .sh(&["-c", "ipvsadm -Ln -f 7; ipvsadm -Sn | grep -e '-f'; ipvsadm -lnc | sort -r | tail -n 2"]);
+    let want = "Prot LocalAddress:Port Scheduler Flags\n  \
+                -> RemoteAddress:Port           Forward Weight ActiveConn InActConn\n\
+                FWM  7 rr persistent 60\n  \
+                -> 10.1.0.12:0                  Route   5      1          0         \n\
+                -A -f 7 -s rr -p 60\n\
+                -a -f 7 -r 10.1.0.12:0 -g -w 5\n\
+                -A -f 7 -6 -s rr -p 60\n";
+    let rest = said.out.strip_prefix(want).unwrap_or_else(|| panic!("{}", said.out));
+    let template = |line: &&str| {
+        line.starts_with("IP  ")
+            && line.ends_with("NONE        198.51.100.1:0     0.0.0.7:0          10.1.0.12:0")
+    };
+    assert!(rest.lines().any(|line| template(&line)), "{rest}");
+    assert_eq!(machine.sh(&["-c", "ipvsadm -C; ipvsadm -Sn"]).out, "");
 }
 
 #[test]
