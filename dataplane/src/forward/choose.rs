@@ -15,21 +15,17 @@ use crate::time::Tick;
 
 /// The template of a new connection.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Controlling<A> {
+pub(super) enum Controlling {
     /// None: its service is not persistent.
     None,
     /// One that exists.
     Existing(TemplateIndex),
-    /// One to be made.
-    New {
-        new: NewTemplate<A>,
-        /// The one that it takes the place of.
-        stale: Option<TemplateIndex>,
-    },
+    /// One to be made ([`new_template`]), in the place of this one.
+    New(Option<TemplateIndex>),
 }
 
 /// What was chosen, by the scheduler or by a template.
-pub(super) type Chosen<'s, A> = (Option<Choice>, Controlling<A>, &'s Real);
+pub(super) type Chosen<'s> = (Option<Choice>, Controlling, &'s Real);
 
 impl Forwarder {
     /// Chooses a real server for a new connection; none when nobody takes it.
@@ -39,7 +35,7 @@ impl Forwarder {
         service: &Service,
         flow: &Flow<A>,
         now: Tick,
-    ) -> Option<Chosen<'s, A>> {
+    ) -> Option<Chosen<'s>> {
         match service.settings.persistence {
             None => {
                 let (choice, real) = self.schedule(snapshot, service, flow, now)?;
@@ -75,7 +71,7 @@ impl Forwarder {
         persistence: Persistence,
         flow: &Flow<A>,
         now: Tick,
-    ) -> Option<Chosen<'s, A>> {
+    ) -> Option<Chosen<'s>> {
         let key = template_key(service, persistence, flow);
         let templates = A::table(&self.connections).templates();
         let found = templates.find(&key, now);
@@ -86,16 +82,26 @@ impl Forwarder {
             }
         }
         let (choice, real) = self.schedule(snapshot, service, flow, now)?;
-        let all_ports = key.vip_port == L4Port(0);
-        let new = NewTemplate {
-            key,
-            real: real.id,
-            real_address: A::from_ip(real.address).unwrap_or(A::UNSPECIFIED),
-            real_port: if all_ports { L4Port(0) } else { bound_port(real, flow) },
-            timeout: persistence.timeout,
-        };
-        Some((Some(choice), Controlling::New { new, stale: found }, real))
+        Some((Some(choice), Controlling::New(found), real))
     }
+}
+
+/// The template by which the connections of a flow's client go to a real server; none when the service is not persistent.
+pub(super) fn new_template<A: Address>(
+    service: &Service,
+    real: &Real,
+    flow: &Flow<A>,
+) -> Option<NewTemplate<A>> {
+    let persistence = service.settings.persistence?;
+    let key = template_key(service, persistence, flow);
+    let all_ports = key.vip_port == L4Port(0);
+    Some(NewTemplate {
+        key,
+        real: real.id,
+        real_address: A::from_ip(real.address).unwrap_or(A::UNSPECIFIED),
+        real_port: if all_ports { L4Port(0) } else { bound_port(real, flow) },
+        timeout: persistence.timeout,
+    })
 }
 
 /// By what the template of a flow is found.

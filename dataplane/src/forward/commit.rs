@@ -1,6 +1,6 @@
 //! Writes what was decided: connection and counters, then the packet in place.
 
-use super::choose::Controlling;
+use super::choose::{self, Controlling};
 use super::decide::{Answer, Decision, New, Passage, Subject, Then, real_port};
 use super::{Forwarder, Punt, Tables, Verdict};
 use crate::address::Address;
@@ -15,6 +15,7 @@ use crate::packet::Packet;
 use crate::reason::{DropReason, ReplyKind};
 use crate::reply;
 use crate::rewrite::{self, dr, nat, tun};
+use crate::service::schedulers::Learned;
 use crate::service::{Method, NextHop, Real};
 use crate::snapshot::Snapshot;
 use crate::time::Tick;
@@ -198,7 +199,7 @@ impl Forwarder {
         &mut self,
         snapshot: &Snapshot,
         headers: &Headers<A>,
-        new: &New<'_, A>,
+        new: &New<'_>,
         now: Tick,
     ) -> Option<Found> {
         let (flow, real) = (headers.flow()?, new.real);
@@ -208,7 +209,10 @@ impl Forwarder {
         let template = match &new.template {
             Controlling::None => None,
             Controlling::Existing(index) => Some(*index),
-            Controlling::New { new, stale } => Some(self.make_template(snapshot, real, new, *stale, now)?),
+            Controlling::New(stale) => {
+                let template = choose::new_template(snapshot.service(new.service)?, real, &flow)?;
+                Some(self.make_template(snapshot, real, &template, *stale, now)?)
+            }
         };
         let connection = NewConnection {
             flow,
@@ -227,7 +231,8 @@ impl Forwarder {
             if let Some(cursor) = self.cursors.get_mut(new.service.index()) {
                 *cursor = choice.cursor;
             }
-            if let Some(service) = snapshot.service(new.service) {
+            let learns = choice.learned != Learned::Nothing;
+            if let Some(service) = snapshot.service(new.service).filter(|_| learns) {
                 self.localities.learn(service, flow.destination.into(), choice.learned, now);
             }
         }

@@ -36,7 +36,7 @@ pub(super) enum Subject<'s, A> {
     /// One that exists.
     Found(Found, &'s Real),
     /// One to be made.
-    New(New<'s, A>),
+    New(New<'s>),
     /// One that an ICMP error is about.
     Error(Found, &'s Real),
     /// None: an ICMP error about a tunnel.
@@ -45,13 +45,13 @@ pub(super) enum Subject<'s, A> {
 
 /// A connection to be made.
 #[derive(Debug)]
-pub(super) struct New<'s, A> {
+pub(super) struct New<'s> {
     pub service: ServiceId,
     pub real: &'s Real,
     /// What the scheduler chose, and where it stands then; none when a template did.
     pub choice: Option<Choice>,
     /// The template that controls it.
-    pub template: Controlling<A>,
+    pub template: Controlling,
     /// The connection in TIME_WAIT whose ports the client uses again.
     pub replaces: Option<ConnectionIndex>,
     /// It ends with this packet.
