@@ -59,6 +59,7 @@ reasons! {
         NoReal = "no_real": "The service has no real server that is up and has weight; the client is told by ICMP as far as the reply limit allows.",
         RealRemoved = "real_removed": "The connection's real server was taken out of the configuration; put it back to revive the connection.",
         TableFull = "table_full": "The connection table is full; raise runtime.connections.",
+        Defence = "defence": "drop_packet of [sysctl] says that some packets that would make connections are dropped, always or while the connection table is nearly full.",
         NoRoute = "no_route": "No route to the destination; add a [[route]] or a gateway.",
         NoTunnelSource = "no_tunnel_source": "The director has no address of the real server's family to tunnel from; add one to the NIC's addresses.",
         NoHeadRoom = "no_head_room": "No room in front of the frame for a tunnel header.",

@@ -36,3 +36,40 @@ fn clients_of_one_netmask_meet_one_real_server_on_any_worker() {
     assert!(all.len() > 1, "not every network at the same one");
     assert_eq!(director.held(), 0);
 }
+
+/// However many there are, the connections of a real server that is removed end within a few turns under `expire_nodest_conn`,
+/// and so do the templates that lead to it.
+#[test]
+fn connections_of_a_removed_real_server_end_at_once() {
+    const CLIENTS: u16 = 5000;
+    let mut service = network::service(Form::V4, Protocol::Tcp, 80, Scheduler::Rr, Method::Dr, 2);
+    service.settings.persistence = Some(Persistence { timeout: Ticks::from_seconds(600), netmask: 32 });
+    let mut plan = network::plan(vec![service]);
+    plan.sysctls.expire_nodest_conn = true;
+    let mut director = Director::new(1, 8192, plan);
+    for number in 0..CLIENTS {
+        let client = Ipv4Addr::new(198, 51, (number >> 8) as u8, number as u8 | 1).to_string();
+        for flags in ["S", "A"] {
+            let packet = Ip::new(&client, Form::V4.vip()).tcp(&Tcp::new(40_000 + number % 2, 80, flags));
+            let frame = packets::ethernet(network::nic_mac(network::FRONT), network::ROUTER, &packet);
+            director.take(network::FRONT, &frame);
+        }
+    }
+    let templates = |director: &Director| {
+        let mut count = 0;
+        director.workers()[0].v4().templates().list(&mut 0, usize::MAX, director.now(), |_| count += 1);
+        count
+    };
+    let (connections, before) = (director.connections().len(), templates(&director));
+    director.publish(|plan| drop(plan.services[0].reals.pop()));
+    for _ in 0..20 {
+        director.expire();
+    }
+    let real = director.snapshot().reals.iter().flatten().find(|real| real.configured).unwrap().id;
+    let left = director.connections().len();
+    assert!((connections / 3..=connections * 2 / 3).contains(&left), "{left} of {connections}");
+    assert_eq!(templates(&director) * connections, left * before, "templates go with their connections");
+    director.workers()[0]
+        .v4()
+        .list(&mut 0, usize::MAX, director.now(), |entry| assert_eq!(entry.real(), real));
+}

@@ -48,23 +48,26 @@ impl Hand {
 impl<A: Address> Table<A> {
     /// Looks at the next `budget` entries and removes those that expired; `ended` sees each before it goes.
     pub fn sweep(&mut self, now: Tick, budget: usize, ended: impl FnMut(&Entry<A>)) {
-        self.sweep_over(now, budget, |entry| entry.is_expired(now), ended);
+        let mut at = self.hand.at;
+        self.sweep_from(&mut at, now, budget, |entry| entry.is_expired(now), ended);
+        self.hand.at = at;
     }
 
-    /// Looks at the next `budget` entries and removes those that are `over`; `ended` sees each before it goes.
-    pub fn sweep_over(
+    /// Looks at `budget` entries on from `place` and removes those that are `over`; `ended` sees each before it goes.
+    pub fn sweep_from(
         &mut self,
+        place: &mut u32,
         now: Tick,
         budget: usize,
         over: impl Fn(&Entry<A>) -> bool,
         mut ended: impl FnMut(&Entry<A>),
     ) {
         for _ in 0..budget.min(self.high_water as usize) {
-            if self.hand.at >= self.high_water {
-                self.hand.at = 0;
+            if *place >= self.high_water {
+                *place = 0;
             }
-            let at = self.hand.at;
-            self.hand.at += 1;
+            let at = *place;
+            *place += 1;
             let entry = &self.entries[at as usize];
             if entry.in_use() && over(entry) {
                 ended(entry);

@@ -292,31 +292,34 @@ impl<A: Address> Templates<A> {
 
     /// Looks at the next `budget` templates and ends those that are over; `ended` sees each.
     pub fn sweep(&mut self, now: Tick, budget: u32, ended: impl FnMut(&Template<A>)) {
-        self.sweep_over(now, budget, |_| false, ended);
+        let mut hand = self.hand;
+        self.sweep_from(&mut hand, now, budget, |_| false, ended);
+        self.hand = hand;
     }
 
-    /// The same; ends those too that control nothing and are `unwanted`.
-    pub fn sweep_over(
+    /// The same on from a place of the caller's; ends those too that control nothing and are `unwanted`.
+    pub fn sweep_from(
         &mut self,
+        place: &mut u32,
         now: Tick,
         budget: u32,
         unwanted: impl Fn(&Template<A>) -> bool,
         mut ended: impl FnMut(&Template<A>),
     ) {
         for _ in 0..budget.min(self.high_water) {
-            if self.hand >= self.high_water {
-                self.hand = 0;
+            if *place >= self.high_water {
+                *place = 0;
             }
-            let place = self.hand;
-            self.hand += 1;
-            let template = &mut self.entries[place as usize];
+            let at = *place;
+            *place += 1;
+            let template = &mut self.entries[at as usize];
             if !template.in_use {
                 continue;
             }
             template.extend(now);
             if template.is_over(now) || template.controls == 0 && unwanted(template) {
                 ended(template);
-                self.remove(place);
+                self.remove(at);
             }
         }
     }

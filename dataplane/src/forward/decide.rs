@@ -307,6 +307,9 @@ impl Forwarder {
         if replaces.is_none() && !A::table(&self.connections).may_have_room(now) {
             return Err(Aside::Drop(DropReason::TableFull));
         }
+        if asked.snapshot.sysctls.drop_packet > 0 && self.is_dropped(asked.snapshot, &flow, now) {
+            return Err(Aside::Drop(DropReason::Defence));
+        }
         let Some((choice, template, real)) = self.choose(asked.snapshot, service, &flow, now) else {
             return asked.refuse(Error::PortUnreachable, ReplyKind::NoReal, DropReason::NoReal);
         };

@@ -9,6 +9,7 @@
 mod choose;
 mod commit;
 mod decide;
+mod defence;
 mod explain;
 mod gather;
 mod icmp;
@@ -143,6 +144,10 @@ pub struct Forwarder {
     reply_limit: ReplyLimit,
     /// Of the next tunnel header or reply that needs one.
     identification: u16,
+    /// When half-open connections were last ended before their time.
+    defended: Tick,
+    /// And where that stopped in each table.
+    defended_to: (u32, u32),
     /// Of the next IPv6 packet that is fragmented.
     fragment_identification: u32,
     pieces: Pieces,
@@ -240,6 +245,8 @@ impl Forwarder {
             localities: Localities::default(),
             reply_limit: ReplyLimit::default(),
             identification: 0,
+            defended: Tick(0),
+            defended_to: (0, 0),
             // Each worker has numbers of its own, so that no two fragments of different packets meet.
             fragment_identification: u32::from(worker.0) << 24,
             pieces: Pieces::default(),
@@ -480,6 +487,9 @@ impl Forwarder {
         if self.flushed != (usize::MAX, usize::MAX) {
             self.flush_turn(snapshot, now);
         }
+        if snapshot.sysctls.drop_entry > 0 {
+            self.defend(snapshot, now);
+        }
         let Self { worker, connections: Connections { v4, v6 }, counters, .. } = self;
         v4.sweep_turn(now, |entry| commit::expired(snapshot, *worker, counters, entry));
         v6.sweep_turn(now, |entry| commit::expired(snapshot, *worker, counters, entry));
@@ -523,10 +533,13 @@ fn flush<A: Address>(
     // Connections first: a template goes when it controls none.
     let of_connections = budget.min(connections.saturating_sub(*looked_at));
     let ended = |entry: &Entry<A>| commit::expired(snapshot, worker, counters, entry);
-    table.sweep_over(now, of_connections, |entry| removed(entry.real()), ended);
+    let mut place = *looked_at as u32;
+    table.sweep_from(&mut place, now, of_connections, |entry| removed(entry.real()), ended);
     let ended = |template: &Template<A>| commit::template_ended(snapshot, worker, template);
     let of_templates = (budget - of_connections) as u32;
-    table.templates_mut().sweep_over(now, of_templates, |template| removed(template.real()), ended);
+    let mut place = looked_at.saturating_sub(connections) as u32;
+    let unwanted = |template: &Template<A>| removed(template.real());
+    table.templates_mut().sweep_from(&mut place, now, of_templates, unwanted, ended);
     *looked_at = if *looked_at + budget >= all { usize::MAX } else { *looked_at + budget };
 }
 
