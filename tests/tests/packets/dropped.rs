@@ -206,6 +206,16 @@ fn of_services(form: Form) -> Vec<Case> {
         drop(named("the real server was removed", form), plan(Method::Dr), ack, DropReason::RealRemoved)
             .after(vec![syn(1)])
             .changed(|plan| plan.services[0].reals.truncate(1)),
+        drop(
+            named("every new connection is one too many", form),
+            plan(Method::Dr),
+            syn(1),
+            DropReason::Defence,
+        )
+        .changed(|plan| {
+            plan.sysctls.drop_packet = 3;
+            plan.sysctls.am_droprate = 1;
+        }),
         drop(named("the table is full", form), plan(Method::Nat), syn(2), DropReason::TableFull)
             .connections(1)
             .after(vec![syn(1)]),
