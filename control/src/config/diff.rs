@@ -6,9 +6,9 @@ use std::hash::Hash;
 
 use serde::{Deserialize, Serialize};
 use shunt_dataplane::connections::{TcpState, Timeouts};
-use shunt_dataplane::service::Persistence;
 use shunt_dataplane::service::mark::MarkRule;
 use shunt_dataplane::service::schedulers::Flags;
+use shunt_dataplane::service::{Persistence, ServiceTimeouts};
 use shunt_dataplane::time::Ticks;
 
 use super::{Check, Config, Nic, Real, Route, Service, duration};
@@ -269,6 +269,8 @@ fn services(pair: Pair<'_, Service>, changes: &mut Changes) {
     );
     let (old, new) = (&before.settings.persistence, &after.settings.persistence);
     changes.compare(&place, "persistence", old, new, show_persistence, false);
+    let (old, new) = (&before.settings.timeouts, &after.settings.timeouts);
+    changes.compare(&place, "timeout", old, new, show_timeouts, false);
     changes.compare(&place, "check", &before.check, &after.check, show_check, false);
     for (address, pair) in paired(&before.reals, &after.reals, |real| real.address) {
         let place = format!("{place}, real {address}");
@@ -317,6 +319,15 @@ fn show_persistence(persistence: &Option<Persistence>) -> String {
         |Persistence { timeout, netmask }| {
             format!("{} by /{netmask}", duration::format(timeout.as_duration()))
         },
+    )
+}
+
+fn show_timeouts(timeouts: &ServiceTimeouts) -> String {
+    let named = [("tcp", timeouts.tcp), ("tcpfin", timeouts.tcp_fin), ("udp", timeouts.udp)];
+    let set = named.iter().filter(|(_, ticks)| ticks.0 > 0);
+    joined(
+        &set.map(|(key, ticks)| format!("{key} {}", duration::format(ticks.as_duration())))
+            .collect::<Vec<_>>(),
     )
 }
 

@@ -9,7 +9,7 @@ use shunt_dataplane::counters::RealCounters;
 use shunt_dataplane::id;
 use shunt_dataplane::service::mark::Mark;
 use shunt_dataplane::service::schedulers::{Flags, Scheduler};
-use shunt_dataplane::service::{self, Method, Settings, Thresholds, tunnel};
+use shunt_dataplane::service::{self, Method, ServiceTimeouts, Settings, Thresholds, tunnel};
 use shunt_dataplane::snapshot::{RealPlan, Registry, ServicePlan};
 use shunt_dataplane::time::Ticks;
 
@@ -44,7 +44,7 @@ pub fn key(listen: SocketAddr, protocol: id::Protocol) -> Key {
 #[must_use]
 pub fn shown(plan: &ServicePlan) -> Service {
     let ServicePlan { name: _, listen, protocol, scheduler, settings, reals } = plan;
-    let Settings { flags, one_packet, persistence } = settings;
+    let Settings { flags, one_packet, persistence, timeouts: _ } = settings;
     let bit = |set: bool, flag: SchedulerFlags| if set { flag.0 } else { 0 };
     Service {
         key: key(*listen, *protocol),
@@ -164,6 +164,7 @@ pub fn plan(service: &Service, name: &str) -> Result<ServicePlan, Refused> {
             flags,
             one_packet: *one_packet,
             persistence: persists.map(|persists| persistence(*key, persists)).transpose()?,
+            timeouts: ServiceTimeouts::default(),
         },
         reals: destinations.iter().map(real_plan).collect(),
     })
@@ -225,6 +226,9 @@ pub fn configured(service: &Service, old: Option<&config::Service>) -> Result<co
     };
     let ServicePlan { name, listen, protocol, scheduler, settings, reals } =
         plan(service, old.map_or(&name, |old| &old.name))?;
+    // ipvsadm does not know of these.
+    let timeouts = old.map_or_else(ServiceTimeouts::default, |old| old.settings.timeouts);
+    let settings = Settings { timeouts, ..settings };
     let reals = reals.into_iter().map(|real| {
         let RealPlan { address, method, tunnel, weight, thresholds, up: _ } = real;
         config::Real { address, weight, thresholds, method, tunnel }

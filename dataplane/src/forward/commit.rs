@@ -4,6 +4,7 @@ use super::choose::{self, Controlling};
 use super::decide::{Answer, Decision, New, Passage, Subject, Then, real_port};
 use super::{Forwarder, Punt, Tables, Verdict};
 use crate::address::Address;
+use crate::connections::Timeouts;
 use crate::connections::{
     Activity, ConnectionIndex, Direction, Entry, Found, NewConnection, NewTemplate, Template, TemplateIndex,
     Templates,
@@ -39,7 +40,7 @@ impl Forwarder {
         let cell = real.counters.of(self.worker);
         let length = headers.ip_length() as u64;
         let (entry, templates) = A::table_mut(&mut self.connections).entry_and_templates(found.index);
-        observe(found, entry, templates, cell, snapshot, headers, now);
+        observe(found, entry, templates, cell, &real.timeouts, headers, now);
         packet.truncate(usize::from(headers.end));
         if found.direction == Direction::FromReal {
             if headers.tcp_flags.syn() {
@@ -136,7 +137,7 @@ impl Forwarder {
         let cell = real.counters.of(self.worker);
         if is_noticed(found.direction, verdict) {
             let (entry, templates) = A::table_mut(&mut self.connections).entry_and_templates(found.index);
-            observe(found, entry, templates, cell, snapshot, headers, now);
+            observe(found, entry, templates, cell, &real.timeouts, headers, now);
         }
         if found.direction == Direction::FromClient && !matches!(verdict, Verdict::Punt(_)) {
             count_refused(packet, headers, real, cell, verdict);
@@ -189,7 +190,7 @@ impl Forwarder {
         let cell = passage.real.counters.of(self.worker);
         let found = passage.found;
         let (entry, templates) = A::table_mut(&mut self.connections).entry_and_templates(found.index);
-        observe(found, entry, templates, cell, snapshot, headers, now);
+        observe(found, entry, templates, cell, &passage.real.timeouts, headers, now);
         count(&cell.packets_out, &cell.bytes_out, headers.ip_length() as u64);
         route(snapshot, packet, headers, passage.hop)
     }
@@ -324,11 +325,11 @@ fn observe<A: Address>(
     entry: &mut Entry<A>,
     templates: &mut Templates<A>,
     cell: &RealCell,
-    snapshot: &Snapshot,
+    timeouts: &Timeouts,
     headers: &Headers<A>,
     now: Tick,
 ) {
-    let change = entry.observe(headers.tcp_flags.0, found.direction, now, &snapshot.timeouts);
+    let change = entry.observe(headers.tcp_flags.0, found.direction, now, timeouts);
     if change != Activity::Unchanged {
         activity(cell, change);
         if change == Activity::Assures || entry.assures() {

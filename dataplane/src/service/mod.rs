@@ -11,6 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::connections::Timeouts;
 use crate::counters::RealCounters;
 use crate::id::{L4Port, NicId, Protocol, RealId, ServiceId};
 use crate::rewrite::tun;
@@ -84,6 +85,20 @@ pub struct Settings {
     pub one_packet: bool,
     /// Whether, and how long, clients stay with their real server (`ipvsadm -p`).
     pub persistence: Option<Persistence>,
+    /// How long its connections live, where that is not as long as all others.
+    pub timeouts: ServiceTimeouts,
+}
+
+/// How long connections of a service live without a packet; 0 for as long as those of all services. The kernel has
+/// these for all services alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ServiceTimeouts {
+    /// Open TCP connections.
+    pub tcp: Ticks,
+    /// TCP connections in FIN_WAIT.
+    pub tcp_fin: Ticks,
+    /// UDP.
+    pub udp: Ticks,
 }
 
 /// How clients stay with their real server.
@@ -250,6 +265,8 @@ impl Way<&NextHop> {
 pub struct Real {
     /// Its counters.
     pub counters: RealCounters,
+    /// How long its connections live; all real servers of a service share it, and most services.
+    pub timeouts: Arc<Timeouts>,
     /// The way to it.
     pub way: Way,
     /// How packets reach it.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::registry::{RealRecord, Registry, ServiceRecord};
 use super::{FamilyTables, Local, NicView, Plan, ServicePlan, Snapshot};
 use crate::address::Address;
+use crate::connections::Timeouts;
 use crate::counters::{RealCell, RealCounters};
 use crate::id::{Generation, L4Port, NicId, Protocol, RealId, ServiceId};
 use crate::route::{Route, RouteTable};
@@ -13,7 +14,7 @@ use crate::service::mark::{Classifier, Mark};
 use crate::service::path_mtu::Overhead;
 use crate::service::schedulers::Lookup;
 use crate::service::table::ServiceTable;
-use crate::service::{Candidate, Method, NextHop, Overload, Real, Service, Way};
+use crate::service::{Candidate, Method, NextHop, Overload, Real, Service, ServiceTimeouts, Way};
 use crate::wire::ethernet::Macs;
 
 impl Registry {
@@ -29,7 +30,7 @@ impl Registry {
             reals: Box::default(),
             v4: FamilyTables::compile(plan),
             v6: FamilyTables::compile(plan),
-            timeouts: plan.timeouts.clone(),
+            timeouts: Arc::new(plan.timeouts.clone()),
             sysctls: plan.sysctls,
             owners: self.owners,
             replies_per_second: plan.replies_per_second,
@@ -88,7 +89,13 @@ impl Registry {
                 IpAddr::V6(address) => snapshot.v6.add_nat(address, plan.protocol, l4_port),
             }
         });
-        let reals = plan.reals.iter().map(|real| self.compile_real(id, plan, real)).collect::<Vec<_>>();
+        let ServiceTimeouts { tcp, tcp_fin, udp } = plan.settings.timeouts;
+        let timeouts = match plan.settings.timeouts == ServiceTimeouts::default() {
+            true => snapshot.timeouts.clone(),
+            false => Arc::new((*snapshot.timeouts).clone().with(tcp, tcp_fin, udp)),
+        };
+        let compile = |real| self.compile_real(id, plan, real, &timeouts);
+        let reals = plan.reals.iter().map(compile).collect::<Vec<_>>();
         let unchanged =
             |record: &ServiceRecord| record.compiled.as_ref().is_some_and(|(last, _)| last == plan);
         if !self.services.get(id.0).is_some_and(unchanged) {
@@ -131,7 +138,13 @@ impl Registry {
         record.compiled = Some((plan.clone(), Arc::new(service)));
     }
 
-    fn compile_real(&mut self, id: ServiceId, service: &ServicePlan, plan: &super::RealPlan) -> CompiledReal {
+    fn compile_real(
+        &mut self,
+        id: ServiceId,
+        service: &ServicePlan,
+        plan: &super::RealPlan,
+        timeouts: &Arc<Timeouts>,
+    ) -> CompiledReal {
         let workers = self.owners.workers;
         let (service, all_ports) = (id, service.listen.port() == 0);
         let id = RealId(self.reals.number((service, plan.address), || RealRecord::new(workers)));
@@ -141,6 +154,7 @@ impl Registry {
         record.removed_in = None;
         let overload = record.limit(plan.thresholds);
         record.last = Some(Real {
+            timeouts: timeouts.clone(),
             id,
             service,
             address: plan.address.ip(),

@@ -86,7 +86,7 @@ pub struct Snapshot {
     /// IPv6.
     pub v6: FamilyTables<Ipv6Addr>,
     /// Timeouts of connections.
-    pub timeouts: Timeouts,
+    pub timeouts: Arc<Timeouts>,
     /// Settings of the kernel.
     pub sysctls: Sysctls,
     /// Who owns which client.

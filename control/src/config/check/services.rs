@@ -97,6 +97,7 @@ fn settings(service: &ServiceDocument, findings: &mut Findings<'_>) -> Settings 
     Settings {
         flags: Flags { fallback: has(SchedulerFlag::Fallback), port: has(SchedulerFlag::Port) },
         one_packet: one_packet.is_some(),
+        timeouts: service.timeouts,
         persistence: service
             .persistence
             .as_ref()

@@ -27,6 +27,7 @@ pub fn service(service: &Service) -> ServiceDocument {
         scheduler: Some(nowhere(service.scheduler)),
         scheduler_flags: flags.into_iter().filter(|(set, _)| *set).map(|(_, flag)| nowhere(flag)).collect(),
         one_packet: Some(nowhere(service.settings.one_packet)),
+        timeouts: service.settings.timeouts,
         persistence: service.settings.persistence.map(|persistence| PersistenceDocument {
             timeout: Some(nowhere(persistence.timeout.as_duration())),
             netmask: Some(nowhere(persistence.netmask)),

@@ -12,6 +12,7 @@ mod sysctl;
 mod timeout;
 
 use shunt_dataplane::connections::Timeouts;
+use shunt_dataplane::service::ServiceTimeouts;
 use shunt_dataplane::snapshot::Sysctls;
 use toml::de::{DeTable, DeValue};
 
@@ -71,7 +72,9 @@ impl Document {
             document.runtime = RuntimeDocument::read(section.findings(), table, &at);
         }
         if let Some((at, table)) = section.table("timeout") {
-            document.timeouts = timeout::read(section.findings(), table, &at);
+            let ServiceTimeouts { tcp, tcp_fin, udp } =
+                timeout::read(section.findings(), "timeout", table, &at);
+            document.timeouts = Timeouts::default().with(tcp, tcp_fin, udp);
         }
         if let Some((at, table)) = section.table("sysctl") {
             document.sysctls = sysctl::read(section.findings(), table, &at);

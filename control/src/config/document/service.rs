@@ -6,11 +6,13 @@ use std::time::Duration;
 use shunt_dataplane::address::Family;
 use shunt_dataplane::id::{L4Port, Protocol};
 use shunt_dataplane::service::Method;
+use shunt_dataplane::service::ServiceTimeouts;
 use shunt_dataplane::service::schedulers::Scheduler;
 use shunt_dataplane::service::tunnel::TunnelChecksum;
 use toml::de::{DeTable, DeValue};
 
 use super::nic::host;
+use super::timeout;
 use super::{Section, name, place, required};
 use crate::config::problem::{At, Fault, Findings, Span};
 use crate::config::{duration, limit};
@@ -36,6 +38,8 @@ pub struct ServiceDocument {
     pub one_packet: Option<At<bool>>,
     /// `persistence`.
     pub persistence: Option<PersistenceDocument>,
+    /// `timeout`.
+    pub timeouts: ServiceTimeouts,
     /// `forward`.
     pub forward: Option<At<Method>>,
     /// `check`.
@@ -140,6 +144,7 @@ const KEYS: &[&str] = &[
     "scheduler_flags",
     "one_packet",
     "persistence",
+    "timeout",
     "forward",
     "check",
     "real",
@@ -182,6 +187,7 @@ impl ServiceDocument {
             one_packet: section.boolean("one_packet"),
             forward: section.word("forward", METHODS, &["fullnat"]),
             persistence: None,
+            timeouts: ServiceTimeouts::default(),
             check: None,
             reals: Vec::new(),
             reals_known: false,
@@ -212,6 +218,9 @@ impl ServiceDocument {
         }
         if let Some((at, table)) = section.table("persistence") {
             service.persistence = Some(PersistenceDocument::read(section.findings(), table, &at, &place));
+        }
+        if let Some((at, table)) = section.table("timeout") {
+            service.timeouts = timeout::read(section.findings(), &format!("{place}, timeout"), table, &at);
         }
         if let Some((at, table)) = section.table("check") {
             service.check = Some(CheckDocument::read(section.findings(), table, at, &place));
