@@ -112,6 +112,8 @@ pub enum Protocol {
     Tcp = 6,
     /// UDP (RFC 768).
     Udp = 17,
+    /// SCTP (RFC 9260).
+    Sctp = 132,
 }
 
 impl Protocol {
@@ -122,6 +124,7 @@ impl Protocol {
         match number {
             6 => Some(Self::Tcp),
             17 => Some(Self::Udp),
+            132 => Some(Self::Sctp),
             _ => None,
         }
     }
@@ -139,6 +142,7 @@ impl fmt::Display for Protocol {
         f.write_str(match self {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
+            Self::Sctp => "sctp",
         })
     }
 }

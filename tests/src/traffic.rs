@@ -26,7 +26,7 @@ const SIZES: [usize; 8] = [0, 1, 100, 1400, 1420, 1440, 1460, 1480];
 pub fn services(scheduler: Scheduler, reals: u8) -> Vec<ServicePlan> {
     let mut services = Vec::new();
     for form in Form::BOTH {
-        for protocol in [Protocol::Tcp, Protocol::Udp] {
+        for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
             let of = |(l4_port, method)| service(form, protocol, l4_port, scheduler, method, reals);
             services.extend(PORTS.map(of));
         }
@@ -34,11 +34,29 @@ pub fn services(scheduler: Scheduler, reals: u8) -> Vec<ServicePlan> {
     services
 }
 
-/// A packet of TCP or UDP between ports, in this header.
+/// A packet of TCP, UDP or SCTP between ports, in this header.
 fn segment(ip: &Ip, protocol: Protocol, ports: (u16, u16), flags: &str, size: usize) -> Vec<u8> {
     match protocol {
         Protocol::Tcp => ip.tcp(&Tcp::new(ports.0, ports.1, flags).numbers(1, 1).data(&vec![7; size])),
         Protocol::Udp => ip.udp(ports.0, ports.1, &vec![7; size]),
+        Protocol::Sctp => {
+            let chunk = match flags {
+                "S" => 1,
+                "SA" => 2,
+                "A" => 10,
+                "R" | "RA" => 6,
+                "FA" => 7,
+                "F" => 8,
+                "P" => 14,
+                _ => 0,
+            };
+            let mut packet = vec![0; 16 + size];
+            packet[..2].copy_from_slice(&ports.0.to_be_bytes());
+            packet[2..4].copy_from_slice(&ports.1.to_be_bytes());
+            packet[12] = chunk;
+            packet[14..16].copy_from_slice(&(4 + size as u16).to_be_bytes());
+            ip.carry(Protocol::Sctp.number(), &packet)
+        }
     }
 }
 
@@ -48,7 +66,7 @@ fn flags() -> impl Strategy<Value = &'static str> {
 
 /// Both families and protocols, a client, its port.
 fn client() -> impl Strategy<Value = (Form, Protocol, u8, u16)> {
-    let protocol = select(vec![Protocol::Tcp, Protocol::Tcp, Protocol::Udp]);
+    let protocol = select(vec![Protocol::Tcp, Protocol::Tcp, Protocol::Udp, Protocol::Sctp]);
     (select(Form::BOTH.to_vec()), protocol, 1..=CLIENTS, 40000..40000 + CLIENT_PORTS)
 }
 

@@ -68,7 +68,7 @@ impl Filter {
 
     fn add(&mut self, word: &str) -> Result<(), String> {
         match word.split_once('=') {
-            None if word == "tcp" || word == "udp" => self.protocol = Some(word.to_owned()),
+            None if matches!(word, "tcp" | "udp" | "sctp") => self.protocol = Some(word.to_owned()),
             None => self.any = Some(word.parse()?),
             Some(("client", place)) => self.client = Some(place.parse()?),
             Some(("vip", place)) => self.vip = Some(place.parse()?),

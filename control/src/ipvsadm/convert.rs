@@ -26,6 +26,7 @@ impl From<id::Protocol> for Protocol {
         match protocol {
             id::Protocol::Tcp => Self::Tcp,
             id::Protocol::Udp => Self::Udp,
+            id::Protocol::Sctp => Self::Sctp,
         }
     }
 }
@@ -131,7 +132,7 @@ pub fn plan(service: &Service, name: &str) -> Result<ServicePlan, Refused> {
     let (protocol, listen) = match *key {
         Key::Address(Protocol::Tcp, listen) => (id::Protocol::Tcp, listen),
         Key::Address(Protocol::Udp, listen) => (id::Protocol::Udp, listen),
-        Key::Address(Protocol::Sctp, _) => return Err(cannot(*key, "SCTP", "use TCP or UDP")),
+        Key::Address(Protocol::Sctp, listen) => (id::Protocol::Sctp, listen),
         Key::Mark(number, family) => {
             let mark = Mark::new(number).ok_or_else(|| {
                 cannot(*key, &format!("the mark {number}"), &format!("choose one from 1 to {}", Mark::MAX))

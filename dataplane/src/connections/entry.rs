@@ -4,7 +4,9 @@ use crate::address::Address;
 use crate::flow::Flow;
 use crate::id::{L4Port, Protocol, RealId};
 use crate::time::Tick;
+use crate::wire::sctp::Event;
 
+use super::sctp_state::SctpState;
 use super::tcp_state::{Activity, SYN, TcpState, Timeouts};
 
 /// Which way a packet of a connection goes.
@@ -24,8 +26,12 @@ const NAT: u8 = 1 << 1;
 const INACTIVE: u8 = 1 << 2;
 /// No answer was seen, or will be (kernel: `IP_VS_CONN_F_NOOUTPUT`).
 const NO_OUTPUT: u8 = 1 << 3;
-/// UDP; else TCP.
+/// UDP; else TCP or SCTP.
 const UDP: u8 = 1 << 4;
+/// The number of an SCTP state is larger than that of any TCP state, whose place it is kept in.
+const LATE_STATE: u8 = 1 << 5;
+/// SCTP.
+const SCTP: u8 = 1 << 7;
 
 /// A persistence template controls it.
 const CONTROLLED: u8 = 1 << 6;
@@ -56,11 +62,15 @@ const _: () = {
 };
 
 const fn protocol_flag(protocol: Protocol) -> u8 {
-    match protocol {
-        Protocol::Tcp => 0,
-        Protocol::Udp => UDP,
-    }
+    // The numbers of the protocols have these bits.
+    protocol.number() & (UDP | SCTP)
 }
+
+const _: () = {
+    assert!(protocol_flag(Protocol::Tcp) == 0);
+    assert!(protocol_flag(Protocol::Udp) == UDP);
+    assert!(protocol_flag(Protocol::Sctp) == SCTP);
+};
 
 impl<A: Address> Entry<A> {
     /// An entry without a connection.
@@ -122,7 +132,7 @@ impl<A: Address> Entry<A> {
     #[must_use]
     pub fn direction_of(&self, flow: &Flow<A>) -> Option<Direction> {
         let wanted = IN_USE | protocol_flag(flow.protocol);
-        if self.flags & (IN_USE | UDP) != wanted {
+        if self.flags & (IN_USE | UDP | SCTP) != wanted {
             return None;
         }
         let ports = |high: L4Port, low: L4Port| u32::from(high.0) << 16 | u32::from(low.0);
@@ -149,6 +159,9 @@ impl<A: Address> Entry<A> {
         if direction == Direction::FromReal {
             self.flags &= !NO_OUTPUT;
         }
+        if self.flags & SCTP != 0 {
+            return self.observe_sctp(Event::from_flags(flags), direction, now);
+        }
         let state = self.state.after(flags, direction, self.flags & NO_OUTPUT == 0);
         self.expires = now.after(timeouts.of(state));
         if state == self.state {
@@ -169,6 +182,43 @@ impl<A: Address> Entry<A> {
         }
     }
 
+    /// The same for SCTP (kernel: `set_sctp_state`).
+    #[cold]
+    fn observe_sctp(&mut self, event: Option<Event>, direction: Direction, now: Tick) -> Activity {
+        let before = self.sctp_state();
+        let answered = self.flags & NO_OUTPUT == 0;
+        let state = event.map_or(before, |event| before.after(event, direction, answered));
+        self.expires = now.after(state.timeout());
+        self.set_sctp_state(state);
+        let is_open = state == SctpState::Established;
+        match (is_open, self.counts_as_active()) {
+            _ if state == before => Activity::Unchanged,
+            (true, false) => {
+                self.flags &= !INACTIVE;
+                Activity::BecameActive
+            }
+            (false, true) => {
+                self.flags |= INACTIVE;
+                Activity::BecameInactive
+            }
+            _ => Activity::Unchanged,
+        }
+    }
+
+    /// The state of SCTP; for TCP and UDP without meaning.
+    #[must_use]
+    pub fn sctp_state(&self) -> SctpState {
+        let late = if self.flags & LATE_STATE != 0 { TcpState::COUNT } else { 0 };
+        SctpState::ALL.get(self.state as usize + late).copied().unwrap_or_default()
+    }
+
+    fn set_sctp_state(&mut self, state: SctpState) {
+        let number = state as usize;
+        self.flags =
+            if number < TcpState::COUNT { self.flags & !LATE_STATE } else { self.flags | LATE_STATE };
+        self.state = TcpState::ALL[number % TcpState::COUNT];
+    }
+
     /// A persistence template controls it from now on.
     pub(super) fn control(&mut self) {
         self.flags |= CONTROLLED;
@@ -183,8 +233,12 @@ impl<A: Address> Entry<A> {
 
     /// True when it is open and so assures the template that controls it (kernel: `ip_vs_control_assure_ct`).
     #[must_use]
-    pub const fn assures(&self) -> bool {
-        self.is_controlled() && matches!(self.state, TcpState::Established)
+    pub fn assures(&self) -> bool {
+        let open = match self.flags & SCTP {
+            0 => self.state == TcpState::Established,
+            _ => self.sctp_state() == SctpState::Established,
+        };
+        self.is_controlled() && open
     }
 
     /// True when a client's packet with this TCP flag byte is the SYN of a new connection that uses an old one's ports
@@ -192,6 +246,10 @@ impl<A: Address> Entry<A> {
     #[inline]
     #[must_use]
     pub fn is_reused_by(&self, flags: u8, reuse_mode: u8) -> bool {
+        if self.flags & SCTP != 0 {
+            let over = self.sctp_state() == SctpState::Closed && reuse_mode != 0;
+            return over && self.flags & CONTROLLED == 0 && flags & SYN != 0;
+        }
         let over = match self.state {
             TcpState::TimeWait => reuse_mode != 0,
             TcpState::FinWait => reuse_mode & 2 != 0 && self.flags & NO_OUTPUT != 0,
@@ -262,11 +320,15 @@ impl<A: Address> Entry<A> {
         self.real_port
     }
 
-    /// TCP or UDP.
+    /// TCP, UDP or SCTP.
     #[inline]
     #[must_use]
     pub const fn protocol(&self) -> Protocol {
-        if self.flags & UDP != 0 { Protocol::Udp } else { Protocol::Tcp }
+        match self.flags & (UDP | SCTP) {
+            0 => Protocol::Tcp,
+            UDP => Protocol::Udp,
+            _ => Protocol::Sctp,
+        }
     }
 
     /// The TCP state; [`TcpState::None`] for UDP.
@@ -278,10 +340,11 @@ impl<A: Address> Entry<A> {
 
     /// What `ipvsadm -Lc` shows as the state.
     #[must_use]
-    pub const fn state_word(&self) -> &'static str {
+    pub fn state_word(&self) -> &'static str {
         match self.protocol() {
             Protocol::Tcp => self.state.word(),
             Protocol::Udp => "UDP",
+            Protocol::Sctp => self.sctp_state().word(),
         }
     }
 

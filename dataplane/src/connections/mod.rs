@@ -6,6 +6,7 @@
 //! connection ends.
 
 pub mod entry;
+pub mod sctp_state;
 mod slots;
 pub mod sweep;
 mod table;
@@ -13,6 +14,7 @@ pub mod tcp_state;
 mod templates;
 
 pub use entry::{Direction, Entry};
+pub use sctp_state::SctpState;
 pub use table::{Candidate, ConnectionIndex, Found, NewConnection, Table, TableFull};
 pub use tcp_state::{Activity, TcpState, Timeouts};
 pub use templates::{NewTemplate, STALE_PORT, Template, TemplateIndex, TemplateKey, Templates};

@@ -17,6 +17,7 @@ use crate::service::{Method, NextHop, Real, Unresolved, Way};
 use crate::snapshot::{FamilyTables, Local, Snapshot};
 use crate::time::Tick;
 use crate::wire::icmp::Error;
+use crate::wire::sctp;
 use crate::wire::{Fragment, Headers, IpVersion, TcpFlags};
 
 /// What was decided about a packet; it borrows from the snapshot.
@@ -300,7 +301,14 @@ impl Forwarder {
             return asked.no_service();
         };
         let flags = asked.headers.tcp_flags;
-        let begins = flags.syn() || asked.snapshot.sysctls.sloppy_tcp;
+        let sysctls = &asked.snapshot.sysctls;
+        if flow.protocol == Protocol::Sctp && flags == sctp::NO_EVENT {
+            return Err(Aside::Drop(DropReason::TransportHeader));
+        }
+        if flow.protocol == Protocol::Sctp && (!flags.syn() && !sysctls.sloppy_sctp || flags.rst()) {
+            return asked.unspoken();
+        }
+        let begins = flags.syn() || sysctls.sloppy_tcp;
         if flow.protocol == Protocol::Tcp && (!begins || flags.rst()) {
             return asked.reset();
         }
@@ -352,9 +360,7 @@ impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
         match self.local()? {
             Some(Local::Own(_)) => Err(Aside::Punt(Punt::Local)),
             None => self.route(),
-            Some(Local::Vip) if headers.protocol != A::ICMP_PROTOCOL => {
-                self.refuse(Error::ProtocolUnreachable, ReplyKind::ProtocolUnreachable, DropReason::Unwanted)
-            }
+            Some(Local::Vip) if headers.protocol != A::ICMP_PROTOCOL => self.unspoken(),
             Some(Local::Vip) if headers.icmp_type(self.packet.bytes()) == Some(A::ECHO_REQUEST) => {
                 Ok(no_connection(self.answer(Answer::Echo)))
             }
@@ -366,8 +372,14 @@ impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
     fn no_service(&self) -> Decided<'s, A> {
         match self.headers.transport_protocol() {
             Some(Protocol::Tcp) => self.reset(),
+            Some(Protocol::Sctp) => self.unspoken(),
             _ => self.refuse(Error::PortUnreachable, ReplyKind::PortUnreachable, DropReason::Unwanted),
         }
+    }
+
+    /// The director itself does not speak that protocol.
+    fn unspoken(&self) -> Decided<'s, A> {
+        self.refuse(Error::ProtocolUnreachable, ReplyKind::ProtocolUnreachable, DropReason::Unwanted)
     }
 
     fn reset(&self) -> Decided<'s, A> {

@@ -4,7 +4,7 @@
 
 use crate::id::{L4Port, Protocol};
 use crate::wire::checksum::Sum;
-use crate::wire::{Fragment, Headers, IpVersion, array, put, tcp, udp};
+use crate::wire::{Fragment, Headers, IpVersion, array, put, sctp, tcp, udp};
 
 /// Client to real server: the destination becomes `real`, and its port `port` unless that is none.
 #[inline(always)]
@@ -31,21 +31,35 @@ fn rewrite_transport<A: IpVersion>(
 ) {
     let Some(protocol) = headers.transport_protocol() else { return };
     let bytes = headers.transport_bytes_mut(frame);
+    if protocol == Protocol::Sctp {
+        return rewrite_sctp(bytes, port_at, port);
+    }
     if let (Some(port), Some(old)) = (port, array(bytes, port_at)) {
         change = change.word_changed(u16::from_be_bytes(old), port.0);
         put(bytes, port_at, port.0.to_be_bytes());
     }
     let at = match protocol {
-        Protocol::Tcp => tcp::field::CHECKSUM,
+        Protocol::Tcp | Protocol::Sctp => tcp::field::CHECKSUM,
         Protocol::Udp => udp::field::CHECKSUM,
     };
     let Some(checksum) = array(bytes, at).map(u16::from_be_bytes) else { return };
     let checksum = match protocol {
-        Protocol::Tcp => change.update(checksum),
+        Protocol::Tcp | Protocol::Sctp => change.update(checksum),
         Protocol::Udp if checksum == 0 => return fill_udp_checksum(frame, &{ *headers }),
         Protocol::Udp => udp::written(change.update(checksum)),
     };
     put(bytes, at, checksum.to_be_bytes());
+}
+
+/// Rewrites a port of SCTP. The checksum, which does not cover addresses, is computed anew when the port is another one
+/// (kernel: `sctp_snat_handler`).
+#[cold]
+fn rewrite_sctp(bytes: &mut [u8], port_at: usize, port: Option<L4Port>) {
+    let Some(port) = port.map(|port| port.0.to_be_bytes()) else { return };
+    if array(bytes, port_at).is_some_and(|old: [u8; 2]| old != port) {
+        put(bytes, port_at, port);
+        sctp::fill_checksum(bytes);
+    }
 }
 
 /// Computes the checksum of a UDP packet that had none. A fragment keeps none: its data is not all here.

@@ -6,6 +6,8 @@
 pub struct Sysctls {
     /// `sloppy_tcp`: TCP packets other than a SYN are scheduled too, but for resets.
     pub sloppy_tcp: bool,
+    /// `sloppy_sctp`: SCTP packets other than an INIT are scheduled too, but for an ABORT.
+    pub sloppy_sctp: bool,
     /// `nat_icmp_send`: a NAT real server whose packet belongs to no connection is told so (ICMP port unreachable).
     pub nat_icmp_send: bool,
     /// `pmtu_disc`: the outer header of a tunnel has the packet's DF, and a client is told when the two are too large
@@ -33,6 +35,7 @@ impl Default for Sysctls {
     fn default() -> Self {
         Self {
             sloppy_tcp: false,
+            sloppy_sctp: false,
             nat_icmp_send: false,
             pmtu_disc: true,
             expire_nodest_conn: false,
@@ -49,6 +52,7 @@ impl Sysctls {
     /// The names that [`Self::set`] knows.
     pub const NAMES: &'static [&'static str] = &[
         "sloppy_tcp",
+        "sloppy_sctp",
         "nat_icmp_send",
         "pmtu_disc",
         "expire_nodest_conn",
@@ -62,6 +66,7 @@ impl Sysctls {
     fn by_name(&mut self, name: &str) -> Option<Place<'_>> {
         match name {
             "sloppy_tcp" => Some(Place::Switch(&mut self.sloppy_tcp)),
+            "sloppy_sctp" => Some(Place::Switch(&mut self.sloppy_sctp)),
             "nat_icmp_send" => Some(Place::Switch(&mut self.nat_icmp_send)),
             "pmtu_disc" => Some(Place::Switch(&mut self.pmtu_disc)),
             "expire_nodest_conn" => Some(Place::Switch(&mut self.expire_nodest_conn)),

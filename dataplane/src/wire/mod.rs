@@ -14,6 +14,7 @@ pub mod ipv6;
 pub mod ndp;
 pub(crate) mod plain;
 pub mod quote;
+pub mod sctp;
 pub mod tcp;
 pub mod udp;
 
@@ -48,9 +49,9 @@ pub struct Headers<A> {
     pub source: A,
     /// Destination address.
     pub destination: A,
-    /// Source port of TCP and UDP, else 0.
+    /// Source port of TCP, UDP and SCTP, else 0.
     pub source_port: L4Port,
-    /// Destination port of TCP and UDP, else 0.
+    /// Destination port of TCP, UDP and SCTP, else 0.
     pub destination_port: L4Port,
     /// Where the IP header starts.
     pub network: u16,
@@ -62,7 +63,7 @@ pub struct Headers<A> {
     pub ttl: u8,
     /// Protocol or next header, after all extension headers.
     pub protocol: u8,
-    /// Flags of TCP, else none.
+    /// Flags of TCP; the event of an SCTP packet ([`sctp::Event::as_flags`]); else none.
     pub tcp_flags: TcpFlags,
     /// Which part of a datagram it is.
     pub fragment: Fragment,
@@ -85,7 +86,7 @@ pub enum Fragment {
 }
 
 impl<A: Address> Headers<A> {
-    /// The 5-tuple, when the packet is TCP or UDP and has its ports.
+    /// The 5-tuple, when the packet is TCP, UDP or SCTP and has its ports.
     #[inline]
     #[must_use]
     pub const fn flow(&self) -> Option<Flow<A>> {
@@ -101,7 +102,7 @@ impl<A: Address> Headers<A> {
         }
     }
 
-    /// TCP or UDP, when the packet holds that header.
+    /// TCP, UDP or SCTP, when the packet holds that header.
     #[inline]
     #[must_use]
     pub const fn transport_protocol(&self) -> Option<Protocol> {
@@ -189,7 +190,7 @@ impl<A: Address> Headers<A> {
         let at = match self.transport_protocol() {
             Some(Protocol::Tcp) => tcp::field::CHECKSUM,
             Some(Protocol::Udp) => udp::field::CHECKSUM,
-            None => return false,
+            Some(Protocol::Sctp) | None => return false,
         };
         let Some(found) = array(self.transport_bytes(frame), at).map(u16::from_be_bytes) else {
             return false;
@@ -281,6 +282,7 @@ struct Transport {
 fn transport(bytes: &[u8], protocol: u8, icmp: u8) -> Result<Transport, DropReason> {
     const TCP: u8 = Protocol::Tcp.number();
     const UDP: u8 = Protocol::Udp.number();
+    const SCTP: u8 = Protocol::Sctp.number();
     let ports = |&[a, b, c, d]: &[u8; 4]| Transport {
         source_port: L4Port(u16::from_be_bytes([a, b])),
         destination_port: L4Port(u16::from_be_bytes([c, d])),
@@ -300,6 +302,13 @@ fn transport(bytes: &[u8], protocol: u8, icmp: u8) -> Result<Transport, DropReas
         }
         UDP => match bytes.first_chunk::<{ udp::HEADER }>() {
             Some(&[a, b, c, d, ..]) => Ok(ports(&[a, b, c, d])),
+            None => Err(DropReason::TransportHeader),
+        },
+        SCTP => match bytes.first_chunk::<{ sctp::HEADER }>() {
+            Some(&[a, b, c, d, ..]) => {
+                let flags = sctp::Event::of(bytes).map_or(sctp::NO_EVENT, sctp::Event::as_flags);
+                Ok(Transport { tcp_flags: flags, ..ports(&[a, b, c, d]) })
+            }
             None => Err(DropReason::TransportHeader),
         },
         _ if protocol == icmp && bytes.len() < icmp::HEADER => Err(DropReason::TransportHeader),

@@ -8,6 +8,7 @@ use shunt_dataplane::id::Protocol;
 use shunt_dataplane::service::mark::Mark;
 use toml::de::{DeTable, DeValue};
 
+use super::service::PROTOCOLS;
 use super::{Section, place, required};
 use crate::config::problem::{At, Fault, Findings, Span};
 
@@ -42,7 +43,7 @@ impl MarkDocument {
             mark: number_of_mark(&mut section, "mark"),
             to: section.parse("to", hosts),
             from: section.parse("from", hosts),
-            protocol: section.word("protocol", &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)], &[]),
+            protocol: section.word("protocol", PROTOCOLS, &[]),
             ports: ports(&mut section),
             nic: section.parse("nic", |text| Ok(text.to_owned())),
             place: place.clone(),

@@ -160,6 +160,9 @@ const REAL_KEYS: &[&str] = &[
     "tunnel_port",
     "tunnel_checksum",
 ];
+/// The words of `protocol`.
+pub(super) const PROTOCOLS: &[(&str, Protocol)] =
+    &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("sctp", Protocol::Sctp)];
 const TUNNELS: &[(&str, TunnelKind)] =
     &[("ipip", TunnelKind::Ipip), ("gre", TunnelKind::Gre), ("gue", TunnelKind::Gue)];
 const CHECKSUMS: &[(&str, TunnelChecksum)] = &[
@@ -181,7 +184,7 @@ impl ServiceDocument {
         let mut service = Self {
             name: section.parse("name", name),
             listen: listen(&mut section),
-            protocol: section.word("protocol", &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)], &["sctp"]),
+            protocol: section.word("protocol", PROTOCOLS, &[]),
             scheduler: section.word("scheduler", &schedulers, &[]),
             scheduler_flags: section.parse_list("scheduler_flags", scheduler_flag),
             one_packet: section.boolean("one_packet"),
@@ -210,7 +213,7 @@ impl ServiceDocument {
         for (key, holds, example) in [
             ("name", "every service has a name of its own", "name = \"web\""),
             ("listen", "every service has an address and a port", "listen = \"192.0.2.10:80\""),
-            ("protocol", "every service is for tcp or udp", "protocol = \"tcp\""),
+            ("protocol", "every service is for tcp, udp or sctp", "protocol = \"tcp\""),
         ] {
             if !(section.has(key) || marked && key == "protocol") {
                 section.missing(required(key, holds, example));
