@@ -228,10 +228,10 @@ fn errors_quote_as_much_as_fits() {
 
 #[test]
 fn codes_of_the_other_errors() {
-    let unknown = build::ip(&ends(CLIENT_V4, VIP_V4), 132, &[1; 12]);
-    let unknown6 = build::ip(&ends(CLIENT_V6, VIP_V6), 132, &[1; 12]);
+    let unknown = build::ip(&ends(CLIENT_V4, VIP_V4), 133, &[1; 12]);
+    let unknown6 = build::ip(&ends(CLIENT_V6, VIP_V6), 133, &[1; 12]);
     // The same behind destination options: the error points into these.
-    let extended = build::ip(&ends(CLIENT_V6, VIP_V6), 60, &[132, 0, 1, 4, 0, 0, 0, 0, 1, 1, 1, 1]);
+    let extended = build::ip(&ends(CLIENT_V6, VIP_V6), 60, &[133, 0, 1, 4, 0, 0, 0, 0, 1, 1, 1, 1]);
     for (error, want, want6) in [
         (Error::NetUnreachable, [3, 0, 0], [1, 0, 0]),
         (Error::ProtocolUnreachable, [3, 2, 0], [4, 1, 6]),

@@ -80,9 +80,9 @@ impl Event {
         let [kind, _, high, low] = array(packet, HEADER)?;
         let mut kind = kind;
         if matches!(kind, chunk::COOKIE_ECHO | chunk::COOKIE_ACK) {
-            let length = usize::from(u16::from_be_bytes([high, low])).next_multiple_of(4);
-            let next: Option<[u8; CHUNK]> =
-                if length < CHUNK { None } else { array(packet, HEADER + length) };
+            let length = usize::from(u16::from_be_bytes([high, low]));
+            let at = HEADER + length.next_multiple_of(4);
+            let next: Option<[u8; CHUNK]> = if length < CHUNK { None } else { array(packet, at) };
             if let Some([chunk::ABORT, ..]) = next {
                 kind = chunk::ABORT;
             }
