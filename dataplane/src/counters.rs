@@ -166,20 +166,6 @@ pub struct RealCell {
     pub bytes_out: Counter,
 }
 
-impl RealCell {
-    /// Adds what all workers counted of a real server: connections, packets and bytes.
-    pub(crate) fn add_all(&self, counters: &RealCounters) {
-        let fields: [fn(&Self) -> &Counter; 5] = [
-            |cell| &cell.connections,
-            |cell| &cell.packets_in,
-            |cell| &cell.packets_out,
-            |cell| &cell.bytes_in,
-            |cell| &cell.bytes_out,
-        ];
-        fields.iter().for_each(|field| field(self).add(counters.sum(field)));
-    }
-}
-
 /// The counters of one real server: a cache line for each worker. Clones share them.
 #[derive(Clone, Debug)]
 pub struct RealCounters(Arc<[CachePadded<RealCell>]>);

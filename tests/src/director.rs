@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use shunt::ipvsadm::ledger::Ledger;
 use shunt_dataplane::counters::WorkerCounters;
 use shunt_dataplane::flow::{HashKey, Owners};
 use shunt_dataplane::forward::{BURST_MAX, Capacity, Explanation, Forwarder, Verdict, Verdicts};
@@ -31,6 +32,7 @@ pub const KEY: HashKey = HashKey::new([
 pub struct Director {
     plan: Plan,
     registry: Registry,
+    ledger: Ledger,
     snapshot: Snapshot,
     workers: Vec<Forwarder>,
     now: Tick,
@@ -93,6 +95,7 @@ impl Director {
         Self {
             plan,
             registry,
+            ledger: Ledger::default(),
             snapshot,
             workers: (0..workers).map(worker).collect(),
             now: Tick(0),
@@ -116,6 +119,17 @@ impl Director {
     #[must_use]
     pub const fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// What `ipvsadm --stats` remembers beside the counters, and who gives out identifiers.
+    pub const fn books(&mut self) -> (&mut Ledger, &Registry) {
+        (&mut self.ledger, &self.registry)
+    }
+
+    /// What `ipvsadm --stats` remembers beside the counters.
+    #[must_use]
+    pub const fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// What the workers run.

@@ -31,7 +31,7 @@ macro_rules! scenarios {
 }
 
 scenarios! {
-    admin
+    admin stats_changes_dr stats_changes_nat
     tcp_dr tcp_nat tcp_tun tcp6_dr tcp6_nat tcp6_tun
     udp_dr udp_nat udp_tun udp6_dr udp6_nat udp6_tun
     sched_rr sched_wrr sched_lc sched_wlc sched_lblc sched_lblcr sched_dh sched_sh sched_mh sched_sed sched_nq sched_fo

@@ -15,6 +15,7 @@ use crate::api::director::Refusal;
 use crate::api::ipvsadm::Changed;
 use crate::config::{Config, Service};
 use crate::health::RealKey;
+use crate::ipvsadm::ledger::Ledger;
 use crate::ipvsadm::rate::Estimate;
 use crate::ipvsadm::table::{Change, Counters, Key, Numbers, Refused, Table};
 use crate::ipvsadm::{convert, table};
@@ -22,14 +23,13 @@ use crate::ipvsadm::{convert, table};
 /// What ipvsadm remembers of real servers beside their counters.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    /// Their totals when they were zeroed last.
-    zeroed: HashMap<RealKey, Numbers>,
+    ledger: Ledger,
     rates: HashMap<RealKey, Estimate>,
 }
 
-/// Counters of real servers by what they are known by.
+/// Counters of real servers by what they are known by; those that were removed and have connections are among them.
 fn counters(snapshot: &Snapshot) -> HashMap<RealKey, &RealCounters> {
-    let reals = snapshot.reals.iter().flatten().filter(|real| real.configured);
+    let reals = snapshot.reals.iter().flatten();
     let keyed = reals.filter_map(|real| {
         let of = snapshot.service(real.service)?;
         let address = SocketAddr::new(real.address, real.l4_port.0);
@@ -47,13 +47,13 @@ impl Live {
         let counted = |key: RealKey| {
             let counted =
                 counters.get(&key).map_or_else(Counters::default, |counters| convert::counted(counters));
-            let zeroed = memory.zeroed.get(&key).copied().unwrap_or_default();
             let rates = memory.rates.get(&key).map(Estimate::rates).unwrap_or_default();
-            Counters { totals: counted.totals.minus(zeroed), rates, ..counted }
+            Counters { rates, ..counted }
         };
         let services = view.config.services.iter().map(|service| {
             let mut shown = shown(service);
             shown.count(service.reals.iter().map(|real| counted(service.real_key(real.address))));
+            memory.ledger.show(&mut shown);
             shown
         });
         Table { services: services.collect(), timeouts: convert::shown_timeouts(&view.config.timeouts) }
@@ -65,11 +65,26 @@ impl Live {
         let counters = counters(&view.snapshot);
         let mut memory = lock(&self.ipvsadm);
         memory.rates.retain(|key, _| counters.contains_key(key));
-        memory.zeroed.retain(|key, _| counters.contains_key(key));
         for (key, counters) in counters {
             let totals = convert::counted(counters).totals;
             memory.rates.entry(key).or_insert_with(|| Estimate::begin(totals)).look(totals);
         }
+    }
+
+    /// Takes note of real servers that came and went since `before`, and of services that were `deleted`.
+    pub(super) fn keep_books(&self, before: &Snapshot, deleted: impl IntoIterator<Item = Key>) {
+        let view = self.view.load();
+        let (before, now) = (counters(before), counters(&view.snapshot));
+        let counted = |key: Key, address: SocketAddr| {
+            let Ok((listen, protocol)) = convert::place(key) else { return Numbers::default() };
+            let key = RealKey { listen, protocol, address };
+            let counters = now.get(&key).or_else(|| before.get(&key));
+            counters.map_or_else(Numbers::default, |counters| convert::counted(counters).totals)
+        };
+        let services: Vec<table::Service> = view.config.services.iter().map(shown).collect();
+        let ledger = &mut lock(&self.ipvsadm).ledger;
+        deleted.into_iter().for_each(|key| ledger.delete(key));
+        ledger.follow(services.iter(), counted);
     }
 
     /// Makes changes in their order; those that are refused change nothing.
@@ -97,8 +112,17 @@ impl Live {
         let generation = if work.config == *before {
             self.view.load().snapshot.generation
         } else {
+            let snapshot = self.view.load().snapshot.clone();
             let applied = self.publish(work.config)?;
             self.follow();
+            let deleted = |(change, result): (&Change, &Result<(), Refused>)| match change {
+                Change::DeleteService(key) if result.is_ok() => vec![*key],
+                Change::Clear => {
+                    before.services.iter().map(|one| convert::key(one.listen, one.protocol)).collect()
+                }
+                _ => Vec::new(),
+            };
+            self.keep_books(&snapshot, changes.iter().zip(&results).flat_map(deleted));
             self.acknowledged(&applied)?;
             applied.generation
         };
@@ -115,13 +139,15 @@ impl Live {
     fn zero(&self, key: Option<Key>) {
         let view = self.view.load();
         let mut memory = lock(&self.ipvsadm);
+        let mut all = HashMap::new();
         for (real, counters) in counters(&view.snapshot) {
-            if key.is_none_or(|key| key == convert::key(real.listen, real.protocol)) {
-                let totals = convert::counted(counters).totals;
-                memory.zeroed.insert(real, totals);
+            let (of, totals) = (convert::key(real.listen, real.protocol), convert::counted(counters).totals);
+            all.insert((of, real.address), totals);
+            if key.is_none_or(|key| key == of) {
                 memory.rates.insert(real, Estimate::begin(totals));
             }
         }
+        memory.ledger.zero(key, |key, address| all.get(&(key, address)).copied().unwrap_or_default());
     }
 }
 

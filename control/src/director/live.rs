@@ -98,6 +98,8 @@ impl Live {
             stop: pieces.stop,
         };
         live.follow();
+        let snapshot = live.view.load().snapshot.clone();
+        live.keep_books(&snapshot, None);
         live
     }
 
@@ -140,7 +142,9 @@ impl Live {
         let warnings = told.chain(self.undone(&checked.config)).collect();
         let text = checked.text;
         let of_file = Arc::new(checked.config.clone());
+        let before = self.view.load().snapshot.clone();
         let applied = self.publish(checked.config)?;
+        self.keep_books(&before, None);
         self.acknowledged(&applied)?;
         self.follow();
         *lock(&self.of_file) = of_file;

@@ -10,7 +10,7 @@ use shunt_dataplane::id;
 use shunt_dataplane::service::mark::Mark;
 use shunt_dataplane::service::schedulers::{Flags, Scheduler};
 use shunt_dataplane::service::{self, Method, ServiceTimeouts, Settings, Thresholds, tunnel};
-use shunt_dataplane::snapshot::{RealPlan, Registry, ServicePlan};
+use shunt_dataplane::snapshot::{RealPlan, ServicePlan};
 use shunt_dataplane::time::Ticks;
 
 use crate::config;
@@ -38,6 +38,29 @@ pub fn key(listen: SocketAddr, protocol: id::Protocol) -> Key {
         Some(mark) if listen.is_ipv4() => Key::Mark(mark.number(), Family::V4),
         Some(mark) => Key::Mark(mark.number(), Family::V6),
         None => Key::Address(protocol.into(), listen),
+    }
+}
+
+/// Where a service listens; a mark's has a place of its own.
+///
+/// # Errors
+/// What this director cannot do yet.
+pub fn place(key: Key) -> Result<(SocketAddr, id::Protocol), Refused> {
+    match key {
+        Key::Address(Protocol::Tcp, listen) => Ok((listen, id::Protocol::Tcp)),
+        Key::Address(Protocol::Udp, listen) => Ok((listen, id::Protocol::Udp)),
+        Key::Address(Protocol::Sctp, listen) => Ok((listen, id::Protocol::Sctp)),
+        Key::Mark(number, family) => {
+            let mark = Mark::new(number).ok_or_else(|| {
+                cannot(key, &format!("the mark {number}"), &format!("choose one from 1 to {}", Mark::MAX))
+            })?;
+            let family = match family {
+                Family::V4 => address::Family::V4,
+                Family::V6 => address::Family::V6,
+            };
+            // The mark takes all protocols; this one only fills the place.
+            Ok((mark.listen(family), id::Protocol::Tcp))
+        }
     }
 }
 
@@ -129,22 +152,7 @@ pub fn plan(service: &Service, name: &str) -> Result<ServicePlan, Refused> {
         destinations,
         counters: _,
     } = service;
-    let (protocol, listen) = match *key {
-        Key::Address(Protocol::Tcp, listen) => (id::Protocol::Tcp, listen),
-        Key::Address(Protocol::Udp, listen) => (id::Protocol::Udp, listen),
-        Key::Address(Protocol::Sctp, listen) => (id::Protocol::Sctp, listen),
-        Key::Mark(number, family) => {
-            let mark = Mark::new(number).ok_or_else(|| {
-                cannot(*key, &format!("the mark {number}"), &format!("choose one from 1 to {}", Mark::MAX))
-            })?;
-            let family = match family {
-                Family::V4 => address::Family::V4,
-                Family::V6 => address::Family::V6,
-            };
-            // The mark takes all protocols; this one only fills the place.
-            (id::Protocol::Tcp, mark.listen(family))
-        }
-    };
+    let (listen, protocol) = place(*key)?;
     if let Some(engine) = engine {
         return Err(cannot(*key, &format!("the persistence engine {engine}"), "leave --pe out"));
     }
@@ -289,28 +297,15 @@ pub fn counted(counters: &RealCounters) -> Counters {
     }
 }
 
-/// What was counted for a service, real servers included that were removed.
-#[must_use]
-pub fn totals(registry: &Registry, id: id::ServiceId) -> Numbers {
-    let sum = |field| registry.service_sum(id, field);
-    Numbers {
-        connections: sum(|cell| &cell.connections),
-        packets_in: sum(|cell| &cell.packets_in),
-        packets_out: sum(|cell| &cell.packets_out),
-        bytes_in: sum(|cell| &cell.bytes_in),
-        bytes_out: sum(|cell| &cell.bytes_out),
-    }
-}
-
 impl Service {
-    /// Takes over what was counted for each destination, in their order, and adds it up.
+    /// Takes over what was counted for each destination, in their order, and adds it up, but for totals
+    /// ([`super::ledger::Ledger::show`]).
     pub fn count(&mut self, each: impl IntoIterator<Item = Counters>) {
         for (destination, counters) in self.destinations.iter_mut().zip(each) {
             destination.counters = counters;
             self.counters.active += counters.active;
             self.counters.inactive += counters.inactive;
             self.counters.persistent += counters.persistent;
-            self.counters.totals = self.counters.totals.plus(counters.totals);
             self.counters.rates = self.counters.rates.plus(counters.rates);
         }
     }

@@ -9,6 +9,7 @@ pub mod arguments;
 pub mod connections;
 pub mod convert;
 mod help;
+pub mod ledger;
 pub mod listing;
 pub mod names;
 pub mod options;

@@ -263,6 +263,30 @@ impl Numbers {
     }
 }
 
+impl Numbers {
+    /// The other's taken away; wraps below 0.
+    #[must_use]
+    pub const fn wrapping_minus(self, other: Self) -> Self {
+        Self {
+            connections: self.connections.wrapping_sub(other.connections),
+            packets_in: self.packets_in.wrapping_sub(other.packets_in),
+            packets_out: self.packets_out.wrapping_sub(other.packets_out),
+            bytes_in: self.bytes_in.wrapping_sub(other.bytes_in),
+            bytes_out: self.bytes_out.wrapping_sub(other.bytes_out),
+        }
+    }
+
+    /// True when none of them is below the other's.
+    #[must_use]
+    pub const fn reaches(self, other: Self) -> bool {
+        self.connections >= other.connections
+            && self.packets_in >= other.packets_in
+            && self.packets_out >= other.packets_out
+            && self.bytes_in >= other.bytes_in
+            && self.bytes_out >= other.bytes_out
+    }
+}
+
 /// Seconds that connections live, as `--set` changes and `-L --timeout` shows them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timeouts {

@@ -7,7 +7,7 @@ use super::registry::{RealRecord, Registry, ServiceRecord};
 use super::{FamilyTables, Local, NicView, Plan, ServicePlan, Snapshot};
 use crate::address::Address;
 use crate::connections::Timeouts;
-use crate::counters::{RealCell, RealCounters};
+use crate::counters::RealCounters;
 use crate::id::{Generation, L4Port, NicId, Protocol, RealId, ServiceId};
 use crate::route::{Route, RouteTable};
 use crate::service::mark::{Classifier, Mark};
@@ -70,11 +70,7 @@ impl Registry {
 
     fn compile_service(&mut self, plan: &ServicePlan, snapshot: &mut Snapshot) {
         let key = (plan.listen, plan.protocol);
-        let id = ServiceId(self.services.number(key, || ServiceRecord {
-            compiled: None,
-            gone: RealCell::default(),
-            edition: 0,
-        }));
+        let id = ServiceId(self.services.number(key, || ServiceRecord { compiled: None, edition: 0 }));
         let port = L4Port(plan.listen.port());
         match (plan.listen.ip(), Mark::of(plan.listen)) {
             (IpAddr::V4(_), Some(mark)) => snapshot.v4.services.insert_mark(mark, id),

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use hashbrown::HashMap;
 
 use super::plan::ServicePlan;
-use crate::counters::{Counter, RealCell, RealCounters};
+use crate::counters::RealCounters;
 use crate::flow::Owners;
 use crate::id::{Generation, Protocol, RealId, ServiceId};
 use crate::service::path_mtu::PathMtu;
@@ -36,8 +36,6 @@ pub struct Registry {
 pub(super) struct ServiceRecord {
     /// As it was compiled last, and from what; none once it left the plan.
     pub compiled: Option<(ServicePlan, Arc<Service>)>,
-    /// What real servers counted whose identifiers were freed.
-    pub gone: RealCell,
     /// Changes with its candidates; kept when a recompilation changes something else.
     pub edition: u64,
 }
@@ -107,14 +105,6 @@ impl Registry {
         self.reals.get(id.0).map(|record| &record.counters)
     }
 
-    /// A counter of a service over all its real servers, those included that were removed (kernel: `ip_vs_service.stats`).
-    #[must_use]
-    pub fn service_sum(&self, id: ServiceId, field: fn(&RealCell) -> &Counter) -> u64 {
-        let gone = self.services.get(id.0).map_or(0, |record| field(&record.gone).get());
-        let there = self.reals.keyed().filter(|((service, _), _)| *service == id);
-        gone + there.map(|(_, record)| record.counters.sum(field)).sum::<u64>()
-    }
-
     /// The identifier of a configured service.
     #[must_use]
     pub fn service_id(&self, listen: SocketAddr, protocol: Protocol) -> Option<ServiceId> {
@@ -131,15 +121,10 @@ impl Registry {
     /// connection or template holds, and of removed services without real servers.
     pub(super) fn reclaim(&mut self) {
         let acknowledged = self.acknowledged;
-        let services = &self.services;
-        self.reals.retain(|(service, _), _, record| {
+        self.reals.retain(|_, _, record| {
             let unreachable = record.removed_in.is_some_and(|generation| generation <= acknowledged);
             let connections = record.counters.connections() + record.counters.sum(|cell| &cell.persistent);
-            let kept = !unreachable || connections > 0;
-            if let Some(service) = services.get(service.0).filter(|_| !kept) {
-                service.gone.add_all(&record.counters);
-            }
-            kept
+            !unreachable || connections > 0
         });
         let mut in_use = vec![false; self.services.capacity()];
         for (service, _) in self.reals.keys() {
@@ -205,11 +190,6 @@ impl<K: Hash + Eq, V> Slots<K, V> {
             .iter_mut()
             .enumerate()
             .filter_map(|(number, value)| Some((number as u32, value.as_mut()?)))
-    }
-
-    /// All keys with their values.
-    pub fn keyed(&self) -> impl Iterator<Item = (&K, &V)> {
-        self.numbers.iter().filter_map(|(key, &number)| Some((key, self.get(number)?)))
     }
 
     fn retain(&mut self, mut keep: impl FnMut(&K, u32, &V) -> bool) {

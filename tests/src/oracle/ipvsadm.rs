@@ -8,11 +8,11 @@ use shunt::ipvsadm::connections::Connection;
 use shunt::ipvsadm::convert;
 use shunt::ipvsadm::names::Names;
 use shunt::ipvsadm::session::{self, Session};
-use shunt::ipvsadm::table::{Change, Counters, Protocol, Refused, Table};
+use shunt::ipvsadm::table::{Change, Counters, Key, Numbers, Protocol, Refused, Table};
 use shunt_dataplane::address::Address;
 use shunt_dataplane::connections::{Entry, Template};
 use shunt_dataplane::id::L4Port;
-use shunt_dataplane::snapshot::{Plan, ServicePlan, Snapshot};
+use shunt_dataplane::snapshot::{Plan, Registry, ServicePlan, Snapshot};
 use shunt_dataplane::time::Tick;
 
 use super::commands::Said;
@@ -95,8 +95,22 @@ impl<'a> Target<'a> {
                 plan.timeouts = convert::timeouts(&plan.timeouts, *set);
             }
         });
+        let (ledger, registry) = self.director.books();
+        let counted = |key, address| totals(registry, key, address);
+        match change {
+            Change::Zero(key) => ledger.zero(*key, counted),
+            _ => ledger.follow(after.services.iter(), counted),
+        }
         Ok(())
     }
+}
+
+/// What workers counted for a real server, also of one that was removed and has connections.
+fn totals(registry: &Registry, key: Key, address: SocketAddr) -> Numbers {
+    let id = convert::place(key).ok().and_then(|(listen, protocol)| registry.service_id(listen, protocol));
+    let id = id.and_then(|id| registry.real_id(id, address));
+    let counters = id.and_then(|id| registry.counters(id));
+    counters.map_or_else(Numbers::default, |counters| convert::counted(counters).totals)
 }
 
 /// Services, destinations and what was counted for them.
@@ -111,9 +125,7 @@ pub fn table(director: &Director) -> Table {
             id.and_then(|id| registry.counters(id)).map_or_else(Counters::default, convert::counted)
         });
         service.count(counted);
-        if let Some(id) = id {
-            service.counters.totals = convert::totals(registry, id);
-        }
+        director.ledger().show(&mut service);
         service
     });
     Table { services: services.collect(), timeouts: convert::shown_timeouts(&plan.timeouts) }

@@ -111,12 +111,21 @@ fn scripts_of_lvs_guides_run() {
     assert_eq!(machine.sh(&["-c", "ipvsadm -lnc | grep -c SYN_RECV"]).out, "4\n");
     // A template for each client, and one that is extended while its connection lives.
     assert_eq!(machine.sh(&["-c", "ipvsadm -lnc | grep -c 'NONE .*:0 '"]).out, "4\n");
+    let line = |name: &str, conns, packets, bytes| {
+        format!("{name:<33} {conns:>8} {packets:>8}        0 {bytes:>8}        0\n")
+    };
+    // A service keeps what its real servers counted, and one that returns to its connections goes on where it was.
+    let service = line("TCP  192.0.2.10:80", 4, 4, 200);
+    let (first, second) = (line("  -> 10.1.0.11:80", 1, 1, 50), line("  -> 10.1.0.12:80", 3, 3, 150));
+    let stats = "ipvsadm -Ln --stats -t 192.0.2.10:80 | tail -n +3";
+    let removed = format!("ipvsadm -d -t {VIP} -r 10.1.0.12; {stats}");
+    assert_eq!(machine.sh(&["-c", &removed]).out, format!("{service}{first}"));
+    let returned = format!("ipvsadm -a -t {VIP} -r 10.1.0.12 -g -w 3; {stats}");
+    assert_eq!(machine.sh(&["-c", &returned]).out, format!("{service}{first}{second}"));
     let stats = machine.sh(&["-c", "ipvsadm -Ln --stats; ipvsadm -Z; ipvsadm -Ln --stats"]).out;
     let lines: Vec<&str> = stats.lines().filter(|line| line.contains("10.1.0.12:80")).collect();
-    let row = |conns, packets, bytes| {
-        format!("  -> 10.1.0.12:80                 {conns:>8} {packets:>8}        0 {bytes:>8}        0")
-    };
-    assert_eq!(lines, [row(3, 3, 150), row(0, 0, 0)]);
+    let zeroed = line("  -> 10.1.0.12:80", 0, 0, 0);
+    assert_eq!(lines, [second.trim_end_matches('\n'), zeroed.trim_end_matches('\n')]);
 
     // Rules that were saved bring it back.
     let rules = machine.sh(&[script, "save"]).out;
