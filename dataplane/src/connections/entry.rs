@@ -251,7 +251,7 @@ impl<A: Address> Entry<A> {
             return over && self.flags & CONTROLLED == 0 && flags & SYN != 0;
         }
         let over = match self.state {
-            TcpState::TimeWait => reuse_mode != 0,
+            TcpState::TimeWait | TcpState::Close => reuse_mode != 0,
             TcpState::FinWait => reuse_mode & 2 != 0 && self.flags & NO_OUTPUT != 0,
             _ => false,
         };

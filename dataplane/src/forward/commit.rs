@@ -241,7 +241,7 @@ impl Forwarder {
         cell.inactive.add(1);
         cell.connections.add(1);
         if let Some(overload) = &real.overload {
-            overload.came(real.counters.connections());
+            overload.update(real.counters.connections());
         }
         self.counters.connections_made.add(1);
         Some(Found { index, direction: Direction::FromClient })
@@ -429,7 +429,7 @@ pub(super) fn template_ended<A: Address>(snapshot: &Snapshot, worker: WorkerId, 
     let Some(real) = snapshot.real(template.real()) else { return };
     real.counters.of(worker).persistent.subtract(1);
     if let Some(overload) = &real.overload {
-        overload.went(real.counters.connections());
+        overload.update(real.counters.connections());
     }
 }
 
@@ -445,7 +445,7 @@ pub(super) fn expired<A: Address>(
         let cell = real.counters.of(worker);
         if entry.counts_as_active() { &cell.active } else { &cell.inactive }.subtract(1);
         if let Some(overload) = &real.overload {
-            overload.went(real.counters.connections());
+            overload.update(real.counters.connections());
         }
     }
 }

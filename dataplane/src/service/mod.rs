@@ -131,18 +131,13 @@ pub struct Overload {
 }
 
 impl Overload {
-    /// A connection came to make `total` of them (kernel: `ip_vs_bind_dest`).
-    pub fn came(&self, total: u64) {
-        if total >= u64::from(self.thresholds.upper) {
-            self.set(true);
-        }
-    }
-
-    /// A connection went, which leaves `total` (kernel: `ip_vs_unbind_dest`).
-    pub fn went(&self, total: u64) {
+    /// It has `total` connections now, or other thresholds (kernel: `ip_vs_dest_update_overload`).
+    pub fn update(&self, total: u64) {
         let Thresholds { upper, lower } = self.thresholds;
         let relieved = if lower > 0 { total < u64::from(lower) } else { total * 4 < u64::from(upper) * 3 };
-        if relieved {
+        if total >= u64::from(upper) {
+            self.set(true);
+        } else if relieved {
             self.set(false);
         }
     }

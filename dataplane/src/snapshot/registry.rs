@@ -51,8 +51,7 @@ pub(super) struct RealRecord {
     pub last: Option<Real>,
     /// The first generation without it, once it was removed.
     pub removed_in: Option<Generation>,
-    /// Its thresholds, and whether it reached them.
-    pub thresholds: Thresholds,
+    /// Whether it reached its upper threshold.
     pub overloaded: Arc<AtomicBool>,
 }
 
@@ -64,18 +63,19 @@ impl RealRecord {
             path_mtu: PathMtu::default(),
             last: None,
             removed_in: None,
-            thresholds: Thresholds::default(),
             overloaded: Arc::default(),
         }
     }
 
-    /// Sets its thresholds; a higher one relieves it (kernel: `__ip_vs_update_dest`).
+    /// Sets its thresholds (kernel: `__ip_vs_update_dest`).
     pub fn limit(&mut self, thresholds: Thresholds) -> Option<Overload> {
-        if thresholds.upper == 0 || thresholds.upper > self.thresholds.upper {
+        if thresholds.upper == 0 {
             self.overloaded.store(false, Ordering::Relaxed);
+            return None;
         }
-        self.thresholds = thresholds;
-        (thresholds.upper > 0).then(|| Overload { thresholds, overloaded: self.overloaded.clone() })
+        let overload = Overload { thresholds, overloaded: self.overloaded.clone() };
+        overload.update(self.counters.connections());
+        Some(overload)
     }
 }
 

@@ -17,7 +17,7 @@ pub struct Sysctls {
     /// ports of a connection whose real server has weight 0 is scheduled anew.
     pub expire_nodest_conn: bool,
     /// `conn_reuse_mode`: whether a SYN by the ports of a connection that is over is scheduled anew: 0 never, 1 when it is in
-    /// TIME_WAIT, 2 in FIN_WAIT of a real server that answers by itself too.
+    /// TIME_WAIT or CLOSE, 2 in FIN_WAIT of a real server that answers by itself too.
     pub conn_reuse_mode: u8,
     /// `expire_quiescent_template`: a real server of weight 0 gets no new connections of clients that persist at it either.
     pub expire_quiescent_template: bool,
@@ -85,7 +85,7 @@ impl Sysctls {
         match name {
             "drop_entry" | "drop_packet" => (3, "(0 never, 1 while the table is nearly full, 3 always)"),
             "am_droprate" => (u16::MAX.into(), "(one of so many)"),
-            "conn_reuse_mode" => (3, "(0 never, 1 in TIME_WAIT, 2 in FIN_WAIT too)"),
+            "conn_reuse_mode" => (3, "(0 never, 1 in TIME_WAIT or CLOSE, 2 in FIN_WAIT too)"),
             _ => (1, "(off or on)"),
         }
     }

@@ -251,15 +251,15 @@ fn overload_has_a_memory() {
     let is = |overload: &Overload| overload.overloaded.load(std::sync::atomic::Ordering::Relaxed);
     for (lower, relieved_at) in [(2, 1), (0, 2), (1, 0)] {
         let limit = overload(4, lower);
-        limit.came(3);
+        limit.update(3);
         assert!(!is(&limit));
-        limit.came(4);
+        limit.update(4);
         assert!(is(&limit));
         for total in (relieved_at + 1..4).rev() {
-            limit.went(total);
+            limit.update(total);
             assert!(is(&limit), "{lower} {total}");
         }
-        limit.went(relieved_at);
+        limit.update(relieved_at);
         assert!(!is(&limit), "{lower}");
     }
 }
