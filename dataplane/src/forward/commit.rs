@@ -82,6 +82,10 @@ impl Forwarder {
     ) -> Verdict {
         match decision.subject {
             Subject::None => self.settle(snapshot, packet, headers, None, decision.then, now),
+            Subject::Over(index) => {
+                self.remove::<A>(snapshot, index, now);
+                self.settle(snapshot, packet, headers, None, decision.then, now)
+            }
             Subject::Found(found, real) => {
                 self.settle(snapshot, packet, headers, Some((found, real)), decision.then, now)
             }

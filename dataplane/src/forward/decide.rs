@@ -34,6 +34,8 @@ pub(super) struct Decision<'s, A> {
 pub(super) enum Subject<'s, A> {
     /// None: it is routed or answered.
     None,
+    /// None any more: this one ends.
+    Over(ConnectionIndex),
     /// One that exists.
     Found(Found, &'s Real),
     /// One to be made.
@@ -319,7 +321,10 @@ impl Forwarder {
             return Err(Aside::Drop(DropReason::Defence));
         }
         let Some((choice, template, real)) = self.choose(asked.snapshot, service, &flow, now) else {
-            return asked.refuse(Error::PortUnreachable, ReplyKind::NoReal, DropReason::NoReal);
+            let refused = asked.refuse(Error::PortUnreachable, ReplyKind::NoReal, DropReason::NoReal)?;
+            // The old connection was given up before it was known that there is no new one.
+            let subject = replaces.map_or(Subject::None, Subject::Over);
+            return Ok(Decision { subject, ..refused });
         };
         let one_packet = service.settings.one_packet && flow.protocol == Protocol::Udp;
         let new = New { service: service.id, real, choice, template, replaces, one_packet };
