@@ -175,6 +175,11 @@ impl Director {
         }
     }
 
+    /// The director's own kernel sends a frame; the worker that it leaves by takes notice of it.
+    pub fn notice_own(&mut self, frame: &[u8]) {
+        self.workers[0].notice_own(&self.snapshot, frame, self.now);
+    }
+
     /// A frame arrives at a queue of the only worker.
     pub fn take(&mut self, nic: NicId, frame: &[u8]) -> Outcome {
         self.take_at(WorkerId(0), nic, frame)

@@ -152,6 +152,7 @@ fn real(
             let nic = view.config.nics.get(hop.nic.index()).map_or("?", |nic| nic.name.as_str());
             format!("{nic} {}", hop.macs.destination())
         }
+        Some(Way::Local) => "the director".to_owned(),
         Some(Way::Unresolved(_)) => "unresolved".to_owned(),
         Some(Way::None) | None => "no route".to_owned(),
     };

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
 use shunt_dataplane::id::{Mac, NicId};
+use shunt_dataplane::service::Way;
+use shunt_dataplane::service::mark::Mark;
 use shunt_dataplane::snapshot::Snapshot;
 
 use crate::config::{self, Config};
@@ -69,13 +72,24 @@ pub fn vips(config: &Config) -> Vec<Vip> {
 /// Neighbours that must always be known: those on the way to real servers, and gateways.
 #[must_use]
 pub fn wanted(config: &Config, snapshot: &Snapshot) -> Vec<Key> {
-    let reals = snapshot.reals.iter().flatten().filter(|real| real.configured).map(|real| real.address);
+    let reals = snapshot.reals.iter().flatten().filter(|real| real.configured && real.way != Way::Local);
+    let reals = reals.map(|real| real.address);
     let gateways = config.nics.iter().flat_map(|nic| nic.gateways.iter().copied());
     let routers = config.routes.iter().filter_map(|route| route.via);
     let near = |to: IpAddr| snapshot.first_hop(to);
     let asked = |&(nic, address): &Key| !config.names_neighbour(nic, address);
     let wanted: BTreeSet<Key> = reals.chain(gateways).chain(routers).filter_map(near).filter(asked).collect();
     wanted.into_iter().collect()
+}
+
+/// The VIPs of services that an address of this NIC, and so the director itself, is a real server of: its kernel side
+/// answers for them.
+fn served(config: &Config, nic: &config::Nic) -> BTreeSet<IpNet> {
+    let own = |address: IpAddr| nic.addresses.iter().any(|own| own.addr() == address);
+    let services = config.services.iter();
+    let served = services.filter(|service| service.reals.iter().any(|real| own(real.address.ip())));
+    let listens = served.map(|service| service.listen).filter(|listen| Mark::of(*listen).is_none());
+    listens.map(|listen| IpNet::from(listen.ip())).collect()
 }
 
 /// NICs as the kernel-side interface needs them.
@@ -85,7 +99,7 @@ pub fn sides(config: &Config, macs: &[Mac]) -> Vec<NicSide> {
         name: nic.name.clone(),
         mac,
         mtu: nic.mtu,
-        addresses: nic.addresses.clone(),
+        addresses: nic.addresses.iter().copied().chain(served(config, nic)).collect(),
         gateways: nic.gateways.clone(),
         routes: (config.routes.iter())
             .filter(|route| route.nic == NicId(number as u8))

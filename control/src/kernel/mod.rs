@@ -33,7 +33,7 @@ pub struct NicSide {
     pub mac: Mac,
     /// Bytes of the largest IP packet.
     pub mtu: u16,
-    /// The director's own addresses on it with their networks; no VIPs.
+    /// The director's own addresses on it with their networks, and VIPs that it serves itself.
     pub addresses: Vec<IpNet>,
     /// Routers for everything that has no route.
     pub gateways: Vec<IpAddr>,

@@ -135,6 +135,7 @@ impl Forwarder {
             }
             Then::Reply(answer, hop) => self.reply(snapshot, packet, headers, answer, hop, now),
             Then::Punt(unresolved) => Verdict::Punt(Punt::Unresolved(unresolved)),
+            Then::Local => Verdict::Punt(Punt::Local),
             Then::Drop(reason) => Verdict::Drop(reason),
         };
         let Some((found, real)) = connection else { return verdict };
@@ -143,7 +144,8 @@ impl Forwarder {
             let (entry, templates) = A::table_mut(&mut self.connections).entry_and_templates(found.index);
             observe(found, entry, templates, cell, &real.timeouts, headers, now);
         }
-        if found.direction == Direction::FromClient && !matches!(verdict, Verdict::Punt(_)) {
+        if found.direction == Direction::FromClient && !matches!(verdict, Verdict::Punt(Punt::Unresolved(_)))
+        {
             count_refused(packet, headers, real, cell, verdict);
         }
         verdict
@@ -191,12 +193,22 @@ impl Forwarder {
         passage: &Passage<'_>,
         now: Tick,
     ) -> Verdict {
-        let cell = passage.real.counters.of(self.worker);
-        let found = passage.found;
-        let (entry, templates) = A::table_mut(&mut self.connections).entry_and_templates(found.index);
-        observe(found, entry, templates, cell, &passage.real.timeouts, headers, now);
-        count(&cell.packets_out, &cell.bytes_out, headers.ip_length() as u64);
+        self.answered(headers, passage.found, passage.real, now);
         route(snapshot, packet, headers, passage.hop)
+    }
+
+    /// An answer that needs none of the director's help moves its connection and counts.
+    pub(super) fn answered<A: Tables + IpVersion>(
+        &mut self,
+        headers: &Headers<A>,
+        found: Found,
+        real: &Real,
+        now: Tick,
+    ) {
+        let cell = real.counters.of(self.worker);
+        let (entry, templates) = A::table_mut(&mut self.connections).entry_and_templates(found.index);
+        observe(found, entry, templates, cell, &real.timeouts, headers, now);
+        count(&cell.packets_out, &cell.bytes_out, headers.ip_length() as u64);
     }
 
     /// Makes a connection (kernel: `ip_vs_conn_new`, `ip_vs_bind_dest`); none when the table is full.

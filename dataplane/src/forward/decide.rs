@@ -72,6 +72,8 @@ pub(super) enum Then<'s, A> {
     Reply(Answer<A>, &'s NextHop),
     /// It waits for a neighbour.
     Punt(Unresolved),
+    /// To the kernel-side interface: the director itself is the real server.
+    Local,
     /// Gone, though its connection lives.
     Drop(DropReason),
 }
@@ -416,6 +418,11 @@ impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
         if real.method == Method::Tun && real.tunnel_source.is_none() {
             return Then::Drop(DropReason::NoTunnelSource);
         }
+        if real.way == Way::Local {
+            // What is to be rewritten cannot go up unchanged; the kernel takes nothing for a loopback address either.
+            let nat = real.method == Method::Nat;
+            return if nat { Then::Drop(DropReason::Martian) } else { Then::Local };
+        }
         if real.path_mtu.forget(self.now) {
             real.measure();
         }
@@ -433,6 +440,7 @@ impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
                 (Error::TimeExceeded, ReplyKind::TimeExceeded, DropReason::TtlExceeded)
             }
             Way::Unresolved(unresolved) => return Then::Punt(unresolved),
+            Way::Local => return Then::Local,
             Way::None => (Error::NetUnreachable, ReplyKind::NetUnreachable, DropReason::NoRoute),
             Way::Known(hop) if self.may_fragment(hop, overhead) => return Then::Fragment(hop),
             Way::Known(hop) => {
@@ -477,7 +485,7 @@ impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
         match self.tables.way(self.headers.source) {
             Way::Known(hop) => Then::Reply(answer, hop),
             Way::Unresolved(unresolved) => Then::Punt(unresolved),
-            Way::None => Then::Drop(DropReason::NoRoute),
+            Way::Local | Way::None => Then::Drop(DropReason::NoRoute),
         }
     }
 }

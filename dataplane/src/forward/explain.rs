@@ -85,6 +85,7 @@ impl Forwarder {
                     Then::Forward(hop) | Then::Fragment(hop) => Step::NextHop(*hop),
                     Then::Reply(answer, hop) => Step::Reply(answer.kind(), hop.nic),
                     Then::Punt(unresolved) => Step::Punt(Punt::Unresolved(unresolved)),
+                    Then::Local => Step::Punt(Punt::Local),
                     Then::Drop(reason) => Step::Drop(reason),
                 });
                 steps

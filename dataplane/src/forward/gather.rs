@@ -111,7 +111,10 @@ impl Forwarder {
                 self.counters.replies.at(kind as usize).add(1);
                 out
             }
-            Verdict::HandOver(_) | Verdict::Gather => return Verdict::Drop(DropReason::Fragment),
+            // The kernel side would get a part of it.
+            Verdict::HandOver(_) | Verdict::Gather | Verdict::Punt(Punt::Local) => {
+                return Verdict::Drop(DropReason::Fragment);
+            }
             Verdict::Punt(_) | Verdict::Drop(_) => return verdict,
         };
         let mtu = mtu.min(snapshot.nic(out).map_or(u16::MAX, |view| view.mtu));

@@ -125,7 +125,7 @@ impl Forwarder {
         let then = match asked.tables.way(inner.source) {
             Way::Known(hop) => Then::Reply(Answer::Error(error, ReplyKind::Tunnel, inner.destination), hop),
             // Nothing is kept for errors: another one comes.
-            Way::Unresolved(_) | Way::None => Then::Drop(DropReason::NoRoute),
+            Way::Unresolved(_) | Way::Local | Way::None => Then::Drop(DropReason::NoRoute),
         };
         Some(Ok(Decision { subject, then }))
     }
@@ -146,6 +146,7 @@ impl Forwarder {
                 return self.split(packet, &then, Some(real), passed);
             }
             Then::Punt(unresolved) => return Verdict::Punt(Punt::Unresolved(unresolved)),
+            Then::Local => Verdict::Punt(Punt::Local),
             Then::Drop(reason) => Verdict::Drop(reason),
             // Errors about errors are not told, so that none is ever decided.
             Then::Reply(..) => Verdict::Drop(DropReason::Unwanted),
@@ -213,7 +214,9 @@ impl Forwarder {
         let verdict = match then {
             Then::Reply(answer, hop) => self.reply(snapshot, packet, inner, answer, hop, now),
             Then::Drop(reason) => Verdict::Drop(reason),
-            Then::Forward(_) | Then::Fragment(_) | Then::Punt(_) => Verdict::Drop(DropReason::Unwanted),
+            Then::Forward(_) | Then::Fragment(_) | Then::Punt(_) | Then::Local => {
+                Verdict::Drop(DropReason::Unwanted)
+            }
         };
         if matches!(verdict, Verdict::Reply(..)) {
             let cell = real.counters.of(self.worker);

@@ -1,15 +1,19 @@
 //! Packets of no connection that are not for the director: routed, once it is seen whether they are what a real server
 //! says (kernel: `ip_vs_out_hook`).
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use super::decide::{Asked, Case, Decided, Decision, Subject, no_connection};
 use super::{Aside, Forwarder, Tables};
 use crate::connections::{Direction, Found};
 use crate::flow::Flow;
 use crate::id::Protocol;
 use crate::reason::{DropReason, ReplyKind};
+use crate::service::Way;
+use crate::snapshot::Snapshot;
 use crate::time::Tick;
-use crate::wire::IpVersion;
 use crate::wire::icmp::Error;
+use crate::wire::{IpVersion, ethernet};
 
 impl Forwarder {
     /// What becomes of such a packet.
@@ -31,6 +35,34 @@ impl Forwarder {
             return self.passing_by(asked, &flow, now);
         }
         asked.route()
+    }
+
+    /// Takes notice of a frame that the director's own kernel sends: the answer of a real server that is the director itself
+    /// moves its connection (kernel: `ip_vs_local_reply4`). Where another worker owns the client, nobody does.
+    #[cold]
+    pub fn notice_own(&mut self, snapshot: &Snapshot, frame: &[u8], now: Tick) {
+        match ethernet::ethertype(frame) {
+            Some(ethernet::IPV4) => self.notice_own_of::<Ipv4Addr>(snapshot, frame, now),
+            Some(ethernet::IPV6) => self.notice_own_of::<Ipv6Addr>(snapshot, frame, now),
+            _ => {}
+        }
+    }
+
+    fn notice_own_of<A: Tables>(&mut self, snapshot: &Snapshot, frame: &[u8], now: Tick) {
+        let Ok(headers) = A::parse_large(frame) else { return };
+        let Some(flow) = headers.flow() else { return };
+        let services = &A::tables(snapshot).services;
+        if services.find(flow.source, flow.source_port, flow.protocol).is_none() {
+            return;
+        }
+        let (question, table) = (flow.reversed(), A::table(&self.connections));
+        let found = table.find(table.hash(&question), &question, now);
+        let Some(Found { index, direction: Direction::FromClient }) = found else { return };
+        let Some(real) = snapshot.real(table.entry(index).real()).filter(|real| real.way == Way::Local)
+        else {
+            return;
+        };
+        self.answered(&headers, Found { index, direction: Direction::FromReal }, real, now);
     }
 
     /// A packet from a service that is not the director's own now: the answer of a DR or TUN real server that has the

@@ -213,6 +213,8 @@ pub enum Way<Hop = NextHop> {
     Known(Hop),
     /// By a neighbour that has to be resolved first.
     Unresolved(Unresolved),
+    /// It is the director's own: to the kernel-side interface.
+    Local,
     /// No route.
     None,
 }
@@ -224,7 +226,7 @@ impl<Hop> Way<Hop> {
     pub const fn hop(&self) -> Option<&Hop> {
         match self {
             Self::Known(hop) => Some(hop),
-            Self::Unresolved(_) | Self::None => None,
+            Self::Unresolved(_) | Self::Local | Self::None => None,
         }
     }
 }
@@ -237,6 +239,7 @@ impl Way {
         match self {
             Self::Known(hop) => Way::Known(hop),
             Self::Unresolved(unresolved) => Way::Unresolved(*unresolved),
+            Self::Local => Way::Local,
             Self::None => Way::None,
         }
     }
@@ -249,6 +252,7 @@ impl Way<&NextHop> {
         match self {
             Self::Known(hop) => Way::Known(*hop),
             Self::Unresolved(unresolved) => Way::Unresolved(unresolved),
+            Self::Local => Way::Local,
             Self::None => Way::None,
         }
     }

@@ -180,7 +180,11 @@ impl Registry {
         for (number, record) in self.reals.iter_mut() {
             let Some(real) = &mut record.last else { continue };
             real.configured = record.removed_in.is_none();
-            real.way = snapshot.way_to(real.address).cloned();
+            real.way = if snapshot.is_own(real.address) {
+                Way::Local
+            } else {
+                snapshot.way_to(real.address).cloned()
+            };
             real.tunnel_source = snapshot.source_to(real.address);
             real.measure();
             reals[number as usize] = Some(real.clone());

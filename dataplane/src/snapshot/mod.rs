@@ -185,6 +185,17 @@ impl Snapshot {
         }
     }
 
+    /// True for an address of the director's own, loopback ones included.
+    #[must_use]
+    pub fn is_own(&self, address: IpAddr) -> bool {
+        let own = |local: Option<&Local>| matches!(local, Some(Local::Own(_)));
+        address.is_loopback()
+            || match address {
+                IpAddr::V4(address) => own(self.v4.local.get(&address)),
+                IpAddr::V6(address) => own(self.v6.local.get(&address)),
+            }
+    }
+
     /// The neighbour by which packets to an address leave; none when there is no route.
     #[must_use]
     pub fn first_hop(&self, to: IpAddr) -> Option<(NicId, IpAddr)> {

@@ -399,7 +399,10 @@ impl Worker {
             let Ok(packet) = self.ends.injects.pop() else { break };
             injected += 1;
             match packet {
-                Injected::Transmit(nic, mbuf) => self.transmit(nic, mbuf),
+                Injected::Transmit(nic, mbuf) => {
+                    self.forwarder.notice_own(snapshot, mbuf.data(), now);
+                    self.transmit(nic, mbuf);
+                }
                 Injected::Receive(nic, mut mbuf) => {
                     set_arrival(&mut mbuf, nic);
                     // No more than a burst is taken in a turn.

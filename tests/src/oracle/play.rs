@@ -6,8 +6,11 @@ use std::time::Duration;
 use shunt_dataplane::connections::Timeouts;
 use shunt_dataplane::forward::{Punt, Verdict};
 use shunt_dataplane::id::{Mac, NicId};
+use shunt_dataplane::packet::Packet;
+use shunt_dataplane::service::Way;
 use shunt_dataplane::snapshot::{NicPlan, Plan};
-use shunt_dataplane::wire::{arp, ndp};
+use shunt_dataplane::wire::{self, arp, ndp};
+use shunt_dataplane::{reply, rewrite};
 
 use super::commands::{self, Unknown};
 use super::scenario::{CommandResult, FrameOut, Recording, Scenario, Step, StepResult};
@@ -84,7 +87,8 @@ fn play_step(step: &Step, director: &mut Director) -> Result<StepResult, Unknown
         Step::Frame { nic, frame, .. } => {
             let outcome = director.take(NicId(*nic), &frame.0);
             let sent = outcome.all_sent().map(|(nic, frame)| FrameOut::new(nic, frame));
-            let out = sent.chain(question(&outcome, director)).collect();
+            let sent = sent.chain(question(&outcome, director)).collect::<Vec<_>>();
+            let out = sent.into_iter().chain(answer(&outcome, NicId(*nic), director)).collect();
             Ok(StepResult { out, ..StepResult::default() })
         }
         Step::Command { cmd } => {
@@ -107,6 +111,26 @@ fn question(outcome: &Outcome, director: &Director) -> Option<FrameOut> {
         IpAddr::V6(address) => ndp::request(nic.mac, ndp::link_local(nic.mac), address),
     };
     Some(FrameOut::new(unresolved.nic, &frame))
+}
+
+/// What a kernel side without listeners answers to TCP for a VIP that the director serves itself.
+fn answer(outcome: &Outcome, nic: NicId, director: &mut Director) -> Option<FrameOut> {
+    if outcome.verdict != Verdict::Punt(Punt::Local) {
+        return None;
+    }
+    let mac = director.snapshot().nic(nic)?.mac;
+    let Ok(wire::Frame::V4(headers)) = wire::parse(&outcome.frame, mac, u16::MAX) else { return None };
+    if !director.plan().vips.contains(&headers.destination.into()) {
+        return None;
+    }
+    let mut room = outcome.frame.clone();
+    let mut packet = Packet::new(&mut room, 0, outcome.frame.len(), nic);
+    reply::tcp_reset(&mut packet, &headers).ok()?;
+    let Way::Known(hop) = director.snapshot().v4.way(headers.source) else { return None };
+    rewrite::address(packet.bytes_mut(), hop, 0x0800);
+    let (out, frame) = (hop.nic, packet.bytes().to_vec());
+    director.notice_own(&frame);
+    Some(FrameOut::new(out, &frame))
 }
 
 fn command(line: &str, director: &mut Director) -> Result<CommandResult, Unknown> {

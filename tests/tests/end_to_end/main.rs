@@ -10,6 +10,7 @@ mod health;
 mod idle;
 mod ipvsadm;
 mod limits;
+mod localnode;
 mod neighbours;
 mod offloads;
 mod operator;

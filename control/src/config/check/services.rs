@@ -347,8 +347,15 @@ fn check_real(
         }
     }
     if networks.owner(address).is_some() {
-        let holds = "a real server is another host";
-        return Err(Fault::new("an own address as real server", holds, "name another host"));
+        if real.method == Method::Dr {
+            return Ok(());
+        }
+        let holds = format!("the director serves by itself what it gets as it is, not by {}", real.method);
+        return Err(Fault::new(
+            "an own address as real server",
+            holds,
+            "use forward = \"dr\", or name another host",
+        ));
     }
     if vips.contains(&address) {
         return Err(Fault::new(
