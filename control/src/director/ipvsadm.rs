@@ -170,51 +170,64 @@ struct Work {
     /// The shortest netmasks of persistence before: IPv4, IPv6.
     netmasks: (u8, u8),
     table: Table,
+    /// Where each service stands, in the table and in the configuration alike.
+    places: HashMap<Key, usize>,
 }
 
 impl Work {
     fn new(config: &Config) -> Self {
-        let services = config.services.iter().map(shown).collect();
+        let services: Vec<table::Service> = config.services.iter().map(shown).collect();
+        let places = services.iter().enumerate().map(|(place, service)| (service.key, place)).collect();
         let table = Table { services, timeouts: convert::shown_timeouts(&config.timeouts) };
-        Self { config: config.clone(), netmasks: config.client_netmasks(), table }
+        Self { config: config.clone(), netmasks: config.client_netmasks(), table, places }
     }
 
     /// Makes one change, or none when it is refused.
     fn apply(&mut self, change: &Change) -> Result<(), Refused> {
-        let touched = match change {
-            Change::AddService(service) | Change::EditService(service) => Some(service.key),
-            Change::DeleteService(key)
-            | Change::AddServer(key, _)
-            | Change::EditServer(key, _)
-            | Change::DeleteServer(key, _) => Some(*key),
-            Change::Clear | Change::Zero(_) | Change::SetTimeouts(_) => None,
-        };
-        let saved = touched.and_then(|key| self.table.service(key).cloned());
-        self.table.apply(change)?;
-        match (change, touched) {
-            (Change::Clear, _) => self.config.services.clear(),
+        let place = change.key().and_then(|key| self.places.get(&key)).copied();
+        let saved = place.map(|place| self.table.services[place].clone());
+        self.table.apply_at(change, place)?;
+        match (change, change.key()) {
+            (Change::Clear, _) => {
+                self.config.services.clear();
+                self.places.clear();
+            }
             (Change::SetTimeouts(set), _) => {
                 self.config.timeouts = convert::timeouts(&self.config.timeouts, *set);
             }
-            (_, Some(key)) => self.take_over(key).inspect_err(|_| self.restore(key, saved))?,
-            _ => {}
+            (Change::DeleteService(_), Some(key)) => self.delete(key),
+            (Change::Zero(_), _) | (_, None) => {}
+            (_, Some(key)) => {
+                let place = place.unwrap_or(self.config.services.len());
+                if let Err(refused) = self.take_over(key, place) {
+                    // The table as it was.
+                    self.table.services.truncate(self.config.services.len());
+                    saved.into_iter().for_each(|saved| self.table.services[place] = saved);
+                    return Err(refused);
+                }
+            }
         }
         Ok(())
     }
 
-    /// Brings a service of the table into the configuration.
-    fn take_over(&mut self, key: Key) -> Result<(), Refused> {
-        let services = &self.config.services;
-        let place = services.iter().position(|one| convert::key(one.listen, one.protocol) == key);
-        let Some(service) = self.table.service(key) else {
-            place.map(|place| self.config.services.remove(place));
-            return Ok(());
-        };
-        let new = convert::configured(service, place.map(|place| &services[place]))?;
+    fn delete(&mut self, key: Key) {
+        let Some(gone) = self.places.remove(&key) else { return };
+        self.config.services.remove(gone);
+        for place in self.places.values_mut().filter(|place| **place > gone) {
+            *place -= 1;
+        }
+    }
+
+    /// Brings the table's service at this place into the configuration; behind the last one it is new.
+    fn take_over(&mut self, key: Key, place: usize) -> Result<(), Refused> {
+        let new = convert::configured(&self.table.services[place], self.config.services.get(place))?;
         self.check_netmask(key, &new)?;
-        match place {
-            Some(place) => self.config.services[place] = new,
-            None => self.config.services.push(new),
+        match self.config.services.get_mut(place) {
+            Some(old) => *old = new,
+            None => {
+                self.places.insert(key, place);
+                self.config.services.push(new);
+            }
         }
         Ok(())
     }
@@ -233,18 +246,90 @@ impl Work {
             persistence.netmask
         )))
     }
-
-    /// Puts a service back as it was.
-    fn restore(&mut self, key: Key, saved: Option<table::Service>) {
-        let services = &mut self.table.services;
-        let place = services.iter().position(|service| service.key == key);
-        match (place, saved) {
-            (Some(place), Some(saved)) => services[place] = saved,
-            (Some(place), None) => drop(services.remove(place)),
-            (None, saved) => services.extend(saved),
-        }
-    }
 }
 
 /// Where [`Live`] keeps it.
 pub(super) type Kept = Mutex<Memory>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ipvsadm::arguments::{Command, parse};
+    use crate::ipvsadm::names::Machine;
+
+    const FILE: &str = r#"
+        [[nic]]
+        name = "front"
+        device = "null:"
+        addresses = ["192.0.2.2/24"]
+        [[service]]
+        name = "a"
+        listen = "192.0.2.10:80"
+        protocol = "tcp"
+        check = { kind = "tcp" }
+        real = [{ address = "192.0.2.21" }]
+        [[service]]
+        name = "b"
+        listen = "192.0.2.10:81"
+        protocol = "tcp"
+        real = [{ address = "192.0.2.21" }]
+        [[service]]
+        name = "c"
+        listen = "192.0.2.10:82"
+        protocol = "tcp"
+        real = [{ address = "192.0.2.21" }]
+    "#;
+
+    fn change(line: &str) -> Change {
+        let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        match parse(&words, false, &Machine::here()) {
+            Ok(Command::Change(change)) => change,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    /// What is refused, by the kernel's rules or since this director cannot do it, leaves table and configuration alike.
+    #[test]
+    fn table_and_configuration_stay_alike() {
+        let mut work = Work::new(&Config::check("test", FILE).unwrap().config);
+        for (line, done) in [
+            ("-E -t 192.0.2.10:80 -s rr", true),
+            ("-D -t 192.0.2.10:81", true),
+            ("-D -t 192.0.2.10:81", false),
+            ("-a -t 192.0.2.10:82 -r 192.0.2.22 -w 7", true),
+            ("-a -t 192.0.2.10:82 -r 192.0.2.22", false),
+            ("-E -t 192.0.2.10:82 -p 60 --pe sip", false),
+            ("-A -u 192.0.2.10:5060 -p 60 --pe sip", false),
+            ("-A -u 192.0.2.10:5060 -p 60", true),
+            ("-A -u 192.0.2.10:5060 -p 60", false),
+            ("-e -t 192.0.2.10:80 -r 192.0.2.21 -m -w 3", true),
+            ("-d -t 192.0.2.10:82 -r 192.0.2.21", true),
+            ("-D -t 192.0.2.10:80", true),
+            ("-a -u 192.0.2.10:5060 -r 192.0.2.22 -m", true),
+            ("--set 30 5 60", true),
+        ] {
+            assert_eq!(work.apply(&change(line)).is_ok(), done, "{line}");
+            let of_config: Vec<table::Service> = work.config.services.iter().map(shown).collect();
+            assert_eq!(work.table.services, of_config, "{line}");
+            let places = work.table.services.iter().enumerate().map(|(place, service)| (service.key, place));
+            assert_eq!(work.places, places.collect(), "{line}");
+        }
+        let names: Vec<&str> = work.config.services.iter().map(|service| service.name.as_str()).collect();
+        assert_eq!(names, ["c", "udp-192.0.2.10:5060"]);
+        assert_eq!(convert::shown_timeouts(&work.config.timeouts).tcp, 30);
+        assert_eq!(work.apply(&Change::Clear), Ok(()));
+        assert_eq!((work.config.services.len(), work.places.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_service_that_is_changed_keeps_its_name_and_check() {
+        let mut work = Work::new(&Config::check("test", FILE).unwrap().config);
+        work.apply(&change("-E -t 192.0.2.10:80 -s sh -b sh-port")).unwrap();
+        let service = &work.config.services[0];
+        assert_eq!((service.name.as_str(), service.check.is_some()), ("a", true));
+        work.apply(&change("-D -t 192.0.2.10:80")).unwrap();
+        work.apply(&change("-A -t 192.0.2.10:80")).unwrap();
+        let service = work.config.services.last().unwrap();
+        assert_eq!((service.name.as_str(), service.check.is_some()), ("tcp-192.0.2.10:80", false));
+    }
+}

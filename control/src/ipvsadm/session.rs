@@ -9,8 +9,8 @@ use super::listing;
 use super::names::Names;
 use super::table::{Change, Refused, Table};
 
-/// Changes of `-R` that are made together, as one generation.
-pub const CHANGES_MAX: usize = 1000;
+/// Changes of `-R` that are made together, as one generation: what the API takes in one request.
+pub const CHANGES_MAX: usize = 4000;
 
 /// The exit status when there is no director to ask: that of ipvsadm without its kernel module.
 const NO_DIRECTOR: u8 = 2;

@@ -133,7 +133,7 @@ pub struct Service {
     /// Destinations in the order in which they were added.
     pub destinations: Vec<Destination>,
     /// What was counted; no part of the configuration.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Counters::is_zero")]
     pub counters: Counters,
 }
 
@@ -151,7 +151,7 @@ pub struct Destination {
     /// Below so many connections it gets new ones again; 0 for three quarters of `upper`.
     pub lower: u32,
     /// What was counted; no part of the configuration.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Counters::is_zero")]
     pub counters: Counters,
 }
 
@@ -220,6 +220,14 @@ pub struct Counters {
     pub totals: Numbers,
     /// In a second, as estimated.
     pub rates: Numbers,
+}
+
+impl Counters {
+    /// True when nothing was counted.
+    #[must_use]
+    pub fn is_zero(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Connections, packets and bytes: `Conns InPkts OutPkts InBytes OutBytes`.
@@ -390,67 +398,86 @@ impl Table {
         self.services.iter().find(|service| service.key == key)
     }
 
-    fn service_mut(&mut self, key: Key) -> Option<&mut Service> {
-        self.services.iter_mut().find(|service| service.key == key)
-    }
-
     /// Makes a change as the kernel does.
     ///
     /// # Errors
     /// What the kernel refuses; nothing is changed then.
     pub fn apply(&mut self, change: &Change) -> Result<(), Refused> {
+        let place = change.key().and_then(|key| self.services.iter().position(|service| service.key == key));
+        self.apply_at(change, place)
+    }
+
+    /// As [`Self::apply`], by who knows the place of the service that is changed; none says that it is not there.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub fn apply_at(&mut self, change: &Change, place: Option<usize>) -> Result<(), Refused> {
+        let service = place.and_then(|place| self.services.get_mut(place));
         match change {
             Change::AddService(new) => {
-                if self.service(new.key).is_some() {
+                if service.is_some() {
                     return Err(Refused::ServiceExists);
                 }
                 check_service(new)?;
                 self.services.push(new.clone());
             }
             Change::EditService(new) => {
-                let service = self.service_mut(new.key).ok_or(Refused::NoSuchService)?;
+                let service = service.ok_or(Refused::NoSuchService)?;
                 check_service(new)?;
                 let destinations = std::mem::take(&mut service.destinations);
                 *service = Service { destinations, ..new.clone() };
             }
-            Change::DeleteService(key) => {
-                self.service(*key).ok_or(Refused::NoSuchService)?;
-                self.services.retain(|service| service.key != *key);
-            }
+            Change::DeleteService(_) => drop(self.services.remove(place.ok_or(Refused::NoSuchService)?)),
             Change::Clear => self.services.clear(),
-            Change::AddServer(key, new) => {
-                let service = self.service_mut(*key).ok_or(Refused::ServiceNotDefined)?;
-                check_thresholds(new)?;
-                if service.destination(new.address).is_some() {
-                    return Err(Refused::DestinationExists);
-                }
-                if !is_unicast(new.address.ip()) {
-                    return Err(Refused::Invalid);
-                }
-                service.destinations.push(new.clone());
-            }
-            Change::EditServer(key, new) => {
-                let service = self.service_mut(*key).ok_or(Refused::ServiceNotDefined)?;
+            Change::AddServer(_, new) => service.ok_or(Refused::ServiceNotDefined)?.add(new)?,
+            Change::EditServer(_, new) => {
+                let service = service.ok_or(Refused::ServiceNotDefined)?;
                 check_thresholds(new)?;
                 let place = service.destination(new.address).ok_or(Refused::NoSuchDestination)?;
                 service.destinations[place] = new.clone();
             }
-            Change::DeleteServer(key, address) => {
-                let service = self.service_mut(*key).ok_or(Refused::ServiceNotDefined)?;
+            Change::DeleteServer(_, address) => {
+                let service = service.ok_or(Refused::ServiceNotDefined)?;
                 let place = service.destination(*address).ok_or(Refused::NoSuchDestination)?;
                 service.destinations.remove(place);
             }
             Change::Zero(None) => {}
-            Change::Zero(Some(key)) => {
-                self.service(*key).ok_or(Refused::NoSuchService)?;
-            }
+            Change::Zero(Some(_)) => drop(service.ok_or(Refused::NoSuchService)?),
             Change::SetTimeouts(new) => self.timeouts.set(*new),
         }
         Ok(())
     }
 }
 
+impl Change {
+    /// The service that is changed; none when it is not one.
+    #[must_use]
+    pub const fn key(&self) -> Option<Key> {
+        match self {
+            Self::AddService(service) | Self::EditService(service) => Some(service.key),
+            Self::DeleteService(key)
+            | Self::AddServer(key, _)
+            | Self::EditServer(key, _)
+            | Self::DeleteServer(key, _) => Some(*key),
+            Self::Zero(key) => *key,
+            Self::Clear | Self::SetTimeouts(_) => None,
+        }
+    }
+}
+
 impl Service {
+    fn add(&mut self, new: &Destination) -> Result<(), Refused> {
+        check_thresholds(new)?;
+        if self.destination(new.address).is_some() {
+            return Err(Refused::DestinationExists);
+        }
+        if !is_unicast(new.address.ip()) {
+            return Err(Refused::Invalid);
+        }
+        self.destinations.push(new.clone());
+        Ok(())
+    }
+
     /// The place of the destination with this address.
     fn destination(&self, address: SocketAddr) -> Option<usize> {
         self.destinations.iter().position(|destination| destination.address == address)
