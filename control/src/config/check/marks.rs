@@ -25,7 +25,7 @@ pub fn check(document: &Document, findings: &mut Findings<'_>) -> Option<Vec<Mar
         }
         let built = build(rule, document, findings);
         rules = rules.and_then(|mut rules: Vec<MarkRule>| {
-            rules.push(built?);
+            rules.extend(built?);
             Some(rules)
         });
     }
@@ -42,7 +42,7 @@ pub fn check(document: &Document, findings: &mut Findings<'_>) -> Option<Vec<Mar
     rules
 }
 
-fn build(rule: &MarkDocument, document: &Document, findings: &mut Findings<'_>) -> Option<MarkRule> {
+fn build(rule: &MarkDocument, document: &Document, findings: &mut Findings<'_>) -> Option<Vec<MarkRule>> {
     if let (Some(to), Some(from)) = (&rule.to, &rule.from) {
         if to.value.addr().is_ipv4() != from.value.addr().is_ipv4() {
             let holds = format!("to is {}", to.value);
@@ -55,7 +55,9 @@ fn build(rule: &MarkDocument, document: &Document, findings: &mut Findings<'_>) 
         None => None,
         Some(wanted) => {
             let named = |nic: &crate::config::document::NicDocument| {
-                nic.name.as_ref().is_some_and(|name| name.value == wanted.value)
+                let name = nic.name.as_ref().is_some_and(|name| name.value == wanted.value);
+                let interface = nic.device.as_ref().and_then(|device| device.value.interface());
+                name || interface == Some(wanted.value.as_str())
             };
             let Some(place) = document.nics.iter().position(named) else {
                 let names = document.nics.iter().filter_map(|nic| Some(nic.name.as_ref()?.value.as_str()));
@@ -70,12 +72,16 @@ fn build(rule: &MarkDocument, document: &Document, findings: &mut Findings<'_>) 
             Some(NicId(place as u8))
         }
     };
-    Some(MarkRule {
+    let built = MarkRule {
         mark: rule.mark.as_ref()?.value,
         to: rule.to.as_ref().map(|to| to.value),
         from: rule.from.as_ref().map(|from| from.value),
         protocol: rule.protocol.as_ref().map(|protocol| protocol.value),
-        ports: rule.ports.as_ref().map_or(0..=u16::MAX, |ports| ports.value.clone()),
+        ports: 0..=u16::MAX,
         nic,
-    })
+    };
+    if rule.ports.is_empty() {
+        return Some(vec![built]);
+    }
+    Some(rule.ports.iter().map(|ports| MarkRule { ports: ports.clone(), ..built.clone() }).collect())
 }
