@@ -104,7 +104,12 @@ impl Director for Paper {
     }
 
     fn configuration(&self) -> Running {
-        Running { file: "running.toml".to_owned(), text: OLD.to_owned(), generation: 7 }
+        Running {
+            file: "running.toml".to_owned(),
+            text: OLD.to_owned(),
+            generation: 7,
+            not_in_file: vec!["+ service \"x\"".to_owned()],
+        }
     }
 
     fn reload(&self) -> Later<Result<Reloaded, Refusal>> {
@@ -315,6 +320,8 @@ fn check_compares_with_what_is_running() {
     let answer = director.shunt(&["check", "--diff", new.to_str().unwrap()]);
     assert_eq!(answer.code, 0, "{}", answer.error);
     assert!(answer.out.starts_with("~ service \"web\": scheduler wlc -> rr\n"), "{}", answer.out);
+    let told = "changed by ipvsadm and not compared, since a reload undoes it:\n  + service \"x\"\n";
+    assert_eq!(answer.error, told);
 }
 
 #[test]

@@ -80,6 +80,9 @@ pub struct Running {
     pub text: String,
     /// The generation that it was published as first.
     pub generation: u64,
+    /// What `ipvsadm` changed since, one line each: a reload undoes it.
+    #[serde(default)]
+    pub not_in_file: Vec<String>,
 }
 
 /// What a reload did.

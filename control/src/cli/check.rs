@@ -88,6 +88,10 @@ fn running(target: Target) -> (Outcome, Option<Config>) {
         let checked = Config::check(&answer.file, &answer.text)
             .map_err(|problems| Failure::no(format!("{problems}\nshunt check: the running configuration is not usable for this shunt: use the director's own shunt")))?;
         running = Some(checked.config);
+        if !answer.not_in_file.is_empty() {
+            let lines = answer.not_in_file.join("\n  ");
+            complain(&format!("changed by ipvsadm and not compared, since a reload undoes it:\n  {lines}"));
+        }
         Ok(())
     });
     (outcome, running)

@@ -76,7 +76,12 @@ impl Live {
     pub(super) fn new(pieces: Pieces) -> Self {
         let view = pieces.parts.core.view().clone();
         let generation = view.load().snapshot.generation.0;
-        let running = Running { file: pieces.file.display().to_string(), text: pieces.text, generation };
+        let running = Running {
+            file: pieces.file.display().to_string(),
+            text: pieces.text,
+            generation,
+            not_in_file: Vec::new(),
+        };
         let of_file = view.load().config.clone();
         let live = Self {
             file: pieces.file,
@@ -141,14 +146,14 @@ impl Live {
         let told = checked.warnings.list.iter().map(|warning| checked.warnings.line(warning));
         let warnings = told.chain(self.undone(&checked.config)).collect();
         let text = checked.text;
-        let of_file = Arc::new(checked.config.clone());
         let before = self.view.load().snapshot.clone();
         let applied = self.publish(checked.config)?;
         self.keep_books(&before, None);
         self.acknowledged(&applied)?;
         self.follow();
-        *lock(&self.of_file) = of_file;
-        *lock(&self.running) = Running { file, text, generation: applied.generation.0 };
+        *lock(&self.of_file) = self.view.load().config.clone();
+        *lock(&self.running) =
+            Running { file, text, generation: applied.generation.0, not_in_file: Vec::new() };
         Ok(Reloaded { generation: applied.generation.0, changes, warnings })
     }
 
@@ -349,7 +354,8 @@ impl Director for Handle {
     }
 
     fn configuration(&self) -> Running {
-        lock(&self.0.running).clone()
+        let not_in_file = self.0.not_in_file().list.iter().map(ToString::to_string).collect();
+        Running { not_in_file, ..lock(&self.0.running).clone() }
     }
 
     fn ipvsadm(&self) -> Later<Result<Table, Refusal>> {
