@@ -28,18 +28,21 @@ pub(super) enum Controlling {
 pub(super) type Chosen<'s> = (Option<Choice>, Controlling, &'s Real);
 
 impl Forwarder {
-    /// Chooses a real server for a new connection; none when nobody takes it.
+    /// Chooses a real server for a new connection.
+    ///
+    /// # Errors
+    /// When nobody takes it: the template that the client had is stale then.
     pub(super) fn choose<'s, A: Tables>(
         &self,
         snapshot: &'s Snapshot,
         service: &Service,
         flow: &Flow<A>,
         now: Tick,
-    ) -> Option<Chosen<'s>> {
+    ) -> Result<Chosen<'s>, Option<TemplateIndex>> {
         match service.settings.persistence {
             None => {
-                let (choice, real) = self.schedule(snapshot, service, flow, now)?;
-                Some((Some(choice), Controlling::None, real))
+                let (choice, real) = self.schedule(snapshot, service, flow, now).ok_or(None)?;
+                Ok((Some(choice), Controlling::None, real))
             }
             Some(persistence) => self.persist(snapshot, service, persistence, flow, now),
         }
@@ -71,18 +74,18 @@ impl Forwarder {
         persistence: Persistence,
         flow: &Flow<A>,
         now: Tick,
-    ) -> Option<Chosen<'s>> {
+    ) -> Result<Chosen<'s>, Option<TemplateIndex>> {
         let key = template_key(service, persistence, flow);
         let templates = A::table(&self.connections).templates();
         let found = templates.find(&key, now);
         if let Some(index) = found {
             let real = snapshot.real(templates.get(index).real());
             if let Some(real) = real.filter(|real| takes_its_clients(snapshot, service, real)) {
-                return Some((None, Controlling::Existing(index), real));
+                return Ok((None, Controlling::Existing(index), real));
             }
         }
-        let (choice, real) = self.schedule(snapshot, service, flow, now)?;
-        Some((Some(choice), Controlling::New(found), real))
+        let (choice, real) = self.schedule(snapshot, service, flow, now).ok_or(found)?;
+        Ok((Some(choice), Controlling::New(found), real))
     }
 }
 

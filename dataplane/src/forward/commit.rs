@@ -82,8 +82,13 @@ impl Forwarder {
     ) -> Verdict {
         match decision.subject {
             Subject::None => self.settle(snapshot, packet, headers, None, decision.then, now),
-            Subject::Over(index) => {
-                self.remove::<A>(snapshot, index, now);
+            Subject::Over(connection, template) => {
+                if let Some(connection) = connection {
+                    self.remove::<A>(snapshot, connection, now);
+                }
+                if let Some(template) = template {
+                    A::table_mut(&mut self.connections).templates_mut().set_stale(template);
+                }
                 self.settle(snapshot, packet, headers, None, decision.then, now)
             }
             Subject::Found(found, real) => {

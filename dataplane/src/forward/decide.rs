@@ -7,7 +7,7 @@ use super::gather::Gathered;
 use super::icmp::TunnelError;
 use super::{Aside, Forwarder, Punt, Staged, Tables};
 use crate::address::Address;
-use crate::connections::{Candidate, ConnectionIndex, Direction, Entry, Found};
+use crate::connections::{Candidate, ConnectionIndex, Direction, Entry, Found, TemplateIndex};
 use crate::id::{L4Port, Protocol, ServiceId, WorkerId};
 use crate::packet::Packet;
 use crate::reason::{DropReason, ReplyKind};
@@ -34,8 +34,8 @@ pub(super) struct Decision<'s, A> {
 pub(super) enum Subject<'s, A> {
     /// None: it is routed or answered.
     None,
-    /// None any more: this one ends.
-    Over(ConnectionIndex),
+    /// None any more: this one ends, and this template is stale.
+    Over(Option<ConnectionIndex>, Option<TemplateIndex>),
     /// One that exists.
     Found(Found, &'s Real),
     /// One to be made.
@@ -322,11 +322,13 @@ impl Forwarder {
         if asked.snapshot.sysctls.drop_packet > 0 && self.is_dropped(asked.snapshot, &flow, now) {
             return Err(Aside::Drop(DropReason::Defence));
         }
-        let Some((choice, template, real)) = self.choose(asked.snapshot, service, &flow, now) else {
-            let refused = asked.refuse(Error::PortUnreachable, ReplyKind::NoReal, DropReason::NoReal)?;
-            // The old connection was given up before it was known that there is no new one.
-            let subject = replaces.map_or(Subject::None, Subject::Over);
-            return Ok(Decision { subject, ..refused });
+        let (choice, template, real) = match self.choose(asked.snapshot, service, &flow, now) {
+            Ok(chosen) => chosen,
+            // What was there was given up before it was known that nobody takes the new connection.
+            Err(stale) => {
+                let refused = asked.refuse(Error::PortUnreachable, ReplyKind::NoReal, DropReason::NoReal)?;
+                return Ok(Decision { subject: Subject::Over(replaces, stale), ..refused });
+            }
         };
         let one_packet = service.settings.one_packet && flow.protocol == Protocol::Udp;
         let new = New { service: service.id, real, choice, template, replaces, one_packet };

@@ -101,7 +101,7 @@ impl Forwarder {
         steps: &mut Explanation,
     ) {
         let real = match &decision.subject {
-            Subject::None | Subject::Over(_) => return,
+            Subject::None | Subject::Over(..) => return,
             Subject::Tunnel(error) => error.real,
             Subject::Found(found, real) | Subject::Error(found, real) => {
                 let entry = A::table(&self.connections).entry(found.index);
