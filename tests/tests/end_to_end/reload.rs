@@ -106,7 +106,7 @@ fn bad_file_changes_nothing() {
     let said = running.director.command(&arms.lab, &["reload"]);
     assert_eq!((said.code, said.out.as_str()), (Some(1), ""));
     for problem in [
-        "services of all ports are not supported yet",
+        "a service of all ports without persistence",
         "(\"tpc\")",
         "not usable: the director goes on as before: correct the file",
     ] {
