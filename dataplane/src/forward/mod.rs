@@ -49,16 +49,18 @@ pub const BURST_MAX: usize = 64;
 /// Packets that go from stage to stage together: far enough ahead for memory to come, and no more lines asked for than a
 /// core can wait for.
 const GROUP: usize = 12;
+/// With fewer connections than this all that packets read is in the core's own caches: a burst is one group.
+const NEAR: usize = 8192;
 
 /// With more real servers than this, they and their counters are fetched ahead too.
 const REALS_AT_HAND: usize = 256;
 
-/// The places of the group that begins at `start`; none before the burst or behind its `count` packets.
+/// The places of the group of this size that begins at `start`; none before the burst or behind its `count` packets.
 #[inline(always)]
-fn group(start: Option<usize>, count: usize) -> Range<usize> {
+fn group(start: Option<usize>, size: usize, count: usize) -> Range<usize> {
     let Some(start) = start else { return 0..0 };
     let start = start.min(count);
-    start..(start + GROUP).min(count)
+    start..(start + size).min(count)
 }
 
 /// One verdict for each packet of a burst, in order.
@@ -300,28 +302,30 @@ impl Forwarder {
         let mut stages = ArrayVec::<Stage, BURST_MAX>::new();
         let count = packets.len();
         let many_reals = snapshot.reals.len() > REALS_AT_HAND;
-        let lag = if many_reals { 3 * GROUP } else { 2 * GROUP };
+        let near = self.connections.v4.len() + self.connections.v6.len() < NEAR;
+        let size = if near { BURST_MAX } else { GROUP };
+        let lag = if many_reals { 3 * size } else { 2 * size };
         // Each group is one stage ahead of the group behind it.
-        for ahead in (0..count + lag).step_by(GROUP) {
-            for packet in &packets[group(Some(ahead), count)] {
+        for ahead in (0..count + lag).step_by(size) {
+            for packet in &packets[group(Some(ahead), size, count)] {
                 if packet.nic != door.nic {
                     door = Door::new(snapshot, packet.nic);
                 }
                 stages.push(self.stage(&door.arrival, packet));
             }
-            for stage in &mut stages[group(ahead.checked_sub(GROUP), count)] {
+            for stage in &mut stages[group(ahead.checked_sub(size), size, count)] {
                 self.fetch(stage);
             }
             if many_reals {
-                for stage in &stages[group(ahead.checked_sub(2 * GROUP), count)] {
+                for stage in &stages[group(ahead.checked_sub(2 * size), size, count)] {
                     self.real_of(snapshot, stage).inspect(|real| processor::prefetch(*real));
                 }
-                for stage in &stages[group(ahead.checked_sub(lag), count)] {
+                for stage in &stages[group(ahead.checked_sub(lag), size, count)] {
                     let real = self.real_of(snapshot, stage);
                     real.inspect(|real| processor::prefetch(real.counters.of(self.worker)));
                 }
             }
-            let places = group(ahead.checked_sub(lag), count);
+            let places = group(ahead.checked_sub(lag), size, count);
             for (stage, packet) in stages[places.clone()].iter().zip(&mut packets[places]) {
                 match stage.frame {
                     Frame::PlainV4 => self.plain::<Ipv4Addr>(snapshot, packet, *stage, verdicts, now),
