@@ -21,6 +21,7 @@ pub mod probe;
 pub mod queue;
 pub mod ring;
 pub mod ring_nic;
+pub mod room;
 pub mod thread;
 pub mod wait;
 
@@ -30,13 +31,14 @@ mod ffi;
 pub use clock::{Clock, Cycles};
 pub use eal::{Eal, EalError, EalSettings, FreeHugepages, Memory};
 pub use hash::{HashTable, HashTableError};
-pub use mbuf::{BURST, Checksum, Mbuf, MbufBurst, Room};
+pub use mbuf::{BURST, Checksum, Mbuf, MbufBurst};
 pub use mempool::{Mempool, MempoolError, NumaNode};
 pub use nic::{Direction, Link, Nic, NicError, NicId, NicSettings, NicStatistics, Offer};
 pub use probe::{Device, ProbeError};
 pub use queue::{QueueId, RxQueue, TxQueue};
 pub use ring::{RingError, RingFeed, RingReceiver, RingSender};
 pub use ring_nic::{RingNic, RingNicError};
+pub use room::Room;
 pub use thread::{RegisteredThread, ThreadError};
 pub use wait::Doorbell;
 

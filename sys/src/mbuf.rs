@@ -8,6 +8,7 @@ use arrayvec::ArrayVec;
 use crate::ffi;
 use crate::mempool::HEADROOM;
 use crate::nic::NicId;
+use crate::room::Room;
 
 /// The most packets in one burst.
 pub const BURST: usize = 64;
@@ -23,17 +24,6 @@ pub struct Mbuf(NonNull<ffi::rte_mbuf>);
 
 // SAFETY: rte_mbuf.h: an mbuf whose reference count is one may be used and freed by any thread, one at a time.
 unsafe impl Send for Mbuf {}
-
-/// The whole buffer of a packet, and where in it the packet lies.
-#[derive(Debug)]
-pub struct Room<'a> {
-    /// Headroom, packet and tailroom.
-    pub buffer: &'a mut [u8],
-    /// Where the packet starts in it.
-    pub start: usize,
-    /// The packet's length.
-    pub len: usize,
-}
 
 /// What the NIC says of a checksum of a received packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,7 +141,7 @@ impl Mbuf {
         let (start, len) = (self.headroom(), self.len());
         // SAFETY: as for data_mut, with all of the buffer.
         let buffer = unsafe { std::slice::from_raw_parts_mut(self.buffer_pointer(), self.buffer_length()) };
-        Room { buffer, start, len }
+        Room::new(buffer, start, len)
     }
 
     /// Says that the packet now lies at `start` of the buffer and is `len` bytes long. It does not, and changes

@@ -73,10 +73,12 @@ fn a_packet_moves_within_its_buffer_and_not_beyond() {
     assert!(mbuf.fill(&frame(7)));
     assert_eq!((mbuf.headroom(), mbuf.len(), mbuf.tailroom()), (128, 60, 2048 - 60));
     // A header of 20 bytes in front, as a tunnel adds one.
-    let room = mbuf.room_mut();
-    assert_eq!((room.buffer.len(), room.start, room.len), (2176, 128, 60));
-    room.buffer[108..128].fill(0x45);
-    assert!(mbuf.set_data(108, 80));
+    let mut room = mbuf.room_mut();
+    assert_eq!((room.start(), room.len(), room.tail_room()), (128, 60, 2048 - 60));
+    assert!(room.prepend(20) && room.is_moved());
+    room.bytes_mut()[..20].fill(0x45);
+    let (start, length) = (room.start(), room.len());
+    assert!(mbuf.set_data(start, length));
     assert_eq!(&mbuf.data()[..20], [0x45; 20]);
     assert_eq!(&mbuf.data()[20..], frame(7));
     assert_eq!(mbuf.packet_len(), 80);

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
 use arrayvec::ArrayVec;
-use dpdk_sys::{Clock, Cycles, Mbuf, MbufBurst, RingReceiver, RingSender, Room, RxQueue, TxQueue};
+use dpdk_sys::{Clock, Cycles, Mbuf, MbufBurst, RingReceiver, RingSender, RxQueue, TxQueue};
 
 use crate::forward::{BURST_MAX, Forwarder, PIECES_MAX, Punt, Verdict, Verdicts};
 use crate::id::{Generation, NicId, WorkerId};
@@ -452,8 +452,7 @@ fn packets(burst: &mut MbufBurst, arrived: Option<NicId>) -> Option<ArrayVec<Pac
             set_arrival(mbuf, nic);
         }
         let nic = arrived.unwrap_or_else(|| arrival(mbuf));
-        let Room { buffer, start, len } = mbuf.room_mut();
-        let mut packet = Packet::new(buffer, start, len, nic);
+        let mut packet = Packet::within(mbuf.room_mut(), nic);
         packet.handed_over = arrived.is_none();
         packets.push(packet);
     }
