@@ -59,7 +59,7 @@ impl HashKey {
         let [source, source_low] = flow.source.words();
         let [destination, destination_low] = flow.destination.words();
         let ports = u32::from(flow.source_port.0) << 16 | u32::from(flow.destination_port.0);
-        let ports = u64::from(ports) << 8 | u64::from(flow.protocol.number());
+        let ports = u64::from(flow.protocol.number()) << 32 | u64::from(ports);
         let [a, b, c, d] = self.0;
         let addresses = if A::BITS > 32 {
             fold(source ^ c, destination ^ d) ^ fold(source_low ^ a, destination_low ^ b).rotate_left(32)

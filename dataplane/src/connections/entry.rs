@@ -46,8 +46,9 @@ pub struct Entry<A: Address> {
     /// The real server; in an unused entry, the next unused one.
     real: RealId,
     expires: Tick,
-    client_port: L4Port,
+    // In this order either direction's ports are one number of 32 bits.
     vip_port: L4Port,
+    client_port: L4Port,
     real_port: L4Port,
     state: TcpState,
     flags: u8,
@@ -135,7 +136,8 @@ impl<A: Address> Entry<A> {
         if self.flags & (IN_USE | UDP | SCTP) != wanted {
             return None;
         }
-        let ports = |high: L4Port, low: L4Port| u32::from(high.0) << 16 | u32::from(low.0);
+        let ports =
+            |source: L4Port, destination: L4Port| u32::from(source.0) << 16 | u32::from(destination.0);
         if A::are_equal(self.client, flow.source, self.vip, flow.destination)
             && ports(self.client_port, self.vip_port) == ports(flow.source_port, flow.destination_port)
         {
@@ -143,7 +145,7 @@ impl<A: Address> Entry<A> {
         }
         let answer = self.is_nat()
             && A::are_equal(self.client, flow.destination, self.real_address, flow.source)
-            && ports(self.client_port, self.real_port) == ports(flow.destination_port, flow.source_port);
+            && ports(self.real_port, self.client_port) == ports(flow.source_port, flow.destination_port);
         answer.then_some(Direction::FromReal)
     }
 
@@ -161,6 +163,10 @@ impl<A: Address> Entry<A> {
         }
         if self.flags & SCTP != 0 {
             return self.observe_sctp(Event::from_flags(flags), direction, now);
+        }
+        if self.state.is_kept_by(flags) {
+            self.expires = now.after(timeouts.of(TcpState::Established));
+            return Activity::Unchanged;
         }
         let state = self.state.after(flags, direction, self.flags & NO_OUTPUT == 0);
         self.expires = now.after(timeouts.of(state));

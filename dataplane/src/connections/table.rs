@@ -208,9 +208,11 @@ impl<A: Address> Table<A> {
         now: Tick,
     ) -> Option<(Found, &Entry<A>)> {
         let entry = self.entries.get(candidate.0 as usize)?;
+        if entry.is_expired(now) {
+            return None;
+        }
         let direction = entry.direction_of(flow)?;
-        let found = Found { index: ConnectionIndex(candidate.0), direction };
-        (!entry.is_expired(now)).then_some((found, entry))
+        Some((Found { index: ConnectionIndex(candidate.0), direction }, entry))
     }
 
     /// The connection of a flow that has not expired.
