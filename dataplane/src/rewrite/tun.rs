@@ -71,7 +71,7 @@ fn wrap<Inner: IpVersion, Ip: IpVersion>(
     // The outer DF says what the sender said of an IPv4 packet. IPv6 has no such bit and is measured before
     // it gets here.
     let dont_fragment = outer.pmtu_disc && Inner::BITS == 32 && Inner::dont_fragment(frame, headers);
-    let mut header = IpHeader {
+    let header = IpHeader {
         source,
         destination,
         protocol: Inner::TUNNEL_PROTOCOL,
@@ -80,26 +80,49 @@ fn wrap<Inner: IpVersion, Ip: IpVersion>(
         identification: if dont_fragment { 0 } else { outer.identification },
         dont_fragment,
     };
-    let front = Ip::HEADER + outer.tunnel.header();
+    if outer.tunnel != Tunnel::Ipip {
+        return wrap_further(packet, &{ *headers }, header, outer.tunnel);
+    }
+    if !packet.prepend(Ip::HEADER) {
+        return false;
+    }
+    packet.truncate(usize::from(headers.end) + Ip::HEADER);
+    write_outer(packet, &header);
+    true
+}
+
+/// Writes the outer IP header behind the room for an Ethernet header.
+#[inline(always)]
+fn write_outer<Ip: IpVersion>(packet: &mut Packet<'_>, header: &IpHeader<Ip>) {
+    if let Some(bytes) = packet.bytes_mut().get_mut(ethernet::HEADER..) {
+        Ip::write_header(bytes, header);
+    }
+}
+
+/// A tunnel with headers of its own behind the outer IP header.
+#[cold]
+fn wrap_further<Inner: IpVersion, Ip: IpVersion>(
+    packet: &mut Packet<'_>,
+    headers: &Headers<Inner>,
+    mut header: IpHeader<Ip>,
+    tunnel: Tunnel,
+) -> bool {
+    let front = Ip::HEADER + tunnel.header();
     if !packet.prepend(front) {
         return false;
     }
     packet.truncate(usize::from(headers.end) + front);
-    if outer.tunnel != Tunnel::Ipip {
-        let port = source_port(&{ *headers });
-        let Some(place) = packet.bytes_mut().get_mut(ethernet::HEADER + Ip::HEADER..) else { return false };
-        header.protocol = match outer.tunnel {
-            Tunnel::Gue { l4_port, checksum } => {
-                let sum = (checksum != TunnelChecksum::None).then_some((source, destination));
-                write_gue::<Inner, Ip>(place, (port, l4_port), sum)
-            }
-            Tunnel::Gre { checksum } => write_gre::<Inner>(place, checksum),
-            Tunnel::Ipip => Inner::TUNNEL_PROTOCOL,
-        };
-    }
-    if let Some(bytes) = packet.bytes_mut().get_mut(ethernet::HEADER..) {
-        Ip::write_header(bytes, &header);
-    }
+    let port = source_port(headers);
+    let Some(place) = packet.bytes_mut().get_mut(ethernet::HEADER + Ip::HEADER..) else { return false };
+    header.protocol = match tunnel {
+        Tunnel::Gue { l4_port, checksum } => {
+            let sum = (checksum != TunnelChecksum::None).then_some((header.source, header.destination));
+            write_gue::<Inner, Ip>(place, (port, l4_port), sum)
+        }
+        Tunnel::Gre { checksum } => write_gre::<Inner>(place, checksum),
+        Tunnel::Ipip => Inner::TUNNEL_PROTOCOL,
+    };
+    write_outer(packet, &header);
     true
 }
 

@@ -232,20 +232,17 @@ impl IpVersion for Ipv4Addr {
     fn write_header(bytes: &mut [u8], ip: &IpHeader<Self>) {
         let length = bytes.len() as u16;
         let Some(header) = bytes.first_chunk_mut::<HEADER>() else { return };
-        let version = u16::from_be_bytes([0x45, ip.traffic_class]);
         let fragment = if ip.dont_fragment { DONT_FRAGMENT } else { 0 };
-        let ttl = u16::from_be_bytes([ip.ttl, ip.protocol]);
+        let [source, destination] = [ip.source.to_bits(), ip.destination.to_bits()];
+        let first = u32::from(length) | u32::from(ip.traffic_class) << 16 | 0x45 << 24;
+        let second = u32::from(fragment) | u32::from(ip.identification) << 16;
+        let third = u32::from(ip.protocol) << 16 | u32::from(ip.ttl) << 24;
         // Summed before it is written: reading at once what was written in parts waits for the parts.
-        let sum = Sum::ZERO.word(version).word(length).word(ip.identification).word(fragment).word(ttl);
-        let checksum = sum.address(ip.source).address(ip.destination).checksum();
-        put(header, field::VERSION, version.to_be_bytes());
-        put(header, field::TOTAL_LENGTH, length.to_be_bytes());
-        put(header, field::IDENTIFICATION, ip.identification.to_be_bytes());
-        put(header, field::FRAGMENT, fragment.to_be_bytes());
-        put(header, field::TTL, ttl.to_be_bytes());
-        put(header, field::CHECKSUM, checksum.to_be_bytes());
-        put(header, field::SOURCE, ip.source.octets());
-        put(header, field::DESTINATION, ip.destination.octets());
+        let sum = Sum::ZERO.number(first).number(second).number(third).number(source).number(destination);
+        let words = [first, second, third | u32::from(sum.checksum()), source, destination];
+        for (place, word) in header.chunks_exact_mut(4).zip(words) {
+            place.copy_from_slice(&word.to_be_bytes());
+        }
     }
 
     fn read_header(packet: &[u8]) -> Option<Inner<Self>> {
