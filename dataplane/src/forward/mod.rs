@@ -426,6 +426,7 @@ impl Forwarder {
     }
 
     /// A plain frame that is not simply passed on. Reads its headers again, so that the common way need not keep them.
+    #[cold]
     #[inline(never)]
     fn seldom<A: Tables>(
         &mut self,
@@ -446,6 +447,7 @@ impl Forwarder {
     }
 
     /// A frame that is not plain.
+    #[cold]
     #[inline(never)]
     fn other(&mut self, snapshot: &Snapshot, packet: &mut Packet<'_>, now: Tick) -> Verdict {
         match self.parse(snapshot, packet) {
