@@ -68,7 +68,10 @@ fn headers<A: IpVersion>(
     let ports = array(frame, transport).map_or(0, u32::from_be_bytes);
     // Read whatever the protocol is: a choice between values costs less than one between ways.
     let flags = frame.get(transport + tcp::field::FLAGS).copied().unwrap_or(0);
-    let flags = if protocol == Protocol::Tcp.number() { flags } else { 0 };
+    let is_tcp = protocol == Protocol::Tcp.number();
+    let flags = if is_tcp { flags } else { 0 };
+    // There is no third protocol here, which spares whoever asks for it later.
+    let protocol = if is_tcp { Protocol::Tcp } else { Protocol::Udp };
     Headers {
         source,
         destination,
@@ -78,7 +81,7 @@ fn headers<A: IpVersion>(
         transport: transport as u16,
         end: (ethernet::HEADER as u16).wrapping_add(length),
         ttl,
-        protocol,
+        protocol: protocol.number(),
         tcp_flags: TcpFlags(flags),
         fragment: Fragment::Whole,
         link_group: false,
