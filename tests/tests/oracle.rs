@@ -54,6 +54,8 @@ scenarios! {
     frag_dr frag_nat frag_tun frag6_dr frag6_nat frag6_tun
     sctp_dr sctp_nat sctp_tun sctp6_dr sctp6_nat sctp6_tun states_sctp_dr states_sctp_nat_1 states_sctp_nat_2 states_sctp_nat_3 states_sctp_nat_4
     localnode
+    frag_odd_dr frag_odd_nat frag_odd_tun
+    frag6_odd_dr frag6_odd_nat frag6_odd_tun
 }
 
 /// Frames read here as they read in the recordings.

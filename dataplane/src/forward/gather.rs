@@ -119,9 +119,18 @@ impl Forwarder {
         };
         let mtu = mtu.min(snapshot.nic(out).map_or(u16::MAX, |view| view.mtu));
         let same = packet.len() == length && matches!(verdict, Verdict::Send(_));
-        let largest = if A::BITS > 32 { whole.largest.max(ipv6::SMALLEST_MTU) } else { whole.largest };
+        // What came in fragments leaves in none larger; an answer is the director's own.
+        let largest = match verdict {
+            Verdict::Reply(..) => u16::MAX,
+            _ if A::BITS > 32 => whole.largest.max(ipv6::SMALLEST_MTU),
+            _ => whole.largest,
+        };
         let identification = self.next_fragment_identification();
-        let done = if A::BITS > 32 && same && whole.largest <= mtu {
+        // IPv6 keeps the sender's cuts where those are of use to the way on (kernel: `ip6_fragment`).
+        let keeps = whole.largest >= ipv6::SMALLEST_MTU || whole.length <= usize::from(ipv6::SMALLEST_MTU);
+        let done = if A::BITS > 32 && same && whole.length <= usize::from(whole.largest.min(mtu)) {
+            Ok(())
+        } else if A::BITS > 32 && same && whole.largest <= mtu && keeps {
             self.pieces.split_at(&mut packet, out, &whole.cuts, identification)
         } else {
             self.pieces.split(&mut packet, out, mtu.min(largest), identification)
