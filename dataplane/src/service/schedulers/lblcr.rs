@@ -33,7 +33,7 @@ fn members<'s>(
     locality: &'s Locality,
 ) -> impl Iterator<Item = (usize, &'s Candidate)> + 's {
     locality.reals().iter().filter_map(|&real| {
-        let place = service.candidates.iter().position(|candidate| candidate.real == real)?;
+        let place = service.candidates.iter().position(|candidate| candidate.address == real)?;
         Some((place, &service.candidates[place]))
     })
 }

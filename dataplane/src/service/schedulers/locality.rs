@@ -1,6 +1,6 @@
 //! What `lblc` and `lblcr` know of the addresses that clients ask for: each worker's own, bounded, forgotten when unused.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use arrayvec::ArrayVec;
 use foldhash::quality::RandomState;
@@ -22,8 +22,8 @@ const EXPIRATION: Ticks = Ticks::from_seconds(24 * 3600);
 /// The real servers of one address that clients ask for.
 #[derive(Clone, Debug)]
 pub struct Locality {
-    /// Last joined first.
-    reals: ArrayVec<RealId, SET_MAX>,
+    /// Last joined first; by address, since the identifier of a real server that was removed may be another's by now.
+    reals: ArrayVec<SocketAddr, SET_MAX>,
     /// When a connection was last scheduled by it.
     used: Tick,
     /// When its set last changed.
@@ -34,7 +34,7 @@ pub struct Locality {
 
 impl Locality {
     /// Its real servers, last joined first.
-    pub(super) fn reals(&self) -> &[RealId] {
+    pub(super) fn reals(&self) -> &[SocketAddr] {
         &self.reals
     }
 
@@ -89,13 +89,20 @@ impl Localities {
     /// Takes up what a choice taught.
     pub fn learn(&mut self, service: &Service, destination: IpAddr, learned: Learned, now: Tick) {
         let key = (service.id, destination);
+        let address = |real: RealId| {
+            service
+                .candidates
+                .iter()
+                .find(|candidate| candidate.real == real)
+                .map(|candidate| candidate.address)
+        };
         match learned {
             Learned::Nothing => return,
             Learned::Alone(real) => {
                 if self.known.len() >= LOCALITIES_MAX && !self.known.contains_key(&key) {
                     self.forget_oldest(now);
                 }
-                let reals = ArrayVec::from_iter([real]);
+                let reals = ArrayVec::from_iter(address(real));
                 let edition = service.edition;
                 self.known.insert(key, Locality { reals, used: now, changed: now, edition });
                 return;
@@ -109,11 +116,11 @@ impl Localities {
             Learned::Also { real, without } => (Some(real), without),
             Learned::Nothing | Learned::Used | Learned::Alone(_) => (None, None),
         };
-        if let Some(real) = leaves {
+        if let Some(real) = leaves.and_then(address) {
             locality.reals.retain(|member| *member != real);
             locality.changed = now;
         }
-        if let Some(real) = joins.filter(|real| !locality.reals.contains(real)) {
+        if let Some(real) = joins.and_then(address).filter(|real| !locality.reals.contains(real)) {
             if locality.reals.is_full() {
                 locality.reals.pop();
             }
