@@ -51,7 +51,7 @@ impl Forwarder {
             let frame = packet.bytes_mut();
             rewrite::pass(frame, headers, entry.vip());
             nat::from_real(frame, headers, entry.vip(), entry.vip_port());
-            rewrite::address(frame, hop, A::ETHERTYPE);
+            hop.macs.replace(frame);
             return Ok(hop.nic);
         }
         count(&cell.packets_in, &cell.bytes_in, length);
@@ -66,7 +66,7 @@ impl Forwarder {
             tunnel(packet, headers, real, hop, self.identification, pmtu_disc)?;
             return Ok(hop.nic);
         }
-        rewrite::address(frame, hop, A::ETHERTYPE);
+        hop.macs.replace(frame);
         Ok(hop.nic)
     }
 

@@ -265,8 +265,8 @@ fn a_ttl_stops_at_zero() {
     let mut frame = hex(SYN_V4);
     frame[22] = 1;
     fix_header_checksum(&mut frame);
-    let headers = v4(&frame);
     for want in [0, 0] {
+        let headers = v4(&frame);
         Ipv4Addr::decrement_ttl(&mut frame, &headers);
         assert_eq!(v4(&frame).ttl, want);
     }

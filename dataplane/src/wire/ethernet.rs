@@ -48,6 +48,12 @@ impl Macs {
         Mac([a, b, c, d, e, f])
     }
 
+    /// Writes them in front of the EtherType that the frame has.
+    #[inline(always)]
+    pub fn replace(self, frame: &mut [u8]) {
+        put(frame, field::DESTINATION, self.0);
+    }
+
     /// Writes them and the EtherType; a frame shorter than a header stays as it is.
     #[inline(always)]
     pub fn write(self, frame: &mut [u8], ethertype: u16) {

@@ -38,7 +38,8 @@ pub trait IpVersion: Address {
     /// Writes the address at an offset.
     fn write(self, bytes: &mut [u8], at: usize);
 
-    /// Takes one off the TTL or hop limit; one of 0 stays 0. IPv4: the header checksum follows.
+    /// Takes one off the TTL or hop limit of a frame of which `headers` still tell; one of 0 stays 0. IPv4: the header
+    /// checksum follows.
     fn decrement_ttl(frame: &mut [u8], headers: &Headers<Self>);
 
     /// The type of service or traffic class.

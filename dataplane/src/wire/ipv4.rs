@@ -189,8 +189,8 @@ impl IpVersion for Ipv4Addr {
     #[inline(always)]
     fn decrement_ttl(frame: &mut [u8], headers: &Headers<Self>) {
         let Some(header) = header(frame, headers) else { return };
-        if header[field::TTL] > 0 {
-            header[field::TTL] -= 1;
+        if let Some(ttl) = headers.ttl.checked_sub(1) {
+            header[field::TTL] = ttl;
             let checksum = u16::from_be_bytes([header[field::CHECKSUM], header[field::CHECKSUM + 1]]);
             // ~(~checksum + ~m + m') of the word that the TTL begins (RFC 1624), the carry of one addition.
             let changed = u32::from(checksum) + 0x0100;
