@@ -36,25 +36,29 @@ impl Forwarder {
         passage: &Passage<'_>,
         now: Tick,
     ) -> Result<NicId, DropReason> {
+        match passage.found.direction {
+            Direction::FromClient => self.pass_to_real(snapshot, packet, headers, passage, now),
+            Direction::FromReal => Ok(self.pass_to_client(packet, headers, passage, now)),
+        }
+    }
+
+    /// A client's packet, on to its real server.
+    #[inline(always)]
+    fn pass_to_real<A: Tables + IpVersion>(
+        &mut self,
+        snapshot: &Snapshot,
+        packet: &mut Packet<'_>,
+        headers: &Headers<A>,
+        passage: &Passage<'_>,
+        now: Tick,
+    ) -> Result<NicId, DropReason> {
         let Passage { found, real, hop } = *passage;
+        let found = Found { direction: Direction::FromClient, ..found };
         let cell = real.counters.of(self.worker);
-        let length = headers.ip_length() as u64;
         let (entry, templates) = A::table_mut(&mut self.connections).entry_and_templates(found.index);
         observe(found, entry, templates, cell, &real.timeouts, headers, now);
+        count(&cell.packets_in, &cell.bytes_in, headers.ip_length() as u64);
         packet.truncate(usize::from(headers.end));
-        if found.direction == Direction::FromReal {
-            if headers.tcp_flags.syn() {
-                // A copy: who gives a reference away must keep all of the headers in memory.
-                notice_checksum(&self.counters, packet, &{ *headers });
-            }
-            count(&cell.packets_out, &cell.bytes_out, length);
-            let frame = packet.bytes_mut();
-            rewrite::pass(frame, headers, entry.vip());
-            nat::from_real(frame, headers, entry.vip(), entry.vip_port());
-            hop.macs.replace(frame);
-            return Ok(hop.nic);
-        }
-        count(&cell.packets_in, &cell.bytes_in, length);
         let frame = packet.bytes_mut();
         rewrite::pass(frame, headers, entry.vip());
         // A connection keeps NAT, or keeps from it, whatever method its real server is given later.
@@ -68,6 +72,33 @@ impl Forwarder {
         }
         hop.macs.replace(frame);
         Ok(hop.nic)
+    }
+
+    /// A real server's answer, on to its client.
+    #[inline(always)]
+    fn pass_to_client<A: Tables + IpVersion>(
+        &mut self,
+        packet: &mut Packet<'_>,
+        headers: &Headers<A>,
+        passage: &Passage<'_>,
+        now: Tick,
+    ) -> NicId {
+        let Passage { found, real, hop } = *passage;
+        let found = Found { direction: Direction::FromReal, ..found };
+        let cell = real.counters.of(self.worker);
+        let (entry, templates) = A::table_mut(&mut self.connections).entry_and_templates(found.index);
+        observe(found, entry, templates, cell, &real.timeouts, headers, now);
+        count(&cell.packets_out, &cell.bytes_out, headers.ip_length() as u64);
+        packet.truncate(usize::from(headers.end));
+        if headers.tcp_flags.syn() {
+            // A copy: who gives a reference away must keep all of the headers in memory.
+            notice_checksum(&self.counters, packet, &{ *headers });
+        }
+        let frame = packet.bytes_mut();
+        rewrite::pass(frame, headers, entry.vip());
+        nat::from_real(frame, headers, entry.vip(), entry.vip_port());
+        hop.macs.replace(frame);
+        hop.nic
     }
 
     /// Does what was decided about a packet that is not simply passed on, and says what became of it.
