@@ -71,7 +71,7 @@ pub struct Service {
     pub candidates: Box<[Candidate]>,
     /// What the scheduler computed ahead of time.
     pub lookup: Lookup,
-    /// Changes whenever a candidate comes, goes or changes its weight, and only then: what the kernel's
+    /// Changes whenever a candidate comes, goes or changes its weight or thresholds, and only then: what the kernel's
     /// schedulers are told by `add_dest`, `del_dest` and `upd_dest`.
     pub edition: u64,
 }

@@ -108,7 +108,9 @@ impl Registry {
             .map(|(real, compiled)| candidate(plan, real, compiled, last))
             .collect::<Box<[_]>>();
         let same = |last: &Candidate, now: &Candidate| {
-            (last.real, last.weight, last.address) == (now.real, now.weight, now.address)
+            let limits = |one: &Candidate| one.overload.as_ref().map(|overload| overload.thresholds);
+            (last.real, last.weight, last.address, limits(last))
+                == (now.real, now.weight, now.address, limits(now))
         };
         let unchanged = record.compiled.as_ref().is_some_and(|(_, last)| {
             last.candidates.len() == candidates.len()
