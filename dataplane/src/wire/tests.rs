@@ -386,7 +386,7 @@ fn is_plain<A: IpVersion>(headers: &Headers<A>, transport: u16) -> bool {
     headers.transport == transport
         && headers.fragment == Fragment::Whole
         && !headers.link_group
-        && headers.transport_protocol().is_some()
+        && matches!(headers.transport_protocol(), Some(Protocol::Tcp | Protocol::Udp))
 }
 
 proptest! {
