@@ -237,10 +237,12 @@ impl Worker {
         if burst.is_empty() {
             return;
         }
-        let Some(mut packets) = packets(burst, arrived) else {
+        let mut packets = ArrayVec::new();
+        if !lay_out(burst, arrived, &mut packets) {
+            drop(packets);
             self.refuse_segmented(burst);
             return self.process(snapshot, burst, arrived, now);
-        };
+        }
         let mut verdicts = Verdicts::new();
         self.forwarder.burst(snapshot, &mut packets, &mut verdicts, now);
         let mut moved = ArrayVec::<(usize, usize, usize), BURST_MAX>::new();
@@ -250,7 +252,7 @@ impl Worker {
             }
         }
         drop(packets);
-        for (place, start, length) in moved {
+        for &(place, start, length) in &moved {
             let fits = burst[place].set_data(start, length);
             debug_assert!(fits, "a packet stays within its mbuf");
         }
@@ -440,10 +442,13 @@ impl Worker {
     }
 }
 
-/// The packets of a burst; none when one lies in several buffers. What `arrived` at no NIC was handed over.
+/// Makes packets of a burst; false when one lies in several buffers. What `arrived` at no NIC was handed over.
 #[inline(always)]
-fn packets(burst: &mut MbufBurst, arrived: Option<NicId>) -> Option<ArrayVec<Packet<'_>, BURST_MAX>> {
-    let mut packets = ArrayVec::new();
+fn lay_out<'a>(
+    burst: &'a mut MbufBurst,
+    arrived: Option<NicId>,
+    packets: &mut ArrayVec<Packet<'a>, BURST_MAX>,
+) -> bool {
     let mut segmented = false;
     for mbuf in burst.iter_mut() {
         segmented |= mbuf.segments() != 1;
@@ -456,7 +461,7 @@ fn packets(burst: &mut MbufBurst, arrived: Option<NicId>) -> Option<ArrayVec<Pac
         packet.handed_over = arrived.is_none();
         packets.push(packet);
     }
-    (!segmented).then_some(packets)
+    !segmented
 }
 
 /// Where a packet arrived: noted in the mbuf, so that it survives rings.
