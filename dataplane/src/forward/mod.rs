@@ -168,7 +168,7 @@ pub struct Capacity {
     pub v6: u32,
 }
 
-/// A plain frame's headers, and where its connection may be.
+/// A packet's headers, and where its connection may be.
 struct Staged<A> {
     headers: Headers<A>,
     /// Of its flow; 0 when it has none.
