@@ -2,7 +2,8 @@
 //!
 //! Left out is exactly what differs between two recordings of the same kernel: 15 s in the timers of `ipvsadm -lnc`;
 //! in what the director makes itself (ICMP, tunnel headers, sync datagrams) the IPv4 ID, the UDP source port,
-//! the IPv6 flow label; and the IPv6 fragment ID. Neither is the order of frames of one step, or of lines.
+//! the IPv6 flow label; and the IPv6 fragment ID. Neither is the order of the frames of one step at different NICs, or of
+//! lines.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -126,11 +127,11 @@ fn told(side: &str, frames: &[FrameOut]) -> String {
     frames.iter().map(one).collect()
 }
 
-/// The frames of a step, masked and in a fixed order: sync datagrams, or all others.
+/// The frames of a step, masked, those of each NIC in their order: sync datagrams, or all others.
 fn frames(step: &StepResult, sync: bool) -> Vec<(u8, Vec<u8>)> {
     let wanted = step.out.iter().filter(|out| out.frame.0.starts_with(&SYNC) == sync);
     let mut frames = wanted.map(|out| (out.nic.0, masked(&out.frame.0))).collect::<Vec<_>>();
-    frames.sort();
+    frames.sort_by_key(|(nic, _)| *nic);
     frames
 }
 
@@ -270,6 +271,10 @@ mod tests {
         let recording = |out| Recording { steps: vec![step(out)], ..Recording::default() };
         let want = recording(vec![out(0, 1), out(1, 2)]);
         assert!(compare(&want, &recording(vec![out(1, 2), out(0, 1)])).differences.is_empty());
+        let [first, second] = [1, 2].map(|byte| out(0, byte));
+        let (ordered, turned) =
+            (recording(vec![first.clone(), second.clone()]), recording(vec![second, first]));
+        assert_eq!(compare(&ordered, &turned).differences.len(), 1, "the order at a NIC");
         for wrong in [vec![], vec![out(0, 1)], vec![out(0, 1), out(0, 2)], vec![out(0, 1), out(1, 3)]] {
             assert_eq!(compare(&want, &recording(wrong)).differences.len(), 1);
         }

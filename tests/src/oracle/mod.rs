@@ -2,13 +2,14 @@
 //! does is compared with what the kernel did.
 //!
 //! [`scenario`] reads the recordings, [`commands`] turns their shell commands into plans, [`play`] plays them,
-//! [`compare`] tells the differences.
+//! [`real`] plays them to the real binary instead, [`compare`] tells the differences.
 
 pub mod commands;
 pub mod compare;
 pub mod ipvsadm;
 pub mod play;
 pub mod proc;
+pub mod real;
 pub mod scenario;
 
 use std::fmt;

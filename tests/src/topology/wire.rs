@@ -1,10 +1,11 @@
 //! The other end of a cable: sends and receives exact frames by a packet socket.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, recvfrom, send, setsockopt,
     socket, sockopt,
@@ -111,11 +112,35 @@ impl Wire {
         self.expect(&text::frame(frame), |came| (came == frame).then_some(()));
     }
 
+    /// Takes the frames that have come, without waiting for more.
+    ///
+    /// # Panics
+    /// When the interface is gone.
+    #[must_use]
+    pub fn pending(&self) -> Vec<Vec<u8>> {
+        let ready = || self.ready(PollTimeout::ZERO);
+        std::iter::from_fn(|| if ready() { self.receive() } else { None }).collect()
+    }
+
+    fn ready(&self, timeout: PollTimeout) -> bool {
+        let mut polled = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+        poll(&mut polled, timeout).is_ok_and(|ready| ready > 0)
+    }
+
     /// Takes all that came up to now.
     #[must_use]
     pub fn drain(&self) -> Vec<Vec<u8>> {
         std::iter::from_fn(|| self.receive()).collect()
     }
+}
+
+/// Waits until a frame is there on one of these wires, or the time has passed.
+pub fn wait_any(wires: &[Wire], time: Duration) {
+    let mut polled: Vec<PollFd<'_>> =
+        wires.iter().map(|wire| PollFd::new(wire.socket.as_fd(), PollFlags::POLLIN)).collect();
+    let timeout = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
+    // A signal only makes the wait shorter.
+    let _ = poll(&mut polled, timeout);
 }
 
 /// The address of an interface for packet sockets.

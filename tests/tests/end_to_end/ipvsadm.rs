@@ -1,11 +1,11 @@
 //! The start, stop and status scripts that guides to LVS print, with this program on the PATH as `ipvsadm`.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use shunt_tests::topology::arms::{Arms, ROUTER, Running};
 use shunt_tests::topology::frames::{Packet, Transport, at};
-use shunt_tests::topology::{Said, binary, wait_for};
+use shunt_tests::topology::shell::Shell;
+use shunt_tests::topology::wait_for;
 
 const VIP: &str = "192.0.2.10:80";
 
@@ -49,29 +49,6 @@ esac
 
 const FILE: &str = "[[service]]\nname = \"dns\"\nlisten = \"192.0.2.10:53\"\nprotocol = \"udp\"\nreal = [{ address = \"10.1.0.13\" }]\n";
 
-/// A lab whose PATH begins with a folder in which this program is called `ipvsadm`.
-struct Machine<'a> {
-    arms: &'a Arms,
-    folder: PathBuf,
-}
-
-impl<'a> Machine<'a> {
-    fn of(arms: &'a Arms) -> Self {
-        let folder = arms.lab.path("sbin");
-        std::fs::create_dir(&folder).expect("a folder");
-        for name in ["ipvsadm", "ipvsadm-save", "ipvsadm-restore"] {
-            std::os::unix::fs::symlink(binary::shunt(), folder.join(name)).expect("a link");
-        }
-        Self { arms, folder }
-    }
-
-    fn sh(&self, words: &[&str]) -> Said {
-        let path = format!("PATH={}:{}", self.folder.display(), std::env::var("PATH").unwrap_or_default());
-        let socket = format!("SHUNT_SOCKET={}", self.arms.lab.socket().display());
-        self.arms.lab.run("/usr/bin/env", &[&[path.as_str(), &socket, "sh"], words].concat())
-    }
-}
-
 fn connect(arms: &Arms, running: &Running, number: u8) -> u8 {
     let client = SocketAddr::from(([198, 51, 100, number], 40_000));
     let packet = Packet::new(Transport::Tcp("S"), [ROUTER, running.front], client, at(VIP));
@@ -86,7 +63,7 @@ fn connect(arms: &Arms, running: &Running, number: u8) -> u8 {
 fn scripts_of_lvs_guides_run() {
     let arms = Arms::new();
     let running = arms.start(FILE);
-    let machine = Machine::of(&arms);
+    let machine = Shell::of(&arms.lab);
     let script = arms.lab.write("lvs.sh", SCRIPT);
     let script = script.to_str().expect("a path");
 
@@ -146,7 +123,7 @@ fn a_firewall_mark_of_the_file_leads_to_a_service_of_ipvsadm() {
     let arms = Arms::new();
     let mark = "[[mark]]\nmark = 7\nto = \"192.0.2.0/24\"\nprotocol = \"tcp\"\nport = 80\n";
     let running = arms.start(&format!("{mark}{FILE}"));
-    let machine = Machine::of(&arms);
+    let machine = Shell::of(&arms.lab);
     let said = machine.sh(&["-c", "ipvsadm -A -f 7 -s rr -p 60; ipvsadm -a -f 7 -r 10.1.0.12 -g -w 5"]);
     assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
     running.director.wait_resolved();
@@ -174,7 +151,7 @@ fn a_firewall_mark_of_the_file_leads_to_a_service_of_ipvsadm() {
 fn the_file_holds_again_after_a_reload() {
     let arms = Arms::new();
     let running = arms.start(FILE);
-    let machine = Machine::of(&arms);
+    let machine = Shell::of(&arms.lab);
     let status = || running.director.status();
     assert_eq!(status().not_in_file, Vec::<String>::new());
     let before = status().generation;
@@ -210,7 +187,7 @@ fn the_file_holds_again_after_a_reload() {
 fn what_cannot_be_is_refused_and_changes_nothing() {
     let arms = Arms::new();
     let running = arms.start(FILE);
-    let machine = Machine::of(&arms);
+    let machine = Shell::of(&arms.lab);
     let rules = || machine.sh(&["-c", "ipvsadm -Sn"]).out;
     let before = (rules(), running.director.status().generation);
     for (command, code, told) in [
@@ -244,7 +221,7 @@ fn many_connections_are_listed_while_packets_pass() {
     arms.runtime = "connections = 65536".to_owned();
     let service = "[[service]]\nname = \"dns\"\nlisten = \"192.0.2.10:53\"\nprotocol = \"udp\"\nreal = [{ address = \"10.1.0.11\" }]\n";
     let running = arms.start(service);
-    let (machine, director) = (Machine::of(&arms), &running.director);
+    let (machine, director) = (Shell::of(&arms.lab), &running.director);
     let send = |number: u32| {
         let [_, high, low, last] = number.to_be_bytes();
         let client = SocketAddr::from(([198, 51, high, low], 1024 + u16::from(last)));

@@ -14,6 +14,7 @@ mod localnode;
 mod neighbours;
 mod offloads;
 mod operator;
+mod oracle;
 mod reload;
 mod routing;
 mod start_and_stop;
