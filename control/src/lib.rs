@@ -13,3 +13,4 @@ pub mod kernel;
 pub mod neighbour;
 pub mod publish;
 pub mod punt;
+pub mod vrrp;

@@ -17,6 +17,7 @@ pub mod quote;
 pub mod sctp;
 pub mod tcp;
 pub mod udp;
+pub mod vrrp;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 

@@ -1,0 +1,246 @@
+//! All virtual routers of the director and their groups.
+//!
+//! Frames that arrived, links, checks and `now` go in; adverts, announcements, news and who owns which VIP come out. What one
+//! virtual router does by itself is in [`super::router`]; here is what several do together:
+//!
+//! * one in fault keeps all of its group in fault;
+//! * one that has to give way takes its group along;
+//! * one that wants to be master waits until all of its group want to (keepalived prefers backup, too).
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::time::Instant;
+
+use shunt_dataplane::address::Family;
+use shunt_dataplane::id::{Mac, NicId};
+
+use super::message::Heard;
+use super::output::{Cause, Counters, Listed, Output, Reason, Rival, Role};
+use super::router::Router;
+use super::settings::{Group, Instance, Tracked, Vrid};
+
+/// All virtual routers.
+#[derive(Clone, Debug, Default)]
+pub struct Machine {
+    routers: Vec<Router>,
+    groups: Vec<Group>,
+    /// What is watched and was told; what is missing counts as failing.
+    passing: BTreeSet<Tracked>,
+    places: HashMap<(NicId, Vrid, Family), usize>,
+    counters: Counters,
+    stopped: bool,
+}
+
+impl Machine {
+    /// The virtual routers and groups from now on. Those that were there go on as they are; one that is gone gives its VIPs up.
+    pub fn set(&mut self, now: Instant, instances: Vec<Instance>, groups: Vec<Group>, out: &mut Vec<Output>) {
+        let mut before = std::mem::take(&mut self.routers);
+        for settings in instances {
+            let same = before.iter().position(|router| router.settings.is_same_router(&settings));
+            let router = match same.map(|place| before.swap_remove(place)) {
+                Some(mut router) => {
+                    router.change(now, settings, out);
+                    router
+                }
+                None => Router::new(now, settings),
+            };
+            self.routers.push(router);
+        }
+        for mut gone in before {
+            if gone.role() == Role::Master {
+                gone.resign(out);
+                out.push(Output::Moved);
+            }
+        }
+        self.groups = groups;
+        let key = |router: &Router| (router.settings.nic, router.settings.vrid, router.settings.family());
+        self.places = self.routers.iter().enumerate().map(|(place, router)| (key(router), place)).collect();
+        self.reconsider(now, out);
+    }
+
+    /// Something that is watched passes or fails from now on.
+    pub fn watched(&mut self, now: Instant, what: Tracked, passes: bool, out: &mut Vec<Output>) {
+        let news = if passes { self.passing.insert(what) } else { self.passing.remove(&what) };
+        if news {
+            self.reconsider(now, out);
+        }
+    }
+
+    /// A frame with VRRP in it that arrived on a NIC with this MAC.
+    pub fn frame(&mut self, now: Instant, nic: NicId, mac: Mac, frame: &[u8], out: &mut Vec<Output>) {
+        let Some(heard) = Heard::read(frame, mac) else {
+            self.counters.malformed += 1;
+            return;
+        };
+        let key = (nic, heard.advert.vrid, Family::of(heard.source));
+        let Some(&place) = self.places.get(&key) else {
+            self.counters.unknown += 1;
+            return;
+        };
+        let Some(router) = self.routers.get_mut(place).filter(|_| !self.stopped) else { return };
+        if heard.source == router.settings.source {
+            self.counters.looped += 1;
+            return;
+        }
+        let outranked = router.heard(now, &heard, &mut self.counters, out);
+        if let Some((who, priority)) = outranked {
+            let name = router.settings.name.clone();
+            router.enter_backup(now, Some((who, priority)), Reason::Outranked(who, priority), out);
+            for mate in self.mates(place) {
+                let router = &mut self.routers[mate];
+                if router.role() == Role::Master {
+                    router.resign(out);
+                    router.enter_backup(now, None, Reason::Group(name.clone()), out);
+                }
+            }
+        }
+        self.tick(now, out);
+    }
+
+    /// Another host on the link answers for an address.
+    pub fn claimed(&mut self, now: Instant, nic: NicId, address: IpAddr, by: Mac, out: &mut Vec<Output>) {
+        for router in &mut self.routers {
+            if router.role() == Role::Master && router.settings.nic == nic && router.vips().contains(&address)
+            {
+                router.notice(now, Rival::Host(by), Cause::NoAdverts(address), out);
+            }
+        }
+    }
+
+    /// Does what is due. Call it when [`Machine::deadline`] has come; calling it early does no harm.
+    pub fn tick(&mut self, now: Instant, out: &mut Vec<Output>) {
+        if self.stopped {
+            return;
+        }
+        for router in &mut self.routers {
+            router.tick(now, &mut self.counters, out);
+        }
+        for place in 0..self.routers.len() {
+            let Some(reason) = self.routers[place].wish(now) else { continue };
+            let mates = self.mates(place);
+            let agrees = |&mate: &usize| {
+                let router = &self.routers[mate];
+                router.role() == Role::Master || router.wish(now).is_some()
+            };
+            if !mates.iter().all(agrees) {
+                self.routers[place].wait();
+                continue;
+            }
+            self.routers[place].enter_master(now, reason, out);
+            for mate in mates {
+                if let Some(reason) = self.routers[mate].wish(now) {
+                    self.routers[mate].enter_master(now, reason, out);
+                }
+            }
+        }
+        // Those that became masters just now announce their VIPs at once.
+        for router in &mut self.routers {
+            router.tick(now, &mut self.counters, out);
+        }
+        self.count_sent();
+    }
+
+    /// When [`Machine::tick`] has something to do next; never when nothing is pending.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        if self.stopped {
+            return None;
+        }
+        self.routers.iter().filter_map(Router::deadline).min()
+    }
+
+    /// Gives all VIPs up: masters say that they end. Nothing happens afterwards.
+    pub fn stop(&mut self, now: Instant, out: &mut Vec<Output>) {
+        for router in &mut self.routers {
+            router.enter_fault(now, Reason::Stopped, out);
+        }
+        self.stopped = true;
+        self.count_sent();
+    }
+
+    /// The VIPs of masters, each with the NIC that answers for it.
+    pub fn vips(&self) -> impl Iterator<Item = (NicId, IpAddr)> + '_ {
+        let masters = self.routers.iter().filter(|router| router.role() == Role::Master);
+        masters.flat_map(|router| router.vips().iter().map(|&vip| (router.settings.nic, vip)))
+    }
+
+    /// The VIPs of all virtual routers, whoever owns them now.
+    pub fn managed(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.routers.iter().flat_map(|router| router.vips().iter().copied())
+    }
+
+    /// The counters.
+    #[must_use]
+    pub const fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// The virtual routers in the order in which they were set.
+    #[must_use]
+    pub fn list(&self) -> Vec<Listed> {
+        self.routers.iter().map(Router::listed).collect()
+    }
+
+    /// Applies what is watched: priorities, faults, and the end of faults.
+    fn reconsider(&mut self, now: Instant, out: &mut Vec<Output>) {
+        if self.stopped {
+            return;
+        }
+        let faults: Vec<Option<Reason>> =
+            (0..self.routers.len()).map(|place| self.own_fault(place)).collect();
+        for place in 0..self.routers.len() {
+            let of_mate = || {
+                let mate = self.mates(place).into_iter().find(|&mate| faults[mate].is_some())?;
+                Some(Reason::Group(self.routers[mate].settings.name.clone()))
+            };
+            let fault = faults[place].clone().or_else(of_mate);
+            let passing = &self.passing;
+            let router = &mut self.routers[place];
+            router.priority = router
+                .settings
+                .effective_priority(|what| passing.contains(what))
+                .unwrap_or(router.settings.priority);
+            match fault {
+                Some(reason) => router.enter_fault(now, reason, out),
+                None if router.role() == Role::Fault => router.enter_backup(now, None, Reason::Started, out),
+                None => {}
+            }
+        }
+        self.tick(now, out);
+    }
+
+    /// Why a virtual router has to be in fault by itself.
+    fn own_fault(&self, place: usize) -> Option<Reason> {
+        let settings = &self.routers[place].settings;
+        let passes = |what: &Tracked| self.passing.contains(what);
+        if !passes(&Tracked::Link(settings.nic)) {
+            return Some(Reason::LinkDown);
+        }
+        let failing = settings.tracks.iter().find(|track| track.weight == 0 && !passes(&track.what))?;
+        Some(match &failing.what {
+            Tracked::Link(nic) => Reason::Tracked(format!("the link of NIC {nic}")),
+            Tracked::Check(name) => Reason::Tracked(format!("the check {name}")),
+        })
+    }
+
+    /// The others of its groups.
+    fn mates(&self, place: usize) -> Vec<usize> {
+        let name = &self.routers[place].settings.name;
+        let groups = self.groups.iter().filter(|group| group.members.contains(name));
+        let members: BTreeSet<&String> = groups.flat_map(|group| &group.members).collect();
+        let is_mate = |&other: &usize| other != place && members.contains(&self.routers[other].settings.name);
+        (0..self.routers.len()).filter(is_mate).collect()
+    }
+
+    fn count_sent(&mut self) {
+        self.counters.sent = self.routers.iter().map(Router::sent).sum();
+    }
+}
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;
+
+#[cfg(test)]
+#[path = "simulation_tests.rs"]
+mod simulation;

@@ -1,0 +1,36 @@
+//! VRRP: which of several directors owns which VIPs (RFC 3768, version 2; RFC 9568, which took the place of RFC 5798, version 3).
+//!
+//! [`message`] reads and writes adverts, [`router`] is one virtual router, [`machine`] all of them with their groups; they do
+//! no I/O and know no clock. The control loop feeds them what workers punt and carries out what they say.
+
+mod announcements;
+mod digest;
+pub mod machine;
+pub mod message;
+mod output;
+mod rival;
+mod router;
+mod settings;
+
+pub use machine::Machine;
+pub use message::Refusal;
+pub use output::{Cause, Counters, Event, Listed, Output, PeerListed, Reason, Rival, Role, SplitBrain, To};
+pub use settings::{
+    Announcing, Auth, Group, INTERVAL_MAX_V2, INTERVAL_MAX_V3, INTERVAL_MIN_V2, INTERVAL_MIN_V3, Instance,
+    Peer, Track, Tracked, Version, Vrid,
+};
+
+use std::time::Duration;
+
+/// The priority of a director to whom the VIPs belong as its own (RFC 9568, 5.2.4).
+pub const PRIORITY_OWNER: u8 = 255;
+/// The priority by which a master says that it ends (RFC 9568, 5.2.4).
+pub const PRIORITY_STOP: u8 = 0;
+/// Other directors that one virtual router remembers; the one silent longest gives way.
+pub const PEERS_MAX: usize = 16;
+/// Announcements of addresses in one turn; further ones wait for [`ANNOUNCEMENT_PAUSE`].
+pub const ANNOUNCEMENTS_PER_TURN_MAX: usize = 64;
+/// The pause after which further announcements go out, so that thousands of VIPs do not fill a worker's ring.
+pub const ANNOUNCEMENT_PAUSE: Duration = Duration::from_millis(1);
+/// How often the same complaint about the same director is told.
+pub const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);

@@ -1,0 +1,479 @@
+//! One virtual router: its state, its timers, and who else it heard (RFC 9568, 6; RFC 3768, 6).
+//!
+//! ```text
+//!              all that it needs is there            silence, or the master resigned or is to be preempted
+//!   ┌─────────┐ ────────────────────────▶ ┌──────────┐ ────────────────────────────────────▶ ┌──────────┐
+//!   │  Fault  │                           │  Backup  │                                       │  Master  │
+//!   └─────────┘ ◀──────────────────────── └──────────┘ ◀──────────────────────────────────── └──────────┘
+//!        ▲         link or check fails                      an advert of a higher priority        │
+//!        └─────────────────────────────── link or check fails ───────────────────────────────────┘
+//! ```
+//!
+//! An owner (priority 255) does not wait in Backup. The machine moves virtual routers, since those of a group move together;
+//! this file says when one wants to.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use super::announcements::Announcements;
+use super::message::{self, Envelope, Heard, Refusal};
+use super::output::{Cause, Counters, Event, Listed, Output, PeerListed, Reason, Rival, Role, To};
+use super::rival::Rivalry;
+use super::settings::{Instance, Version};
+use super::{COMPLAINT_INTERVAL, PEERS_MAX, PRIORITY_OWNER, PRIORITY_STOP};
+
+/// A virtual router.
+#[derive(Clone, Debug)]
+pub(super) struct Router {
+    pub settings: Instance,
+    /// With what it tracks.
+    pub priority: u8,
+    vips: Vec<IpAddr>,
+    state: State,
+    since: Instant,
+    reason: Reason,
+    /// Nothing is taken over before.
+    grace: Instant,
+    peers: BTreeMap<IpAddr, Peer>,
+    rivalry: Rivalry,
+    announcements: Announcements,
+    identification: u16,
+    sequence: u32,
+    sent: u64,
+    longest_gap: Duration,
+    masterships: u64,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    Fault,
+    Backup(Backup),
+    Master(Master),
+}
+
+#[derive(Clone, Debug)]
+struct Backup {
+    /// From when on silence counts.
+    heard: Instant,
+    /// The master's.
+    interval: Duration,
+    /// The master and its priority.
+    master: Option<(IpAddr, u8)>,
+    /// It said that it ends.
+    resigned: bool,
+    /// When one of lower priority has been master for long enough.
+    preempt: Option<Instant>,
+    /// Wants to be master; others of its group do not.
+    waits: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Master {
+    due: Instant,
+    sent: Instant,
+    /// A rival was answered since the last advert that was due: two that do not hear each other must not make a storm.
+    answered: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Peer {
+    priority: Option<u8>,
+    heard: Instant,
+    /// Its last advert that was heeded.
+    heeded: Option<Instant>,
+    received: u64,
+    sequence: Option<u32>,
+    refused: Option<Refusal>,
+    complained: Option<Instant>,
+}
+
+impl Peer {
+    /// Whether it is time to complain about it.
+    fn complain(&mut self, now: Instant) -> bool {
+        let due = self.complained.is_none_or(|last| now >= last + COMPLAINT_INTERVAL);
+        if due {
+            self.complained = Some(now);
+        }
+        due
+    }
+}
+
+impl Router {
+    /// One that has not begun.
+    pub(super) fn new(now: Instant, settings: Instance) -> Self {
+        Self {
+            priority: settings.priority,
+            vips: settings.vips().collect(),
+            state: State::Fault,
+            since: now,
+            reason: Reason::NotStarted,
+            grace: now + settings.start_grace,
+            peers: BTreeMap::new(),
+            rivalry: Rivalry::default(),
+            announcements: Announcements::default(),
+            identification: 0,
+            sequence: 0,
+            sent: 0,
+            longest_gap: Duration::ZERO,
+            masterships: 0,
+            settings,
+        }
+    }
+
+    /// Its role.
+    pub(super) const fn role(&self) -> Role {
+        match self.state {
+            State::Fault => Role::Fault,
+            State::Backup(_) => Role::Backup,
+            State::Master(_) => Role::Master,
+        }
+    }
+
+    /// The VIPs that move with it.
+    pub(super) fn vips(&self) -> &[IpAddr] {
+        &self.vips
+    }
+
+    /// Adverts sent.
+    pub(super) const fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Other settings of the same virtual router.
+    pub(super) fn change(&mut self, now: Instant, settings: Instance, out: &mut Vec<Output>) {
+        let vips: Vec<IpAddr> = settings.vips().collect();
+        let changed = vips != self.vips;
+        let faster = settings.interval < self.settings.interval;
+        (self.settings, self.vips) = (settings, vips);
+        if let State::Master(master) = &mut self.state {
+            if faster {
+                master.due = master.due.min(now + self.settings.interval);
+            }
+            if changed {
+                self.announcements.begin(now, &self.settings.announcing, &self.vips);
+                out.push(Output::Moved);
+            }
+        }
+    }
+
+    /// Something that it needs fails: a master resigns.
+    pub(super) fn enter_fault(&mut self, now: Instant, reason: Reason, out: &mut Vec<Output>) {
+        if self.role() == Role::Fault {
+            self.reason = reason;
+            return;
+        }
+        self.resign(out);
+        self.enter(now, State::Fault, reason, out);
+    }
+
+    /// Says that it ends, if it is master.
+    pub(super) fn resign(&mut self, out: &mut Vec<Output>) {
+        if self.role() == Role::Master {
+            self.send(PRIORITY_STOP, out);
+        }
+    }
+
+    /// Becomes a backup that listens first.
+    pub(super) fn enter_backup(
+        &mut self,
+        now: Instant,
+        master: Option<(IpAddr, u8)>,
+        reason: Reason,
+        out: &mut Vec<Output>,
+    ) {
+        let interval = self.settings.interval;
+        let backup = Backup { heard: now, interval, master, resigned: false, preempt: None, waits: false };
+        self.enter(now, State::Backup(backup), reason, out);
+    }
+
+    /// Takes the VIPs.
+    pub(super) fn enter_master(&mut self, now: Instant, reason: Reason, out: &mut Vec<Output>) {
+        self.masterships += 1;
+        self.send(self.priority, out);
+        let due = now + self.settings.interval;
+        self.enter(now, State::Master(Master { due, sent: now, answered: false }), reason, out);
+        self.announcements.begin(now, &self.settings.announcing, &self.vips);
+    }
+
+    fn enter(&mut self, now: Instant, state: State, reason: Reason, out: &mut Vec<Output>) {
+        let before = self.role();
+        self.state = state;
+        (self.since, self.reason) = (now, reason.clone());
+        if before == Role::Master {
+            self.announcements.end();
+            out.extend(self.rivalry.end(&self.settings.name).map(Output::Event));
+        }
+        if (before == Role::Master) != (self.role() == Role::Master) {
+            out.push(Output::Moved);
+        }
+        let name = self.settings.name.clone();
+        out.push(Output::Event(Event::Entered { name, role: self.role(), reason }));
+    }
+
+    /// An advert for this virtual router; tells why it has to become a backup, if it has to.
+    pub(super) fn heard(
+        &mut self,
+        now: Instant,
+        heard: &Heard,
+        counters: &mut Counters,
+        out: &mut Vec<Output>,
+    ) -> Option<(IpAddr, u8)> {
+        let from = heard.source;
+        let last = self.peers.get(&from).and_then(|peer| {
+            // One that was silent for so long may have begun anew.
+            let silence = self.settings.master_down(self.priority, self.settings.interval);
+            peer.sequence.filter(|_| peer.heeded.is_some_and(|heeded| now < heeded + silence))
+        });
+        if let Err(refusal) = heard.check(&self.settings, last) {
+            counters.refused += 1;
+            self.refuse(now, from, refusal, out);
+            return None;
+        }
+        counters.received += 1;
+        self.sequence = self.sequence.max(heard.sequence().unwrap_or(0));
+        let gap = self.meet(now, heard, out);
+        let priority = heard.advert.priority;
+        match &mut self.state {
+            State::Fault => None,
+            State::Backup(backup) => {
+                if priority == PRIORITY_STOP {
+                    (backup.heard, backup.resigned) = (now, true);
+                    backup.master = Some((from, backup.master.map_or(0, |(_, priority)| priority)));
+                    backup.waits = false;
+                    return None;
+                }
+                let of_master = backup.master.is_some_and(|(master, _)| master == from);
+                backup.master = Some((from, priority));
+                match self.settings.preempt {
+                    Some(after) if priority < self.priority => {
+                        if after.is_zero() {
+                            return None;
+                        }
+                        backup.preempt.get_or_insert(now + after);
+                    }
+                    _ => backup.preempt = None,
+                }
+                (backup.heard, backup.resigned, backup.waits) = (now, false, false);
+                if self.settings.version == Version::V3 {
+                    backup.interval = heard.advert.interval;
+                }
+                let warn = self.settings.warn_after;
+                if of_master && !warn.is_zero() && gap > warn {
+                    let name = self.settings.name.clone();
+                    out.push(Output::Event(Event::Late { name, from, gap }));
+                }
+                None
+            }
+            State::Master(_) if priority == PRIORITY_STOP => {
+                self.advertise(now, out);
+                None
+            }
+            State::Master(_) if (priority, from) > (self.priority, self.settings.source) => {
+                Some((from, priority))
+            }
+            State::Master(master) => {
+                // So that it gives way at once, and whoever believed it learns better.
+                if !std::mem::replace(&mut master.answered, true) {
+                    self.send(self.priority, out);
+                    self.announcements.again(now, &self.settings.announcing, &self.vips);
+                }
+                self.notice(now, Rival::Director(from), Cause::NotHeard, out);
+                None
+            }
+        }
+    }
+
+    /// Learns of a director by its advert; tells how long its last one is ago.
+    fn meet(&mut self, now: Instant, heard: &Heard, out: &mut Vec<Output>) -> Duration {
+        let others = heard.advert.addresses.len() != self.settings.addresses.len()
+            || heard.advert.addresses.iter().any(|address| !self.settings.addresses.contains(address));
+        let Instance { name, .. } = &self.settings;
+        let name = name.clone();
+        let peer = self.peer(now, heard.source);
+        let gap = peer.heeded.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
+        (peer.heard, peer.heeded, peer.refused) = (now, Some(now), None);
+        peer.priority = Some(heard.advert.priority);
+        peer.sequence = heard.sequence();
+        peer.received += 1;
+        if others && peer.complain(now) {
+            out.push(Output::Event(Event::OtherAddresses { name, from: heard.source }));
+        }
+        gap
+    }
+
+    fn refuse(&mut self, now: Instant, from: IpAddr, refusal: Refusal, out: &mut Vec<Output>) {
+        let name = self.settings.name.clone();
+        let peer = self.peer(now, from);
+        let other =
+            peer.refused.is_none_or(|last| std::mem::discriminant(&last) != std::mem::discriminant(&refusal));
+        peer.refused = Some(refusal);
+        peer.heard = now;
+        if peer.complain(now) || other {
+            out.push(Output::Event(Event::Refused { name, from, refusal }));
+        }
+        if self.role() == Role::Master {
+            self.notice(now, Rival::Director(from), Cause::Refused(refusal), out);
+        }
+    }
+
+    /// Another host answers for a VIP.
+    pub(super) fn notice(&mut self, now: Instant, rival: Rival, cause: Cause, out: &mut Vec<Output>) {
+        let patience = self.settings.master_down(self.priority, self.settings.interval);
+        let event = self.rivalry.notice(now, (rival, cause), patience, &self.settings.name);
+        out.extend(event.map(Output::Event));
+    }
+
+    fn peer(&mut self, now: Instant, address: IpAddr) -> &mut Peer {
+        if self.peers.len() >= PEERS_MAX && !self.peers.contains_key(&address) {
+            let oldest = self.peers.iter().min_by_key(|(_, peer)| peer.heard).map(|(&address, _)| address);
+            oldest.map(|address| self.peers.remove(&address));
+        }
+        let new = Peer {
+            priority: None,
+            heard: now,
+            heeded: None,
+            received: 0,
+            sequence: None,
+            refused: None,
+            complained: None,
+        };
+        self.peers.entry(address).or_insert(new)
+    }
+
+    /// Does what a master has to do by now; whether a backup wants more is for [`Self::wish`] to tell.
+    pub(super) fn tick(&mut self, now: Instant, counters: &mut Counters, out: &mut Vec<Output>) {
+        let State::Master(master) = &mut self.state else { return };
+        if master.due <= now {
+            self.advertise(now, out);
+        }
+        for address in self.announcements.tick(now, &self.settings.announcing, &self.vips) {
+            counters.announced += 1;
+            out.push(Output::Announce { nic: self.settings.nic, address });
+        }
+        out.extend(self.rivalry.tick(now, &self.settings.name).map(Output::Event));
+    }
+
+    /// The advert that is due.
+    fn advertise(&mut self, now: Instant, out: &mut Vec<Output>) {
+        let State::Master(master) = &mut self.state else { return };
+        let interval = self.settings.interval;
+        self.longest_gap = self.longest_gap.max(now.saturating_duration_since(master.sent));
+        // In step, unless steps were missed.
+        let next = master.due + interval;
+        master.due = if next > now && next <= now + interval { next } else { now + interval };
+        (master.sent, master.answered) = (now, false);
+        self.send(self.priority, out);
+    }
+
+    fn send(&mut self, priority: u8, out: &mut Vec<Output>) {
+        let nic = self.settings.nic;
+        let group = (message::group(self.settings.family()), To::Group);
+        let peers = self.settings.peers.iter().map(|peer| (peer.address, To::Neighbour(peer.hop)));
+        let all: Vec<_> = if self.settings.peers.is_empty() { vec![group] } else { peers.collect() };
+        self.sequence = self.sequence.wrapping_add(1);
+        for (destination, to) in all {
+            self.identification = self.identification.wrapping_add(1);
+            let envelope = Envelope { identification: self.identification, sequence: self.sequence };
+            let packet = message::build(&self.settings, priority, destination, envelope);
+            self.sent += 1;
+            out.push(Output::Advert { nic, to, packet });
+        }
+    }
+
+    /// Why it wants to be master by now, if it does.
+    pub(super) fn wish(&self, now: Instant) -> Option<Reason> {
+        let State::Backup(backup) = &self.state else { return None };
+        if now < self.grace {
+            return None;
+        }
+        let preempts = backup
+            .master
+            .filter(|&(_, priority)| priority < self.priority && self.settings.preempt.is_some());
+        match (backup.master, preempts) {
+            _ if self.owns(backup) => Some(Reason::Owner),
+            (_, Some((who, priority))) if backup.preempt.is_some_and(|due| due <= now) => {
+                Some(Reason::Preempts(who, priority))
+            }
+            _ if now < self.silence(backup) => None,
+            (Some((who, _)), _) if backup.resigned => Some(Reason::Resigned(who)),
+            (Some((who, priority)), _) if preempts.is_some() && self.speaks(now, who) => {
+                Some(Reason::Preempts(who, priority))
+            }
+            (who, _) => Some(Reason::Silence(who.map(|(who, _)| who))),
+        }
+    }
+
+    /// Whether it owns the VIPs, and no other owner of a higher address is there.
+    fn owns(&self, backup: &Backup) -> bool {
+        let weaker = |(who, priority): (IpAddr, u8)| (priority, who) < (self.priority, self.settings.source);
+        self.priority == PRIORITY_OWNER && backup.master.is_none_or(weaker)
+    }
+
+    /// Notes that others of its group do not want to be masters.
+    pub(super) fn wait(&mut self) {
+        if let State::Backup(backup) = &mut self.state {
+            backup.waits = true;
+        }
+    }
+
+    /// Whether a director was heard within two of its intervals.
+    fn speaks(&self, now: Instant, who: IpAddr) -> bool {
+        let State::Backup(backup) = &self.state else { return false };
+        self.peers.get(&who).is_some_and(|peer| now <= peer.heard + 2 * backup.interval)
+    }
+
+    /// When silence has lasted long enough.
+    fn silence(&self, backup: &Backup) -> Instant {
+        let wait = if backup.resigned { Instance::skew } else { Instance::master_down };
+        backup.heard + wait(&self.settings, self.priority, backup.interval)
+    }
+
+    /// When there is something to do next.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match &self.state {
+            State::Fault => None,
+            State::Backup(backup) if backup.waits => None,
+            State::Backup(backup) if self.owns(backup) => Some(self.grace.max(backup.heard)),
+            State::Backup(backup) => {
+                let silence = self.silence(backup);
+                Some(backup.preempt.map_or(silence, |due| due.min(silence)).max(self.grace))
+            }
+            State::Master(master) => {
+                let more = [self.announcements.deadline(), self.rivalry.deadline()];
+                more.into_iter().flatten().chain([master.due]).min()
+            }
+        }
+    }
+
+    /// As an operator sees it.
+    pub(super) fn listed(&self) -> Listed {
+        let master = match &self.state {
+            State::Backup(backup) => backup.master.map(|(who, _)| who),
+            State::Fault | State::Master(_) => None,
+        };
+        let peers = self.peers.iter().map(|(&address, peer)| PeerListed {
+            address,
+            priority: peer.priority,
+            heard: peer.heard,
+            received: peer.received,
+            refused: peer.refused,
+        });
+        Listed {
+            name: self.settings.name.clone(),
+            nic: self.settings.nic,
+            vrid: self.settings.vrid,
+            version: self.settings.version,
+            role: self.role(),
+            since: self.since,
+            reason: self.reason.clone(),
+            priority: self.priority,
+            master,
+            peers: peers.collect(),
+            split_brain: self.rivalry.split_brain(),
+            sent: self.sent,
+            longest_gap: self.longest_gap,
+            masterships: self.masterships,
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! What an operator sets of a virtual router.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use shunt_dataplane::address::Family;
+use shunt_dataplane::id::NicId;
+
+use super::PRIORITY_OWNER;
+
+/// The shortest interval of version 2, which counts in seconds.
+pub const INTERVAL_MIN_V2: Duration = Duration::from_secs(1);
+/// The longest interval of version 2.
+pub const INTERVAL_MAX_V2: Duration = Duration::from_secs(255);
+/// The shortest interval of version 3, which counts in hundredths of a second.
+pub const INTERVAL_MIN_V3: Duration = Duration::from_millis(10);
+/// The longest interval of version 3: 12 bits.
+pub const INTERVAL_MAX_V3: Duration = Duration::from_millis(40_950);
+
+/// The number of a virtual router on its link (VRID), 1 to 255.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Vrid(pub u8);
+
+impl fmt::Display for Vrid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The version of the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Version {
+    /// RFC 3768: IPv4 alone, whole seconds, authentication.
+    V2,
+    /// RFC 9568: both families, hundredths of a second.
+    V3,
+}
+
+impl Version {
+    /// Its number.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::V2 => 2,
+            Self::V3 => 3,
+        }
+    }
+
+    /// The intervals that it can express: shortest, longest, step.
+    #[must_use]
+    pub const fn intervals(self) -> (Duration, Duration, Duration) {
+        match self {
+            Self::V2 => (INTERVAL_MIN_V2, INTERVAL_MAX_V2, INTERVAL_MIN_V2),
+            Self::V3 => (INTERVAL_MIN_V3, INTERVAL_MAX_V3, INTERVAL_MIN_V3),
+        }
+    }
+}
+
+/// How adverts of version 2 prove where they come from (RFC 2338, 5.3.6; RFC 3768 took it out, keepalived has it).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Auth {
+    /// Not at all.
+    #[default]
+    None,
+    /// A password that everybody on the link can read; filled up with zeros.
+    Password([u8; 8]),
+    /// An IPsec authentication header with HMAC-MD5-96 (RFC 2402, RFC 2403) and this key.
+    Header([u8; 8]),
+}
+
+/// How VIPs are announced by gratuitous ARP and unsolicited neighbour advertisements; names and defaults are keepalived's
+/// (`garp_master_…`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Announcing {
+    /// How often each VIP is announced in a burst.
+    pub repeat: u8,
+    /// How long after the first burst the second one comes; zero: there is none.
+    pub delay: Duration,
+    /// How often a master announces again; zero: never.
+    pub refresh: Duration,
+    /// How often each VIP is announced then.
+    pub refresh_repeat: u8,
+}
+
+impl Default for Announcing {
+    fn default() -> Self {
+        Self { repeat: 5, delay: Duration::from_secs(5), refresh: Duration::ZERO, refresh_repeat: 1 }
+    }
+}
+
+/// Another director that adverts are sent to and taken from, one by one instead of by multicast.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its address.
+    pub address: IpAddr,
+    /// The neighbour by which packets to it leave: itself, or a router.
+    pub hop: IpAddr,
+    /// The least TTL that its adverts may arrive with: 255 proves that no router passed them on (RFC 5082).
+    pub ttl_min: u8,
+}
+
+/// What the priority, or being there at all, depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Track {
+    /// What is watched.
+    pub what: Tracked,
+    /// 0: while it fails there is no master here. Above 0: added to the priority while all is well; below: taken off
+    /// while it fails.
+    pub weight: i16,
+}
+
+/// What is watched.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Tracked {
+    /// The link of a NIC.
+    Link(NicId),
+    /// A check that others make, by its name.
+    Check(String),
+}
+
+/// A virtual router of this director.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    /// Its name.
+    pub name: String,
+    /// The NIC that adverts leave and arrive by.
+    pub nic: NicId,
+    /// Its number on that link.
+    pub vrid: Vrid,
+    /// The version that it speaks.
+    pub version: Version,
+    /// 1 to 254, or 255 for the owner of the VIPs; the highest one is master.
+    pub priority: u8,
+    /// Between two adverts of a master.
+    pub interval: Duration,
+    /// Where adverts come from: an address of the NIC, for IPv6 its link-local one. Decides about the family.
+    pub source: IpAddr,
+    /// The VIPs that adverts tell, of the family of `source`.
+    pub addresses: Vec<IpAddr>,
+    /// VIPs of any family that move along without a word in adverts (keepalived: `virtual_ipaddress_excluded`).
+    pub excluded: Vec<IpAddr>,
+    /// Whom adverts go to; nobody: the multicast group.
+    pub peers: Vec<Peer>,
+    /// How adverts of version 2 are authenticated.
+    pub auth: Auth,
+    /// How long a director of lower priority may go on as master when this one is there; none: for good.
+    pub preempt: Option<Duration>,
+    /// How long after the start nothing is taken over (heartbeat: `initdead`).
+    pub start_grace: Duration,
+    /// The gap between two adverts from which on it is told; zero: never (heartbeat: `warntime`).
+    pub warn_after: Duration,
+    /// How VIPs are announced.
+    pub announcing: Announcing,
+    /// What it depends on beside its own link.
+    pub tracks: Vec<Track>,
+}
+
+impl Instance {
+    /// The family of its adverts.
+    #[must_use]
+    pub const fn family(&self) -> Family {
+        Family::of(self.source)
+    }
+
+    /// All VIPs that move with it.
+    pub fn vips(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.addresses.iter().chain(&self.excluded).copied()
+    }
+
+    /// Whether `other` is the same virtual router, however it is set.
+    #[must_use]
+    pub fn is_same_router(&self, other: &Self) -> bool {
+        let key = |one: &Self| (one.nic, one.vrid, one.family(), one.version);
+        self.name == other.name && key(self) == key(other)
+    }
+
+    /// The priority with these checks passed (`passes`); none when one without weight fails.
+    #[must_use]
+    pub fn effective_priority(&self, passes: impl Fn(&Tracked) -> bool) -> Option<u8> {
+        let mut priority = i32::from(self.priority);
+        for track in &self.tracks {
+            let passed = passes(&track.what);
+            if track.weight == 0 && !passed {
+                return None;
+            }
+            if passed == (track.weight > 0) {
+                priority += i32::from(track.weight);
+            }
+        }
+        // keepalived leaves an owner's priority alone, too.
+        let owner = self.priority == PRIORITY_OWNER;
+        Some(if owner { PRIORITY_OWNER } else { priority.clamp(1, 254) as u8 })
+    }
+
+    /// How much later the director of a priority takes over, so that the highest one is first (RFC 9568, 6.1; RFC 3768 always
+    /// counts by the second).
+    #[must_use]
+    pub fn skew(&self, priority: u8, interval: Duration) -> Duration {
+        let unit = if self.version == Version::V2 { Duration::from_secs(1) } else { interval };
+        unit * (256 - u32::from(priority)) / 256
+    }
+
+    /// How long a master may be silent before the director of a priority takes over (RFC 9568, 6.1).
+    #[must_use]
+    pub fn master_down(&self, priority: u8, interval: Duration) -> Duration {
+        3 * interval + self.skew(priority, interval)
+    }
+}
+
+/// Virtual routers that are master or backup together (keepalived: `vrrp_sync_group`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Its name.
+    pub name: String,
+    /// Names of its members.
+    pub members: Vec<String>,
+}
