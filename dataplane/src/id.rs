@@ -114,6 +114,9 @@ pub enum Protocol {
     Udp = 17,
     /// SCTP (RFC 9260).
     Sctp = 132,
+    /// ICMP echo of a masqueraded host, whose identifier stands for a port. No service has it, no header is read as it, and
+    /// its number is not that of any header: the two versions of IP have different ones.
+    Icmp = 144,
 }
 
 impl Protocol {
@@ -129,7 +132,7 @@ impl Protocol {
         }
     }
 
-    /// The number in the IP header.
+    /// The number in the IP header, but for [`Self::Icmp`].
     #[inline]
     #[must_use]
     pub const fn number(self) -> u8 {
@@ -143,6 +146,7 @@ impl fmt::Display for Protocol {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
             Self::Sctp => "sctp",
+            Self::Icmp => "icmp",
         })
     }
 }

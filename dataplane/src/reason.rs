@@ -58,6 +58,8 @@ reasons! {
         NoConnection = "no_connection": "A reset for no known connection; nothing needs to be told (RFC 9293, 3.5.2).",
         NoReal = "no_real": "The service has no real server that is up and has weight; the client is told by ICMP as far as the reply limit allows.",
         RealRemoved = "real_removed": "The connection's real server was taken out of the configuration; put it back to revive the connection.",
+        MasqueradePorts = "masquerade_ports": "A masqueraded host began a connection, and the ports that were tried are all taken by others to the same place; masquerade by more than one address.",
+        MasqueradeProtocol = "masquerade_protocol": "From a masqueraded host, and neither TCP, UDP, SCTP nor ICMP: it has no ports to tell answers by.",
         TableFull = "table_full": "The connection table is full; raise runtime.connections.",
         Defence = "defence": "drop_packet of [sysctl] says that some packets that would make connections are dropped, always or while the connection table is nearly full.",
         NoRoute = "no_route": "No route to the destination; add a [[route]] or a gateway.",

@@ -113,6 +113,7 @@ pub fn plan(services: Vec<ServicePlan>) -> Plan {
         neighbours,
         services,
         marks: Vec::new(),
+        masquerades: Vec::new(),
         timeouts: Timeouts::default(),
         sysctls: Default::default(),
         replies_per_second: 1_000_000,

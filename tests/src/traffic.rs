@@ -34,7 +34,7 @@ pub fn services(scheduler: Scheduler, reals: u8) -> Vec<ServicePlan> {
     services
 }
 
-/// A packet of TCP, UDP or SCTP between ports, in this header.
+/// A packet of TCP, UDP or SCTP between ports, or an echo request, in this header.
 fn segment(ip: &Ip, protocol: Protocol, ports: (u16, u16), flags: &str, size: usize) -> Vec<u8> {
     match protocol {
         Protocol::Tcp => ip.tcp(&Tcp::new(ports.0, ports.1, flags).numbers(1, 1).data(&vec![7; size])),
@@ -56,6 +56,10 @@ fn segment(ip: &Ip, protocol: Protocol, ports: (u16, u16), flags: &str, size: us
             packet[12] = chunk;
             packet[14..16].copy_from_slice(&(4 + size as u16).to_be_bytes());
             ip.carry(Protocol::Sctp.number(), &packet)
+        }
+        Protocol::Icmp => {
+            let ask = if ip.source.is_ipv4() { 8 } else { 128 };
+            ip.icmp(ask, 0, u32::from(ports.0) << 16, &vec![7; size])
         }
     }
 }

@@ -10,6 +10,7 @@ use shunt::ipvsadm::table::Table;
 use shunt_dataplane::forward::{BURST_MAX, Step, Verdict};
 use shunt_dataplane::id::{NicId, WorkerId};
 use shunt_dataplane::reason::DropReason;
+use shunt_dataplane::service::masquerade::MasqueradeRule;
 use shunt_dataplane::service::schedulers::Scheduler;
 use shunt_dataplane::snapshot::Plan;
 use shunt_tests::director::{Arrival, Director, Outcome};
@@ -21,7 +22,16 @@ use shunt_tests::{text, traffic};
 const CONNECTIONS: u32 = 256;
 
 fn director(workers: u8, connections: u32, scheduler: Scheduler) -> Director {
-    Director::new(workers, connections, network::plan(traffic::services(scheduler, 3)))
+    let masquerade = |from: &str| MasqueradeRule {
+        from: from.parse().unwrap(),
+        to: None,
+        except: None,
+        nic: Some(network::FRONT),
+        address: None,
+    };
+    let masquerades = ["10.1.0.0/30", "2001:db8:1::/64", "10.1.0.12/30"].map(masquerade).to_vec();
+    let plan = Plan { masquerades, ..network::plan(traffic::services(scheduler, 3)) };
+    Director::new(workers, connections, plan)
 }
 
 fn scheduler() -> impl Strategy<Value = Scheduler> {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// A connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connection {
-    /// `tcp` or `udp`; `ip` for the persistence template of a firewall mark.
+    /// `tcp`, `udp`, `sctp`; `icmp` for an echo of a masqueraded host; `ip` for the persistence template of a firewall mark.
     pub protocol: String,
     /// CIP and port; port 0 for a persistence template.
     pub client: SocketAddr,
@@ -23,6 +23,9 @@ pub struct Connection {
     pub expires_in: u64,
     /// The worker that owns it.
     pub worker: u8,
+    /// True for one of a masqueraded host: who it asks is the client, what others know it as the VIP, the host the real server.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub masquerade: bool,
 }
 
 /// Which connections are wanted: all that meet every given part.
@@ -68,7 +71,7 @@ impl Filter {
 
     fn add(&mut self, word: &str) -> Result<(), String> {
         match word.split_once('=') {
-            None if matches!(word, "tcp" | "udp" | "sctp") => self.protocol = Some(word.to_owned()),
+            None if matches!(word, "tcp" | "udp" | "sctp" | "icmp") => self.protocol = Some(word.to_owned()),
             None => self.any = Some(word.parse()?),
             Some(("client", place)) => self.client = Some(place.parse()?),
             Some(("vip", place)) => self.vip = Some(place.parse()?),
@@ -170,6 +173,7 @@ mod tests {
             state: "ESTABLISHED".to_owned(),
             expires_in: 899,
             worker: 1,
+            masquerade: false,
         }
     }
 

@@ -42,7 +42,7 @@ pub struct Explanation {
 /// One step of a decision.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeStep {
-    /// What kind of step: `owner`, `connection`, `service`, `real`, `next_hop`, `reply`, `punt`, `hand_over`, `drop`.
+    /// What kind of step: `owner`, `connection`, `service`, `real`, `masquerade`, `next_hop`, `reply`, `punt`, `hand_over`, `drop`.
     pub step: String,
     /// The word of the value: a worker's number, a name, an address, a reason.
     pub value: String,
@@ -73,6 +73,16 @@ impl ProbeStep {
             forward::Step::Real { address, method, .. } => {
                 Self::new("real", address, format!("real server {address} by {method}"))
             }
+            forward::Step::Masquerade { host, address } if host == address => {
+                let text =
+                    format!("others began with {host}, which is masqueraded otherwise: routed as it is");
+                Self::new("masquerade", address, text)
+            }
+            forward::Step::Masquerade { host, address } => Self::new(
+                "masquerade",
+                address,
+                format!("{host} is masqueraded: others know it as {address}"),
+            ),
             forward::Step::NextHop(NextHop { nic, macs, mtu }) => {
                 let destination = macs.destination();
                 let text = format!("sent out of NIC {} to {destination} (mtu {mtu})", nic_name(*nic));

@@ -27,6 +27,9 @@ pub struct Status {
     pub workers: Vec<Worker>,
     /// Virtual services, in the order of the configuration.
     pub services: Vec<Service>,
+    /// Addresses that hosts are masqueraded by.
+    #[serde(default)]
+    pub masquerades: Vec<Masquerade>,
     /// What `ipvsadm` changed and the file does not have, one line each: a reload undoes it.
     #[serde(default)]
     pub not_in_file: Vec<String>,
@@ -207,6 +210,25 @@ pub struct Service {
     pub scheduler: String,
     /// Its real servers, in the order of the configuration.
     pub reals: Vec<Real>,
+}
+
+/// An address that hosts are masqueraded by.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Masquerade {
+    /// The address.
+    pub address: String,
+    /// Connections now, those included that others began with a masqueraded host.
+    pub connections: u64,
+    /// Connections since the start.
+    pub connections_total: u64,
+    /// Packets from masqueraded hosts.
+    pub packets_out: u64,
+    /// Packets to them.
+    pub packets_in: u64,
+    /// IP bytes from them.
+    pub bytes_out: u64,
+    /// IP bytes to them.
+    pub bytes_in: u64,
 }
 
 /// What health checks say of a real server.

@@ -108,8 +108,8 @@ impl Layout {
         let checksum = transport
             + match protocol {
                 Protocol::Tcp => 16,
-                // Nothing is measured with SCTP.
-                Protocol::Udp | Protocol::Sctp => 6,
+                // Nothing is measured with the others.
+                Protocol::Udp | Protocol::Sctp | Protocol::Icmp => 6,
             };
         Self { source, destination, transport, ip_checksum, checksum }
     }
@@ -418,7 +418,7 @@ const fn fold(sum: u32) -> u16 {
 const fn present(protocol: Protocol, checksum: u16) -> u16 {
     match protocol {
         Protocol::Udp if checksum == 0 => 0xffff,
-        Protocol::Udp | Protocol::Tcp | Protocol::Sctp => checksum,
+        Protocol::Udp | Protocol::Tcp | Protocol::Sctp | Protocol::Icmp => checksum,
     }
 }
 
@@ -483,7 +483,7 @@ fn shape(family: Family, protocol: Protocol, kind: Kind, length: usize) -> Shape
     }
     let transport = &mut bytes[layout.transport..];
     let header = match protocol {
-        Protocol::Udp | Protocol::Sctp => {
+        Protocol::Udp | Protocol::Sctp | Protocol::Icmp => {
             let length = transport.len() as u16;
             transport[4..6].copy_from_slice(&length.to_be_bytes());
             8

@@ -105,10 +105,10 @@ pub async fn each(
 }
 
 fn shown(connection: &Connection) -> String {
-    let Connection { protocol, client, vip, real, state, expires_in, worker } = connection;
+    let Connection { protocol, client, vip, real, state, expires_in, worker, masquerade } = connection;
     let expires = format!("{}:{:02}", expires_in / 60, expires_in % 60);
-    let (client, vip, real, worker) =
-        (client.to_string(), vip.to_string(), real.to_string(), worker.to_string());
+    let (client, vip, real) = (client.to_string(), vip.to_string(), real.to_string());
+    let worker = format!("{worker}{}", if *masquerade { "  masquerade" } else { "" });
     row([&protocol.to_uppercase(), &expires, state, &client, &vip, &real, &worker])
 }
 

@@ -102,6 +102,10 @@ impl Target for Director {
     fn connections(&mut self, each: &mut dyn FnMut(&Connection<'_>) -> bool) -> Result<(), String> {
         let (runtime, client) = self.open()?;
         let listed = connections::each(client, "/v1/connections", |connection| {
+            // The kernel's IPVS knows nothing of masqueraded hosts.
+            if connection.masquerade {
+                return true;
+            }
             each(&Connection {
                 protocol: Protocol::named(&connection.protocol),
                 left: Duration::from_secs(connection.expires_in),

@@ -11,7 +11,7 @@ use super::output::{say, say_bytes};
 use super::table::{Table, seconds};
 use super::workers;
 use crate::api::Status;
-use crate::api::status::{Books, Real, Service};
+use crate::api::status::{Books, Masquerade, Real, Service};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -73,6 +73,7 @@ fn text(status: &Status) -> String {
     text.push('\n');
     text += &services(&status.services);
     text.push('\n');
+    text += &masquerades(&status.masquerades);
     text += &not_in_file(&status.not_in_file);
     text += &books(&status.books);
     text += &limits(status);
@@ -180,6 +181,20 @@ fn services(services: &[Service]) -> String {
     table.text()
 }
 
+/// Addresses that hosts are masqueraded by.
+fn masquerades(masquerades: &[Masquerade]) -> String {
+    if masquerades.is_empty() {
+        return String::new();
+    }
+    let head = ["MASQUERADED BY", "CONNECTIONS", "TOTAL", "PACKETS OUT", "PACKETS IN"];
+    let mut table = Table::new(&head, &[1, 2, 3, 4]);
+    for one in masquerades {
+        let numbers = [one.connections, one.connections_total, one.packets_out, one.packets_in];
+        table.row([one.address.clone()].into_iter().chain(numbers.iter().map(u64::to_string)).collect());
+    }
+    format!("{}\n", table.text())
+}
+
 fn state(real: &Real) -> String {
     let state = format!("{} {}", real.state.word(), seconds(real.since));
     match &real.reason {
@@ -253,6 +268,14 @@ mod tests {
                     real("10.1.0.12:80", RealState::Down, Some("connection refused")),
                 ],
             }],
+            masquerades: vec![Masquerade {
+                address: "192.0.2.2".to_owned(),
+                connections: 3,
+                connections_total: 20,
+                packets_out: 70,
+                packets_in: 60,
+                ..Masquerade::default()
+            }],
             not_in_file: vec!["- service \"dns\"".to_owned()],
             books: Books { received: 5, sent: 5, balanced: true, ..Books::default() },
             limits: vec![
@@ -275,6 +298,9 @@ Prot LocalAddress:Port  Scheduler  Forward  Weight  ActiveConn  InActConn  State
 TCP  192.0.2.10:80      wrr        \"web\"
   -> 10.1.0.11:80                  dr            3           2         12  up 1m15s                         back 02:00:00:00:00:15
   -> 10.1.0.12:80                  dr            3           2         12  down 1m15s (connection refused)  back 02:00:00:00:00:15
+
+MASQUERADED BY  CONNECTIONS  TOTAL  PACKETS OUT  PACKETS IN
+192.0.2.2                 3     20           70          60
 
 changed by ipvsadm and not in the file: `shunt reload` undoes it:
   - service \"dns\"

@@ -39,6 +39,7 @@ pub fn compile(config: &Config, state: &State) -> Plan {
         neighbours: neighbours(config, state),
         services: config.services.iter().map(|service| service_plan(service, state)).collect(),
         marks: config.marks.clone(),
+        masquerades: config.masquerades.clone(),
         timeouts: config.timeouts.clone(),
         sysctls: config.sysctls,
         replies_per_second: config.runtime.replies,

@@ -7,6 +7,7 @@ use std::hash::Hash;
 use serde::{Deserialize, Serialize};
 use shunt_dataplane::connections::{TcpState, Timeouts};
 use shunt_dataplane::service::mark::MarkRule;
+use shunt_dataplane::service::masquerade::MasqueradeRule;
 use shunt_dataplane::service::schedulers::Flags;
 use shunt_dataplane::service::{Persistence, ServiceTimeouts};
 use shunt_dataplane::time::Ticks;
@@ -146,6 +147,10 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
     shortest_netmasks(old, new, &mut changes);
     let show_marks =
         |marks: &Vec<MarkRule>| joined(&marks.iter().map(|rule| show_mark(rule, new)).collect::<Vec<_>>());
+    let show_masquerades = |rules: &Vec<MasqueradeRule>| {
+        joined(&rules.iter().map(|rule| show_masquerade(rule, new)).collect::<Vec<_>>())
+    };
+    changes.compare("masquerade", "rules", &old.masquerades, &new.masquerades, show_masquerades, false);
     changes.compare("mark", "rules", &old.marks, &new.marks, show_marks, false);
     for (_, pair) in paired(&old.services, &new.services, |service| (service.listen, service.protocol)) {
         services(pair, &mut changes);
@@ -306,6 +311,17 @@ fn show_mark(rule: &MarkRule, config: &Config) -> String {
     }
     let nic = rule.nic.and_then(|nic| config.nics.get(nic.index()));
     text + &nic.map_or_else(String::new, |nic| format!(" nic \"{}\"", nic.name))
+}
+
+/// A rule for people: `10.0.0.0/24 except 10.0.0.0/8 by 192.0.2.2`.
+fn show_masquerade(rule: &MasqueradeRule, config: &Config) -> String {
+    let mut text = rule.from.to_string();
+    for (word, network) in [("to", rule.to), ("except", rule.except)] {
+        text += &network.map_or_else(String::new, |network| format!(" {word} {network}"));
+    }
+    let nic = rule.nic.and_then(|nic| config.nics.get(nic.index()));
+    text += &nic.map_or_else(String::new, |nic| format!(" nic \"{}\"", nic.name));
+    text + &rule.address.map_or_else(String::new, |address| format!(" by {address}"))
 }
 
 fn show_flags(flags: &Flags) -> String {

@@ -16,6 +16,8 @@ pub const NEIGHBOURS_NAMED_MAX: usize = 256;
 pub const ROUTES_MAX: usize = 65_536;
 /// The most rules that give firewall marks: each new connection is held against all of them.
 pub const MARKS_MAX: usize = 256;
+/// The most rules of masquerade: each new connection of a masqueraded host is held against all of them.
+pub const MASQUERADES_MAX: usize = 256;
 /// The most services.
 pub const SERVICES_MAX: usize = 65_536;
 /// The most real servers of one service.

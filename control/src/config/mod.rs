@@ -21,6 +21,7 @@ use ipnet::IpNet;
 use shunt_dataplane::connections::Timeouts;
 use shunt_dataplane::id::{Mac, NicId, Protocol};
 use shunt_dataplane::service::mark::{Mark, MarkRule};
+use shunt_dataplane::service::masquerade::MasqueradeRule;
 use shunt_dataplane::service::schedulers::Scheduler;
 use shunt_dataplane::service::tunnel::Tunnel;
 use shunt_dataplane::service::{Method, Settings, Thresholds};
@@ -43,6 +44,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// `[[mark]]`, in the order of the file; the last one that holds has its way.
     pub marks: Vec<MarkRule>,
+    /// `[[masquerade]]`, in the order of the file; the first one that holds has its way.
+    pub masquerades: Vec<MasqueradeRule>,
     /// `[[service]]`, in the order of the file.
     pub services: Vec<Service>,
 }

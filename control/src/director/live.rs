@@ -292,6 +292,7 @@ fn connection(view: &ConnectionView, worker: WorkerId) -> Connection {
         state: view.state.to_owned(),
         expires_in: view.remaining.as_duration().as_secs(),
         worker: worker.0,
+        masquerade: view.masquerade,
     }
 }
 

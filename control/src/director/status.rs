@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use shunt_dataplane::counters::NicCell;
+use shunt_dataplane::counters::{Counter, NicCell, RealCell};
 use shunt_dataplane::reason::{DropReason, PuntReason};
 use shunt_dataplane::service::Way;
 use shunt_dataplane::service::mark::Mark;
@@ -13,7 +13,7 @@ use super::core::View;
 use super::live::Live;
 use super::workers::HAND_OVER_RING_MAX;
 use crate::api::Status;
-use crate::api::status::{Books, Cost, Limit, Nic, Real, RealState, Service, Vip, Worker};
+use crate::api::status::{Books, Cost, Limit, Masquerade, Nic, Real, RealState, Service, Vip, Worker};
 use crate::config;
 use crate::control_loop::{RELEASED_MAX, Report};
 use crate::health::{Listed, RealKey};
@@ -41,6 +41,7 @@ pub(super) fn status(live: &Live) -> Status {
             .collect(),
         workers: (0..live.workers.len()).map(|place| worker(live, &view, place)).collect(),
         services: view.config.services.iter().map(|of| service(&view, of, &health)).collect(),
+        masquerades: view.snapshot.reals.iter().flatten().filter_map(masquerade).collect(),
         not_in_file: live.not_in_file().list.iter().map(ToString::to_string).collect(),
         books: Books::total(live.workers.iter().map(|worker| &*worker.counters), held_max(live)),
         advice: advice(live, &view, &nics, &limits, &report),
@@ -125,6 +126,20 @@ fn service(view: &View, of: &config::Service, health: &HashMap<RealKey, Listed>)
         scheduler: of.scheduler.to_string(),
         reals: of.reals.iter().map(|of_real| real(view, of, of_real, health)).collect(),
     }
+}
+
+/// What an address counts that hosts are masqueraded by.
+fn masquerade(real: &shunt_dataplane::service::Real) -> Option<Masquerade> {
+    let sum = |field: fn(&RealCell) -> &Counter| real.counters.sum(field);
+    (real.is_masquerade() && real.configured).then(|| Masquerade {
+        address: real.address.to_string(),
+        connections: real.counters.connections(),
+        connections_total: sum(|cell| &cell.connections),
+        packets_out: sum(|cell| &cell.packets_out),
+        packets_in: sum(|cell| &cell.packets_in),
+        bytes_out: sum(|cell| &cell.bytes_out),
+        bytes_in: sum(|cell| &cell.bytes_in),
+    })
 }
 
 fn real(
@@ -250,6 +265,13 @@ fn advice(live: &Live, view: &View, nics: &[Nic], limits: &[Limit], report: &Rep
         lines.push(format!(
             "{} does not answer on nic \"{nic}\": packets to it are dropped: check that it is up and in that network",
             listed.address
+        ));
+    }
+    let ports = DropReason::MasqueradePorts as usize;
+    let without: u64 = live.workers.iter().map(|worker| worker.counters.dropped.at(ports).get()).sum();
+    if without > 0 {
+        lines.push(format!(
+            "masquerade: {without} packets began a connection and found no free port: masquerade by more than one address"
         ));
     }
     for limit in limits.iter().filter(|limit| limit.refused > 0) {

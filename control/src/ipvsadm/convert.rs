@@ -25,7 +25,8 @@ impl From<id::Protocol> for Protocol {
     fn from(protocol: id::Protocol) -> Self {
         match protocol {
             id::Protocol::Tcp => Self::Tcp,
-            id::Protocol::Udp => Self::Udp,
+            // No service has ICMP.
+            id::Protocol::Udp | id::Protocol::Icmp => Self::Udp,
             id::Protocol::Sctp => Self::Sctp,
         }
     }

@@ -19,7 +19,7 @@ const METRIC: u32 = 100;
 
 /// Settings of the namespace and of every TAP made in it. None is vital: the kernel only ever sees what the control
 /// loop hands it.
-const SETTINGS: [(&str, &str); 14] = [
+const SETTINGS: [(&str, &str); 15] = [
     // Only the neighbour machine answers.
     ("net/ipv4/conf/all/arp_ignore", "8"),
     ("net/ipv4/conf/all/arp_announce", "2"),
@@ -27,6 +27,8 @@ const SETTINGS: [(&str, &str); 14] = [
     ("net/ipv4/conf/all/rp_filter", "0"),
     ("net/ipv4/conf/default/rp_filter", "0"),
     ("net/ipv4/ip_forward", "0"),
+    // Masqueraded hosts leave by the other ports (`masquerade::KERNEL_PORTS`).
+    ("net/ipv4/ip_local_port_range", "1024 32767"),
     // Taking an address away leaves the others of its network in place.
     ("net/ipv4/conf/all/promote_secondaries", "1"),
     ("net/ipv6/conf/all/disable_ipv6", "0"),
@@ -143,4 +145,16 @@ async fn told(
             other => io::Error::other(other.to_string()),
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::SETTINGS;
+    use shunt_dataplane::service::masquerade::KERNEL_PORTS;
+
+    #[test]
+    fn own_sockets_leave_masqueraded_hosts_their_ports() {
+        let range = format!("{} {}", KERNEL_PORTS.start(), KERNEL_PORTS.end());
+        assert!(SETTINGS.contains(&("net/ipv4/ip_local_port_range", range.as_str())));
+    }
 }

@@ -26,7 +26,7 @@ const NAT: u8 = 1 << 1;
 const INACTIVE: u8 = 1 << 2;
 /// No answer was seen, or will be (kernel: `IP_VS_CONN_F_NOOUTPUT`).
 const NO_OUTPUT: u8 = 1 << 3;
-/// UDP; else TCP or SCTP.
+/// UDP, and with [`SCTP`] ICMP echo; without both TCP.
 const UDP: u8 = 1 << 4;
 /// The number of an SCTP state is larger than that of any TCP state, whose place it is kept in.
 const LATE_STATE: u8 = 1 << 5;
@@ -71,6 +71,7 @@ const _: () = {
     assert!(protocol_flag(Protocol::Tcp) == 0);
     assert!(protocol_flag(Protocol::Udp) == UDP);
     assert!(protocol_flag(Protocol::Sctp) == SCTP);
+    assert!(protocol_flag(Protocol::Icmp) == UDP | SCTP);
 };
 
 impl<A: Address> Entry<A> {
@@ -326,14 +327,15 @@ impl<A: Address> Entry<A> {
         self.real_port
     }
 
-    /// TCP, UDP or SCTP.
+    /// TCP, UDP, SCTP or ICMP echo.
     #[inline]
     #[must_use]
     pub const fn protocol(&self) -> Protocol {
         match self.flags & (UDP | SCTP) {
             0 => Protocol::Tcp,
             UDP => Protocol::Udp,
-            _ => Protocol::Sctp,
+            SCTP => Protocol::Sctp,
+            _ => Protocol::Icmp,
         }
     }
 
@@ -350,6 +352,7 @@ impl<A: Address> Entry<A> {
         match self.protocol() {
             Protocol::Tcp => self.state.word(),
             Protocol::Udp => "UDP",
+            Protocol::Icmp => "ICMP",
             Protocol::Sctp => self.sctp_state().word(),
         }
     }

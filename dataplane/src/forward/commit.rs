@@ -129,6 +129,14 @@ impl Forwarder {
                 let pmtu_disc = snapshot.sysctls.pmtu_disc;
                 self.settle_error(packet, headers, pmtu_disc, (found, real), decision.then)
             }
+            Subject::Masqueraded(connection, direction, real) => {
+                notice_checksum(&self.counters, packet, headers);
+                let new = (connection, direction, real);
+                self.masquerade(snapshot, packet, headers, new, decision.then, now)
+            }
+            Subject::Echo(found, real) => {
+                self.settle_echo(snapshot, packet, headers, (found, real), decision.then, now)
+            }
             Subject::Tunnel(error) => self.tell_of_tunnel(snapshot, packet, &error, decision.then, now),
             Subject::New(new) => {
                 notice_checksum(&self.counters, packet, headers);
@@ -146,7 +154,7 @@ impl Forwarder {
     }
 
     /// What happens to a packet whose connection, if it has one, is in the table.
-    fn settle<A: Tables + IpVersion>(
+    pub(super) fn settle<A: Tables + IpVersion>(
         &mut self,
         snapshot: &Snapshot,
         packet: &mut Packet<'_>,

@@ -7,7 +7,7 @@ use super::gather::Gathered;
 use super::icmp::TunnelError;
 use super::{Aside, Forwarder, Punt, Staged, Tables};
 use crate::address::Address;
-use crate::connections::{Candidate, ConnectionIndex, Direction, Entry, Found, TemplateIndex};
+use crate::connections::{Candidate, ConnectionIndex, Direction, Entry, Found, NewConnection, TemplateIndex};
 use crate::id::{L4Port, Protocol, ServiceId, WorkerId};
 use crate::packet::Packet;
 use crate::reason::{DropReason, ReplyKind};
@@ -44,6 +44,10 @@ pub(super) enum Subject<'s, A> {
     Error(Found, &'s Real),
     /// None: an ICMP error about a tunnel.
     Tunnel(TunnelError<'s, A>),
+    /// One of a masqueraded host to be made, and which way its first packet goes.
+    Masqueraded(NewConnection<A>, Direction, &'s Real),
+    /// The ICMP echo of one.
+    Echo(Found, &'s Real),
 }
 
 /// A connection to be made.
@@ -250,7 +254,10 @@ impl Forwarder {
             Asked { snapshot, tables: A::tables(snapshot), packet, headers, now, gathered: self.gathered };
         match case {
             Case::WithoutFlow if headers.fragment != Fragment::Whole => self.fragment(&asked),
-            Case::WithoutFlow => self.error_about_ours(&asked, now).unwrap_or_else(|| asked.without_flow()),
+            Case::WithoutFlow => self
+                .error_about_ours(&asked, now)
+                .or_else(|| self.masqueraded_echo(&asked))
+                .unwrap_or_else(|| self.without_flow(&asked)),
             Case::Group => Err(Aside::Drop(DropReason::Group)),
             Case::HandOver(worker) => Err(Aside::HandOver(worker)),
             Case::Fragment => self.fragment(&asked),
@@ -268,9 +275,12 @@ impl Forwarder {
                         }
                         self.new_connection(&asked, None, now)
                     }
-                    Some(Local::Own(_)) => Err(Aside::Punt(Punt::Local)),
+                    Some(Local::Own(_)) => self.own_address(&asked),
                     None => self.unserved(&asked, now),
                 }
+            }
+            Case::Anew(index) | Case::RealRemoved(index) if self.masquerades::<A>(snapshot, index) => {
+                asked.stray()
             }
             Case::Anew(index) => self.new_connection(&asked, Some(index), now),
             // Without services the kernel's IPVS does not see packets: the VIP's host answers.
@@ -282,13 +292,49 @@ impl Forwarder {
             Case::Stopped(found) => {
                 let entry = A::table(&self.connections).entry(found.index);
                 let real = snapshot.real(entry.real()).ok_or(Aside::Drop(DropReason::RealRemoved))?;
-                let then = match found.direction {
-                    Direction::FromClient => asked.to_real(real),
-                    Direction::FromReal => asked.onward(asked.tables.way(headers.destination), 0, None),
-                };
-                Ok(Decision { subject: Subject::Found(found, real), then })
+                Ok(Decision { subject: Subject::Found(found, real), then: asked.along(found, entry, real) })
             }
         }
+    }
+
+    /// Everything but TCP and UDP with their ports: neighbour discovery, later fragments, ICMP, other protocols.
+    #[inline(never)]
+    fn without_flow<'s, A: Tables + IpVersion>(&self, asked: &Asked<'s, '_, A>) -> Decided<'s, A> {
+        let (headers, frame) = (asked.headers, asked.packet.bytes());
+        if headers.is_neighbour_discovery(frame) {
+            return Err(Aside::Punt(Punt::NeighbourDiscovery));
+        }
+        if headers.link_group {
+            return Err(Aside::Drop(DropReason::Group));
+        }
+        match asked.local()? {
+            Some(Local::Own(_)) => Err(Aside::Punt(Punt::Local)),
+            None => self.leave(asked),
+            Some(Local::Vip) if headers.protocol != A::ICMP_PROTOCOL => asked.unspoken(),
+            Some(Local::Vip) if headers.icmp_type(frame) == Some(A::ECHO_REQUEST) => {
+                Ok(no_connection(asked.answer(Answer::Echo)))
+            }
+            Some(Local::Vip) => Err(Aside::Drop(DropReason::Unwanted)),
+        }
+    }
+
+    /// For an address of the director's own, of no connection: the kernel side's, once the worker has looked that would have it as
+    /// an answer to a masqueraded host.
+    fn own_address<'s, A: Tables + IpVersion>(&self, asked: &Asked<'s, '_, A>) -> Decided<'s, A> {
+        if asked.tables.masquerade.has(asked.headers.destination) {
+            if let Err(Case::HandOver(owner)) = self.owned(asked.snapshot, asked.packet, asked.headers.source)
+            {
+                return Err(Aside::HandOver(owner));
+            }
+        }
+        Err(Aside::Punt(Punt::Local))
+    }
+
+    /// True for a connection of a masqueraded host.
+    #[cold]
+    fn masquerades<A: Tables>(&self, snapshot: &Snapshot, index: ConnectionIndex) -> bool {
+        let real = A::table(&self.connections).entry(index).real();
+        snapshot.real(real).is_some_and(Real::is_masquerade)
     }
 
     /// A packet for a VIP that belongs to no connection (kernel: `tcp_conn_schedule`, `ip_vs_schedule`, `ip_vs_leave`).
@@ -298,7 +344,7 @@ impl Forwarder {
         replaces: Option<ConnectionIndex>,
         now: Tick,
     ) -> Decided<'s, A> {
-        let Some(flow) = asked.headers.flow() else { return asked.without_flow() };
+        let Some(flow) = asked.headers.flow() else { return self.without_flow(asked) };
         let services = &asked.tables.services;
         let exact = || services.find(flow.destination, flow.destination_port, flow.protocol);
         let Some(service) = asked.marked().or_else(exact).and_then(|id| asked.snapshot.service(id)) else {
@@ -354,27 +400,6 @@ impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
         }
         let mark = self.tables.classifier.classify(&self.headers.flow()?, self.packet.nic)?;
         self.tables.services.find_mark(mark)
-    }
-
-    /// Everything but TCP and UDP with their ports: neighbour discovery, later fragments, ICMP, other protocols.
-    #[inline(never)]
-    fn without_flow(&self) -> Decided<'s, A> {
-        let headers = self.headers;
-        if headers.is_neighbour_discovery(self.packet.bytes()) {
-            return Err(Aside::Punt(Punt::NeighbourDiscovery));
-        }
-        if headers.link_group {
-            return Err(Aside::Drop(DropReason::Group));
-        }
-        match self.local()? {
-            Some(Local::Own(_)) => Err(Aside::Punt(Punt::Local)),
-            None => self.route(),
-            Some(Local::Vip) if headers.protocol != A::ICMP_PROTOCOL => self.unspoken(),
-            Some(Local::Vip) if headers.icmp_type(self.packet.bytes()) == Some(A::ECHO_REQUEST) => {
-                Ok(no_connection(self.answer(Answer::Echo)))
-            }
-            Some(Local::Vip) => Err(Aside::Drop(DropReason::Unwanted)),
-        }
     }
 
     /// A VIP without a service at this port: what a host would answer (RFC 9293, 3.10.7.1; RFC 1122, 4.1.3.1).

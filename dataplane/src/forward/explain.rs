@@ -1,12 +1,13 @@
 //! What the director would do with a packet, and why: `decide` on a built packet, told in steps. Nothing is
 //! changed by asking.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::decide::{Decision, Subject, Then};
 use super::{Aside, Forwarder, Parsed, Punt, Staged, Tables};
+use crate::address::Address;
 use crate::connections::Direction;
-use crate::id::{NicId, RealId, WorkerId};
+use crate::id::{L4Port, NicId, RealId, WorkerId};
 use crate::packet::Packet;
 use crate::reason::{DropReason, ReplyKind};
 use crate::service::{Method, NextHop};
@@ -44,6 +45,13 @@ pub enum Step {
         address: IpAddr,
         /// How packets reach it.
         method: Method,
+    },
+    /// It leaves, or comes back, by an address of the director's.
+    Masquerade {
+        /// The masqueraded host.
+        host: SocketAddr,
+        /// What others see of it.
+        address: SocketAddr,
     },
     /// The next hop.
     NextHop(NextHop),
@@ -103,11 +111,19 @@ impl Forwarder {
         let real = match &decision.subject {
             Subject::None | Subject::Over(..) => return,
             Subject::Tunnel(error) => error.real,
-            Subject::Found(found, real) | Subject::Error(found, real) => {
+            Subject::Found(found, real) | Subject::Error(found, real) | Subject::Echo(found, real) => {
                 let entry = A::table(&self.connections).entry(found.index);
                 let from_real = found.direction == Direction::FromReal;
                 steps.push(Step::Connection { state: entry.state_word(), from_real });
+                if real.is_masquerade() {
+                    let host = (entry.real_address(), entry.real_port());
+                    return steps.push(masqueraded(host, (entry.vip(), entry.vip_port())));
+                }
                 real
+            }
+            Subject::Masqueraded(new, ..) => {
+                let (host, flow) = ((new.real_address, new.real_port), &new.flow);
+                return steps.push(masqueraded(host, (flow.destination, flow.destination_port)));
             }
             Subject::New(new) => {
                 if let Some(service) = snapshot.service(new.service) {
@@ -119,6 +135,11 @@ impl Forwarder {
         };
         steps.push(Step::Real { id: real.id, address: real.address, method: real.method });
     }
+}
+
+fn masqueraded<A: Address>(host: (A, L4Port), address: (A, L4Port)) -> Step {
+    let place = |(address, l4_port): (A, L4Port)| SocketAddr::new(address.into(), l4_port.0);
+    Step::Masquerade { host: place(host), address: place(address) }
 }
 
 impl From<Aside> for Step {

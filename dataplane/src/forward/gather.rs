@@ -34,15 +34,20 @@ impl Forwarder {
         if asked.headers.link_group {
             return Err(Aside::Drop(DropReason::Group));
         }
-        let from_real = asked.tables.nat_reals.contains_key(&asked.headers.source);
+        let (source, destination) = (asked.headers.source, asked.headers.destination);
+        let from_real = asked.tables.nat_reals.contains_key(&source);
+        let remote = asked.asked_out_there(source, destination);
         match asked.local()? {
-            Some(Local::Own(_)) => return Err(Aside::Punt(Punt::Local)),
-            None if !from_real => return asked.route(),
-            None | Some(Local::Vip) => {}
+            Some(Local::Own(_)) if remote.is_none() => return Err(Aside::Punt(Punt::Local)),
+            None if !from_real && remote.is_none() => return asked.route(),
+            Some(_) | None => {}
         }
         if asked.snapshot.owners.workers > 1 && !asked.packet.handed_over {
-            let (source, destination) = (asked.headers.source, asked.headers.destination);
-            if let Err(Case::HandOver(owner)) = self.own(asked.snapshot, source, destination) {
+            let owned = match remote {
+                Some(remote) => self.owned(asked.snapshot, asked.packet, remote),
+                None => self.own(asked.snapshot, source, destination),
+            };
+            if let Err(Case::HandOver(owner)) = owned {
                 return Err(Aside::HandOver(owner));
             }
         }

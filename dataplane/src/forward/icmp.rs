@@ -4,6 +4,7 @@
 
 use super::commit::{count, count_refused, tunnel};
 use super::decide::{Answer, Asked, Case, Decided, Decision, Passage, Subject, Then};
+use super::masquerade::echo_flow;
 use super::{Aside, Forwarder, Punt, Tables, Verdict};
 use crate::connections::{Direction, Found};
 use crate::packet::Packet;
@@ -42,7 +43,10 @@ impl Forwarder {
         let about = quoted(frame, headers)?;
         match asked.local() {
             Err(aside) => Some(Err(aside)),
-            Ok(Some(Local::Own(_))) => self.error_about_tunnel(asked, &about, now),
+            Ok(Some(Local::Own(_))) => self.error_about_tunnel(asked, &about, now).or_else(|| {
+                let masquerades = asked.tables.masquerade.has(headers.destination);
+                masquerades.then(|| self.error_about_connection(asked, &about, now))?
+            }),
             Ok(_) => self.error_about_connection(asked, &about, now),
         }
     }
@@ -54,9 +58,15 @@ impl Forwarder {
         now: Tick,
     ) -> Option<Decided<'s, A>> {
         // The error goes the other way than the packet that it quotes.
-        let flow = about.flow()?.reversed();
+        let flow = about.flow().or_else(|| echo_flow(asked.packet.bytes(), about))?.reversed();
         if asked.snapshot.owners.workers > 1 && !asked.packet.handed_over {
             if let Err(Case::HandOver(owner)) = self.own(asked.snapshot, flow.source, flow.destination) {
+                return Some(Err(Aside::HandOver(owner)));
+            }
+            let remote = asked.asked_out_there(flow.source, flow.destination);
+            if let Some(Err(Case::HandOver(owner))) =
+                remote.map(|remote| self.owned(asked.snapshot, asked.packet, remote))
+            {
                 return Some(Err(Aside::HandOver(owner)));
             }
         }
@@ -68,10 +78,7 @@ impl Forwarder {
         if entry.is_nat() && !asked.headers.transport_checksum_holds(asked.packet.bytes()) {
             return Some(Err(Aside::Drop(DropReason::TransportChecksum)));
         }
-        let then = match found.direction {
-            Direction::FromClient => asked.to_real(real),
-            Direction::FromReal => asked.onward(asked.tables.way(asked.headers.destination), 0, None),
-        };
+        let then = asked.along(found, entry, real);
         Some(Ok(Decision { subject: Subject::Error(found, real), then }))
     }
 

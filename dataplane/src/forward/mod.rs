@@ -13,6 +13,7 @@ mod defence;
 mod explain;
 mod gather;
 mod icmp;
+mod masquerade;
 mod pieces;
 mod unserved;
 
@@ -357,8 +358,7 @@ impl Forwarder {
                 SocketAddr::V6(_) => self.connections.v6.prepare_templates(),
             }
         }
-        let removed = |real: &Real| !real.configured;
-        if snapshot.sysctls.expire_nodest_conn && snapshot.reals.iter().flatten().any(removed) {
+        if snapshot.reals.iter().flatten().any(|real| is_over(snapshot, real)) {
             self.flushed = (0, 0);
         }
     }
@@ -490,6 +490,10 @@ impl Forwarder {
 
     /// Ends connections whose time has come, a bounded number of them: what a worker calls each turn.
     pub fn expire_turn(&mut self, snapshot: &Snapshot, now: Tick) {
+        // What ends with a generation does so though no packet comes.
+        if self.seen != snapshot.generation {
+            self.take_up(snapshot);
+        }
         if self.flushed != (usize::MAX, usize::MAX) {
             self.flush_turn(snapshot, now);
         }
@@ -523,6 +527,12 @@ impl Forwarder {
 /// Entries of a table that are looked at in a turn for real servers that were removed.
 const FLUSH_ENTRIES: usize = 1024;
 
+/// True for a real server whose connections end: it was removed, and `expire_nodest_conn` is set. Those that left by an address of
+/// a masquerade end always: nobody else could answer by it.
+fn is_over(snapshot: &Snapshot, real: &Real) -> bool {
+    !real.configured && (snapshot.sysctls.expire_nodest_conn || real.is_masquerade())
+}
+
 /// Goes on with a pass through a table for the connections of real servers that were removed; `looked_at` so far.
 fn flush<A: Address>(
     table: &mut Table<A>,
@@ -534,7 +544,7 @@ fn flush<A: Address>(
 ) {
     let connections = table.pass();
     let all = connections + table.templates().pass() as usize;
-    let removed = |real| snapshot.real(real).is_some_and(|real| !real.configured);
+    let removed = |real| snapshot.real(real).is_some_and(|real| is_over(snapshot, real));
     let budget = FLUSH_ENTRIES.min(all.saturating_sub(*looked_at));
     // Connections first: a template goes when it controls none.
     let of_connections = budget.min(connections.saturating_sub(*looked_at));

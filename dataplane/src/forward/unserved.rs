@@ -22,7 +22,7 @@ impl Forwarder {
         asked: &Asked<'s, '_, A>,
         now: Tick,
     ) -> Decided<'s, A> {
-        let Some(flow) = asked.headers.flow() else { return asked.route() };
+        let Some(flow) = asked.headers.flow() else { return self.leave(asked) };
         if asked.snapshot.sysctls.nat_icmp_send
             && asked.tables.nat_ports.contains_key(&(flow.source, flow.protocol, flow.source_port))
             && !(flow.protocol == Protocol::Tcp && asked.headers.tcp_flags.rst())
@@ -34,7 +34,7 @@ impl Forwarder {
         if asked.tables.services.find(flow.source, flow.source_port, flow.protocol).is_some() {
             return self.passing_by(asked, &flow, now);
         }
-        asked.route()
+        self.leave(asked)
     }
 
     /// Takes notice of a frame that the director's own kernel sends: the answer of a real server that is the director itself

@@ -39,12 +39,12 @@ fn rewrite_transport<A: IpVersion>(
         put(bytes, port_at, port.0.to_be_bytes());
     }
     let at = match protocol {
-        Protocol::Tcp | Protocol::Sctp => tcp::field::CHECKSUM,
+        Protocol::Tcp | Protocol::Sctp | Protocol::Icmp => tcp::field::CHECKSUM,
         Protocol::Udp => udp::field::CHECKSUM,
     };
     let Some(checksum) = array(bytes, at).map(u16::from_be_bytes) else { return };
     let checksum = match protocol {
-        Protocol::Tcp | Protocol::Sctp => change.update(checksum),
+        Protocol::Tcp | Protocol::Sctp | Protocol::Icmp => change.update(checksum),
         Protocol::Udp if checksum == 0 => return fill_udp_checksum(frame, &{ *headers }),
         Protocol::Udp => udp::written(change.update(checksum)),
     };

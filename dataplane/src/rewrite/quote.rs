@@ -14,7 +14,7 @@ pub fn to_real<A: IpVersion>(
 ) {
     let _ = A::replace_address(frame, headers, A::DESTINATION, real);
     let _ = A::replace_address(frame, quoted, A::SOURCE, real);
-    put(frame, usize::from(quoted.transport) + tcp::field::SOURCE_PORT, port.0.to_be_bytes());
+    put(frame, port_at(quoted, tcp::field::SOURCE_PORT), port.0.to_be_bytes());
     finish(frame, headers, quoted);
 }
 
@@ -29,8 +29,14 @@ pub fn from_real<A: IpVersion>(
 ) {
     let _ = A::replace_address(frame, headers, A::SOURCE, vip);
     let _ = A::replace_address(frame, quoted, A::DESTINATION, vip);
-    put(frame, usize::from(quoted.transport) + tcp::field::DESTINATION_PORT, port.0.to_be_bytes());
+    put(frame, port_at(quoted, tcp::field::DESTINATION_PORT), port.0.to_be_bytes());
     finish(frame, headers, quoted);
+}
+
+/// Where the port is, which of an ICMP echo is its identifier.
+fn port_at<A: IpVersion>(quoted: &Headers<A>, port: usize) -> usize {
+    let within = if quoted.protocol == A::ICMP_PROTOCOL { icmp::field::WORD } else { port };
+    usize::from(quoted.transport) + within
 }
 
 /// The checksums of the quoted header and of the message, anew.

@@ -1,6 +1,7 @@
 //! Virtual services and their real servers as the workers see them.
 
 pub mod mark;
+pub mod masquerade;
 pub mod path_mtu;
 pub mod schedulers;
 pub mod table;
@@ -298,6 +299,12 @@ pub struct Real {
 }
 
 impl Real {
+    /// True when it stands for an address that hosts are masqueraded by.
+    #[must_use]
+    pub fn is_masquerade(&self) -> bool {
+        self.service == masquerade::SERVICE
+    }
+
     /// Works out its [`overhead`](Self::overhead).
     pub fn measure(&self) {
         let tunnel = match (self.method, self.tunnel_source) {

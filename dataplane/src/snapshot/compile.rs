@@ -4,16 +4,18 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::registry::{RealRecord, Registry, ServiceRecord};
-use super::{FamilyTables, Local, NicView, Plan, ServicePlan, Snapshot};
+use super::{FamilyTables, Local, NicPlan, NicView, Plan, ServicePlan, Snapshot};
 use crate::address::Address;
 use crate::connections::Timeouts;
 use crate::counters::RealCounters;
 use crate::id::{Generation, L4Port, NicId, Protocol, RealId, ServiceId};
 use crate::route::{Route, RouteTable};
 use crate::service::mark::{Classifier, Mark};
+use crate::service::masquerade;
 use crate::service::path_mtu::Overhead;
 use crate::service::schedulers::Lookup;
 use crate::service::table::ServiceTable;
+use crate::service::tunnel::Tunnel;
 use crate::service::{Candidate, Method, NextHop, Overload, Real, Service, ServiceTimeouts, Way};
 use crate::wire::ethernet::Macs;
 
@@ -39,8 +41,26 @@ impl Registry {
         for service in &plan.services {
             self.compile_service(service, &mut snapshot);
         }
+        self.compile_masquerade(plan, &mut snapshot.v4);
+        self.compile_masquerade(plan, &mut snapshot.v6);
         self.fill(&mut snapshot);
         snapshot
+    }
+
+    /// Numbers the addresses that hosts are masqueraded by.
+    fn compile_masquerade<A: Address>(&mut self, plan: &Plan, tables: &mut FamilyTables<A>) {
+        let first = |nic: &NicPlan| nic.addresses.iter().find_map(|net| A::from_ip(net.addr()));
+        let nics = plan.nics.iter().map(first).collect::<Vec<_>>();
+        plan.masquerades.iter().for_each(|rule| tables.masquerade.push(rule, &nics));
+        let timeouts = Arc::new(plan.timeouts.clone());
+        for address in tables.masquerade.addresses().collect::<Vec<_>>() {
+            let workers = self.owners.workers;
+            let id = self.reals.number(masquerade::key(address.into()), || RealRecord::new(workers));
+            let Some(record) = self.reals.get_mut(id) else { continue };
+            record.removed_in = None;
+            record.last = Some(masquerading(RealId(id), address.into(), record, &timeouts));
+            tables.masquerade.number(address, RealId(id));
+        }
     }
 
     /// Marks services and real servers that the plan does not name any more.
@@ -182,7 +202,10 @@ impl Registry {
         for (number, record) in self.reals.iter_mut() {
             let Some(real) = &mut record.last else { continue };
             real.configured = record.removed_in.is_none();
-            real.way = if snapshot.is_own(real.address) {
+            real.way = if real.is_masquerade() {
+                // Each of its connections has a way of its own.
+                Way::None
+            } else if snapshot.is_own(real.address) {
                 Way::Local
             } else {
                 snapshot.way_to(real.address).cloned()
@@ -193,6 +216,28 @@ impl Registry {
         }
         snapshot.services = services.into();
         snapshot.reals = reals.into();
+    }
+}
+
+/// What stands for an address that hosts are masqueraded by.
+fn masquerading(id: RealId, address: IpAddr, record: &RealRecord, timeouts: &Arc<Timeouts>) -> Real {
+    Real {
+        timeouts: timeouts.clone(),
+        id,
+        service: masquerade::SERVICE,
+        address,
+        l4_port: L4Port(0),
+        method: Method::Nat,
+        tunnel: Tunnel::default(),
+        configured: true,
+        up: true,
+        way: Way::None,
+        overhead: Overhead::default(),
+        tunnel_source: None,
+        path_mtu: record.path_mtu.clone(),
+        counters: record.counters.clone(),
+        weight: 1,
+        overload: None,
     }
 }
 
@@ -262,6 +307,7 @@ impl<A: Address> FamilyTables<A> {
             neighbours: Default::default(),
             nat_reals: Default::default(),
             nat_ports: Default::default(),
+            masquerade: Default::default(),
         };
         for vip in plan.vips.iter().filter_map(|&vip| A::from_ip(vip)) {
             tables.local.insert(vip, Local::Vip);

@@ -21,6 +21,7 @@ use crate::flow::Owners;
 use crate::id::{Generation, L4Port, Mac, NicId, Protocol, RealId, ServiceId};
 use crate::route::RouteTable;
 use crate::service::mark::Classifier;
+use crate::service::masquerade::Masquerade;
 use crate::service::table::ServiceTable;
 use crate::service::{NextHop, Real, Service, Unresolved, Way};
 pub use plan::{NeighbourPlan, NicPlan, Plan, RealPlan, RoutePlan, ServicePlan};
@@ -68,6 +69,8 @@ pub struct FamilyTables<A: Address> {
     pub nat_reals: HashMap<A, (), RandomState>,
     /// Where NAT real servers answer (kernel: `rs_table`).
     pub nat_ports: HashMap<(A, Protocol, L4Port), (), RandomState>,
+    /// Who leaves by an address of the director's.
+    pub masquerade: Masquerade<A>,
 }
 
 /// One generation of everything that workers read.

@@ -8,6 +8,7 @@ use super::Sysctls;
 use crate::connections::Timeouts;
 use crate::id::{Mac, NicId, Protocol};
 use crate::service::mark::MarkRule;
+use crate::service::masquerade::MasqueradeRule;
 use crate::service::schedulers::Scheduler;
 use crate::service::tunnel::Tunnel;
 use crate::service::{Method, Settings, Thresholds};
@@ -28,6 +29,8 @@ pub struct Plan {
     pub services: Vec<ServicePlan>,
     /// What marks new connections, in order.
     pub marks: Vec<MarkRule>,
+    /// Who leaves by an address of the director's; the first rule that holds has its way.
+    pub masquerades: Vec<MasqueradeRule>,
     /// Timeouts of connections.
     pub timeouts: Timeouts,
     /// Settings of the kernel.

@@ -2,7 +2,7 @@
 //! find its connections, and what keeps an identifier from being reused while a connection holds it.
 
 use std::hash::Hash;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,6 +12,7 @@ use super::plan::ServicePlan;
 use crate::counters::RealCounters;
 use crate::flow::Owners;
 use crate::id::{Generation, Protocol, RealId, ServiceId};
+use crate::service::masquerade;
 use crate::service::path_mtu::PathMtu;
 use crate::service::{Overload, Real, Service, Thresholds};
 
@@ -117,6 +118,12 @@ impl Registry {
         self.reals.find(&(service, address)).map(RealId)
     }
 
+    /// What counts the connections that leave by an address of a masquerade.
+    #[must_use]
+    pub fn masquerade_id(&self, address: IpAddr) -> Option<RealId> {
+        self.reals.find(&masquerade::key(address)).map(RealId)
+    }
+
     /// Frees the identifiers of removed real servers that no worker can choose any more and no
     /// connection or template holds, and of removed services without real servers.
     pub(super) fn reclaim(&mut self) {
@@ -128,7 +135,9 @@ impl Registry {
         });
         let mut in_use = vec![false; self.services.capacity()];
         for (service, _) in self.reals.keys() {
-            in_use[service.index()] = true;
+            if let Some(in_use) = in_use.get_mut(service.index()) {
+                *in_use = true;
+            }
         }
         self.services.retain(|_, id, record| record.compiled.is_some() || in_use[id as usize]);
     }

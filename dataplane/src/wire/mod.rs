@@ -191,7 +191,7 @@ impl<A: Address> Headers<A> {
         let at = match self.transport_protocol() {
             Some(Protocol::Tcp) => tcp::field::CHECKSUM,
             Some(Protocol::Udp) => udp::field::CHECKSUM,
-            Some(Protocol::Sctp) | None => return false,
+            Some(Protocol::Sctp | Protocol::Icmp) | None => return false,
         };
         let Some(found) = array(self.transport_bytes(frame), at).map(u16::from_be_bytes) else {
             return false;

@@ -7,6 +7,7 @@ use crate::address::Address;
 use crate::connections::{Entry, Table, Template, Templates};
 use crate::id::{L4Port, NicId};
 use crate::packet::Packet;
+use crate::service::Real;
 use crate::snapshot::Snapshot;
 use crate::time::Tick;
 
@@ -135,12 +136,15 @@ fn template_view<A: Address>(template: &Template<A>, snapshot: &Snapshot, now: T
         real_id: template.real(),
         state: template.state_word(),
         remaining: template.expires(now).remaining(now),
+        masquerade: false,
     }
 }
 
 fn view<A: Address>(entry: &Entry<A>, snapshot: &Snapshot, now: Tick) -> ConnectionView {
     // The real server of a tunnel may be of the other family.
-    let real = snapshot.real(entry.real()).map_or_else(|| entry.real_address().into(), |real| real.address);
+    let real = snapshot.real(entry.real());
+    let masquerade = real.is_some_and(Real::is_masquerade);
+    let real = real.filter(|_| !masquerade).map_or_else(|| entry.real_address().into(), |real| real.address);
     let at = |address: A, l4_port: L4Port| -> SocketAddr {
         let address: IpAddr = address.into();
         SocketAddr::new(address, l4_port.0)
@@ -153,5 +157,6 @@ fn view<A: Address>(entry: &Entry<A>, snapshot: &Snapshot, now: Tick) -> Connect
         real_id: entry.real(),
         state: entry.state_word(),
         remaining: entry.expires().remaining(now),
+        masquerade,
     }
 }

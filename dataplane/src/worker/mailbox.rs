@@ -81,6 +81,8 @@ pub struct ConnectionView {
     pub state: &'static str,
     /// How long until it ends without a packet.
     pub remaining: Ticks,
+    /// True for one of a masqueraded host.
+    pub masquerade: bool,
 }
 
 /// What control and a worker both see. Each field says who writes it.

@@ -11,6 +11,7 @@ mod idle;
 mod ipvsadm;
 mod limits;
 mod localnode;
+mod masquerade;
 mod neighbours;
 mod offloads;
 mod operator;

@@ -34,14 +34,14 @@ fn segment(ip: &Ip, protocol: Protocol, ports: (u16, u16), flags: &str) -> Vec<u
     match protocol {
         Protocol::Tcp => ip.tcp(&Tcp::new(ports.0, ports.1, flags).numbers(1000, 2000).data(b"odd")),
         Protocol::Udp => ip.udp(ports.0, ports.1, b"odd"),
-        Protocol::Sctp => unreachable!("the recordings have SCTP"),
+        Protocol::Sctp | Protocol::Icmp => unreachable!("the recordings have SCTP, and services no ICMP"),
     }
 }
 
 const fn port(protocol: Protocol) -> u16 {
     match protocol {
         Protocol::Tcp => 80,
-        Protocol::Udp | Protocol::Sctp => 53,
+        Protocol::Udp | Protocol::Sctp | Protocol::Icmp => 53,
     }
 }
 

@@ -99,8 +99,8 @@ impl<'a> Generator<'a> {
         self.traffic.order = vec![UNKNOWN; self.traffic.reals as usize];
         let kinds: &[Kind] = match self.traffic.protocol {
             Protocol::Tcp => &[Kind::Opening, Kind::Request],
-            // Nothing is measured with SCTP.
-            Protocol::Udp | Protocol::Sctp => &[Kind::Opening],
+            // Nothing is measured with the others.
+            Protocol::Udp | Protocol::Sctp | Protocol::Icmp => &[Kind::Opening],
         };
         for &kind in kinds {
             let mut first = 0;

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use shunt_dataplane::id::NicId;
 use shunt_dataplane::service::mark::{Mark, MarkRule};
 
-use crate::config::document::{Document, MarkDocument};
-use crate::config::problem::{Fault, Findings};
+use crate::config::document::{Document, MarkDocument, NicDocument};
+use crate::config::problem::{At, Fault, Findings};
 
 /// Checks `[[mark]]`; none when one of them lacks something.
 pub fn check(document: &Document, findings: &mut Findings<'_>) -> Option<Vec<MarkRule>> {
@@ -53,24 +53,7 @@ fn build(rule: &MarkDocument, document: &Document, findings: &mut Findings<'_>) 
     }
     let nic = match &rule.nic {
         None => None,
-        Some(wanted) => {
-            let named = |nic: &crate::config::document::NicDocument| {
-                let name = nic.name.as_ref().is_some_and(|name| name.value == wanted.value);
-                let interface = nic.device.as_ref().and_then(|device| device.value.interface());
-                name || interface == Some(wanted.value.as_str())
-            };
-            let Some(place) = document.nics.iter().position(named) else {
-                let names = document.nics.iter().filter_map(|nic| Some(nic.name.as_ref()?.value.as_str()));
-                let holds = format!("the NICs are {}", names.collect::<Vec<_>>().join(", "));
-                findings.error(
-                    &rule.place,
-                    &wanted.at,
-                    Fault::new("no such NIC", holds, "name one of these"),
-                );
-                return None;
-            };
-            Some(NicId(place as u8))
-        }
+        Some(wanted) => Some(nic_named(&rule.place, wanted, document, findings)?),
     };
     let built = MarkRule {
         mark: rule.mark.as_ref()?.value,
@@ -84,4 +67,25 @@ fn build(rule: &MarkDocument, document: &Document, findings: &mut Findings<'_>) 
         return Some(vec![built]);
     }
     Some(rule.ports.iter().map(|ports| MarkRule { ports: ports.clone(), ..built.clone() }).collect())
+}
+
+/// The NIC of a name, or of its interface.
+pub(super) fn nic_named(
+    place: &str,
+    wanted: &At<String>,
+    document: &Document,
+    findings: &mut Findings<'_>,
+) -> Option<NicId> {
+    let named = |nic: &NicDocument| {
+        let name = nic.name.as_ref().is_some_and(|name| name.value == wanted.value);
+        let interface = nic.device.as_ref().and_then(|device| device.value.interface());
+        name || interface == Some(wanted.value.as_str())
+    };
+    let Some(number) = document.nics.iter().position(named) else {
+        let names = document.nics.iter().filter_map(|nic| Some(nic.name.as_ref()?.value.as_str()));
+        let holds = format!("the NICs are {}", names.collect::<Vec<_>>().join(", "));
+        findings.error(place, &wanted.at, Fault::new("no such NIC", holds, "name one of these"));
+        return None;
+    };
+    Some(NicId(number as u8))
 }

@@ -1,6 +1,7 @@
 //! Every problem of a configuration at once: what needs more than one value to be seen.
 
 mod marks;
+mod masquerades;
 mod networks;
 mod nics;
 mod runtime;
@@ -82,11 +83,12 @@ impl Config {
         let routes = nics::check_routes(&document, &networks, &mut findings);
         let services = services::check(&document, &networks, &mut findings);
         let marks = marks::check(&document, &mut findings);
+        let masquerades = masquerades::check(&document, &mut findings);
         count(&document, &mut findings);
         let usable = findings.is_usable();
         let problems = findings.finish();
-        match (usable, nics, routes, marks, services) {
-            (true, Some(nics), Some(routes), Some(marks), Some(services)) => Ok(Checked {
+        match (usable, nics, routes, marks.zip(masquerades), services) {
+            (true, Some(nics), Some(routes), Some((marks, masquerades)), Some(services)) => Ok(Checked {
                 config: Self {
                     runtime,
                     timeouts: document.timeouts,
@@ -94,6 +96,7 @@ impl Config {
                     nics,
                     routes,
                     marks,
+                    masquerades,
                     services,
                 },
                 warnings: problems,
@@ -178,6 +181,12 @@ fn count(document: &Document, findings: &mut Findings<'_>) {
         ("nic", document.nics.len(), limit::NICS_MAX, document.nics.last().map(|last| &last.at)),
         ("route", document.routes.len(), limit::ROUTES_MAX, document.routes.last().map(|last| &last.at)),
         ("mark", document.marks.len(), limit::MARKS_MAX, document.marks.last().map(|last| &last.at)),
+        (
+            "masquerade",
+            document.masquerades.len(),
+            limit::MASQUERADES_MAX,
+            document.masquerades.last().map(|last| &last.at),
+        ),
         (
             "service",
             document.services.len(),

@@ -10,6 +10,8 @@ use shunt_dataplane::service::mark::Mark;
 use super::mark::hosts;
 use crate::config::problem::Fault;
 
+const TABLE: &str = "[[mark]]";
+
 /// What a line says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Line {
@@ -37,17 +39,17 @@ pub fn parse(text: &str) -> Result<Line, Fault> {
     let is_command = |word: &&str| word.rsplit('/').next().is_some_and(|name| name.ends_with("tables"));
     words.next_if(is_command);
     while let Some(word) = words.next() {
-        let mut value = || words.next().ok_or_else(|| unknown(word, "it needs a value"));
+        let mut value = || words.next().ok_or_else(|| unknown(word, "it needs a value", TABLE));
         match word {
-            "-t" | "--table" => expect(word, value()?, &["mangle"])?,
-            "-A" | "--append" => expect(word, value()?, &["PREROUTING"])?,
-            "-j" | "--jump" => expect(word, value()?, &["MARK"])?,
-            "-m" | "--match" => expect(word, value()?, &["tcp", "udp", "multiport"])?,
+            "-t" | "--table" => expect(word, value()?, &["mangle"], TABLE)?,
+            "-A" | "--append" => expect(word, value()?, &["PREROUTING"], TABLE)?,
+            "-j" | "--jump" => expect(word, value()?, &["MARK"], TABLE)?,
+            "-m" | "--match" => expect(word, value()?, &["tcp", "udp", "multiport"], TABLE)?,
             "-p" | "--protocol" | "--proto" => {
                 line.protocol = Some(match value()? {
                     "tcp" | "6" => Protocol::Tcp,
                     "udp" | "17" => Protocol::Udp,
-                    other => return Err(unknown(other, "protocols are tcp and udp")),
+                    other => return Err(unknown(other, "protocols are tcp and udp", TABLE)),
                 });
             }
             "-d" | "--destination" | "--dst" => line.to = everything_is_none(hosts(value()?)?),
@@ -57,28 +59,32 @@ pub fn parse(text: &str) -> Result<Line, Fault> {
                 line.ports = ports(value()?)?
             }
             "--set-mark" | "--set-xmark" => line.mark = Some(mark(value()?)?),
-            other => return Err(unknown(other, "a line marks by -d, -s, -p, --dport, --dports and -i")),
+            other => {
+                return Err(unknown(other, "a line marks by -d, -s, -p, --dport, --dports and -i", TABLE));
+            }
         }
     }
     if line.mark.is_none() {
-        return Err(unknown("-j MARK", "a line ends with -j MARK --set-mark and a number"));
+        return Err(unknown("-j MARK", "a line ends with -j MARK --set-mark and a number", TABLE));
     }
     Ok(line)
 }
 
-fn unknown(what: &str, holds: &str) -> Fault {
+/// What of a line is not understood, and what holds instead; `table` says the same in other words.
+pub(super) fn unknown(what: &str, holds: &str, table: &str) -> Fault {
     Fault::new(
         format!("an iptables line that is not understood at {what}"),
         holds,
-        "write it with the keys of [[mark]]",
+        format!("write it with the keys of {table}"),
     )
 }
 
-fn expect(option: &str, value: &str, known: &[&str]) -> Result<(), Fault> {
+/// One of the words that an option takes here.
+pub(super) fn expect(option: &str, value: &str, known: &[&str], table: &str) -> Result<(), Fault> {
     if known.contains(&value) {
         return Ok(());
     }
-    Err(unknown(&format!("{option} {value}"), &format!("{option} is {} here", known.join(" or "))))
+    Err(unknown(&format!("{option} {value}"), &format!("{option} is {} here", known.join(" or ")), table))
 }
 
 fn everything_is_none(net: IpNet) -> Option<IpNet> {
@@ -92,7 +98,7 @@ fn mark(text: &str) -> Result<Mark, Fault> {
         Some(digits) => u32::from_str_radix(digits, 16).ok(),
         None => number.parse().ok(),
     };
-    number.and_then(Mark::new).ok_or_else(|| unknown(text, &format!("a mark is 1 to {}", Mark::MAX)))
+    number.and_then(Mark::new).ok_or_else(|| unknown(text, &format!("a mark is 1 to {}", Mark::MAX), TABLE))
 }
 
 /// `80`, `8000:8099`, `80,443`.
@@ -102,7 +108,7 @@ fn ports(text: &str) -> Result<Vec<RangeInclusive<u16>>, Fault> {
         let (first, last): (u16, u16) = (first.parse().ok()?, last.parse().ok()?);
         (first <= last).then_some(first..=last)
     };
-    let fault = || unknown(text, "ports are numbers, 80 or 80,443 or 8000:8099");
+    let fault = || unknown(text, "ports are numbers, 80 or 80,443 or 8000:8099", TABLE);
     text.split(',').map(|text| one(text).ok_or_else(fault)).collect()
 }
 

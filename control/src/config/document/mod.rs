@@ -4,7 +4,9 @@
 //! (its type, its range, its spelling) is said here; what needs two of them is said in `check`.
 
 mod iptables;
+mod iptables_nat;
 mod mark;
+mod masquerade;
 mod nic;
 mod runtime;
 mod section;
@@ -18,6 +20,7 @@ use shunt_dataplane::snapshot::Sysctls;
 use toml::de::{DeTable, DeValue};
 
 pub use mark::MarkDocument;
+pub use masquerade::MasqueradeDocument;
 pub use nic::{NicDocument, RouteDocument};
 pub use runtime::RuntimeDocument;
 pub use section::{Section, nearest};
@@ -42,6 +45,8 @@ pub struct Document {
     pub routes: Vec<RouteDocument>,
     /// `[[mark]]`, in the order of the file.
     pub marks: Vec<MarkDocument>,
+    /// `[[masquerade]]`, in the order of the file.
+    pub masquerades: Vec<MasqueradeDocument>,
     /// `[[service]]`.
     pub services: Vec<ServiceDocument>,
     /// False after a syntax error: something may be missing here that the file has.
@@ -54,7 +59,7 @@ pub struct Document {
     pub has_services: bool,
 }
 
-const KEYS: &[&str] = &["runtime", "timeout", "sysctl", "nic", "route", "mark", "service"];
+const KEYS: &[&str] = &["runtime", "timeout", "sysctl", "nic", "route", "mark", "masquerade", "service"];
 const LATER: &[(&str, &str)] = &[("vrrp", "remove it; a director without [[vrrp]] owns every VIP at once")];
 
 impl Document {
@@ -92,6 +97,9 @@ impl Document {
         document.networks_known = section.findings().count() == before && !document.nics.is_empty();
         for (number, (at, table)) in section.tables("mark").into_iter().enumerate() {
             document.marks.push(MarkDocument::read(section.findings(), table, at, number));
+        }
+        for (number, (at, table)) in section.tables("masquerade").into_iter().enumerate() {
+            document.masquerades.push(MasqueradeDocument::read(section.findings(), table, at, number));
         }
         for (number, (at, table)) in section.tables("service").into_iter().enumerate() {
             document.services.push(ServiceDocument::read(section.findings(), table, at, number));

@@ -289,6 +289,8 @@ fn example(key: &str) -> &'static str {
         "device" => "\"af_packet:eth1\"",
         "addresses" => "\"192.0.2.2/24\"",
         "mark" => "[[mark]]",
+        "masquerade" => "[[masquerade]]",
+        "except" => "\"10.0.0.0/8\"",
         "port" => "80",
         "from" => "\"198.51.100.0/24\"",
         "gateway" | "via" => "\"192.0.2.1\"",
