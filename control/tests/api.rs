@@ -80,6 +80,7 @@ impl Director for Paper {
                     state: "ESTABLISHED".to_owned(),
                     expires_in: 899,
                     worker: 0,
+                    masquerade: false,
                 };
                 if queue.send(Ok(connection)).await.is_err() {
                     return;
