@@ -3,7 +3,7 @@
 //! The publisher holds what makes a snapshot: identifiers, the state of the world, the plan that was compiled last. It alone
 //! frees snapshots: an old one is kept until every worker runs a later one.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use shunt_dataplane::worker::Shared;
 
 use crate::config::Config;
 use crate::config::compile::{State, compile};
-use crate::health::RealKey;
+use crate::health::{self, RealKey, Standing, Verdict};
 use crate::neighbour::Change as NeighbourChange;
 
 /// How long workers may take to run a new generation before it is called late. A turn takes microseconds; a worker that
@@ -53,19 +53,21 @@ impl Publisher {
         &self.snapshots
     }
 
-    /// Real servers whose health check fails.
+    /// What snapshots are compiled from beside the configuration.
     #[must_use]
     pub const fn state(&self) -> &State {
         &self.state
     }
 
-    /// Takes note of a health check's verdict; it counts from the next publication on.
-    pub fn set_health(&mut self, real: RealKey, up: bool) {
-        if up {
-            self.state.down.remove(&real);
-        } else {
-            self.state.down.insert(real);
+    /// Takes note of what health checks say; it counts from the next publication on.
+    pub fn set_health(&mut self, change: &health::Change) {
+        let health::Change { key, verdict, at, .. } = *change;
+        if verdict == Verdict::default() {
+            self.state.standings.remove(&key);
+            return;
         }
+        let since = self.state.standings.get(&key).filter(|_| !change.turned).map_or(at, |known| known.since);
+        self.state.standings.insert(key, Standing { verdict, since });
     }
 
     /// Takes note of a neighbour; it counts from the next publication on.
@@ -79,14 +81,15 @@ impl Publisher {
 
     /// Forgets the health of real servers that the configuration no longer checks.
     pub fn forget_unchecked(&mut self, config: &Config) {
-        let checked = |key: &RealKey| {
-            config.services.iter().any(|service| {
-                service.check.is_some()
-                    && (service.listen, service.protocol) == (key.listen, key.protocol)
-                    && service.reals.iter().any(|real| real.address == key.address)
-            })
-        };
-        self.state.down.retain(checked);
+        if self.state.standings.is_empty() {
+            return;
+        }
+        let checked: HashSet<RealKey> = (config.services.iter())
+            .flat_map(|service| service.reals.iter().map(move |real| (service, real)))
+            .filter(|(_, real)| !real.checks.is_empty())
+            .map(|(service, real)| service.real_key(real.address))
+            .collect();
+        self.state.standings.retain(|key, _| checked.contains(key));
     }
 
     /// Publishes what holds now; none when workers would read the same as before.

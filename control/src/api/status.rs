@@ -266,7 +266,7 @@ pub struct Real {
     pub address: String,
     /// The forwarding method: `dr`, `nat` or `tun`.
     pub forward: String,
-    /// The configured weight.
+    /// The weight that counts now: the configured one unless its checks say another.
     pub weight: u32,
     /// What its check says.
     pub state: RealState,

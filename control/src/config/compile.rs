@@ -1,6 +1,6 @@
 //! From a configuration and what is known of the world now to the plan that the workers' snapshot is compiled from.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use shunt_dataplane::id::{Mac, NicId};
@@ -8,17 +8,25 @@ use shunt_dataplane::snapshot::{NeighbourPlan, NicPlan, Plan, RealPlan, RoutePla
 
 use super::check::everything;
 use super::{Config, Service};
-use crate::health::RealKey;
+use crate::health::{RealKey, Standing, Verdict};
 
 /// What the control core knows beside the configuration.
 #[derive(Clone, Debug, Default)]
 pub struct State {
     /// The MAC of each NIC, by [`NicId`]; a missing one is all zero.
     pub macs: Vec<Mac>,
-    /// Real servers whose health check fails.
-    pub down: HashSet<RealKey>,
+    /// What checks say of real servers, where it is not what holds without them.
+    pub standings: HashMap<RealKey, Standing>,
     /// Neighbours that answered.
     pub neighbours: Vec<NeighbourPlan>,
+}
+
+impl State {
+    /// What checks say of a real server.
+    #[must_use]
+    pub fn verdict(&self, real: &RealKey) -> Verdict {
+        self.standings.get(real).map_or_else(Verdict::default, |standing| standing.verdict)
+    }
 }
 
 impl Service {
@@ -79,13 +87,16 @@ fn routes(config: &Config) -> Vec<RoutePlan> {
 /// The plan of one service.
 #[must_use]
 pub fn service_plan(service: &Service, state: &State) -> ServicePlan {
-    let reals = service.reals.iter().map(|real| RealPlan {
-        address: real.address,
-        method: real.method,
-        tunnel: real.tunnel,
-        weight: real.weight,
-        thresholds: real.thresholds,
-        up: state.down.is_empty() || !state.down.contains(&service.real_key(real.address)),
+    let reals = service.reals.iter().map(|real| {
+        let verdict = state.verdict(&service.real_key(real.address));
+        RealPlan {
+            address: real.address,
+            method: real.method,
+            tunnel: real.tunnel,
+            weight: verdict.weigh(real.weight),
+            thresholds: real.thresholds,
+            up: verdict.up,
+        }
     });
     ServicePlan {
         name: service.name.clone(),
@@ -153,7 +164,12 @@ mod tests {
         let config = Config::check("test", text).unwrap().config;
         let mac = Mac([2, 0, 0, 0, 0, 1]);
         let down = config.services[0].real_key("192.0.2.21:80".parse().unwrap());
-        let state = State { macs: vec![mac], down: HashSet::from([down]), neighbours: Vec::new() };
+        let standing = Standing {
+            verdict: Verdict { up: false, ..Verdict::default() },
+            since: std::time::Instant::now(),
+        };
+        let state =
+            State { macs: vec![mac], standings: HashMap::from([(down, standing)]), neighbours: Vec::new() };
         let plan = compile(&config, &state);
         assert_eq!(plan.nics[0].mac, mac);
         assert_eq!(plan.vips, ["192.0.2.10".parse::<IpAddr>().unwrap()]);

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::{self, Display};
 use std::hash::Hash;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use shunt_dataplane::connections::{TcpState, Timeouts};
@@ -276,7 +277,9 @@ fn services(pair: Pair<'_, Service>, changes: &mut Changes) {
     changes.compare(&place, "persistence", old, new, show_persistence, false);
     let (old, new) = (&before.settings.timeouts, &after.settings.timeouts);
     changes.compare(&place, "timeout", old, new, show_timeouts, false);
-    changes.compare(&place, "check", &before.check, &after.check, show_check, false);
+    changes.compare(&place, "check", &before.checks, &after.checks, show_checks, false);
+    let own = |real: &Real, service: &Service| real.checks != service.checks;
+    let (of_before, of_after) = (before, after);
     for (address, pair) in paired(&before.reals, &after.reals, |real| real.address) {
         let place = format!("{place}, real {address}");
         let summary = |real: &Real| format!("{}, weight {}", real.method, real.weight);
@@ -290,6 +293,10 @@ fn services(pair: Pair<'_, Service>, changes: &mut Changes) {
                 changes.compare(&place, "l_threshold", &old.lower, &new.lower, u32::to_string, false);
                 changes.compare(&place, "forward", &before.method, &after.method, ToString::to_string, false);
                 changes.compare(&place, "tunnel", &before.tunnel, &after.tunnel, ToString::to_string, false);
+                // What the service changes for all is told once.
+                if own(before, of_before) || own(after, of_after) {
+                    changes.compare(&place, "check", &before.checks, &after.checks, show_checks, false);
+                }
             }
             (None, None) => {}
         }
@@ -347,19 +354,31 @@ fn show_timeouts(timeouts: &ServiceTimeouts) -> String {
     )
 }
 
-fn show_check(check: &Option<Check>) -> String {
-    let Some(check) = check else { return "none".to_owned() };
-    let kind = match &check.kind {
-        super::CheckKind::Tcp => "tcp".to_owned(),
-        super::CheckKind::Http { path, host, status } => {
-            let host = host.as_ref().map(|host| format!(" of {host}")).unwrap_or_default();
-            let status = if status.is_empty() { String::new() } else { format!(" for {}", joined(status)) };
-            format!("http {path}{host}{status}")
-        }
-    };
-    let l4_port = check.l4_port.map(|port| format!(" at port {port}")).unwrap_or_default();
+fn show_checks(checks: &Arc<[Check]>) -> String {
+    match &**checks {
+        [] => "none".to_owned(),
+        checks => checks.iter().map(show_check).collect::<Vec<_>>().join(" and "),
+    }
+}
+
+fn show_check(check: &Check) -> String {
+    let mut text = check.kind.to_string();
+    let asked = [
+        ("of", check.address.map(|address| address.to_string())),
+        ("at port", check.l4_port.map(|port| port.to_string())),
+        ("from", check.from.map(|from| from.to_string())),
+    ];
+    for (word, value) in asked {
+        text += &value.map(|value| format!(" {word} {value}")).unwrap_or_default();
+    }
     let (interval, timeout) = (duration::format(check.interval), duration::format(check.timeout));
-    format!("{kind}{l4_port} every {interval} within {timeout}, fall {}, rise {}", check.fall, check.rise)
+    text += &format!(" every {interval} within {timeout}, fall {}, rise {}", check.fall, check.rise);
+    let held = Some(check.reentry).filter(|reentry| !reentry.is_zero());
+    let warmup = Some(check.warmup).filter(|warmup| !warmup.is_zero());
+    for (word, time) in [("retry", check.retry_interval), ("reentry", held), ("warmup", warmup)] {
+        text += &time.map(|time| format!(", {word} {}", duration::format(time))).unwrap_or_default();
+    }
+    text
 }
 
 /// A thing before and after.

@@ -54,5 +54,17 @@ pub const CHECK_INTERVAL_MAX: Duration = Duration::from_secs(3600);
 pub const CHECK_TIMEOUT_MIN: Duration = Duration::from_millis(10);
 /// The most failures or successes in a row that a check counts.
 pub const CHECK_COUNT_MAX: u8 = 100;
+/// The longest that a real server is held back, or its weight grows, after a return.
+pub const CHECK_HOLD_MAX: Duration = Duration::from_secs(86_400);
+/// The longest answer of a UDP check, in bytes.
+pub const REPLY_MAX: u16 = 65_507;
+/// The longest text that a check sends, in bytes.
+pub const TEXT_MAX: usize = 4096;
+/// The longest word of a command, in bytes.
+pub const COMMAND_MAX: usize = 4096;
+/// What the number of a file is multiplied by at most (keepalived: the bound of a tracked file's weight).
+pub const FACTOR_MAX: i32 = 254;
+/// The most checks of a real server.
+pub const CHECKS_MAX: usize = 64;
 /// The largest configuration file, in bytes.
 pub const FILE_MAX: u64 = 64 << 20;

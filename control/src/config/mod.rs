@@ -15,6 +15,7 @@ pub mod problem;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -27,6 +28,7 @@ use shunt_dataplane::service::tunnel::Tunnel;
 use shunt_dataplane::service::{Method, Settings, Thresholds};
 use shunt_dataplane::snapshot::Sysctls;
 
+use crate::health::kind::CheckKind;
 use device::Device;
 
 /// A configuration that passed every check: names are unique, references resolve, families agree.
@@ -216,8 +218,8 @@ pub struct Service {
     pub settings: Settings,
     /// The forwarding method of real servers that name none; theirs is resolved already.
     pub forward: Method,
-    /// How its real servers are checked; none takes them for up.
-    pub check: Option<Check>,
+    /// How its real servers are checked that do not say it themselves; none takes them for up.
+    pub checks: Arc<[Check]>,
     /// Real servers in the order of the file.
     pub reals: Vec<Real>,
 }
@@ -235,37 +237,33 @@ pub struct Real {
     pub method: Method,
     /// What packets travel in when the method is `tun`.
     pub tunnel: Tunnel,
+    /// How it is checked, be it said by itself or by its service; with none it is taken for up.
+    pub checks: Arc<[Check]>,
 }
 
-/// A health check of every real server of a service.
+/// A health check of a real server, or of every one of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
     /// What is asked.
     pub kind: CheckKind,
-    /// The TCP port that is asked; none for the real server's own.
+    /// Whom to ask; none for the real server.
+    pub address: Option<IpAddr>,
+    /// The port that is asked; none for the real server's own.
     pub l4_port: Option<u16>,
+    /// Where it comes from; port 0 for any.
+    pub from: Option<SocketAddr>,
     /// From the begin of one check to the begin of the next.
     pub interval: Duration,
-    /// An answer that takes longer is a failure; not above `interval`.
+    /// An answer that takes longer is a failure.
     pub timeout: Duration,
+    /// From a failure of a real server that is up to the next try; none for `interval`.
+    pub retry_interval: Option<Duration>,
+    /// The first checks spread over so long.
+    pub warmup: Duration,
     /// Failures in a row that take a real server out, at least 1.
     pub fall: u8,
     /// Successes in a row that bring it back, at least 1.
     pub rise: u8,
-}
-
-/// What a health check asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CheckKind {
-    /// A TCP connection opens.
-    Tcp,
-    /// HTTP/1.1 GET.
-    Http {
-        /// The path.
-        path: String,
-        /// The Host header; none for the VIP.
-        host: Option<String>,
-        /// Good status codes; empty for 200 to 299.
-        status: Vec<u16>,
-    },
+    /// How long these successes last at least.
+    pub reentry: Duration,
 }

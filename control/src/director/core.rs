@@ -29,8 +29,8 @@ const RETIRE_INTERVAL: Duration = Duration::from_millis(500);
 pub enum Message {
     /// A configuration that was checked; the answer comes when all workers run it.
     Config(Box<Config>, SyncSender<Applied>),
-    /// A real server came up or went down.
-    Health(health::Change),
+    /// What holds for real servers changed.
+    Health(Vec<health::Change>),
     /// Neighbours changed; [`Core::applied`] reaches the number when workers know.
     Neighbours(Vec<neighbour::Change>, u64),
     /// The end.
@@ -163,9 +163,15 @@ impl Work {
                 self.publisher.forget_unchecked(&self.config);
                 gathered.answers.push(answer);
             }
-            Message::Health(change) => {
-                tracing::info!("{change}");
-                self.publisher.set_health(change.key, change.up);
+            Message::Health(changes) => {
+                for change in &changes {
+                    if change.turned {
+                        tracing::info!("{change}");
+                    } else {
+                        tracing::debug!("{change}");
+                    }
+                    self.publisher.set_health(change);
+                }
             }
             Message::Neighbours(changes, number) => {
                 changes.iter().for_each(|change| self.publisher.set_neighbour(change));

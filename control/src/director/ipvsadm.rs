@@ -326,10 +326,10 @@ mod tests {
         let mut work = Work::new(&Config::check("test", FILE).unwrap().config);
         work.apply(&change("-E -t 192.0.2.10:80 -s sh -b sh-port")).unwrap();
         let service = &work.config.services[0];
-        assert_eq!((service.name.as_str(), service.check.is_some()), ("a", true));
+        assert_eq!((service.name.as_str(), service.checks.is_empty()), ("a", false));
         work.apply(&change("-D -t 192.0.2.10:80")).unwrap();
         work.apply(&change("-A -t 192.0.2.10:80")).unwrap();
         let service = work.config.services.last().unwrap();
-        assert_eq!((service.name.as_str(), service.check.is_some()), ("tcp-192.0.2.10:80", false));
+        assert_eq!((service.name.as_str(), service.checks.is_empty()), ("tcp-192.0.2.10:80", true));
     }
 }

@@ -75,9 +75,9 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
         .spawn(move || control_loop.run())
         .map_err(|error| StartError::of("runtime", &error))?;
     let messages = core.messages();
-    let on_change = move |change| drop(messages.send(Message::Health(change)));
-    let health =
-        Health::start(Some(namespace), on_change).map_err(|error| StartError::of("health checks", &error))?;
+    let on_changes = move |changes| drop(messages.send(Message::Health(changes)));
+    let health = Health::start(Some(namespace), on_changes)
+        .map_err(|error| StartError::of("health checks", &error))?;
     let (stop_sender, stop) = watch::channel(false);
     let live = Live::new(Pieces {
         file: file.to_owned(),

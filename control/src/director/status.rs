@@ -150,11 +150,12 @@ fn real(
 ) -> Real {
     let key = service.real_key(real.address);
     let listed = health.get(&key);
+    let verdict = view.state.verdict(&key);
     let state = match listed {
         None => RealState::Unchecked,
         // What the workers run counts, not what the check found a moment ago.
-        Some(_) if view.state.down.contains(&key) => RealState::Down,
         Some(listed) if listed.last.is_none() => RealState::Checking,
+        Some(_) if !verdict.up => RealState::Down,
         Some(_) => RealState::Up,
     };
     let compiled = view.snapshot.reals.iter().flatten().find(|compiled| {
@@ -174,7 +175,7 @@ fn real(
     let shown = Real {
         address: real.address.to_string(),
         forward: real.method.to_string(),
-        weight: real.weight,
+        weight: verdict.weigh(real.weight),
         state,
         since: listed.map_or_else(
             || view.loaded.elapsed().unwrap_or_default().as_secs(),
@@ -250,7 +251,8 @@ fn advice(live: &Live, view: &View, nics: &[Nic], limits: &[Limit], report: &Rep
     }
     let refusing = |service: &&config::Service| {
         let scheduled = |real: &config::Real| {
-            real.weight > 0 && !view.state.down.contains(&service.real_key(real.address))
+            let verdict = view.state.verdict(&service.real_key(real.address));
+            verdict.up && verdict.weigh(real.weight) > 0
         };
         !service.reals.iter().any(scheduled)
     };

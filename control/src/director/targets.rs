@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use shunt_dataplane::id::{Mac, NicId};
@@ -10,7 +12,7 @@ use shunt_dataplane::service::mark::Mark;
 use shunt_dataplane::snapshot::Snapshot;
 
 use crate::config::{self, Config};
-use crate::health::{Check, CheckKind, Target};
+use crate::health::{Check, Target};
 use crate::kernel::NicSide;
 use crate::neighbour::machine::Key;
 use crate::neighbour::{Nic, Vip};
@@ -20,40 +22,30 @@ use crate::neighbour::{Nic, Vip};
 pub fn checks(config: &Config) -> Vec<Target> {
     let mut targets = Vec::new();
     for service in &config.services {
-        let Some(check) = &service.check else { continue };
-        for real in &service.reals {
-            let to = SocketAddr::new(real.address.ip(), check.l4_port.unwrap_or(real.address.port()));
+        for real in service.reals.iter().filter(|real| !real.checks.is_empty()) {
             targets.push(Target {
                 key: service.real_key(real.address),
-                check: Check {
-                    kind: kind(&check.kind, service.listen),
-                    to,
-                    interval: check.interval,
-                    timeout: check.timeout,
-                    fall: check.fall,
-                    rise: check.rise,
-                },
+                checks: real.checks.iter().map(|check| Arc::new(target(check, real.address))).collect(),
+                alpha: false,
+                slow_start: Duration::ZERO,
             });
         }
     }
     targets
 }
 
-fn kind(kind: &config::CheckKind, vip: SocketAddr) -> CheckKind {
-    match kind {
-        config::CheckKind::Tcp => CheckKind::Tcp,
-        config::CheckKind::Http { path, host, status } => CheckKind::Http {
-            path: path.clone(),
-            host: host.clone().unwrap_or_else(|| match vip.ip() {
-                IpAddr::V4(vip) => vip.to_string(),
-                IpAddr::V6(vip) => format!("[{vip}]"),
-            }),
-            status: if status.is_empty() {
-                vec![200..=299]
-            } else {
-                status.iter().map(|&code| code..=code).collect()
-            },
-        },
+fn target(check: &config::Check, real: SocketAddr) -> Check {
+    Check {
+        kind: check.kind.clone(),
+        to: SocketAddr::new(check.address.unwrap_or(real.ip()), check.l4_port.unwrap_or(real.port())),
+        from: check.from,
+        interval: check.interval,
+        timeout: check.timeout,
+        retry_interval: check.retry_interval,
+        warmup: check.warmup,
+        fall: check.fall,
+        rise: check.rise,
+        reentry: check.reentry,
     }
 }
 

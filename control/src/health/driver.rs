@@ -1,15 +1,18 @@
 //! The thread of the health checks: sockets in the kernel side's namespace, a clock, and the machine that decides.
 
 use std::io;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
+use super::check::Tools;
+use super::gather::Gathering;
 use super::machine::{Change, Listed, Machine, Serial};
-use super::{Failure, RealKey, Target, check};
+use super::scripts::Scripts;
+use super::{CHECKS_RUNNING_MAX, Failure, RealKey, Success, Target, check};
 use crate::kernel::{KernelError, Namespace};
 
 enum Command {
@@ -25,25 +28,27 @@ pub struct Health {
 
 impl Health {
     /// Starts the thread, without targets. Check sockets are opened in `namespace`, or where the process is when
-    /// there is none; `on_change` is called on that thread and must not block.
+    /// there is none; scripts run where the caller is. `on_changes` is called on that thread, with changes that came
+    /// together, and must not block.
     ///
     /// # Errors
     /// [`KernelError`] when the namespace cannot be entered or there is no thread to be had.
     pub fn start(
         namespace: Option<Namespace>,
-        on_change: impl FnMut(Change) + Send + 'static,
+        on_changes: impl FnMut(Vec<Change>) + Send + 'static,
     ) -> Result<Self, KernelError> {
+        let scripts = Scripts::start()?;
         let (commands, inbox) = unbounded_channel();
         let (started, start) = mpsc::channel();
         let work = move || {
-            let ready = namespace.map_or(Ok(()), |namespace| namespace.enter()).and_then(|()| {
+            let ready = namespace.map_or(Ok(()), |namespace| enter(&namespace)).and_then(|()| {
                 let mut runtime = tokio::runtime::Builder::new_current_thread();
                 runtime.enable_all().build().map_err(KernelError::Thread)
             });
             match ready {
                 Ok(runtime) => {
                     let _ = started.send(Ok(()));
-                    runtime.block_on(drive(inbox, on_change));
+                    runtime.block_on(drive(inbox, Tools::new(scripts), on_changes));
                 }
                 Err(error) => drop(started.send(Err(error))),
             }
@@ -84,16 +89,48 @@ impl Drop for Health {
     }
 }
 
-async fn drive(mut inbox: UnboundedReceiver<Command>, mut on_change: impl FnMut(Change)) {
+/// Enters the namespace and lets pings be sent there; where that is not allowed they go by raw sockets.
+fn enter(namespace: &Namespace) -> Result<(), KernelError> {
+    namespace.enter()?;
+    if let Err(error) = std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647") {
+        tracing::debug!("ping_group_range of the kernel side: {error}: pings use raw sockets");
+    }
+    Ok(())
+}
+
+/// Lets the process have as many descriptors as checks may need, where the system allows it.
+fn allow_descriptors() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    let wanted = (soft + CHECKS_RUNNING_MAX as u64).min(hard);
+    if wanted > soft {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, wanted, hard);
+    }
+}
+
+async fn drive(mut inbox: UnboundedReceiver<Command>, tools: Tools, mut on_changes: impl FnMut(Vec<Change>)) {
+    allow_descriptors();
+    let tools = Arc::new(tools);
     let mut machine = Machine::default();
-    let mut running: JoinSet<(RealKey, Serial, Result<(), Failure>)> = JoinSet::new();
+    let mut gathering = Gathering::default();
+    let mut running: JoinSet<(RealKey, Serial, Result<Success, Failure>)> = JoinSet::new();
     let mut starts = Vec::new();
     loop {
-        machine.tick(Instant::now(), &mut starts);
-        for start in starts.drain(..) {
-            running.spawn(async move { (start.key, start.serial, check::run(&start.check).await) });
+        let now = Instant::now();
+        for change in machine.tick(now, &mut starts) {
+            gathering.add(now, change);
         }
-        let deadline = machine.deadline();
+        for start in starts.drain(..) {
+            let tools = tools.clone();
+            running.spawn(async move {
+                (start.key, start.serial, check::run(&start.key, &start.check, &tools).await)
+            });
+        }
+        let told = gathering.take(now);
+        if !told.is_empty() {
+            on_changes(told);
+        }
+        let deadline = machine.deadline().into_iter().chain(gathering.deadline()).min();
         let sleep = async {
             match deadline {
                 Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
@@ -102,13 +139,17 @@ async fn drive(mut inbox: UnboundedReceiver<Command>, mut on_change: impl FnMut(
         };
         tokio::select! {
             command = inbox.recv() => match command {
-                Some(Command::Targets(targets)) => machine.set_targets(Instant::now(), targets),
+                Some(Command::Targets(targets)) => {
+                    tools.forget();
+                    machine.set_targets(Instant::now(), targets);
+                }
                 Some(Command::List(answer)) => drop(answer.send(machine.list())),
                 None => return,
             },
             Some(Ok((key, serial, result))) = running.join_next() => {
-                if let Some(change) = machine.result(Instant::now(), key, serial, result) {
-                    on_change(change);
+                let now = Instant::now();
+                if let Some(change) = machine.result(now, key, serial, result) {
+                    gathering.add(now, change);
                 }
             }
             () = sleep => {}

@@ -11,24 +11,37 @@ use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
+fn check(kind: CheckKind, to: SocketAddr) -> Check {
+    Check {
+        kind,
+        to,
+        from: None,
+        interval: Duration::from_millis(20),
+        timeout: Duration::from_secs(5),
+        retry_interval: None,
+        warmup: Duration::ZERO,
+        fall: 2,
+        rise: 2,
+        reentry: Duration::ZERO,
+    }
+}
+
 fn target(to: SocketAddr) -> Target {
     let listen = SocketAddr::from(([192, 0, 2, 10], 80));
     Target {
         key: RealKey { listen, protocol: Protocol::Tcp, address: to },
-        check: Check {
-            kind: CheckKind::Tcp,
-            to,
-            interval: Duration::from_millis(20),
-            timeout: Duration::from_secs(5),
-            fall: 2,
-            rise: 2,
-        },
+        checks: vec![Arc::new(check(CheckKind::Tcp, to))],
+        alpha: false,
+        slow_start: Duration::ZERO,
     }
 }
 
 fn start(namespace: Option<Namespace>) -> (Health, Receiver<Change>) {
     let (sender, changes) = mpsc::channel();
-    let health = Health::start(namespace, move |change| drop(sender.send(change))).unwrap();
+    let health = Health::start(namespace, move |changes| {
+        changes.into_iter().for_each(|change| drop(sender.send(change)))
+    })
+    .unwrap();
     (health, changes)
 }
 
@@ -41,21 +54,21 @@ fn death_and_return_are_noticed() {
     health.set_targets(vec![target(to), target(other.local_addr().unwrap())]);
     drop(listener);
     let change = changes.recv_timeout(PATIENCE).unwrap();
-    assert_eq!((change.key.address, change.up), (to, false));
+    assert_eq!((change.key.address, change.verdict.up), (to, false));
     assert_eq!(change.reason, "connection refused (2 times in a row)");
     let listed = health.list();
     assert_eq!(listed.len(), 2);
-    assert_eq!(listed.iter().filter(|listed| listed.up).count(), 1);
+    assert_eq!(listed.iter().filter(|listed| listed.verdict.up).count(), 1);
 
     // The same target under another beat is still down.
     let mut slower = target(to);
-    slower.check.interval += Duration::from_millis(10);
+    Arc::make_mut(&mut slower.checks[0]).interval += Duration::from_millis(10);
     health.set_targets(vec![slower]);
-    assert!(!health.list()[0].up);
+    assert!(!health.list()[0].verdict.up);
 
     let _again = TcpListener::bind(to).unwrap();
     let change = changes.recv_timeout(PATIENCE).unwrap();
-    assert_eq!((change.key.address, change.up), (to, true));
+    assert_eq!((change.key.address, change.verdict.up), (to, true));
 }
 
 #[test]
@@ -79,7 +92,7 @@ fn dropping_it_ends_checks_that_hang() {
     let to = listener.local_addr().unwrap().as_socket().unwrap();
     let _first = std::net::TcpStream::connect(to).unwrap();
     let mut hanging = target(to);
-    hanging.check.timeout = Duration::from_secs(3_600);
+    Arc::make_mut(&mut hanging.checks[0]).timeout = Duration::from_secs(3_600);
     health.set_targets(vec![hanging]);
     assert_eq!(health.list().len(), 1);
     drop(health);

@@ -1,6 +1,6 @@
-//! Whether a real server is up, from one check after another.
+//! What the results of one check mean, one after another.
 //!
-//! A single check says little: one lost packet fails it, and a server that dies and revives every other second
+//! A single result says little: one lost packet fails it, and a server that dies and revives every other second
 //! passes half of them. So the judge is slow to change its mind. It holds an opinion, up or down, and only
 //! results *against* that opinion count: `fall` failures in a row turn up into down, `rise` successes in a row turn
 //! down into up. One result that agrees with the opinion wipes out all doubt:
@@ -10,17 +10,33 @@
 //!   opinion                 up            down      up
 //! ```
 //!
-//! It starts with the opinion that the server is up, as keepalived does without `alpha`: a director that starts must
-//! not turn clients away for the time of `rise` checks.
+//! With `reentry` the successes in a row last at least so long before they turn down into up. It starts with the opinion
+//! that the server is up, as keepalived does without `alpha`: a director that starts must not turn clients away for the
+//! time of `rise` checks. With `alpha` it starts with down, and the first success turns that.
+
+use std::time::{Duration, Instant};
+
+/// When results in a row turn an opinion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Failures; 0 counts as 1.
+    pub fall: u8,
+    /// Successes; 0 counts as 1.
+    pub rise: u8,
+    /// From the first of these successes to the last at least.
+    pub reentry: Duration,
+}
 
 /// The opinion about one real server.
 #[derive(Clone, Debug)]
 pub struct Judge {
-    fall: u8,
-    rise: u8,
+    rules: Rules,
     up: bool,
-    /// Results in a row that speak against the opinion.
+    /// False until the first result.
+    heard: bool,
+    /// Results in a row that speak against the opinion, and when the first of them came.
     against: u8,
+    doubted: Option<Instant>,
 }
 
 /// What a result did to the opinion.
@@ -35,16 +51,16 @@ pub enum Opinion {
 }
 
 impl Judge {
-    /// A judge who thinks that the server is up. Of `fall` and `rise` 0 counts as 1.
+    /// A judge who thinks that the server is up, or down.
     #[must_use]
-    pub fn new(fall: u8, rise: u8) -> Self {
-        Self { fall: fall.max(1), rise: rise.max(1), up: true, against: 0 }
+    pub const fn new(rules: Rules, up: bool) -> Self {
+        Self { rules, up, heard: false, against: 0, doubted: None }
     }
 
     /// The same opinion under other rules, without a doubt.
     #[must_use]
-    pub fn with(&self, fall: u8, rise: u8) -> Self {
-        Self { up: self.up, ..Self::new(fall, rise) }
+    pub const fn with(&self, rules: Rules) -> Self {
+        Self { rules, up: self.up, heard: self.heard, against: 0, doubted: None }
     }
 
     /// Whether the server is up.
@@ -54,18 +70,24 @@ impl Judge {
     }
 
     /// Hears the result of a check.
-    pub fn hear(&mut self, success: bool) -> Opinion {
+    pub fn hear(&mut self, now: Instant, success: bool) -> Opinion {
+        let first = !std::mem::replace(&mut self.heard, true);
         if success == self.up {
-            self.against = 0;
+            (self.against, self.doubted) = (0, None);
             return Opinion::Firm;
         }
-        self.against += 1;
-        let enough = if self.up { self.fall } else { self.rise };
-        if self.against < enough {
+        self.against = self.against.saturating_add(1);
+        let since = *self.doubted.get_or_insert(now);
+        let Rules { fall, rise, reentry } = self.rules;
+        let enough = match (self.up, first) {
+            (true, _) => self.against >= fall,
+            (false, true) => true,
+            (false, false) => self.against >= rise && now.duration_since(since) >= reentry,
+        };
+        if !enough {
             return Opinion::Doubted(self.against);
         }
-        self.up = success;
-        self.against = 0;
+        (self.up, self.against, self.doubted) = (success, 0, None);
         Opinion::Turned(self.up)
     }
 }
@@ -75,9 +97,14 @@ mod tests {
     use super::*;
     use Opinion::*;
 
+    fn rules(fall: u8, rise: u8) -> Rules {
+        Rules { fall, rise, reentry: Duration::ZERO }
+    }
+
     #[test]
     fn a_story_of_a_server() {
-        let mut judge = Judge::new(3, 2);
+        let now = Instant::now();
+        let mut judge = Judge::new(rules(3, 2), true);
         for (result, opinion) in [
             (true, Firm),
             // Two lost packets.
@@ -96,35 +123,67 @@ mod tests {
             (true, Turned(true)),
             (true, Firm),
         ] {
-            assert_eq!(judge.hear(result), opinion);
+            assert_eq!(judge.hear(now, result), opinion);
         }
     }
 
     #[test]
     fn without_patience_each_result_decides() {
-        for mut judge in [Judge::new(1, 1), Judge::new(0, 0)] {
+        let now = Instant::now();
+        for mut judge in [Judge::new(rules(1, 1), true), Judge::new(rules(0, 0), true)] {
             assert!(judge.is_up());
-            assert_eq!(judge.hear(false), Turned(false));
-            assert_eq!(judge.hear(true), Turned(true));
+            assert_eq!(judge.hear(now, false), Turned(false));
+            assert_eq!(judge.hear(now, true), Turned(true));
         }
     }
 
     #[test]
     fn the_largest_patience_does_not_overflow() {
-        let mut judge = Judge::new(255, 255);
+        let now = Instant::now();
+        let mut judge = Judge::new(rules(255, 255), true);
         for n in 1..255 {
-            assert_eq!(judge.hear(false), Doubted(n));
+            assert_eq!(judge.hear(now, false), Doubted(n));
         }
-        assert_eq!(judge.hear(false), Turned(false));
+        assert_eq!(judge.hear(now, false), Turned(false));
     }
 
     #[test]
     fn new_rules_keep_the_opinion_and_drop_the_doubt() {
-        let mut judge = Judge::new(2, 2);
-        judge.hear(false);
-        judge = judge.with(2, 2);
-        assert_eq!(judge.hear(false), Doubted(1));
-        judge.hear(false);
-        assert!(!judge.with(1, 1).is_up());
+        let now = Instant::now();
+        let mut judge = Judge::new(rules(2, 2), true);
+        judge.hear(now, false);
+        judge = judge.with(rules(2, 2));
+        assert_eq!(judge.hear(now, false), Doubted(1));
+        judge.hear(now, false);
+        assert!(!judge.with(rules(1, 1)).is_up());
+    }
+
+    #[test]
+    fn who_returns_is_held_back_for_the_time_of_reentry() {
+        let start = Instant::now();
+        let mut judge = Judge::new(Rules { reentry: Duration::from_secs(30), ..rules(1, 2) }, true);
+        for (seconds, result, opinion) in [
+            (0, false, Turned(false)),
+            (10, true, Doubted(1)),
+            (20, true, Doubted(2)),
+            (30, true, Doubted(3)),
+            // It stumbles, and begins anew.
+            (35, false, Firm),
+            (40, true, Doubted(1)),
+            (60, true, Doubted(2)),
+            (70, true, Turned(true)),
+        ] {
+            assert_eq!(judge.hear(start + Duration::from_secs(seconds), result), opinion, "at {seconds} s");
+        }
+    }
+
+    #[test]
+    fn with_alpha_the_first_success_is_enough() {
+        let now = Instant::now();
+        let mut judge = Judge::new(Rules { reentry: Duration::from_secs(30), ..rules(3, 5) }, false);
+        assert_eq!(judge.hear(now, true), Turned(true));
+        let mut judge = Judge::new(rules(3, 2), false);
+        assert_eq!(judge.hear(now, false), Firm);
+        assert_eq!(judge.hear(now, true), Doubted(1));
     }
 }

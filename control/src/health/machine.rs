@@ -3,24 +3,31 @@
 //! Targets, results and `now` go in; checks to start and changes of state come out. A check that runs is not started
 //! again, at most [`CHECKS_RUNNING_MAX`] run at once, and checks that begin together begin spread, which they stay
 //! since each keeps its own beat.
+//!
+//! A real server is up while all its checks say so. When it comes back its weight may grow in [`RAMP_STEPS`] steps.
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 
-use super::check::Failure;
-use super::judge::{Judge, Opinion};
-use super::{CHECKS_RUNNING_MAX, CHECKS_SPACING, Check, CheckKind, RealKey, Target};
+use super::judge::{Judge, Opinion, Rules};
+use super::{CHECKS_RUNNING_MAX, CHECKS_SPACING, Check, Failure, RealKey, Success, Target, Verdict};
 
-/// A real server came up or went down.
+/// Steps in which a weight grows after a return.
+pub const RAMP_STEPS: u32 = 10;
+
+/// What holds for a real server changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// Which.
     pub key: RealKey,
-    /// Whether it is up now.
-    pub up: bool,
+    /// What holds now.
+    pub verdict: Verdict,
+    /// Whether it came up or went down by this.
+    pub turned: bool,
     /// Why, in words for an operator.
     pub reason: String,
     /// When.
@@ -29,12 +36,24 @@ pub struct Change {
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = if self.up { "up" } else { "down" };
-        write!(
-            f,
-            "real {} of {} {} is {state}: {}",
-            self.key.address, self.key.protocol, self.key.listen, self.reason
-        )
+        let Self { key, verdict, .. } = self;
+        write!(f, "real {} of {} {}", key.address, key.protocol, key.listen)?;
+        match (self.turned, verdict.up) {
+            (true, true) => f.write_str(" is up")?,
+            (true, false) => f.write_str(" is down")?,
+            (false, _) => {
+                f.write_str(" has ")?;
+                match verdict.weight {
+                    Some(weight) => write!(f, "the weight {weight}")?,
+                    None => f.write_str("its weight")?,
+                }
+                if verdict.shift != 0 {
+                    write!(f, " {:+}", verdict.shift)?;
+                }
+                write!(f, ", {} % of it", verdict.share)?;
+            }
+        }
+        write!(f, ": {}", self.reason)
     }
 }
 
@@ -46,146 +65,306 @@ pub struct Start {
     /// Comes back with the result.
     pub serial: Serial,
     /// What to ask.
-    pub check: Check,
+    pub check: Arc<Check>,
 }
 
-/// Tells the result of a check that nobody waits for any more.
+/// Tells the result of a check that nobody waits for any more, and which of a real server's checks it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Serial(u64);
+pub struct Serial {
+    number: u64,
+    place: u16,
+}
 
 /// A real server's health as an operator sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
     /// Which.
     pub key: RealKey,
-    /// Whether it is up.
-    pub up: bool,
-    /// Since when it is what it is.
+    /// What holds.
+    pub verdict: Verdict,
+    /// Since when it is up or down.
     pub since: Instant,
-    /// What the last check gave, in words; none before the first.
+    /// What the last check gave that speaks for this state, in words; none before the first.
     pub last: Option<String>,
-    /// Results in a row that speak against its state.
+    /// Results in a row that speak against its state, of the check that has most of them.
     pub against: u8,
 }
 
+/// One check of a real server.
 #[derive(Debug)]
 struct Entry {
-    check: Check,
+    check: Arc<Check>,
     judge: Judge,
-    since: Instant,
-    last: Option<String>,
+    /// What the last check gave.
+    last: Option<Result<Success, Failure>>,
+    /// What the last good one said about the weight.
+    said: Success,
     against: u8,
     due: Instant,
-    running: Option<Serial>,
+    running: Option<u64>,
+    /// True until its first time is chosen.
+    fresh: bool,
+}
+
+/// Why something changed.
+#[derive(Clone, Copy)]
+enum Because {
+    /// This check said so, and so many before it.
+    Check(u16, u8),
+    /// Time went by since it came back.
+    Growth,
+}
+
+#[derive(Debug)]
+struct Real {
+    entries: Vec<Entry>,
+    slow_start: Duration,
+    told: Verdict,
+    since: Instant,
+    /// When it came back, while its weight still grows.
+    returned: Option<Instant>,
 }
 
 /// The checks of all real servers.
 #[derive(Debug, Default)]
 pub struct Machine {
-    entries: HashMap<RealKey, Entry>,
+    reals: HashMap<RealKey, Real>,
     /// Checks that wait for their time.
-    due: BTreeSet<(Instant, RealKey)>,
+    due: BTreeSet<(Instant, RealKey, u16)>,
+    /// Weights that grow next.
+    ramps: BTreeSet<(Instant, RealKey)>,
     running: usize,
     serial: u64,
 }
 
 impl Machine {
-    /// Checks these from now on. Whoever stays as it is keeps its state, its beat and its doubts; whoever is checked
-    /// differently keeps its state; whoever is new counts as up. Of two targets with one key the last one holds.
+    /// Checks these from now on. A check that stays as it is keeps its opinion, its beat and its doubts; one that
+    /// changes keeps its opinion; a new one thinks that its real server is up, unless that begins down. Of two targets with
+    /// one key the last one holds.
     pub fn set_targets(&mut self, now: Instant, targets: Vec<Target>) {
-        let mut old = std::mem::take(&mut self.entries);
-        self.due.clear();
-        let mut changed = Vec::new();
-        for Target { key, check } in targets {
-            match old.remove(&key) {
-                Some(entry) if entry.check == check => {
-                    self.entries.insert(key, entry);
-                }
-                before => changed.push((key, check, before)),
-            }
+        let mut old = std::mem::take(&mut self.reals);
+        let mut new = Vec::new();
+        for target in targets {
+            let before = old.remove(&target.key);
+            let key = target.key;
+            let real = Real::new(now, target, before);
+            let fresh = real.entries.iter().enumerate().filter(|(_, entry)| entry.fresh);
+            new.extend(fresh.map(|(place, entry)| (key, place, entry.check.clone())));
+            self.reals.insert(key, real);
         }
-        let count = u32::try_from(changed.len()).unwrap_or(u32::MAX).max(1);
-        for (place, (key, check, before)) in changed.into_iter().enumerate() {
-            let spacing = CHECKS_SPACING.min(check.interval / count);
-            let judge = match &before {
-                Some(entry) => entry.judge.with(check.fall, check.rise),
-                None => Judge::new(check.fall, check.rise),
+        let count = u32::try_from(new.len()).unwrap_or(u32::MAX).max(1);
+        for (number, (key, place, check)) in new.into_iter().enumerate() {
+            let spacing = match check.warmup {
+                Duration::ZERO => CHECKS_SPACING.min(check.interval / count),
+                warmup => warmup / count,
             };
-            let (since, last) = before.map_or((now, None), |entry| (entry.since, entry.last));
-            let due = now + spacing * place as u32;
-            self.entries.insert(key, Entry { check, judge, since, last, against: 0, due, running: None });
+            let Some(entry) = self.reals.get_mut(&key).and_then(|real| real.entries.get_mut(place)) else {
+                continue;
+            };
+            (entry.due, entry.fresh) = (now + spacing * number as u32, false);
         }
         // Results of checks that run for entries that are gone or new will not be recognised.
-        self.running = self.entries.values().filter(|entry| entry.running.is_some()).count();
-        let waiting = self.entries.iter().filter(|(_, entry)| entry.running.is_none());
-        self.due = waiting.map(|(key, entry)| (entry.due, *key)).collect();
+        (self.running, self.due) = (0, BTreeSet::new());
+        for (key, real) in &self.reals {
+            for (place, entry) in real.entries.iter().enumerate() {
+                match entry.running {
+                    Some(_) => self.running += 1,
+                    None => drop(self.due.insert((entry.due, *key, place as u16))),
+                }
+            }
+        }
+        self.ramps = self.reals.iter().filter_map(|(key, real)| Some((real.next_step()?, *key))).collect();
     }
 
-    /// The checks to start now.
-    pub fn tick(&mut self, now: Instant, out: &mut Vec<Start>) {
-        while let Some(&(due, key)) = self.due.first() {
+    /// The checks to start now, and what changed without one.
+    pub fn tick(&mut self, now: Instant, out: &mut Vec<Start>) -> Vec<Change> {
+        while let Some(&(due, key, place)) = self.due.first() {
             if due > now || self.running >= CHECKS_RUNNING_MAX {
                 break;
             }
             self.due.pop_first();
-            let Some(entry) = self.entries.get_mut(&key) else { continue };
+            let entry = self.reals.get_mut(&key).and_then(|real| real.entries.get_mut(usize::from(place)));
+            let Some(entry) = entry else { continue };
             self.serial += 1;
-            let serial = Serial(self.serial);
-            entry.running = Some(serial);
+            entry.running = Some(self.serial);
             entry.due = next_beat(entry.due, entry.check.interval, now);
             self.running += 1;
+            let serial = Serial { number: self.serial, place };
             out.push(Start { key, serial, check: entry.check.clone() });
         }
+        let mut grown = Vec::new();
+        while let Some(&(at, key)) = self.ramps.first() {
+            if at > now {
+                break;
+            }
+            self.ramps.pop_first();
+            let Some(real) = self.reals.get_mut(&key) else { continue };
+            grown.extend(real.tell(now, key, Because::Growth));
+            self.ramps.extend(real.next_step().map(|next| (next, key)));
+        }
+        grown
     }
 
-    /// A check ended. Says so when that changes the real server's state.
+    /// A check ended. Says so when that changes what holds for the real server.
     pub fn result(
         &mut self,
         now: Instant,
         key: RealKey,
         serial: Serial,
-        result: Result<(), Failure>,
+        result: Result<Success, Failure>,
     ) -> Option<Change> {
-        let entry = self.entries.get_mut(&key).filter(|entry| entry.running == Some(serial))?;
+        let real = self.reals.get_mut(&key)?;
+        let entry = real.entries.get_mut(usize::from(serial.place))?;
+        if entry.running != Some(serial.number) {
+            return None;
+        }
         entry.running = None;
         self.running -= 1;
-        self.due.insert((entry.due, key));
-        let words = match &result {
-            Ok(()) => match &entry.check.kind {
-                CheckKind::Tcp => "connection opens".to_owned(),
-                CheckKind::Http { path, .. } => format!("GET {path} succeeds"),
-            },
-            Err(failure) => failure.to_string(),
-        };
-        let opinion = entry.judge.hear(result.is_ok());
+        let opinion = entry.judge.hear(now, result.is_ok());
         entry.against = if let Opinion::Doubted(count) = opinion { count } else { 0 };
-        entry.last = Some(words.clone());
-        let Opinion::Turned(up) = opinion else { return None };
-        entry.since = now;
-        let count = if up { entry.check.rise } else { entry.check.fall }.max(1);
-        let reason = if count > 1 { format!("{words} ({count} times in a row)") } else { words };
-        Some(Change { key, up, reason, at: now })
+        if let (Some(retry), true, true) = (entry.check.retry_interval, entry.judge.is_up(), result.is_err())
+        {
+            entry.due = now + retry;
+        }
+        self.due.insert((entry.due, key, serial.place));
+        entry.said = *result.as_ref().unwrap_or(&entry.said);
+        entry.last = Some(result);
+        let count = match opinion {
+            Opinion::Turned(true) => entry.check.rise,
+            Opinion::Turned(false) => entry.check.fall,
+            Opinion::Firm | Opinion::Doubted(_) => 1,
+        };
+        let step = real.next_step();
+        let change = real.tell(now, key, Because::Check(serial.place, count));
+        if change.is_some() {
+            step.map(|step| self.ramps.remove(&(step, key)));
+            self.ramps.extend(real.next_step().map(|next| (next, key)));
+        }
+        change
     }
 
-    /// When [`Machine::tick`] has something to do next; none before a result arrives when enough checks run.
+    /// When [`Machine::tick`] has something to do next; none before a result arrives when enough checks run and no
+    /// weight grows.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        if self.running >= CHECKS_RUNNING_MAX { None } else { self.due.first().map(|&(due, _)| due) }
+        let due = self.due.first().filter(|_| self.running < CHECKS_RUNNING_MAX).map(|&(due, _, _)| due);
+        let step = self.ramps.first().map(|&(at, _)| at);
+        due.into_iter().chain(step).min()
     }
 
     /// All real servers that are checked, in the order of their keys.
     #[must_use]
     pub fn list(&self) -> Vec<Listed> {
-        let listed = |(key, entry): (&RealKey, &Entry)| Listed {
-            key: *key,
-            up: entry.judge.is_up(),
-            since: entry.since,
-            last: entry.last.clone(),
-            against: entry.against,
-        };
-        let mut list: Vec<Listed> = self.entries.iter().map(listed).collect();
+        let mut list: Vec<Listed> = self.reals.iter().map(|(key, real)| real.listed(*key)).collect();
         list.sort_by_key(|listed| listed.key);
         list
+    }
+}
+
+impl Real {
+    fn new(now: Instant, target: Target, before: Option<Self>) -> Self {
+        let (known, since, mut told, returned) = match before {
+            Some(real) => (real.entries, real.since, real.told, real.returned),
+            None => (Vec::new(), now, Verdict { up: !target.alpha, ..Verdict::default() }, None),
+        };
+        let is_new = known.is_empty();
+        let mut known: Vec<Option<Entry>> = known.into_iter().map(Some).collect();
+        let mut entries = Vec::with_capacity(target.checks.len());
+        for (place, check) in target.checks.into_iter().enumerate() {
+            let same = known.iter_mut().find(|one| one.as_ref().is_some_and(|entry| *entry.check == *check));
+            if let Some(entry) = same.and_then(Option::take) {
+                entries.push(entry);
+                continue;
+            }
+            let rules = Rules { fall: check.fall, rise: check.rise, reentry: check.reentry };
+            let judge = match known.get(place).and_then(Option::as_ref) {
+                Some(entry) => entry.judge.with(rules),
+                None => Judge::new(rules, !(is_new && target.alpha)),
+            };
+            let before = known.get(place).and_then(Option::as_ref);
+            let (said, last) = before.map_or((Success::Up, None), |entry| (entry.said, entry.last.clone()));
+            entries.push(Entry {
+                check,
+                judge,
+                last,
+                said,
+                against: 0,
+                due: now,
+                running: None,
+                fresh: true,
+            });
+        }
+        if entries.is_empty() {
+            told = Verdict::default();
+        }
+        Self { entries, slow_start: target.slow_start, told, since, returned }
+    }
+
+    /// What holds now; the change when that is not what was told last.
+    fn tell(&mut self, now: Instant, key: RealKey, because: Because) -> Option<Change> {
+        let up = self.entries.iter().all(|entry| entry.judge.is_up());
+        let turned = up != self.told.up;
+        if turned {
+            self.since = now;
+            self.returned = (up && self.slow_start > Duration::ZERO).then_some(now);
+        }
+        let mut verdict = Verdict { up, share: self.share(now), ..Verdict::default() };
+        for entry in &self.entries {
+            verdict = verdict.and(entry.said);
+        }
+        if verdict == self.told {
+            return None;
+        }
+        self.told = verdict;
+        let reason = match because {
+            Because::Growth => "it came back not long ago".to_owned(),
+            Because::Check(place, count) => {
+                let words = self.entries.get(usize::from(place)).and_then(Entry::words).unwrap_or_default();
+                if count > 1 { format!("{words} ({count} times in a row)") } else { words }
+            }
+        };
+        Some(Change { key, verdict, turned, reason, at: now })
+    }
+
+    /// How much of the weight counts; after the last step there is nothing more to grow.
+    fn share(&mut self, now: Instant) -> u8 {
+        let Some(returned) = self.returned else { return 100 };
+        let step = self.slow_start / RAMP_STEPS;
+        let steps = (1..RAMP_STEPS).take_while(|step_number| now >= returned + step * *step_number).count();
+        if steps as u32 + 1 == RAMP_STEPS {
+            self.returned = None;
+        }
+        ((steps as u32 + 1) * 100 / RAMP_STEPS) as u8
+    }
+
+    /// When the weight grows next.
+    fn next_step(&self) -> Option<Instant> {
+        let returned = self.returned?;
+        let taken = u32::from(self.told.share) * RAMP_STEPS / 100;
+        Some(returned + self.slow_start / RAMP_STEPS * taken)
+    }
+
+    fn listed(&self, key: RealKey) -> Listed {
+        // Of a real server that is down the check that says so speaks, else the one that was heard last.
+        let speaks = self.entries.iter().find(|entry| !entry.judge.is_up() && entry.last.is_some());
+        let speaks = speaks.or_else(|| self.entries.iter().rev().find(|entry| entry.last.is_some()));
+        Listed {
+            key,
+            verdict: self.told,
+            since: self.since,
+            last: speaks.and_then(Entry::words),
+            against: self.entries.iter().map(|entry| entry.against).max().unwrap_or_default(),
+        }
+    }
+}
+
+impl Entry {
+    /// What the last check gave, in words.
+    fn words(&self) -> Option<String> {
+        self.last.as_ref().map(|last| match last {
+            Ok(_) => self.check.kind.success(),
+            Err(failure) => failure.to_string(),
+        })
     }
 }
 
@@ -197,4 +376,4 @@ fn next_beat(due: Instant, interval: Duration, now: Instant) -> Instant {
 
 #[cfg(test)]
 #[path = "machine_tests.rs"]
-mod tests;
+pub(super) mod tests;

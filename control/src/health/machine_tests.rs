@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use shunt_dataplane::id::Protocol;
 
+use super::super::CheckKind;
 use super::*;
 
 fn target(n: u32, seconds: u64) -> Target {
@@ -11,16 +12,35 @@ fn target(n: u32, seconds: u64) -> Target {
     let address = SocketAddr::from((0x0a00_0000_u32.wrapping_add(n).to_be_bytes(), 80));
     Target {
         key: RealKey { listen, protocol: Protocol::Tcp, address },
-        check: Check {
-            kind: CheckKind::Tcp,
-            to: address,
-            interval: Duration::from_secs(seconds),
-            timeout: Duration::from_secs(1),
-            fall: 3,
-            rise: 2,
-        },
+        checks: vec![Arc::new(check(address, seconds))],
+        alpha: false,
+        slow_start: Duration::ZERO,
     }
 }
+
+fn check(to: SocketAddr, seconds: u64) -> Check {
+    Check {
+        kind: CheckKind::Tcp,
+        to,
+        from: None,
+        interval: Duration::from_secs(seconds),
+        timeout: Duration::from_secs(1),
+        retry_interval: None,
+        warmup: Duration::ZERO,
+        fall: 3,
+        rise: 2,
+        reentry: Duration::ZERO,
+    }
+}
+
+/// A change of some real server.
+pub fn change(n: u32) -> Change {
+    let verdict = Verdict { up: false, ..Verdict::default() };
+    let reason = "connection refused".to_owned();
+    Change { key: target(n, 6).key, verdict, turned: true, reason, at: Instant::now() }
+}
+
+const GOOD: Result<Success, Failure> = Ok(Success::Up);
 
 /// Starts what is due; panics when it is not exactly one.
 fn one(machine: &mut Machine, now: Instant) -> Start {
@@ -37,12 +57,12 @@ fn a_real_server_dies_and_returns() {
     machine.set_targets(start, vec![target(1, 6)]);
     let refused = || Err(Failure::Refused);
     for (seconds, result, change) in [
-        (0, Ok(()), None),
+        (0, GOOD, None),
         (6, refused(), None),
         (12, Err(Failure::NoConnection(Duration::from_secs(1))), None),
         (18, refused(), Some((false, "connection refused (3 times in a row)"))),
-        (24, Ok(()), None),
-        (30, Ok(()), Some((true, "connection opens (2 times in a row)"))),
+        (24, GOOD, None),
+        (30, GOOD, Some((true, "connection opens (2 times in a row)"))),
     ] {
         let now = start + Duration::from_secs(seconds);
         assert_eq!(machine.deadline(), Some(now), "at {seconds} s");
@@ -50,11 +70,15 @@ fn a_real_server_dies_and_returns() {
         assert_eq!(machine.deadline(), None, "not again while it runs");
         let later = now + Duration::from_millis(500);
         let got = machine.result(later, started.key, started.serial, result);
-        assert_eq!(got.as_ref().map(|change| (change.up, change.reason.as_str())), change, "at {seconds} s");
+        assert_eq!(
+            got.as_ref().map(|change| (change.verdict.up, change.reason.as_str())),
+            change,
+            "at {seconds} s"
+        );
     }
     let listed = machine.list();
     assert_eq!(listed[0].since, start + Duration::from_millis(30_500));
-    assert_eq!((listed[0].up, listed[0].last.as_deref()), (true, Some("connection opens")));
+    assert_eq!((listed[0].verdict.up, listed[0].last.as_deref()), (true, Some("connection opens")));
 }
 
 #[test]
@@ -71,7 +95,7 @@ fn a_thousand_checks_begin_spread_and_stay_so() {
             assert!(out.len() <= 1, "{} at {millisecond} ms", out.len());
             total += out.len();
             for started in out.drain(..) {
-                assert_eq!(machine.result(now, started.key, started.serial, Ok(())), None);
+                assert_eq!(machine.result(now, started.key, started.serial, GOOD), None);
             }
         }
         assert_eq!(total, 1_000);
@@ -92,13 +116,13 @@ fn a_few_begin_soon() {
 fn no_more_run_than_may() {
     let start = Instant::now();
     let mut machine = Machine::default();
-    machine.set_targets(start, (0..1_000).map(|n| target(n, 2)).collect());
+    machine.set_targets(start, (0..CHECKS_RUNNING_MAX as u32 + 100).map(|n| target(n, 2)).collect());
     let mut out = Vec::new();
     let now = start + Duration::from_secs(2);
     machine.tick(now, &mut out);
     assert_eq!((out.len(), machine.deadline()), (CHECKS_RUNNING_MAX, None));
     for started in out.drain(..).take(10).collect::<Vec<_>>() {
-        machine.result(now, started.key, started.serial, Ok(()));
+        machine.result(now, started.key, started.serial, GOOD);
     }
     assert!(machine.deadline().is_some_and(|deadline| deadline <= now));
     machine.tick(now, &mut out);
@@ -146,8 +170,8 @@ fn results_that_come_too_late_are_ignored() {
     let second = one(&mut machine, start);
     assert_eq!(machine.result(start, key, first.serial, Err(Failure::Refused)), None);
     assert_eq!(machine.list()[0].last, None);
-    machine.result(start, key, second.serial, Ok(()));
-    assert_eq!(machine.result(start, key, second.serial, Ok(())), None);
+    machine.result(start, key, second.serial, GOOD);
+    assert_eq!(machine.result(start, key, second.serial, GOOD), None);
     assert_eq!(machine.running, 0);
     machine.set_targets(start, Vec::new());
     assert_eq!((machine.deadline(), machine.list().len()), (None, 0));
@@ -155,7 +179,136 @@ fn results_that_come_too_late_are_ignored() {
 
 #[test]
 fn a_change_reads_well() {
-    let change =
-        Change { key: target(1, 6).key, up: false, reason: "connection refused".into(), at: Instant::now() };
+    let mut change = change(1);
     assert_eq!(change.to_string(), "real 10.0.0.1:80 of tcp 192.0.2.10:80 is down: connection refused");
+    change.turned = false;
+    change.verdict = Verdict { share: 20, ..Verdict::default() };
+    let want = "real 10.0.0.1:80 of tcp 192.0.2.10:80 has its weight, 20 % of it: connection refused";
+    assert_eq!(change.to_string(), want);
+    change.verdict = Verdict { weight: Some(7), shift: -2, ..Verdict::default() };
+    assert!(change.to_string().contains(" has the weight 7 -2, 100 % of it: "), "{change}");
+}
+
+/// Plays the results of a real server's checks, each at its second, and returns what changed.
+fn play(
+    machine: &mut Machine,
+    start: Instant,
+    results: &[(u64, u16, Result<Success, Failure>)],
+) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let mut waiting: Vec<Start> = Vec::new();
+    for (seconds, place, result) in results {
+        let now = start + Duration::from_secs(*seconds);
+        changes.extend(machine.tick(now, &mut waiting));
+        let position = waiting.iter().position(|started| started.serial.place == *place);
+        let started =
+            waiting.swap_remove(position.unwrap_or_else(|| panic!("{place} not due at {seconds} s")));
+        changes.extend(machine.result(now, started.key, started.serial, result.clone()));
+    }
+    changes
+}
+
+#[test]
+fn all_checks_have_to_say_so() {
+    let start = Instant::now();
+    let mut machine = Machine::default();
+    let mut both = target(1, 6);
+    let mut other = check(SocketAddr::from(([10, 0, 0, 1], 81)), 6);
+    other.fall = 1;
+    both.checks.push(Arc::new(other));
+    machine.set_targets(start, vec![both.clone()]);
+    let refused = || Err(Failure::Refused);
+    let changes = play(
+        &mut machine,
+        start,
+        &[(1, 0, GOOD), (1, 1, refused()), (7, 1, GOOD), (7, 0, refused()), (13, 1, GOOD), (13, 0, GOOD)],
+    );
+    let told: Vec<_> = changes.iter().map(|change| (change.verdict.up, change.at)).collect();
+    assert_eq!(told, [(false, start + Duration::from_secs(1)), (true, start + Duration::from_secs(13))]);
+    // Without the check that fails it is up again with the next result.
+    play(&mut machine, start, &[(20, 1, refused()), (20, 0, GOOD)]);
+    assert_eq!(machine.list()[0].last.as_deref(), Some("connection refused"));
+    both.checks.pop();
+    machine.set_targets(start + Duration::from_secs(21), vec![both]);
+    let changes = play(&mut machine, start, &[(27, 0, GOOD)]);
+    assert!(changes[0].verdict.up && changes[0].turned);
+}
+
+#[test]
+fn failures_are_tried_again_soon_while_it_is_up() {
+    let start = Instant::now();
+    let mut machine = Machine::default();
+    let mut impatient = target(1, 60);
+    Arc::make_mut(&mut impatient.checks[0]).retry_interval = Some(Duration::from_secs(2));
+    machine.set_targets(start, vec![impatient]);
+    let refused = || Err(Failure::Refused);
+    let results = [(0, 0, refused()), (2, 0, refused()), (4, 0, refused())];
+    assert_eq!(play(&mut machine, start, &results).len(), 1);
+    // Down: its beat again.
+    assert_eq!(machine.deadline(), Some(start + Duration::from_secs(64)));
+}
+
+#[test]
+fn with_alpha_it_begins_down() {
+    let start = Instant::now();
+    let mut machine = Machine::default();
+    let begins_down = Target { alpha: true, ..target(1, 6) };
+    machine.set_targets(start, vec![begins_down.clone()]);
+    assert!(!machine.list()[0].verdict.up);
+    let changes = play(&mut machine, start, &[(0, 0, GOOD)]);
+    assert!(changes[0].verdict.up && changes[0].turned);
+    machine.set_targets(start, vec![begins_down]);
+    assert!(machine.list()[0].verdict.up, "only the first time");
+}
+
+#[test]
+fn weights_that_checks_say_hold() {
+    let start = Instant::now();
+    let mut machine = Machine::default();
+    machine.set_targets(start, vec![target(1, 6)]);
+    let heavy = Ok(Success::Weight(40));
+    let changes =
+        play(&mut machine, start, &[(0, 0, GOOD), (6, 0, heavy.clone()), (12, 0, heavy), (18, 0, GOOD)]);
+    let weights: Vec<_> = changes.iter().map(|change| change.verdict.weigh(1)).collect();
+    assert_eq!(weights, [40, 1]);
+    assert!(changes.iter().all(|change| !change.turned));
+}
+
+#[test]
+fn the_weight_grows_after_a_return() {
+    let start = Instant::now();
+    let mut machine = Machine::default();
+    let mut slow = target(1, 1_000);
+    slow.slow_start = Duration::from_secs(100);
+    (Arc::make_mut(&mut slow.checks[0]).fall, Arc::make_mut(&mut slow.checks[0]).rise) = (1, 1);
+    machine.set_targets(start, vec![slow]);
+    let mut changes = play(&mut machine, start, &[(0, 0, Err(Failure::Refused)), (1_000, 0, GOOD)]);
+    let mut out = Vec::new();
+    while machine.deadline().unwrap() < start + Duration::from_secs(2_000) {
+        let now = machine.deadline().unwrap();
+        changes.extend(machine.tick(now, &mut out));
+    }
+    let shares: Vec<_> = changes[1..]
+        .iter()
+        .map(|change| (change.at.duration_since(start).as_secs(), change.verdict.share))
+        .collect();
+    let want: Vec<(u64, u8)> = (0..10).map(|n| (1_000 + 10 * n, 10 * (n as u8 + 1))).collect();
+    assert_eq!(shares, want);
+    assert!(machine.ramps.is_empty());
+}
+
+#[test]
+fn a_warmup_spreads_the_first_checks() {
+    let start = Instant::now();
+    let mut machine = Machine::default();
+    let mut targets: Vec<Target> = (0..4).map(|n| target(n, 60)).collect();
+    for target in &mut targets {
+        Arc::make_mut(&mut target.checks[0]).warmup = Duration::from_secs(20);
+    }
+    machine.set_targets(start, targets);
+    for n in 0..4 {
+        let now = start + Duration::from_secs(5 * n);
+        assert_eq!(machine.deadline(), Some(now));
+        one(&mut machine, now);
+    }
 }

@@ -1,27 +1,38 @@
 //! Health checks of real servers.
 //!
-//! [`judge`] says whether one real server is up, [`machine`] which check is due, [`check`] asks a real server, and
-//! [`driver`] is the thread that lets them work together. The first two do no I/O and know no clock.
+//! [`judge`] says what the results of one check mean, [`machine`] which check is due and what all checks of a real server
+//! together say, [`gather`] when that is told, [`check`] asks a real server, and [`driver`] is the thread that lets them
+//! work together. The first three do no I/O and know no clock.
 
 pub mod check;
 pub mod driver;
+mod failure;
+pub mod gather;
 pub mod judge;
+pub mod kind;
 pub mod machine;
+pub mod scripts;
+mod verdict;
 
 use std::net::SocketAddr;
-use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use shunt_dataplane::id::Protocol;
 
-pub use check::Failure;
 pub use driver::Health;
+pub use failure::{Failure, Success};
+pub use kind::CheckKind;
 pub use machine::{Change, Listed};
+pub use verdict::{Standing, Verdict};
 
-/// Checks that run at once; those due beyond it wait.
-pub const CHECKS_RUNNING_MAX: usize = 256;
+/// Checks that run at once; those due beyond it wait. Each takes a descriptor.
+pub const CHECKS_RUNNING_MAX: usize = 4096;
 /// New checks start at least so far apart, unless their interval is too short for it.
 pub const CHECKS_SPACING: Duration = Duration::from_millis(10);
+
+/// A service, as health knows it: by address and protocol, so that names may change.
+pub type ServiceKey = (SocketAddr, Protocol);
 
 /// A real server of a service, as health knows it: by addresses, so that names may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,13 +45,25 @@ pub struct RealKey {
     pub address: SocketAddr,
 }
 
+impl RealKey {
+    /// The service that it is a real server of.
+    #[must_use]
+    pub const fn service(&self) -> ServiceKey {
+        (self.listen, self.protocol)
+    }
+}
+
 /// A real server and how it is checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// Which.
     pub key: RealKey,
-    /// How.
-    pub check: Check,
+    /// How; it is up while all of them say so.
+    pub checks: Vec<Arc<Check>>,
+    /// True when it begins down, until its checks have succeeded (keepalived: `alpha`).
+    pub alpha: bool,
+    /// How long its weight takes to grow after a return.
+    pub slow_start: Duration,
 }
 
 /// A health check.
@@ -48,30 +71,24 @@ pub struct Target {
 pub struct Check {
     /// What is asked.
     pub kind: CheckKind,
-    /// Whom: the real server's address and the TCP port that answers.
+    /// Whom: the real server's address, and the port that answers where one is asked (keepalived: `connect_ip`,
+    /// `connect_port`).
     pub to: SocketAddr,
-    /// From the begin of one check to the begin of the next.
+    /// Where it comes from; none lets the system choose (keepalived: `bindto`, `bind_port`).
+    pub from: Option<SocketAddr>,
+    /// From the begin of one check to the begin of the next (keepalived: `delay_loop`).
     pub interval: Duration,
-    /// All that a check may take; longer is a failure.
+    /// All that a check may take; longer is a failure (keepalived: `connect_timeout`).
     pub timeout: Duration,
-    /// Failures in a row that take a real server out; 0 counts as 1.
+    /// From a failure of a real server that is up to the next try; none for the interval (keepalived:
+    /// `delay_before_retry`).
+    pub retry_interval: Option<Duration>,
+    /// The first checks of all real servers spread over so long (keepalived: `warmup`).
+    pub warmup: Duration,
+    /// Failures in a row that take a real server out; 0 counts as 1 (keepalived: `retry` and one more).
     pub fall: u8,
     /// Successes in a row that bring it back; 0 counts as 1.
     pub rise: u8,
-}
-
-/// What a health check asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CheckKind {
-    /// A TCP connection opens.
-    Tcp,
-    /// HTTP/1.1 GET.
-    Http {
-        /// The path, with its query if any.
-        path: String,
-        /// The Host header.
-        host: String,
-        /// Status codes that mean success.
-        status: Vec<RangeInclusive<u16>>,
-    },
+    /// How long the successes in a row last at least that bring it back (Piranha: `reentry`).
+    pub reentry: Duration,
 }

@@ -2,6 +2,7 @@
 //! this director can take. What it cannot is refused by name, never passed over.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use shunt_dataplane::address;
 use shunt_dataplane::connections::{TcpState, Timeouts as ConnectionTimeouts};
@@ -239,9 +240,12 @@ pub fn configured(service: &Service, old: Option<&config::Service>) -> Result<co
     // ipvsadm does not know of these.
     let timeouts = old.map_or_else(ServiceTimeouts::default, |old| old.settings.timeouts);
     let settings = Settings { timeouts, ..settings };
+    let checks: Arc<[config::Check]> = old.map(|old| old.checks.clone()).unwrap_or_default();
     let reals = reals.into_iter().map(|real| {
         let RealPlan { address, method, tunnel, weight, thresholds, up: _ } = real;
-        config::Real { address, weight, thresholds, method, tunnel }
+        let before = old.and_then(|old| old.reals.iter().find(|real| real.address == address));
+        let checks = before.map_or_else(|| checks.clone(), |real| real.checks.clone());
+        config::Real { address, weight, thresholds, method, tunnel, checks }
     });
     Ok(config::Service {
         name,
@@ -250,8 +254,8 @@ pub fn configured(service: &Service, old: Option<&config::Service>) -> Result<co
         scheduler,
         settings,
         forward: old.map_or(Method::Dr, |old| old.forward),
-        check: old.and_then(|old| old.check.clone()),
         reals: reals.collect(),
+        checks,
     })
 }
 

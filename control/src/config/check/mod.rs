@@ -1,5 +1,6 @@
 //! Every problem of a configuration at once: what needs more than one value to be seen.
 
+mod health;
 mod marks;
 mod masquerades;
 mod networks;

@@ -1,7 +1,8 @@
-//! Services: VIPs and real servers against each other, against the NICs and the routes, and health checks.
+//! Services: VIPs and real servers against each other, against the NICs and the routes.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use shunt_dataplane::id::Protocol;
@@ -12,19 +13,13 @@ use shunt_dataplane::time::Ticks;
 
 use super::networks::{Networks, is_link_local};
 use super::tunnels::{self, tunnel};
-use super::{Seen, unique_names};
-use crate::config::document::{
-    CheckDocument, Document, PersistenceDocument, RealDocument, SchedulerFlag, ServiceDocument,
-};
+use super::{Seen, health, unique_names};
+use crate::config::document::{Document, PersistenceDocument, RealDocument, SchedulerFlag, ServiceDocument};
 use crate::config::problem::{At, Fault, Findings};
-use crate::config::{Check, CheckKind, Real, Service, limit};
+use crate::config::{Check, Real, Service, limit};
 
 /// How long clients persist where the file does not say (kernel: `IP_VS_TEMPLATE_TIMEOUT`, as ipvsadm has it).
 const PERSISTENCE_DEFAULT: Duration = Duration::from_secs(360);
-const INTERVAL_DEFAULT: Duration = Duration::from_secs(6);
-const TIMEOUT_DEFAULT: Duration = Duration::from_secs(3);
-const FALL_DEFAULT: u8 = 3;
-const RISE_DEFAULT: u8 = 2;
 
 /// Checks `[[service]]`; none when one of them lacks something.
 pub fn check(document: &Document, networks: &Networks, findings: &mut Findings<'_>) -> Option<Vec<Service>> {
@@ -63,10 +58,10 @@ pub fn check(document: &Document, networks: &Networks, findings: &mut Findings<'
                 );
             }
         }
-        let reals = check_reals(service, &vips, networks, findings);
-        let check = service.check.as_ref().map(|check| build_check(check, service, findings));
+        let checks = health::checks(service, networks, findings);
+        let reals = check_reals(service, checks.as_ref(), &vips, networks, findings);
         let settings = settings(service, findings);
-        let built = build(service, settings, reals, check);
+        let built = build(service, settings, reals, checks);
         services = services.and_then(|mut services: Vec<Service>| {
             services.push(built?);
             Some(services)
@@ -153,11 +148,6 @@ fn check_all_ports(service: &ServiceDocument, listen: &At<SocketAddr>, findings:
         );
         findings.error(&real.place, &address.at, fault);
     }
-    if let Some(check) = service.check.as_ref().filter(|check| check.l4_port.is_none()) {
-        let holds = "a service of all ports has none to ask at";
-        let fault = Fault::new("a check without a port", holds, "add port = …");
-        findings.missing(&format!("{}, check", service.place), &check.at, fault);
-    }
 }
 
 fn scheduler(service: &ServiceDocument) -> Scheduler {
@@ -168,7 +158,7 @@ fn build(
     service: &ServiceDocument,
     settings: Settings,
     reals: Option<Vec<Real>>,
-    check: Option<Option<Check>>,
+    checks: Option<Arc<[Check]>>,
 ) -> Option<Service> {
     Some(Service {
         name: service.name.as_ref()?.value.clone(),
@@ -177,10 +167,7 @@ fn build(
         scheduler: scheduler(service),
         settings,
         forward: service.forward.as_ref().map_or(Method::Dr, |forward| forward.value),
-        check: match check {
-            None => None,
-            Some(check) => Some(check?),
-        },
+        checks: checks?,
         reals: reals?,
     })
 }
@@ -228,6 +215,7 @@ fn check_vip(
 
 fn check_reals(
     service: &ServiceDocument,
+    checks: Option<&Arc<[Check]>>,
     vips: &HashSet<IpAddr>,
     networks: &Networks,
     findings: &mut Findings<'_>,
@@ -235,7 +223,11 @@ fn check_reals(
     let mut seen = Seen::new();
     let mut reals = Some(Vec::with_capacity(service.reals.len()));
     for real in &service.reals {
-        let built = build_real(service, real);
+        let checks = match &real.checks {
+            Some(_) => health::checks_of_real(service, real, networks, findings),
+            None => checks.cloned(),
+        };
+        let built = build_real(service, real, checks);
         if let (Some(built), Some(at)) = (&built, real.address.as_ref().map(|address| &address.at)) {
             if let Some(line) = seen.again(built.address, at, findings) {
                 let holds = format!("the first is at line {line}");
@@ -301,7 +293,7 @@ fn check_thresholds(real: &RealDocument, thresholds: Thresholds, findings: &mut 
     }
 }
 
-fn build_real(service: &ServiceDocument, real: &RealDocument) -> Option<Real> {
+fn build_real(service: &ServiceDocument, real: &RealDocument, checks: Option<Arc<[Check]>>) -> Option<Real> {
     let (address, l4_port) = real.address.as_ref()?.value;
     let l4_port = l4_port
         .map_or_else(|| service.listen.as_ref().map(|listen| listen.value.port()), |port| Some(port.0))?;
@@ -316,6 +308,7 @@ fn build_real(service: &ServiceDocument, real: &RealDocument) -> Option<Real> {
         },
         method,
         tunnel: tunnel(real),
+        checks: checks?,
     })
 }
 
@@ -401,68 +394,4 @@ fn check_way(real: &Real, networks: &Networks) -> Result<(), Fault> {
         return Err(Fault::new("nowhere for the tunnel to start", holds, "add one to the NIC's addresses"));
     }
     Ok(())
-}
-
-fn build_check(
-    check: &CheckDocument,
-    service: &ServiceDocument,
-    findings: &mut Findings<'_>,
-) -> Option<Check> {
-    use crate::config::document::Speaks;
-    let place = format!("{}, check", service.place);
-    let interval = check.interval.as_ref().map_or(INTERVAL_DEFAULT, |interval| interval.value);
-    let timeout = check.timeout.as_ref().map_or(TIMEOUT_DEFAULT.min(interval), |timeout| timeout.value);
-    if let Some(at) = check.timeout.as_ref().map(|timeout| &timeout.at).filter(|_| timeout > interval) {
-        let holds = format!(
-            "a check ends before the next begins, {} later",
-            crate::config::duration::format(interval)
-        );
-        findings.error(
-            &place,
-            at,
-            Fault::new("timeout above interval", holds, "lower timeout or raise interval"),
-        );
-    }
-    let kind = check.kind.as_ref()?;
-    if kind.value == Speaks::Tcp {
-        let only_http = [
-            ("path", check.path.as_ref().map(|path| &path.at)),
-            ("host", check.host.as_ref().map(|host| &host.at)),
-            ("status", check.status.as_ref().map(|status| &status.at)),
-        ];
-        for (key, at) in only_http {
-            let Some(at) = at else { continue };
-            let fault = Fault::new(
-                format!("a tcp check has no {key}"),
-                "only http asks for it",
-                "remove it, or use kind = \"http\"",
-            );
-            findings.error(&place, at, fault);
-        }
-    }
-    if service.protocol.as_ref().is_some_and(|protocol| protocol.value == Protocol::Udp)
-        && check.l4_port.is_none()
-    {
-        let fault = Fault::new(
-            "a check over TCP for a udp service",
-            "the real server's port is asked by TCP",
-            "name the TCP port with port = …, or see that it answers there",
-        );
-        findings.warn_missing(&place, &check.at, fault);
-    }
-    Some(Check {
-        kind: match kind.value {
-            Speaks::Tcp => CheckKind::Tcp,
-            Speaks::Http => CheckKind::Http {
-                path: check.path.as_ref().map_or_else(|| "/".to_owned(), |path| path.value.clone()),
-                host: check.host.as_ref().map(|host| host.value.clone()),
-                status: check.status.as_ref().map(|status| status.value.clone()).unwrap_or_default(),
-            },
-        },
-        l4_port: check.l4_port.as_ref().map(|port| port.value),
-        interval,
-        timeout,
-        fall: check.fall.as_ref().map_or(FALL_DEFAULT, |fall| fall.value),
-        rise: check.rise.as_ref().map_or(RISE_DEFAULT, |rise| rise.value),
-    })
 }

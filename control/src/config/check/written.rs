@@ -33,7 +33,7 @@ pub fn service(service: &Service) -> ServiceDocument {
             netmask: Some(nowhere(persistence.netmask)),
         }),
         forward: Some(nowhere(service.forward)),
-        check: None,
+        checks: None,
         reals: service.reals.iter().map(|one| real(one, service.listen, &place)).collect(),
         reals_known: true,
         place,
@@ -55,5 +55,6 @@ fn real(real: &Real, listen: SocketAddr, service: &str) -> RealDocument {
         tunnel: tunnel.map(nowhere),
         tunnel_port: tunnel_port.map(nowhere),
         tunnel_checksum: tunnel_checksum.map(nowhere),
+        checks: None,
     }
 }

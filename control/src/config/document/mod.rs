@@ -3,6 +3,7 @@
 //! serde stops at the first error, so the spanned TOML tree is walked by hand. What can be said about one value alone
 //! (its type, its range, its spelling) is said here; what needs two of them is said in `check`.
 
+mod check;
 mod iptables;
 mod iptables_nat;
 mod mark;
@@ -19,14 +20,13 @@ use shunt_dataplane::service::ServiceTimeouts;
 use shunt_dataplane::snapshot::Sysctls;
 use toml::de::{DeTable, DeValue};
 
+pub use check::CheckDocument;
 pub use mark::MarkDocument;
 pub use masquerade::MasqueradeDocument;
 pub use nic::{NicDocument, RouteDocument};
 pub use runtime::RuntimeDocument;
 pub use section::{Section, nearest};
-pub use service::{
-    CheckDocument, PersistenceDocument, RealDocument, SchedulerFlag, ServiceDocument, Speaks, TunnelKind,
-};
+pub use service::{PersistenceDocument, RealDocument, SchedulerFlag, ServiceDocument, TunnelKind};
 
 use super::problem::{Fault, Findings, Span};
 

@@ -130,6 +130,20 @@ impl<'a, 'i, 'f, 't> Section<'a, 'i, 'f, 't> {
         self.integer_value(key, value, &bounds, unit)
     }
 
+    /// A whole number within bounds that stands inside the value of a key.
+    pub fn integer_at<T>(
+        &mut self,
+        key: &str,
+        value: &Spanned<DeValue<'i>>,
+        bounds: RangeInclusive<T>,
+        unit: &str,
+    ) -> Option<T>
+    where
+        T: TryFrom<i64> + PartialOrd + Display,
+    {
+        self.integer_value(key, value, &bounds, unit).map(|number| number.value)
+    }
+
     /// A list of whole numbers within bounds; none when the key is missing or no list.
     pub fn integers<T>(&mut self, key: &str, bounds: RangeInclusive<T>, unit: &str) -> Option<At<Vec<At<T>>>>
     where
@@ -281,6 +295,13 @@ const OTHER_WORDS: &[(&str, &str)] = &[
     ("poll", "busy"),
     ("TCP_CHECK", "tcp"),
     ("HTTP_GET", "http"),
+    ("SSL_GET", "https"),
+    ("SMTP_CHECK", "smtp"),
+    ("DNS_CHECK", "dns"),
+    ("PING_CHECK", "ping"),
+    ("UDP_CHECK", "udp"),
+    ("MISC_CHECK", "script"),
+    ("FILE_CHECK", "file"),
 ];
 
 /// A good value of a key.
@@ -300,13 +321,15 @@ fn example(key: &str) -> &'static str {
         "real" => "{ address = \"192.0.2.21:80\" }",
         "persistence" => "{ timeout = \"360s\" }",
         "check" => "{ kind = \"tcp\" }",
-        "interval" | "timeout" => "\"3s\"",
+        "interval" | "timeout" | "retry_interval" | "warmup" | "reentry" | "slow_start" => "\"3s\"",
         "protocol" | "kind" => "\"tcp\"",
         "scheduler" => "\"wlc\"",
         "scheduler_flags" => "\"fallback\"",
         "forward" => "\"dr\"",
         "socket" => "\"/run/shunt.sock\"",
         "path" => "\"/health\"",
+        "command" => "\"/usr/local/bin/check\"",
+        "sorry_server" => "{ address = \"192.0.2.99\" }",
         "host" => "\"www.example.org\"",
         "hugepages" => "\"auto\"",
         "idle" => "\"adaptive\"",

@@ -1,4 +1,4 @@
-//! `[[service]]`, its real servers and its health check.
+//! `[[service]]` and its real servers.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::nic::host;
 use super::timeout;
-use super::{Section, name, place, required};
+use super::{CheckDocument, Section, name, place, required};
 use crate::config::problem::{At, Fault, Findings, Span};
 use crate::config::{duration, limit};
 
@@ -42,8 +42,8 @@ pub struct ServiceDocument {
     pub timeouts: ServiceTimeouts,
     /// `forward`.
     pub forward: Option<At<Method>>,
-    /// `check`.
-    pub check: Option<CheckDocument>,
+    /// `check`, one or several.
+    pub checks: Option<Vec<CheckDocument>>,
     /// `real`, in the order of the file.
     pub reals: Vec<RealDocument>,
     /// True when every real server could be read as a table.
@@ -80,6 +80,8 @@ pub struct RealDocument {
     pub tunnel_port: Option<At<u16>>,
     /// `tunnel_checksum`.
     pub tunnel_checksum: Option<At<TunnelChecksum>>,
+    /// `check`, instead of the service's.
+    pub checks: Option<Vec<CheckDocument>>,
 }
 
 /// What a tunnel is.
@@ -100,40 +102,6 @@ pub enum SchedulerFlag {
     Fallback,
     /// The client's port is hashed too.
     Port,
-}
-
-/// What a health check speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Speaks {
-    /// Opens a TCP connection.
-    Tcp,
-    /// Asks by HTTP.
-    Http,
-}
-
-/// A health check as written.
-#[derive(Debug)]
-pub struct CheckDocument {
-    /// Where it begins.
-    pub at: Span,
-    /// `kind`.
-    pub kind: Option<At<Speaks>>,
-    /// `path`.
-    pub path: Option<At<String>>,
-    /// `host`.
-    pub host: Option<At<String>>,
-    /// `status`.
-    pub status: Option<At<Vec<u16>>>,
-    /// `port`.
-    pub l4_port: Option<At<u16>>,
-    /// `interval`.
-    pub interval: Option<At<Duration>>,
-    /// `timeout`.
-    pub timeout: Option<At<Duration>>,
-    /// `fall`.
-    pub fall: Option<At<u8>>,
-    /// `rise`.
-    pub rise: Option<At<u8>>,
 }
 
 const KEYS: &[&str] = &[
@@ -159,6 +127,7 @@ const REAL_KEYS: &[&str] = &[
     "tunnel",
     "tunnel_port",
     "tunnel_checksum",
+    "check",
 ];
 /// The words of `protocol`.
 pub(super) const PROTOCOLS: &[(&str, Protocol)] =
@@ -170,10 +139,7 @@ const CHECKSUMS: &[(&str, TunnelChecksum)] = &[
     (TunnelChecksum::Full.word(), TunnelChecksum::Full),
     (TunnelChecksum::Remote.word(), TunnelChecksum::Remote),
 ];
-const CHECK_KEYS: &[&str] =
-    &["kind", "path", "host", "status", "port", "interval", "timeout", "fall", "rise"];
 const METHODS: &[(&str, Method)] = &[("dr", Method::Dr), ("nat", Method::Nat), ("tun", Method::Tun)];
-const CHECKS_LATER: &[&str] = &["https", "smtp", "dns", "ping", "udp", "script", "send"];
 
 impl ServiceDocument {
     pub(super) fn read(findings: &mut Findings<'_>, table: &DeTable<'_>, at: Span, number: usize) -> Self {
@@ -191,7 +157,7 @@ impl ServiceDocument {
             forward: section.word("forward", METHODS, &["fullnat"]),
             persistence: None,
             timeouts: ServiceTimeouts::default(),
-            check: None,
+            checks: super::check::read(&mut section),
             reals: Vec::new(),
             reals_known: false,
             place: place.clone(),
@@ -225,9 +191,6 @@ impl ServiceDocument {
         if let Some((at, table)) = section.table("timeout") {
             service.timeouts = timeout::read(section.findings(), &format!("{place}, timeout"), table, &at);
         }
-        if let Some((at, table)) = section.table("check") {
-            service.check = Some(CheckDocument::read(section.findings(), table, at, &place));
-        }
         let before = section.findings().count();
         let reals = section.tables("real");
         service.reals_known = section.findings().count() == before;
@@ -259,8 +222,7 @@ impl RealDocument {
         number: usize,
     ) -> Self {
         let place = format!("{service}, {}", place("real", table, "address", number));
-        let mut section =
-            Section::new(findings, &place, table, &at, REAL_KEYS, &[("check", "put it into the service")]);
+        let mut section = Section::new(findings, &place, table, &at, REAL_KEYS, &[]);
         let real = Self {
             address: section.parse("address", real_address),
             weight: section.integer("weight", 0..=limit::WEIGHT_MAX, "(0 takes no new connections)"),
@@ -278,6 +240,7 @@ impl RealDocument {
             tunnel: section.word("tunnel", TUNNELS, &[]),
             tunnel_port: section.integer("tunnel_port", 1..=u16::MAX, "(a UDP port)"),
             tunnel_checksum: section.word("tunnel_checksum", CHECKSUMS, &[]),
+            checks: super::check::read(&mut section),
             place: place.clone(),
         };
         if !section.has("address") {
@@ -285,33 +248,6 @@ impl RealDocument {
             section.missing(required("address", "every real server has an address", example));
         }
         real
-    }
-}
-
-impl CheckDocument {
-    fn read(findings: &mut Findings<'_>, table: &DeTable<'_>, at: Span, service: &str) -> Self {
-        let place = format!("{service}, check");
-        let mut section = Section::new(findings, &place, table, &at, CHECK_KEYS, &[]);
-        let check = Self {
-            kind: section.word("kind", &[("tcp", Speaks::Tcp), ("http", Speaks::Http)], CHECKS_LATER),
-            path: section.parse("path", path),
-            host: section.parse("host", host_header),
-            status: status(&mut section),
-            l4_port: section.integer("port", 1..=u16::MAX, "(a TCP port)"),
-            interval: section.parse("interval", |text| {
-                within("interval", text, limit::CHECK_INTERVAL_MIN, limit::CHECK_INTERVAL_MAX)
-            }),
-            timeout: section.parse("timeout", |text| {
-                within("timeout", text, limit::CHECK_TIMEOUT_MIN, limit::CHECK_INTERVAL_MAX)
-            }),
-            fall: section.integer("fall", 1..=limit::CHECK_COUNT_MAX, "failures in a row"),
-            rise: section.integer("rise", 1..=limit::CHECK_COUNT_MAX, "successes in a row"),
-            at: at.clone(),
-        };
-        if !section.has("kind") {
-            section.missing(required("kind", "a check is of kind tcp or http", "kind = \"tcp\""));
-        }
-        check
     }
 }
 
@@ -388,42 +324,6 @@ fn real_address(text: &str) -> Result<(IpAddr, Option<L4Port>), Fault> {
         ));
     }
     Ok((host(address)?, l4_port))
-}
-
-/// A path for HTTP (RFC 9112, 3.2.1).
-fn path(text: &str) -> Result<String, Fault> {
-    if text.starts_with('/') && text.len() <= 1024 && text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Ok(text.to_owned());
-    }
-    let holds = "a path starts with / and has at most 1024 visible ASCII characters";
-    Err(Fault::new("not a path", holds, "write one such as \"/health\""))
-}
-
-/// A Host header (RFC 9110, 7.2).
-fn host_header(text: &str) -> Result<String, Fault> {
-    if (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/') {
-        return Ok(text.to_owned());
-    }
-    Err(Fault::new(
-        "not a host",
-        "a host name with or without a port",
-        "write one such as \"www.example.org\"",
-    ))
-}
-
-/// `status`: one number or a list.
-fn status(section: &mut Section<'_, '_, '_, '_>) -> Option<At<Vec<u16>>> {
-    let value = section.raw("status")?;
-    let (bounds, unit) = (100..=599, "(a status code of HTTP)");
-    if matches!(value.get_ref(), DeValue::Integer(_)) {
-        return section.integer("status", bounds, unit).map(|one| At::new(vec![one.value], one.at));
-    }
-    let list = section.integers("status", bounds, unit)?;
-    if list.value.is_empty() {
-        let holds = "without status every answer from 200 to 299 is good";
-        section.error(&list.at, Fault::new("no status", holds, "remove status, or name one"));
-    }
-    Some(At::new(list.value.into_iter().map(|one| one.value).collect(), list.at))
 }
 
 /// A length of time within bounds.

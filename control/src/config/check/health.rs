@@ -1,0 +1,134 @@
+//! Health checks: what they need of their service, and what holds where nothing is said.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use shunt_dataplane::id::Protocol;
+
+use super::networks::Networks;
+use crate::config::document::{CheckDocument, RealDocument, ServiceDocument};
+use crate::config::problem::{Fault, Findings};
+use crate::config::{Check, duration, limit};
+
+const INTERVAL_DEFAULT: Duration = Duration::from_secs(6);
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(3);
+const FALL_DEFAULT: u8 = 3;
+const RISE_DEFAULT: u8 = 2;
+
+/// The checks of a service.
+pub fn checks(
+    service: &ServiceDocument,
+    networks: &Networks,
+    findings: &mut Findings<'_>,
+) -> Option<Arc<[Check]>> {
+    build_all(&service.place, service.checks.as_deref().unwrap_or_default(), service, networks, findings)
+}
+
+/// The checks that a real server has instead.
+pub fn checks_of_real(
+    service: &ServiceDocument,
+    real: &RealDocument,
+    networks: &Networks,
+    findings: &mut Findings<'_>,
+) -> Option<Arc<[Check]>> {
+    build_all(&real.place, real.checks.as_deref().unwrap_or_default(), service, networks, findings)
+}
+
+fn build_all(
+    place: &str,
+    documents: &[CheckDocument],
+    service: &ServiceDocument,
+    networks: &Networks,
+    findings: &mut Findings<'_>,
+) -> Option<Arc<[Check]>> {
+    if documents.len() > limit::CHECKS_MAX {
+        let wrong = format!("{} checks are too many", documents.len());
+        let holds = format!("a real server has at most {}", limit::CHECKS_MAX);
+        findings.missing(place, &documents[0].at, Fault::new(wrong, holds, "remove some"));
+    }
+    let mut all = Some(Vec::with_capacity(documents.len()));
+    for (number, document) in documents.iter().enumerate() {
+        let place = match documents {
+            [_] => format!("{place}, check"),
+            _ => format!("{place}, check {}", number + 1),
+        };
+        let built = build(&place, document, service, networks, findings);
+        all = all.and_then(|mut all: Vec<Check>| {
+            all.push(built?);
+            Some(all)
+        });
+    }
+    all.map(Arc::from)
+}
+
+fn build(
+    place: &str,
+    check: &CheckDocument,
+    service: &ServiceDocument,
+    networks: &Networks,
+    findings: &mut Findings<'_>,
+) -> Option<Check> {
+    let interval = check.interval.as_ref().map_or(INTERVAL_DEFAULT, |interval| interval.value);
+    let timeout = check.timeout.as_ref().map_or(TIMEOUT_DEFAULT.min(interval), |timeout| timeout.value);
+    if let Some(at) = check.timeout.as_ref().map(|timeout| &timeout.at).filter(|_| timeout > interval) {
+        let holds = format!(
+            "a check ends before the next begins, {} later: those that take all their time come more rarely",
+            duration::format(interval)
+        );
+        let fault = Fault::new("timeout above interval", holds, "lower timeout or raise interval");
+        findings.warn(place, at, fault);
+    }
+    ports(place, check, service, findings);
+    source(place, check, networks, findings);
+    Some(Check {
+        kind: check.kind.clone()?,
+        address: check.address.as_ref().map(|address| address.value),
+        l4_port: check.l4_port.as_ref().map(|port| port.value),
+        from: check.from.as_ref().map(|from| from.value),
+        interval,
+        timeout,
+        retry_interval: check.retry_interval.as_ref().map(|retry| retry.value),
+        warmup: check.warmup.as_ref().map_or(Duration::ZERO, |warmup| warmup.value),
+        fall: check.fall.as_ref().map_or(FALL_DEFAULT, |fall| fall.value),
+        rise: check.rise.as_ref().map_or(RISE_DEFAULT, |rise| rise.value),
+        reentry: check.reentry.as_ref().map_or(Duration::ZERO, |reentry| reentry.value),
+    })
+}
+
+/// Whether the port that is asked is known, and likely to answer.
+fn ports(place: &str, check: &CheckDocument, service: &ServiceDocument, findings: &mut Findings<'_>) {
+    let Some(kind) = check.kind.as_ref().filter(|kind| kind.asks_a_port() && check.l4_port.is_none()) else {
+        return;
+    };
+    if service.listen.as_ref().is_some_and(|listen| listen.value.port() == 0) {
+        let holds = "a service of all ports has none to ask at";
+        findings.missing(place, &check.at, Fault::new("a check without a port", holds, "add port = …"));
+    }
+    let is_udp = service.protocol.as_ref().is_some_and(|protocol| protocol.value == Protocol::Udp);
+    if is_udp && kind.speaks_tcp() {
+        let fault = Fault::new(
+            "a check over TCP for a udp service",
+            "the real server's port is asked by TCP",
+            "name the TCP port with port = …, or see that it answers there",
+        );
+        findings.warn_missing(place, &check.at, fault);
+    }
+}
+
+/// Whether the check can come from where it says.
+fn source(place: &str, check: &CheckDocument, networks: &Networks, findings: &mut Findings<'_>) {
+    let Some(from) = &check.from else { return };
+    let address: IpAddr = from.value.ip();
+    if networks.known && networks.owner(address).is_none() {
+        let holds = "checks come from an own address of a NIC";
+        let fault = Fault::new("not an own address", holds, "name one of the director's own addresses");
+        findings.error(place, &from.at, fault);
+    }
+    let asked = check.address.as_ref().filter(|asked| asked.value.is_ipv4() != address.is_ipv4());
+    if let Some(asked) = asked {
+        let holds = format!("it comes from {}", SocketAddr::new(address, from.value.port()));
+        let fault = Fault::new("two address families in one check", holds, "name addresses of one family");
+        findings.error(place, &asked.at, fault);
+    }
+}

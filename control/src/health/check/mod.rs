@@ -1,0 +1,145 @@
+//! One health check, from ordinary sockets of the calling thread's namespace; scripts and files belong to the host.
+
+mod dns;
+mod file;
+mod http;
+mod ping;
+mod script;
+mod send;
+mod smtp;
+mod tls;
+mod udp;
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+use tokio::time::{Instant, timeout_at};
+
+use super::scripts::Scripts;
+use super::{Check, CheckKind, Failure, RealKey, Success};
+
+/// What checks share: the thread of scripts, and TLS as it was set up.
+#[derive(Debug)]
+pub struct Tools {
+    scripts: Scripts,
+    tls: tls::Connectors,
+}
+
+impl Tools {
+    /// With these scripts.
+    #[must_use]
+    pub fn new(scripts: Scripts) -> Self {
+        Self { scripts, tls: tls::Connectors::default() }
+    }
+
+    /// Files of authorities are read anew.
+    pub fn forget(&self) {
+        self.tls.forget();
+    }
+}
+
+/// Carries out a check of a real server.
+///
+/// # Errors
+/// [`Failure`] says what went wrong.
+pub async fn run(key: &RealKey, check: &Check, tools: &Tools) -> Result<Success, Failure> {
+    let deadline = Deadline { at: Instant::now() + check.timeout, after: check.timeout };
+    match &check.kind {
+        CheckKind::Tcp => connect(check, deadline).await.map(|_stream| Success::Up),
+        CheckKind::Http(asked) => http::run(key, check, asked, &tools.tls, deadline).await,
+        CheckKind::Smtp { helo } => {
+            let stream = connect(check, deadline).await?;
+            deadline.answer(smtp::run(stream, helo.as_deref())).await
+        }
+        CheckKind::Dns { name, query } => {
+            let socket = datagrams(check).await?;
+            deadline.answer(dns::run(&socket, name, *query)).await
+        }
+        CheckKind::Ping => deadline.answer(ping::run(check.to.ip(), check.from.map(|from| from.ip()))).await,
+        CheckKind::Udp(asked) => udp::run(&datagrams(check).await?, asked, deadline).await,
+        CheckKind::Script { command, dynamic } => {
+            script::run(key, command, *dynamic, check.timeout, &tools.scripts).await
+        }
+        CheckKind::Send { send, expect } => {
+            let stream = connect(check, deadline).await?;
+            deadline.answer(send::run(stream, send, expect)).await
+        }
+        CheckKind::File { path, factor } => deadline.answer(file::run(path, *factor)).await,
+    }
+}
+
+/// The end of a check's time.
+#[derive(Clone, Copy, Debug)]
+struct Deadline {
+    at: Instant,
+    after: Duration,
+}
+
+impl Deadline {
+    /// What comes in time, else [`Failure::NoAnswer`].
+    async fn answer<T>(self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        timeout_at(self.at, work).await.unwrap_or(Err(Failure::NoAnswer(self.after)))
+    }
+}
+
+/// Opens a TCP connection to what the check asks.
+async fn connect(check: &Check, deadline: Deadline) -> Result<TcpStream, Failure> {
+    let open = async {
+        let Some(from) = check.from else { return TcpStream::connect(check.to).await };
+        let socket = if check.to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A source port of the operator's choice may still be in TIME_WAIT.
+        socket.set_reuseaddr(true)?;
+        socket.bind(from)?;
+        socket.connect(check.to).await
+    };
+    let opened = timeout_at(deadline.at, open).await.map_err(|_| Failure::NoConnection(deadline.after))?;
+    opened.map_err(|error| connect_failure(&error))
+}
+
+/// A UDP socket that speaks to what the check asks, and hears when that is unreachable.
+async fn datagrams(check: &Check) -> Result<UdpSocket, Failure> {
+    let any = if check.to.is_ipv4() {
+        SocketAddr::from(([0, 0, 0, 0], 0))
+    } else {
+        SocketAddr::from(([0_u16; 8], 0))
+    };
+    let socket = UdpSocket::bind(check.from.unwrap_or(any)).await;
+    let socket = socket.map_err(|error| connect_failure(&error))?;
+    socket.connect(check.to).await.map_err(|error| connect_failure(&error))?;
+    Ok(socket)
+}
+
+fn connect_failure(error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Failure::Refused,
+        _ => Failure::Connect(without_number(error)),
+    }
+}
+
+/// What the system says about a connection that was open, without "(os error 104)".
+fn closed(error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Failure::Refused,
+        _ => Failure::Closed(without_number(error)),
+    }
+}
+
+/// What the system says, without "(os error 113)".
+fn without_number(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error") {
+        Some((words, _)) => words.to_lowercase(),
+        None => text,
+    }
+}
+
+/// What a server said, shortened to something that can stand in a line.
+fn shown(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    crate::config::problem::printable(text.trim_end(), 80)
+}
+
+#[cfg(test)]
+mod tests;

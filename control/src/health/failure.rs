@@ -1,0 +1,132 @@
+//! How a check ends.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::kind::{hex, ranges};
+
+/// A check that succeeded, and what it says about the weight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Success {
+    /// Nothing: the configured weight holds.
+    #[default]
+    Up,
+    /// This is the weight.
+    Weight(u32),
+    /// So much is added to the weight.
+    Shift(i32),
+}
+
+/// Why a check failed. Its words are what operators see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Nobody listens on the port.
+    Refused,
+    /// The time was over before the connection was open.
+    NoConnection(Duration),
+    /// The time was over before the answer was there.
+    NoAnswer(Duration),
+    /// The connection could not be opened for another reason.
+    Connect(String),
+    /// The connection broke or was closed before the answer was there.
+    Closed(String),
+    /// TLS was not agreed upon, or the certificate is not good.
+    Tls(String),
+    /// What came is not an HTTP answer.
+    NotHttp(String),
+    /// The answer has another status.
+    Status {
+        /// Its status.
+        got: u16,
+        /// The status codes that would have been a success.
+        wanted: Vec<RangeInclusive<u16>>,
+    },
+    /// The body has another MD5.
+    Digest {
+        /// That of the body.
+        got: [u8; 16],
+        /// That of a success.
+        wanted: [u8; 16],
+    },
+    /// The body is longer than is read, in bytes.
+    TooLong(usize),
+    /// What came does not have what it should.
+    Unexpected {
+        /// What came, shortened.
+        got: String,
+        /// What it should have.
+        wanted: String,
+    },
+    /// The answer is too short or too long.
+    Length {
+        /// Its bytes.
+        got: usize,
+        /// The bytes of a success.
+        wanted: RangeInclusive<u16>,
+    },
+    /// What came is not a DNS answer to the query.
+    NotDns(&'static str),
+    /// The DNS server answers with an error (RFC 1035, 4.1.1; RFC 6895).
+    Rcode(u8),
+    /// Such a request cannot be made.
+    Request(String),
+    /// The script ended with this code.
+    Exit(i32),
+    /// The script was ended by this signal.
+    Signal(i32),
+    /// The script took too long and was killed.
+    Killed(Duration),
+    /// The script could not be run.
+    NotRun(String),
+    /// The file could not be read.
+    Unreadable(String),
+    /// The file, or the weight that it gives, says so.
+    SaysDown,
+    /// No check has been made yet, and the service begins without its real servers.
+    NotYet,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused => f.write_str("connection refused"),
+            Self::NoConnection(after) => write!(f, "timeout after {after:?}, no connection"),
+            Self::NoAnswer(after) => write!(f, "timeout after {after:?}, no answer"),
+            Self::Connect(error) => write!(f, "no connection: {error}"),
+            Self::Closed(error) => write!(f, "connection lost before an answer: {error}"),
+            Self::Tls(error) => write!(f, "TLS: {error}"),
+            Self::NotHttp(error) => write!(f, "not an HTTP answer: {error}"),
+            Self::Status { got, wanted } => write!(f, "HTTP status {got}, wanted {}", ranges(wanted)),
+            Self::Digest { got, wanted } => {
+                write!(f, "the body has the digest {}, wanted {}", hex(got), hex(wanted))
+            }
+            Self::TooLong(most) => write!(f, "the body has more than {most} bytes"),
+            Self::Unexpected { got, wanted } => write!(f, "answer {got:?}, wanted {wanted}"),
+            Self::Length { got, wanted } => {
+                write!(f, "answer of {got} bytes, wanted {} to {}", wanted.start(), wanted.end())
+            }
+            Self::NotDns(wrong) => write!(f, "not a DNS answer: {wrong}"),
+            Self::Rcode(code) => match RCODES.get(usize::from(*code)) {
+                Some(word) => write!(f, "DNS error {word}"),
+                None => write!(f, "DNS error {code}"),
+            },
+            Self::Request(error) => write!(f, "no such request can be made: {error}"),
+            Self::Exit(code) => write!(f, "script ended with code {code}"),
+            Self::Signal(signal) => write!(f, "script was ended by signal {signal}"),
+            Self::Killed(after) => write!(f, "timeout after {after:?}, script killed"),
+            Self::NotRun(error) => write!(f, "script cannot be run: {error}"),
+            Self::Unreadable(error) => write!(f, "file cannot be read: {error}"),
+            Self::SaysDown => f.write_str("file says down"),
+            Self::NotYet => f.write_str("not checked yet"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// The words of DNS errors.
+const RCODES: [&str; 11] = [
+    "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET", "NXRRSET",
+    "NOTAUTH", "NOTZONE",
+];

@@ -1,0 +1,201 @@
+//! Commands of the operator's, run on a thread of their own in the host's ordinary network namespace.
+//!
+//! Each has a time, after which it and all that it started are killed; at most [`SCRIPTS_RUNNING_MAX`] run at once, and
+//! the others wait without losing of their time.
+
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tokio::process::Command;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::timeout;
+
+use crate::kernel::KernelError;
+
+/// Scripts that run at once; the others wait.
+pub const SCRIPTS_RUNNING_MAX: usize = 64;
+
+/// How a command ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// By itself, with this exit code.
+    Code(i32),
+    /// By a signal that we did not send.
+    Signal(i32),
+    /// Its time was over.
+    Killed,
+    /// It could not be started, in words.
+    NotRun(String),
+}
+
+#[derive(Debug)]
+struct Request {
+    command: Vec<String>,
+    environment: Vec<(String, String)>,
+    time: Duration,
+    ended: oneshot::Sender<Ended>,
+}
+
+/// The thread of the scripts. When the last clone goes, what still runs is killed.
+#[derive(Clone, Debug)]
+pub struct Scripts(Arc<Thread>);
+
+#[derive(Debug)]
+struct Thread {
+    requests: Option<UnboundedSender<Request>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Scripts {
+    /// Starts the thread in the caller's network namespace.
+    ///
+    /// # Errors
+    /// [`KernelError::Thread`] when there is no thread to be had.
+    pub fn start() -> Result<Self, KernelError> {
+        let (requests, inbox) = unbounded_channel();
+        let (started, start) = mpsc::channel();
+        let work = move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => {
+                let _ = started.send(Ok(()));
+                runtime.block_on(serve(inbox));
+            }
+            Err(error) => drop(started.send(Err(error))),
+        };
+        let thread = thread::Builder::new().name("shunt-scripts".to_owned()).spawn(work);
+        let thread = thread.map_err(KernelError::Thread)?;
+        let ready = start.recv().unwrap_or_else(|_| Err(io::Error::other("it ended early")));
+        ready.map_err(KernelError::Thread)?;
+        Ok(Self(Arc::new(Thread { requests: Some(requests), thread: Some(thread) })))
+    }
+
+    /// Runs a command with these variables beside the director's own, and waits for its end.
+    pub async fn run(
+        &self,
+        command: Vec<String>,
+        environment: Vec<(String, String)>,
+        time: Duration,
+    ) -> Ended {
+        let (ended, end) = oneshot::channel();
+        let request = Request { command, environment, time, ended };
+        let sent = self.0.requests.as_ref().is_some_and(|requests| requests.send(request).is_ok());
+        let stopping = || Ended::NotRun("the director is stopping".into());
+        if sent { end.await.unwrap_or_else(|_| stopping()) } else { stopping() }
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        self.requests = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn serve(mut inbox: UnboundedReceiver<Request>) {
+    let places = Arc::new(Semaphore::new(SCRIPTS_RUNNING_MAX));
+    while let Some(request) = inbox.recv().await {
+        let places = places.clone();
+        tokio::spawn(async move {
+            let Request { command, environment, time, mut ended } = request;
+            let Ok(_place) = places.acquire().await else { return };
+            // Whoever asked may have gone: nobody needs the script any more then.
+            tokio::select! {
+                how = run(&command, environment, time) => drop(ended.send(how)),
+                () = ended.closed() => {}
+            }
+        });
+    }
+}
+
+/// Kills a group of processes unless it is told that it ended.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // It may have ended by itself.
+            let _ = killpg(group, Signal::SIGKILL);
+        }
+    }
+}
+
+async fn run(command: &[String], environment: Vec<(String, String)>, time: Duration) -> Ended {
+    let Some((program, arguments)) = command.split_first() else {
+        return Ended::NotRun("there is no command".into());
+    };
+    let child = Command::new(program)
+        .args(arguments)
+        .envs(environment)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn();
+    let mut child = match child {
+        Ok(child) => child,
+        Err(error) => return Ended::NotRun(format!("{program}: {error}")),
+    };
+    let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
+    let mut group = Group(group);
+    let waited = match timeout(time, child.wait()).await {
+        Err(_late) => return Ended::Killed,
+        Ok(waited) => waited,
+    };
+    // What it left running is meant to run.
+    group.0 = None;
+    waited.map_or_else(|error| Ended::NotRun(format!("{program}: {error}")), ended)
+}
+
+fn ended(status: ExitStatus) -> Ended {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Ended::Code(code),
+        (None, signal) => Ended::Signal(signal.unwrap_or_default()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run_now(script: &str, time: Duration) -> Ended {
+        let scripts = Scripts::start().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let command = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
+        runtime.block_on(scripts.run(command, vec![("SHUNT_REAL".into(), "10.0.0.1".into())], time))
+    }
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn commands_end_in_their_ways() {
+        assert_eq!(run_now("exit 7", LONG), Ended::Code(7));
+        assert_eq!(run_now("test \"$SHUNT_REAL\" = 10.0.0.1", LONG), Ended::Code(0));
+        assert_eq!(run_now("kill -TERM $$", LONG), Ended::Signal(15));
+        let scripts = Scripts::start().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let missing = runtime.block_on(scripts.run(vec!["/no/such".into()], Vec::new(), LONG));
+        assert!(matches!(&missing, Ended::NotRun(why) if why.starts_with("/no/such: ")), "{missing:?}");
+    }
+
+    #[test]
+    fn who_takes_too_long_is_killed_with_all_that_it_started() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("alive");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        // The grandchild holds the pipe open; reading its end means that it is gone.
+        let script = format!("(exec 3>{}; sleep 3600) & wait", pipe.display());
+        let reader = thread::spawn(move || std::fs::read(pipe).unwrap());
+        assert_eq!(run_now(&script, Duration::from_millis(300)), Ended::Killed);
+        assert_eq!(reader.join().unwrap(), b"");
+    }
+}
