@@ -8,6 +8,7 @@ pub mod config;
 pub mod control_loop;
 pub mod director;
 pub mod health;
+pub mod import;
 pub mod ipvsadm;
 pub mod kernel;
 pub mod neighbour;

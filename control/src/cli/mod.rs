@@ -12,6 +12,7 @@ mod client;
 mod connections;
 mod drops;
 mod explain;
+mod import;
 mod ipvsadm;
 mod output;
 mod run;
@@ -57,6 +58,8 @@ enum Command {
     Explain(explain::Arguments),
     /// ipvsadm's command line, in front of this director
     Ipvsadm(ipvsadm::Arguments),
+    /// The set-up of keepalived, Piranha or nginx as this director's TOML
+    Import(import::Arguments),
     /// How fast the director is on this machine
     Bench(Box<bench::Arguments>),
 }
@@ -108,6 +111,7 @@ pub fn main() -> ExitCode {
         Command::Connections(arguments) => connections::run(&arguments),
         Command::Drops(arguments) => drops::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Import(arguments) => import::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
     };
     outcome.into()

@@ -8,6 +8,8 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use crate::import::Origin;
+
 /// Bytes of the file that a value or a key takes.
 pub type Span = Range<usize>;
 
@@ -60,6 +62,9 @@ pub enum Severity {
 pub struct Problem {
     /// How bad it is.
     pub severity: Severity,
+    /// The file that it stands in; none for the configuration itself.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub file: Option<String>,
     /// Line of the file, from 1.
     pub line: usize,
     /// Character of the line, from 1.
@@ -84,9 +89,30 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// The line of the file with the place underlined, each line ending in a line feed.
+    /// A problem of an imported file.
+    #[must_use]
+    pub fn imported(severity: Severity, origin: &Origin, place: &str, fault: Fault) -> Self {
+        Self {
+            severity,
+            file: Some(origin.file.display().to_string()),
+            line: origin.line,
+            column: origin.column,
+            place: place.to_owned(),
+            wrong: fault.wrong,
+            value: None,
+            holds: fault.holds,
+            advice: fault.advice,
+            excerpt: String::new(),
+            width: 0,
+        }
+    }
+
+    /// The line of the file with the place underlined, each line ending in a line feed; nothing for an imported file.
     #[must_use]
     pub fn excerpt(&self) -> String {
+        if self.file.is_some() {
+            return String::new();
+        }
         let number = self.line.to_string();
         let margin = " ".repeat(number.len());
         let before = self.excerpt.chars().take(self.column - 1);
@@ -122,7 +148,8 @@ impl Problems {
     /// The line of one problem.
     #[must_use]
     pub fn line(&self, problem: &Problem) -> String {
-        let mut line = format!("{}:{}:{}: ", self.file, problem.line, problem.column);
+        let file = problem.file.as_ref().unwrap_or(&self.file);
+        let mut line = format!("{file}:{}:{}: ", problem.line, problem.column);
         if problem.severity == Severity::Warning {
             line.push_str("warning: ");
         }
@@ -162,6 +189,7 @@ pub struct Findings<'t> {
     file: &'t str,
     text: &'t str,
     lines: Vec<usize>,
+    imported: Option<(usize, &'t [Option<Origin>])>,
     list: Vec<(Span, Problem)>,
 }
 
@@ -170,7 +198,14 @@ impl<'t> Findings<'t> {
     #[must_use]
     pub fn new(file: &'t str, text: &'t str) -> Self {
         let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
-        Self { file, text, lines: std::iter::once(0).chain(ends).collect(), list: Vec::new() }
+        Self { file, text, lines: std::iter::once(0).chain(ends).collect(), imported: None, list: Vec::new() }
+    }
+
+    /// The same where the lines after the first `lines` come from another file, each from its origin.
+    #[must_use]
+    pub const fn with_imported(mut self, lines: usize, origins: &'t [Option<Origin>]) -> Self {
+        self.imported = Some((lines, origins));
+        self
     }
 
     /// The text.
@@ -237,8 +272,21 @@ impl<'t> Findings<'t> {
         Problems { file: self.file.to_owned(), list }
     }
 
+    /// Where a line of an imported part comes from.
+    fn origin(&self, line: usize) -> Option<&'t Origin> {
+        let (lines, origins) = self.imported?;
+        origins.get(line.checked_sub(lines + 1)?)?.as_ref()
+    }
+
     fn add(&mut self, severity: Severity, place: &str, at: &Span, show_value: bool, fault: Fault) {
         let line = self.line_of(at);
+        if let Some(origin) = self.origin(line) {
+            let value = self.text.get(at.clone()).unwrap_or_default();
+            let value = show_value.then(|| printable(value, VALUE_MAX)).filter(|value| !value.is_empty());
+            self.list
+                .push((at.clone(), Problem { value, ..Problem::imported(severity, origin, place, fault) }));
+            return;
+        }
         let line_start = self.lines.get(line - 1).copied().unwrap_or(0);
         let rest = self.text.get(line_start..).unwrap_or_default();
         let whole = rest.lines().next().unwrap_or_default();
@@ -248,6 +296,7 @@ impl<'t> Findings<'t> {
         let (excerpt, column_shown) = (printable(whole, EXCERPT_MAX), column.min(EXCERPT_MAX));
         let problem = Problem {
             severity,
+            file: None,
             line,
             column,
             place: place.to_owned(),

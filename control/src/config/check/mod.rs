@@ -1,6 +1,7 @@
 //! Every problem of a configuration at once: what needs more than one value to be seen.
 
 mod health;
+mod imports;
 mod marks;
 mod masquerades;
 mod networks;
@@ -73,7 +74,11 @@ impl Config {
     /// # Errors
     /// Every problem of the file, warnings included, in the order of the file.
     pub fn check_on(file: &str, text: &str, machine: &Machine) -> Result<Checked, Problems> {
-        let mut findings = Findings::new(file, text);
+        Self::check_findings(Findings::new(file, text), machine)
+    }
+
+    fn check_findings(mut findings: Findings<'_>, machine: &Machine) -> Result<Checked, Problems> {
+        let text = findings.text();
         let document = Document::read(&mut findings);
         if !document.complete {
             return Err(findings.finish());
@@ -134,7 +139,13 @@ impl Config {
             findings.missing("file", &(0..0), fault);
             findings.finish()
         })?;
-        Self::check_on(&file, &text, machine)
+        let Some(expanded) = imports::expand(path, &text) else {
+            return Self::check_on(&file, &text, machine);
+        };
+        let findings = Findings::new(&file, &expanded.text);
+        let checked =
+            Self::check_findings(findings.with_imported(expanded.lines, &expanded.origins), machine);
+        expanded.tell(checked)
     }
 }
 

@@ -4,6 +4,7 @@
 //! (its type, its range, its spelling) is said here; what needs two of them is said in `check`.
 
 mod check;
+mod import;
 mod iptables;
 mod iptables_nat;
 mod mark;
@@ -21,6 +22,7 @@ use shunt_dataplane::snapshot::Sysctls;
 use toml::de::{DeTable, DeValue};
 
 pub use check::CheckDocument;
+pub use import::ImportDocument;
 pub use mark::MarkDocument;
 pub use masquerade::MasqueradeDocument;
 pub use nic::{NicDocument, RouteDocument};
@@ -35,6 +37,8 @@ use super::problem::{Fault, Findings, Span};
 pub struct Document {
     /// `[runtime]`.
     pub runtime: RuntimeDocument,
+    /// `[import]`.
+    pub import: ImportDocument,
     /// `[timeout]`.
     pub timeouts: Timeouts,
     /// `[sysctl]`.
@@ -59,7 +63,7 @@ pub struct Document {
     pub has_services: bool,
 }
 
-const KEYS: &[&str] = &["runtime", "timeout", "sysctl", "nic", "route", "mark", "masquerade", "service"];
+const KEYS: &[&str] = &["runtime", "import", "timeout", "sysctl", "nic", "route", "mark", "masquerade", "service"];
 const LATER: &[(&str, &str)] = &[("vrrp", "remove it; a director without [[vrrp]] owns every VIP at once")];
 
 impl Document {
@@ -76,6 +80,9 @@ impl Document {
         let mut section = Section::new(findings, "file", root.get_ref(), &at, KEYS, LATER);
         if let Some((at, table)) = section.table("runtime") {
             document.runtime = RuntimeDocument::read(section.findings(), table, &at);
+        }
+        if let Some((at, table)) = section.table("import") {
+            document.import = ImportDocument::read(section.findings(), table, &at);
         }
         if let Some((at, table)) = section.table("timeout") {
             let ServiceTimeouts { tcp, tcp_fin, udp } =

@@ -1,0 +1,56 @@
+//! Whose file it is.
+
+use std::path::Path;
+
+use super::files::Files;
+use super::interfaces::Interfaces;
+use super::writer::Imported;
+use super::{heartbeat, keepalived, nginx, piranha};
+
+/// A program whose set-up can be imported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Dialect {
+    /// keepalived.conf
+    Keepalived,
+    /// Piranha's lvs.cf
+    Piranha,
+    /// heartbeat's ha.cf, haresources and authkeys
+    Heartbeat,
+    /// nginx.conf with upstream blocks
+    Nginx,
+}
+
+impl Dialect {
+    /// The program that a file is of: by its name, else by what it holds; keepalived when neither tells.
+    #[must_use]
+    pub fn of(path: &Path, text: &str) -> Self {
+        let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+        let begins = |words: &[&str]| {
+            let mut lines = text.lines().map(str::trim_start);
+            lines.any(|line| words.iter().any(|word| line.starts_with(word)))
+        };
+        if name.contains("keepalived") || begins(&["virtual_server", "vrrp_instance", "global_defs"]) {
+            Self::Keepalived
+        } else if ["ha.cf", "haresources", "authkeys"].contains(&name.as_str()) {
+            Self::Heartbeat
+        } else if name.contains("nginx") || begins(&["upstream ", "http {", "stream {"]) {
+            Self::Nginx
+        } else if name == "lvs.cf" || begins(&["virtual ", "serial_no"]) {
+            Self::Piranha
+        } else {
+            Self::Keepalived
+        }
+    }
+
+    /// Reads a file of this program; `config_id` is what keepalived's lines after `@` are chosen by, and who
+    /// heartbeat's resources belong to.
+    #[must_use]
+    pub fn import(self, path: &Path, files: &dyn Files, config_id: &str) -> Imported {
+        match self {
+            Self::Keepalived => keepalived::import(path, files, config_id, Interfaces::default()),
+            Self::Piranha => piranha::import(path, files, Interfaces::default()),
+            Self::Heartbeat => heartbeat::import(path, files, config_id, Interfaces::default()),
+            Self::Nginx => nginx::import(path, files),
+        }
+    }
+}

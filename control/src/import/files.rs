@@ -1,0 +1,78 @@
+//! The files that an import reads.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Where files come from: the disk, or a test's own.
+pub trait Files {
+    /// The text of a file.
+    ///
+    /// # Errors
+    /// What keeps it from being read.
+    fn read(&self, path: &Path) -> io::Result<String>;
+
+    /// The files that a pattern with wildcards names, sorted.
+    fn matching(&self, pattern: &str) -> Vec<PathBuf>;
+}
+
+/// The largest file that is imported, in bytes.
+pub const FILE_MAX: u64 = 16 << 20;
+
+/// The file system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Disk;
+
+impl Files for Disk {
+    fn read(&self, path: &Path) -> io::Result<String> {
+        let length = std::fs::metadata(path)?.len();
+        if length > FILE_MAX {
+            return Err(io::Error::other(format!("{length} bytes: at most {FILE_MAX} are imported")));
+        }
+        std::fs::read_to_string(path)
+    }
+
+    fn matching(&self, pattern: &str) -> Vec<PathBuf> {
+        let found = glob::glob(pattern).into_iter().flatten();
+        let mut found: Vec<PathBuf> = found.flatten().filter(|path| path.is_file()).collect();
+        found.sort();
+        found
+    }
+}
+
+/// What csh's braces in a pattern stand for: `a{b,{c,d}}` for `ab`, `ac` and `ad`.
+#[must_use]
+pub fn braces(pattern: &str) -> Vec<String> {
+    let Some(open) = pattern.find('{') else { return vec![pattern.to_owned()] };
+    let mut depth = 0;
+    let mut parts = vec![open + 1];
+    for (at, byte) in pattern.bytes().enumerate().skip(open) {
+        match byte {
+            b'{' => depth += 1,
+            b',' if depth == 1 => parts.push(at + 1),
+            b'}' if depth == 1 => {
+                parts.push(at + 1);
+                let (before, after) = (&pattern[..open], &pattern[at + 1..]);
+                let choices = parts.windows(2).map(|pair| &pattern[pair[0]..pair[1] - 1]);
+                return choices.flat_map(|choice| braces(&format!("{before}{choice}{after}"))).collect();
+            }
+            b'}' => depth -= 1,
+            _ => {}
+        }
+    }
+    vec![pattern.to_owned()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::braces;
+
+    #[test]
+    fn braces_stand_for_all_choices() {
+        assert_eq!(
+            braces("/etc/{a/{,b,c},d}.conf"),
+            ["/etc/a/.conf", "/etc/a/b.conf", "/etc/a/c.conf", "/etc/d.conf"]
+        );
+        assert_eq!(braces("a{b"), ["a{b"]);
+        assert_eq!(braces("{a}{b,c}"), ["ab", "ac"]);
+    }
+}

@@ -1,0 +1,332 @@
+//! Checkers of a real server (`TCP_CHECK { … }`) become checks.
+
+use super::keywords::Block;
+use super::tree::Statement;
+use super::values::{Values, walk};
+use super::words::{Token, tokens};
+use crate::config::problem::Fault;
+use crate::import::note::Origin;
+use crate::import::writer::{Writer, quoted, seconds};
+
+/// The longest time that keepalived takes, in seconds.
+pub const SECONDS_MAX: f64 = 4_294.0;
+
+/// What a virtual server says for its real servers, a real server for its checkers, unless those say it themselves.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Common {
+    /// `connect_timeout`.
+    pub connect_timeout: Option<f64>,
+    /// `retry`.
+    pub retry: Option<u32>,
+    /// `delay_before_retry`.
+    pub delay_before_retry: Option<f64>,
+    /// `warmup`.
+    pub warmup: Option<f64>,
+    /// `delay_loop`.
+    pub delay_loop: Option<f64>,
+    /// `alpha`.
+    pub alpha: Option<bool>,
+    /// `virtualhost`.
+    pub host: Option<String>,
+}
+
+impl Common {
+    /// Takes a keyword; false when it is none of these.
+    pub fn take(&mut self, statement: &Statement, place: &str, writer: &mut Writer) -> bool {
+        let mut values = Values::of(statement, place, writer);
+        match statement.keyword() {
+            "connect_timeout" => self.connect_timeout = values.seconds(0.001..=SECONDS_MAX),
+            "retry" | "nb_get_retry" => self.retry = values.integer(0..=99),
+            "delay_before_retry" => self.delay_before_retry = values.seconds(0.0..=SECONDS_MAX),
+            "warmup" => self.warmup = values.seconds(0.0..=SECONDS_MAX),
+            "delay_loop" => self.delay_loop = values.seconds(0.001..=SECONDS_MAX),
+            "alpha" => self.alpha = values.boolean(),
+            "virtualhost" => self.host = values.required("a host name").map(str::to_owned),
+            _ => return false,
+        }
+        values.end();
+        true
+    }
+}
+
+/// A check: its keys and values as TOML has them, in order, and where it comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Check {
+    /// Where it stands.
+    pub origin: Origin,
+    /// Keys and values.
+    pub keys: Vec<(&'static str, String)>,
+}
+
+impl Check {
+    /// As an inline table.
+    #[must_use]
+    pub fn toml(&self) -> String {
+        let keys: Vec<String> = self.keys.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+        format!("{{ {} }}", keys.join(", "))
+    }
+}
+
+/// Reads a checker; each URL of `HTTP_GET` is a check of its own.
+pub fn read(
+    statement: &Statement,
+    common: &Common,
+    files: &[(String, String)],
+    ssl: Option<&str>,
+    place: &str,
+    writer: &mut Writer,
+) -> Vec<Check> {
+    let place = format!("{place}, {}", statement.keyword());
+    let mut reader = Reader { keys: Vec::new(), common: common.clone(), urls: Vec::new() };
+    let (kind, block, retry, delay) = match statement.keyword() {
+        "TCP_CHECK" => ("tcp", "TCP_CHECK", 1, Some(1.0)),
+        "HTTP_GET" => ("http", "HTTP_GET, SSL_GET", 1, Some(3.0)),
+        "SSL_GET" => ("https", "HTTP_GET, SSL_GET", 1, Some(3.0)),
+        "SMTP_CHECK" => ("smtp", "SMTP_CHECK", 1, Some(1.0)),
+        "DNS_CHECK" => ("dns", "DNS_CHECK", 3, None),
+        "MISC_CHECK" => ("script", "MISC_CHECK", 0, Some(1.0)),
+        "PING_CHECK" => ("ping", "PING_CHECK", 1, Some(1.0)),
+        "UDP_CHECK" => ("udp", "UDP_CHECK", 1, Some(1.0)),
+        _ => ("file", "FILE_CHECK", 0, None),
+    };
+    walk(statement.statements(), Block(block), &place, writer, |statement, writer| {
+        reader.take(kind, statement, files, &place, writer);
+    });
+    if kind == "https" {
+        if let Some(ca) = ssl {
+            reader.keys.extend([("verify", "true".to_owned()), ("ca", quoted(ca))]);
+        }
+    }
+    let times = times(kind, &reader.common, retry, delay);
+    let check = |own: &[(&'static str, String)]| {
+        let host = reader.common.host.iter().filter(|_| kind.starts_with("http"));
+        let host =
+            host.filter(|_| own.iter().all(|(key, _)| *key != "host")).map(|host| ("host", quoted(host)));
+        let kind = std::iter::once(("kind", quoted(kind)));
+        let keys = kind.chain(own.iter().cloned()).chain(host).chain(reader.keys.iter().cloned());
+        Check { origin: statement.origin().clone(), keys: keys.chain(times.iter().cloned()).collect() }
+    };
+    if reader.urls.is_empty() { vec![check(&[])] } else { reader.urls.iter().map(|url| check(url)).collect() }
+}
+
+/// The times of a check, with keepalived's defaults where they differ from ours; one success is enough for it.
+fn times(kind: &str, common: &Common, retry: u32, delay: Option<f64>) -> Vec<(&'static str, String)> {
+    let interval = common.delay_loop.unwrap_or(60.0);
+    let mut times = vec![("interval", seconds(interval))];
+    if kind == "file" {
+        return times;
+    }
+    if kind != "script" {
+        times.push(("timeout", seconds(common.connect_timeout.unwrap_or(5.0))));
+    }
+    let retry = common.retry.unwrap_or(retry);
+    times.push(("fall", (retry + 1).to_string()));
+    if retry > 0 {
+        times.push((
+            "retry_interval",
+            seconds(common.delay_before_retry.or(delay).unwrap_or(interval).max(0.01)),
+        ));
+    }
+    times.push(("rise", "1".to_owned()));
+    if let Some(warmup) = common.warmup {
+        times.push(("warmup", seconds(warmup)));
+    }
+    if common.alpha == Some(true) {
+        times.push(("alpha", "true".to_owned()));
+    }
+    times
+}
+
+struct Reader {
+    common: Common,
+    keys: Vec<(&'static str, String)>,
+    urls: Vec<Vec<(&'static str, String)>>,
+}
+
+impl Reader {
+    fn take(
+        &mut self,
+        kind: &str,
+        statement: &Statement,
+        files: &[(String, String)],
+        place: &str,
+        writer: &mut Writer,
+    ) {
+        if statement.keyword() == "url" {
+            let place = format!("{place}, url");
+            self.urls.push(url(statement, &place, writer));
+            return;
+        }
+        if self.common.take(statement, place, writer) {
+            return;
+        }
+        let keyword = statement.keyword();
+        let mut values = Values::of(statement, place, writer);
+        let key = match (kind, keyword) {
+            (_, "connect_ip") => values.address().map(|address| ("address", quoted(&address.to_string()))),
+            (_, "connect_port") => values.integer(1..=u16::MAX).map(|l4_port| ("port", l4_port.to_string())),
+            (_, "bindto") => values.address().map(|address| ("from", quoted(&address.to_string()))),
+            ("smtp", "helo_name") => values.rest("a name to greet with").map(|name| ("helo", quoted(&name))),
+            ("dns", "type") => {
+                values.required("A, NS, CNAME, SOA, MX, TXT or AAAA").map(|word| ("type", quoted(word)))
+            }
+            ("dns", "name") => values.required("a domain name").map(|word| ("name", quoted(word))),
+            ("script", "misc_path") => {
+                values.rest("a program and its arguments").map(|path| ("command", command(&path)))
+            }
+            ("script", "misc_timeout") => {
+                values.seconds(0.001..=SECONDS_MAX).map(|time| ("timeout", seconds(time)))
+            }
+            ("script", "misc_dynamic") => Some(("dynamic", "true".to_owned())),
+            ("udp", "payload") => values
+                .parse_rest("bytes in hexadecimal digits", bytes)
+                .map(|bytes| ("payload_hex", quoted(&bytes))),
+            ("udp", "require_reply") if values.peek().is_none() => Some(("require_reply", "true".to_owned())),
+            ("udp", "require_reply") => {
+                let holds = "bytes in hexadecimal digits, x for any";
+                values.parse_rest(holds, reply).map(|regex| ("expect_regex", quoted(&regex)))
+            }
+            ("udp", "min_reply_length") => {
+                values.integer(0..=65_507_u32).map(|bytes| ("min_reply", bytes.to_string()))
+            }
+            ("udp", "max_reply_length") => {
+                values.integer(0..=65_507_u32).map(|bytes| ("max_reply", bytes.to_string()))
+            }
+            ("file", "track_file") => values.required("the name of a track_file").and_then(|name| {
+                let found =
+                    files.iter().find(|(known, _)| known == name).map(|(_, path)| ("path", quoted(path)));
+                if found.is_none() {
+                    let wrong = format!("there is no track_file {name}");
+                    let fault = Fault::new(wrong, "a track_file of the file has this name", "correct it");
+                    writer.refuse(statement.origin(), place, fault);
+                }
+                found
+            }),
+            ("file", "weight") => values
+                .integer(-2_147_483_647..=2_147_483_647_i64)
+                .map(|weight| ("factor", weight.to_string())),
+            _ => None,
+        };
+        self.keys.extend(key);
+    }
+}
+
+fn url(statement: &Statement, place: &str, writer: &mut Writer) -> Vec<(&'static str, String)> {
+    let mut keys: Vec<(&'static str, String)> = Vec::new();
+    let mut flags = String::new();
+    walk(statement.statements(), Block("url"), place, writer, |statement, writer| {
+        let mut values = Values::of(statement, place, writer);
+        let key = match statement.keyword() {
+            "path" => values.required("a path, such as /health").map(|path| ("path", quoted(path))),
+            "digest" => {
+                values.required("an MD5 digest as genhash prints it").map(|digest| ("digest", quoted(digest)))
+            }
+            "virtualhost" => values.required("a host name").map(|host| ("host", quoted(host))),
+            "regex" => values.rest("a regular expression").map(|regex| ("body_regex", regex)),
+            "regex_options" => {
+                while let Some(word) = values.word() {
+                    match word {
+                        "caseless" => flags.push('i'),
+                        "multiline" => flags.push('m'),
+                        "dotall" => flags.push('s'),
+                        "extended" => flags.push('x'),
+                        "utf" | "ucp" => {}
+                        _ => {
+                            let holds = "caseless, multiline, dotall, extended, utf and ucp are known";
+                            let wrong = format!("the option {word} of regular expressions is not supported");
+                            return writer.refuse(
+                                statement.origin(),
+                                place,
+                                Fault::new(wrong, holds, "remove it"),
+                            );
+                        }
+                    }
+                }
+                None
+            }
+            _ => {
+                let mut codes = Vec::new();
+                while values.peek().is_some() {
+                    codes.extend(values.parse("status codes such as 200 or 200-299", status));
+                }
+                Some(("status", format!("[{}]", codes.join(", "))))
+            }
+        };
+        keys.extend(key);
+    });
+    for (key, value) in &mut keys {
+        if *key == "body_regex" {
+            let flags = if flags.is_empty() { String::new() } else { format!("(?{flags})") };
+            *value = quoted(&format!("{flags}{value}"));
+        }
+    }
+    keys
+}
+
+/// One status code as it is, or a range of them as text.
+fn status(word: &str) -> Option<String> {
+    let code = |text: &str| text.parse::<u16>().ok().filter(|code| (100..=599).contains(code));
+    match word.split_once('-') {
+        Some((first, last)) => (code(first)? <= code(last)?).then(|| quoted(word)),
+        None => code(word).map(|code| code.to_string()),
+    }
+}
+
+/// A command as a list of its words: blanks part them but within quotation marks, as keepalived runs it, without a shell.
+pub fn command(text: &str) -> String {
+    let words = tokens(text).unwrap_or_default().into_iter().map(|token| match token {
+        Token::Word(word) => quoted(&word.text),
+        Token::Open => quoted("{"),
+        Token::Close => quoted("}"),
+    });
+    format!("[{}]", words.collect::<Vec<_>>().join(", "))
+}
+
+/// keepalived's free form of bytes: groups of digits, each of whole bytes but for the last digit of an odd group.
+fn groups(text: &str, digit: impl Fn(char) -> bool) -> Option<Vec<(char, char)>> {
+    let mut bytes = Vec::new();
+    for group in text.split_whitespace() {
+        let digits: Vec<char> = group.chars().collect();
+        if !digits.iter().all(|c| digit(*c)) {
+            return None;
+        }
+        for pair in digits.chunks(2) {
+            bytes.push(if let [high, low] = pair { (*high, *low) } else { ('0', pair[0]) });
+        }
+    }
+    (!bytes.is_empty()).then_some(bytes)
+}
+
+fn bytes(text: &str) -> Option<String> {
+    let bytes = groups(text, |c| c.is_ascii_hexdigit())?;
+    Some(bytes.iter().flat_map(|(high, low)| [*high, *low]).collect())
+}
+
+/// The beginning of an answer as a regular expression of bytes.
+fn reply(text: &str) -> Option<String> {
+    let any = |c: char| c == 'x' || c == 'X';
+    let bytes = groups(text, |c| c.is_ascii_hexdigit() || any(c))?;
+    let one = |&(high, low): &(char, char)| match (any(high), any(low)) {
+        (false, false) => format!("\\x{high}{low}"),
+        (true, true) => ".".to_owned(),
+        (false, true) => format!("[\\x{high}0-\\x{high}f]"),
+        (true, false) => {
+            let all = "0123456789abcdef".chars().map(|high| format!("\\x{high}{low}"));
+            format!("[{}]", all.collect::<String>())
+        }
+    };
+    Some(format!("(?s-u)^{}", bytes.iter().map(one).collect::<String>()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_in_their_free_form() {
+        assert_eq!(bytes("Ab12f 3 456").as_deref(), Some("Ab120f034506"));
+        assert_eq!(bytes("zz"), None);
+        assert_eq!(reply("0a xx 4x").as_deref(), Some("(?s-u)^\\x0a.[\\x40-\\x4f]"));
+        assert_eq!(command("/bin/x -a '1 2' {"), r#"["/bin/x", "-a", "1 2", "{"]"#);
+    }
+}

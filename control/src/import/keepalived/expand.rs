@@ -1,0 +1,379 @@
+//! What happens to the lines of keepalived.conf before they have a meaning: included files, conditions (`@host`),
+//! definitions (`$NAME=`), sequences (`~SEQ`) and lists (`~LST`).
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use super::words::without_comment;
+use crate::config::problem::{Fault, printable};
+use crate::import::files::{Files, braces};
+use crate::import::note::Origin;
+use crate::import::writer::Writer;
+
+/// A line with everything put in its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// What it says, without a comment.
+    pub text: String,
+    /// Where it stands; its column is that of the first character.
+    pub origin: Origin,
+    /// True when it stands in its file as it is here, so that columns hold.
+    pub verbatim: bool,
+}
+
+/// Lines that files may become: `~SEQ` makes many of one.
+pub const LINES_MAX: usize = 1_000_000;
+/// How deep files may include each other, and definitions may hold definitions.
+pub const DEPTH_MAX: usize = 32;
+
+/// How far `include` insists on files being there.
+#[derive(Clone, Copy, Debug, Default)]
+struct IncludeCheck {
+    readable: bool,
+    found: bool,
+    found_by_wildcard: bool,
+}
+
+/// Reads a file and all that it includes.
+pub struct Expansion<'a> {
+    files: &'a dyn Files,
+    config_id: &'a str,
+    definitions: HashMap<String, String>,
+    lines: Vec<Line>,
+    include_check: IncludeCheck,
+    folder: PathBuf,
+    full: bool,
+    random: u64,
+}
+
+/// The place that problems of reading call.
+const PLACE: &str = "file";
+
+impl<'a> Expansion<'a> {
+    /// A reader for the director that calls itself `config_id`.
+    #[must_use]
+    pub fn new(files: &'a dyn Files, config_id: &'a str) -> Self {
+        Self {
+            files,
+            config_id,
+            definitions: HashMap::new(),
+            lines: Vec::new(),
+            include_check: IncludeCheck::default(),
+            folder: PathBuf::new(),
+            full: false,
+            random: 1,
+        }
+    }
+
+    /// All lines of a file.
+    #[must_use]
+    pub fn read(mut self, path: &Path, writer: &mut Writer) -> Vec<Line> {
+        let origin = Origin { file: path.to_owned(), line: 1, column: 1 };
+        self.file(path, &origin, 0, true, writer);
+        self.lines
+    }
+
+    fn file(&mut self, path: &Path, from: &Origin, depth: usize, required: bool, writer: &mut Writer) {
+        if depth > DEPTH_MAX {
+            let holds = format!("files include each other at most {DEPTH_MAX} deep");
+            let wrong = format!("{} is included too deep", path.display());
+            return writer.refuse(
+                from,
+                PLACE,
+                Fault::new(wrong, holds, "see whether a file includes itself"),
+            );
+        }
+        let text = match self.files.read(path) {
+            Ok(text) => text,
+            Err(error) => {
+                let fault = Fault::new(
+                    format!("{} cannot be read ({error})", path.display()),
+                    "an included file is readable",
+                    "correct its name, or its rights",
+                );
+                return if required {
+                    writer.refuse(from, PLACE, fault)
+                } else {
+                    writer.notice(from, PLACE, fault)
+                };
+            }
+        };
+        let (folder, check) = (self.folder.clone(), self.include_check);
+        self.folder = path.parent().map(Path::to_owned).unwrap_or_default();
+        let mut rows = text.lines().enumerate();
+        while let Some((number, row)) = rows.next() {
+            let content = without_comment(row).trim_end();
+            let column = content.len() - content.trim_start().len() + 1;
+            let origin = Origin { file: path.to_owned(), line: number + 1, column };
+            let content = content.trim_start();
+            if content.is_empty() {
+                continue;
+            }
+            if self.included(content, &origin, depth, writer) {
+                continue;
+            }
+            let mut content = content.to_owned();
+            if begins_definition(&content) {
+                // A definition goes on while lines end in a backslash.
+                while content.ends_with('\\') {
+                    content.pop();
+                    content.truncate(content.trim_end().len());
+                    let Some((_, row)) = rows.next() else { break };
+                    content.push('\n');
+                    content.push_str(without_comment(row).trim());
+                }
+            }
+            self.line(&content, &origin, true, 0, writer);
+        }
+        (self.folder, self.include_check) = (folder, check);
+    }
+
+    /// `include` and its variants, and `include_check`, which are seen before anything is put in its place.
+    fn included(&mut self, content: &str, from: &Origin, depth: usize, writer: &mut Writer) -> bool {
+        let (word, rest) = content.split_once(char::is_whitespace).unwrap_or((content, ""));
+        let mut check = self.include_check;
+        match word {
+            "include" => {}
+            "includer" => check.readable = true,
+            "includem" | "includeb" => check.found = true,
+            "includew" => check.found_by_wildcard = true,
+            "includea" => check = IncludeCheck { readable: true, found: true, found_by_wildcard: true },
+            _ => return false,
+        }
+        let pattern = rest.trim().trim_matches(['"', '\'']);
+        let pattern = self.folder.join(pattern).display().to_string();
+        for one in braces(&pattern) {
+            let found = self.files.matching(&one);
+            let wild = one.contains(['*', '?', '[']);
+            if found.is_empty() {
+                let required = if wild { check.found_by_wildcard } else { check.found || check.readable };
+                let fault = Fault::new(
+                    format!("no file is {one}"),
+                    "include names files that are there",
+                    "correct the name, or remove the line",
+                );
+                if required {
+                    writer.refuse(from, PLACE, fault);
+                } else if !wild {
+                    writer.notice(from, PLACE, fault);
+                }
+            }
+            for path in found {
+                self.file(&path, from, depth + 1, check.readable || check.found, writer);
+            }
+        }
+        true
+    }
+
+    /// One line, or several that a definition held.
+    fn line(&mut self, content: &str, origin: &Origin, verbatim: bool, depth: usize, writer: &mut Writer) {
+        if self.full {
+            return;
+        }
+        if self.lines.len() >= LINES_MAX || depth > DEPTH_MAX {
+            self.full = true;
+            let wrong = "definitions and sequences make too much of this line";
+            let holds = format!("at most {LINES_MAX} lines, and {DEPTH_MAX} definitions in one another");
+            return writer.refuse(
+                origin,
+                PLACE,
+                Fault::new(wrong, holds, "see whether a definition holds itself"),
+            );
+        }
+        let mut content = content.trim();
+        while let Some(rest) = content.strip_prefix('@') {
+            let (id, rest) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+            let (wanted, id) = id.strip_prefix('^').map_or((true, id), |id| (false, id));
+            if (id == self.config_id) != wanted {
+                return;
+            }
+            content = rest.trim_start();
+        }
+        if content.is_empty() {
+            return;
+        }
+        if let Some((name, value)) = definition(content) {
+            self.definitions.insert(name.to_owned(), value.to_owned());
+            return;
+        }
+        if let Some(rounds) = rounds(content) {
+            match rounds {
+                Ok((rounds, rest)) => {
+                    for round in rounds {
+                        self.definitions.extend(round);
+                        self.line(rest, origin, false, depth + 1, writer);
+                    }
+                }
+                Err(wrong) => {
+                    let holds = "~SEQ(NAME, FIRST, STEP, LAST) or ~LST(NAME, VALUE, …)";
+                    writer.refuse(origin, PLACE, Fault::new(wrong, holds, "write it so"));
+                }
+            }
+            return;
+        }
+        if let Some(replaced) = self.replace(content) {
+            let mut rows = replaced.split('\n').peekable();
+            while let Some(row) = rows.next() {
+                let mut row = row.to_owned();
+                // A definition within a definition that goes on itself.
+                while begins_definition(&row) && row.ends_with('\\') {
+                    row.pop();
+                    let Some(next) = rows.next() else { break };
+                    row.push('\n');
+                    row.push_str(next);
+                }
+                self.line(&row, origin, false, depth + 1, writer);
+            }
+            return;
+        }
+        self.lines.push(Line { text: content.to_owned(), origin: origin.clone(), verbatim });
+    }
+
+    /// The line with its first definition that is known put in; none when there is none.
+    fn replace(&mut self, content: &str) -> Option<String> {
+        let mut from = 0;
+        while let Some(dollar) = content[from..].find('$').map(|at| at + from) {
+            from = dollar + 1;
+            let rest = &content[from..];
+            let (name, end) = match rest.strip_prefix('{') {
+                Some(inner) => match inner.find('}') {
+                    Some(end) => (&inner[..end], from + end + 2),
+                    None => continue,
+                },
+                None => {
+                    let end = rest.find(|c: char| !is_name(c)).unwrap_or(rest.len());
+                    if rest[end..].starts_with(|c: char| !c.is_whitespace()) {
+                        continue;
+                    }
+                    (&rest[..end], from + end)
+                }
+            };
+            if let Some(value) = self.value(name) {
+                return Some(format!("{}{value}{}", &content[..dollar], &content[end..]));
+            }
+        }
+        None
+    }
+
+    fn value(&mut self, name: &str) -> Option<String> {
+        let mut words = name.split_whitespace();
+        match words.next()? {
+            "_PWD" => Some(self.folder.display().to_string()),
+            "_INSTANCE" => Some(self.config_id.to_owned()),
+            "_HASH" => Some("#".to_owned()),
+            "_BANG" => Some("!".to_owned()),
+            "_RANDOM" => {
+                let low = words.next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
+                let high = words.next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(32_767).max(low);
+                // The same file gives the same set-up each time it is read, or a reload would change it.
+                self.random = self
+                    .random
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                Some((low + (self.random >> 33) % (high - low + 1)).to_string())
+            }
+            name => self.definitions.get(name).cloned(),
+        }
+    }
+}
+
+fn is_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
+}
+
+/// `$NAME=VALUE`.
+fn definition(content: &str) -> Option<(&str, &str)> {
+    let (name, value) = content.strip_prefix('$')?.split_once('=')?;
+    let good =
+        !name.is_empty() && name.chars().all(is_name) && !name.starts_with(|c: char| c.is_ascii_digit());
+    good.then(|| (name, value.trim()))
+}
+
+/// True for a definition, with conditions in front of it or without.
+fn begins_definition(content: &str) -> bool {
+    let mut content = content.trim_start();
+    while content.starts_with('@') {
+        content = content.split_once(char::is_whitespace).map_or("", |(_, rest)| rest.trim_start());
+    }
+    definition(content).is_some()
+}
+
+/// What the names of a `~SEQ` or `~LST` stand for, round by round.
+type Rounds = Vec<Vec<(String, String)>>;
+
+/// The rounds of a line and what is repeated in them; none for an ordinary line.
+fn rounds(content: &str) -> Option<Result<(Rounds, &str), String>> {
+    let (kind, rest) = content.split_once('(')?;
+    let read: fn(&str) -> Option<Rounds> = match kind.trim_end() {
+        "~SEQ" => |inner| sequence(inner, false),
+        "~SEQx" => |inner| sequence(inner, true),
+        "~LST" => list,
+        _ => return None,
+    };
+    let rounds = rest.split_once(')').and_then(|(inner, rest)| Some((read(inner)?, rest.trim_start())));
+    Some(rounds.ok_or_else(|| format!("{} is not understood", printable(content, 60))))
+}
+
+fn sequence(inner: &str, hexadecimal: bool) -> Option<Rounds> {
+    let parts: Vec<&str> = inner.split(',').map(str::trim).collect();
+    let number = |text: &str| {
+        let (negative, digits) = text.strip_prefix('-').map_or((false, text), |digits| (true, digits));
+        let value = match digits.strip_prefix("0x") {
+            Some(digits) => i64::from_str_radix(digits, 16),
+            None => digits.parse(),
+        };
+        value
+            .ok()
+            .map(|value: i64| if negative { -value } else { value })
+            .filter(|value| value.abs() <= 1 << 40)
+    };
+    let (first, step, last) = match parts[1..] {
+        [last] => {
+            let last = number(last)?;
+            (if last < 0 { -1 } else { 1 }, None, last)
+        }
+        [first, last] => (number(first)?, None, number(last)?),
+        [first, step, last] => (number(first)?, Some(number(step)?), number(last)?),
+        _ => return None,
+    };
+    let step = step.unwrap_or(if first > last { -1 } else { 1 });
+    if step == 0 || (last - first) / step >= LINES_MAX as i64 {
+        return None;
+    }
+    let mut rounds = Vec::new();
+    let mut value = first;
+    while if step > 0 { value <= last } else { value >= last } {
+        let text = if hexadecimal { format!("{value:x}") } else { value.to_string() };
+        rounds.push(vec![(parts[0].to_owned(), text)]);
+        value += step;
+    }
+    Some(rounds)
+}
+
+fn list(inner: &str) -> Option<Rounds> {
+    let mut parts = Vec::new();
+    let mut rest = inner.trim();
+    while !rest.is_empty() {
+        let (part, after) = match rest.strip_prefix('{') {
+            Some(group) => {
+                let (group, after) = group.split_once('}')?;
+                (group.split(',').map(|one| one.trim().to_owned()).collect(), after)
+            }
+            None => {
+                let end = rest.find(',').unwrap_or(rest.len());
+                (vec![rest[..end].trim().to_owned()], &rest[end..])
+            }
+        };
+        parts.push(part);
+        rest = after.trim_start().strip_prefix(',').unwrap_or(after).trim_start();
+    }
+    let (names, values): (&Vec<String>, _) = parts.split_first()?;
+    let round = |values: &Vec<String>| {
+        (values.len() == names.len()).then(|| names.iter().cloned().zip(values.iter().cloned()).collect())
+    };
+    values.iter().map(round).collect::<Option<Vec<_>>>().filter(|rounds| !rounds.is_empty())
+}
+
+#[cfg(test)]
+#[path = "expand_tests.rs"]
+mod tests;

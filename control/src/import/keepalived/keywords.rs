@@ -1,0 +1,514 @@
+//! Every keyword of keepalived.conf(5) 2.2.7, with its synonyms, and what becomes of it here.
+
+use crate::config::document::nearest;
+use crate::config::problem::Fault;
+use crate::import::note::Fate::{self, Instead, Refused, Supported};
+
+/// What becomes of each keyword of a list, which are separated by blanks.
+pub type Keywords = &'static [(Fate, &'static str)];
+
+/// A block whose lines begin with keywords, by the keyword before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Block(pub &'static str);
+
+impl Block {
+    /// Its keywords.
+    #[must_use]
+    pub fn keywords(self) -> Vec<(&'static str, Fate)> {
+        let lists = BLOCKS.iter().filter(|(name, _)| *name == self.0).flat_map(|(_, lists)| lists.iter());
+        lists.flat_map(|(fate, words)| words.split(' ').map(|word| (word, *fate))).collect()
+    }
+
+    /// What becomes of a keyword.
+    ///
+    /// # Errors
+    /// The block has no such keyword.
+    pub fn fate(self, word: &str) -> Result<Fate, Fault> {
+        let keywords = self.keywords();
+        if let Some((_, fate)) = keywords.iter().find(|(keyword, _)| *keyword == word) {
+            return Ok(*fate);
+        }
+        let words: Vec<&str> = keywords.iter().map(|(word, _)| *word).collect();
+        let advice = nearest(word, &words)
+            .map_or_else(|| "remove it".to_owned(), |near| format!("did you mean {near}?"));
+        let holds = format!("docs/keepalived.md lists the keywords of {}", self.0);
+        Err(Fault::new(
+            format!("unknown keyword {}", crate::config::problem::printable(word, 60)),
+            holds,
+            advice,
+        ))
+    }
+}
+
+const FILE: Keywords = &[
+    (Supported("`[[vrrp]]`"), "vrrp_instance"),
+    (Supported("`[[vrrp_group]]`"), "vrrp_sync_group"),
+    (Supported("`track` of `[[vrrp]]`"), "vrrp_script"),
+    (Supported("`track` of `[[vrrp]]`"), "track_file vrrp_track_file"),
+    (Supported("`[[service]]`"), "virtual_server"),
+    (Supported("`listen` of a `[[service]]` for each of its members"), "virtual_server_group"),
+    (Supported("`ca` of a check"), "SSL"),
+    (Supported("(its own keywords)"), "global_defs"),
+    (Supported("`[[route]]`"), "static_routes"),
+    (Supported("the file is read in its place"), "include includer includem includew includeb includea"),
+    (
+        Instead("the director is started in the namespace it shall run in: `ip netns exec NAME shunt run`"),
+        "net_namespace net_namespace_ipvs",
+    ),
+    (
+        Instead("it sets up the kernel of the host, where this director forwards without it"),
+        "namespace_with_ipsets",
+    ),
+    (Instead("a director is known by its socket, `[runtime] socket`"), "instance use_pid_dir"),
+    (Instead("the link of every NIC is watched"), "linkbeat_use_polling linkbeat_interfaces"),
+    (Instead("a stop ends within a bounded time"), "child_wait_time"),
+    (Instead("own addresses stand in `addresses` of a `[[nic]]`"), "static_ipaddress"),
+    (Instead("routes of the director stay while it runs"), "track_group"),
+    (Refused("use `[[route]]`; policy routing is the router's work"), "static_rules"),
+    (Refused("use vrrp_script with pidof, or a check of what the process serves"), "vrrp_track_process"),
+    (Refused("remove it: a gateway can be tracked by ARP or ping, a real server by a check"), "bfd_instance"),
+    (Instead("announcements of all NICs are limited to a rate that switches take"), "garp_group"),
+    (Instead("`track` takes a link as down as soon as it is"), "interface_up_down_delays"),
+];
+const GLOBAL_DEFS: Keywords = &[
+    (Instead("nothing is kept on disk between reloads"), "tmp_config_directory config_save_dir"),
+    (
+        Instead("this director is one process; `[runtime]` says where it runs"),
+        "process_names process_name vrrp_process_name checker_process_name bfd_process_name",
+    ),
+    (
+        Refused("start it from the unit that starts the director"),
+        "startup_script startup_script_timeout shutdown_script shutdown_script_timeout",
+    ),
+    (Supported("`[notify.mail] to`"), "notification_email"),
+    (Supported("`[notify.mail] from`"), "notification_email_from"),
+    (Supported("`[notify.mail] server`"), "smtp_server"),
+    (Supported("`[notify.mail] helo`"), "smtp_helo_name"),
+    (Supported("`[notify.mail] timeout`"), "smtp_connect_timeout"),
+    (
+        Instead("`[notify.mail]` is for all events"),
+        "smtp_alert smtp_alert_vrrp smtp_alert_checker no_email_faults no_checker_emails",
+    ),
+    (
+        Instead("every failed check stands in `shunt status`; the log has changes of state"),
+        "checker_log_all_failures",
+    ),
+    (Instead("the host name names this director"), "router_id"),
+    (
+        Refused("remove it: adverts go to the group of the RFC, or to unicast peers"),
+        "vrrp_mcast_group4 vrrp_mcast_group6",
+    ),
+    (Instead("addresses belong to a `[[nic]]`"), "default_interface"),
+    (Refused("remove it: state synchronisation is not supported yet"), "lvs_sync_daemon"),
+    (Supported("`[timeout]`"), "lvs_timeouts"),
+    (
+        Instead("a director begins with what its configuration has, and leaves nothing behind"),
+        "lvs_flush lvs_flush_on_stop",
+    ),
+    (Supported("`garp_delay` of every `[[vrrp]]`"), "vrrp_garp_master_delay"),
+    (Supported("`garp_repeat` of every `[[vrrp]]`"), "vrrp_garp_master_repeat"),
+    (
+        Instead("whoever hears a foreign advert as master announces its VIPs again"),
+        "vrrp_garp_lower_prio_delay",
+    ),
+    (
+        Instead("whoever hears a foreign advert as master announces its VIPs again"),
+        "vrrp_garp_lower_prio_repeat",
+    ),
+    (Supported("`garp_refresh` of every `[[vrrp]]`"), "vrrp_garp_master_refresh"),
+    (Supported("`garp_refresh_repeat` of every `[[vrrp]]`"), "vrrp_garp_master_refresh_repeat"),
+    (Supported("`version` of every `[[vrrp]]`"), "vrrp_version"),
+    (Refused("remove it: a backup waits for three adverts, as the RFC has it"), "vrrp_down_timer_adverts"),
+    (
+        Instead("announcements of all NICs are limited to a rate that switches take"),
+        "vrrp_garp_interval vrrp_gna_interval vrrp_min_garp",
+    ),
+    (Instead("VIPs are announced on every NIC that holds them"), "vrrp_garp_extra_if"),
+    (
+        Instead("a master that hears a lower priority answers with an advert at once, as the RFC has it"),
+        "vrrp_lower_prio_no_advert vrrp_higher_prio_send_advert",
+    ),
+    (
+        Instead("this director has its own data path, and no packet filter of the kernel stands in its way"),
+        "nftables nftables_priority nftables_counters nftables_ifindex nftables_ipvs nftables_ipvs_priority nftables_ipvs_start_fwmark vrrp_iptables vrrp_ipsets disable_local_igmp",
+    ),
+    (Instead("unicast adverts are taken from peers only"), "vrrp_check_unicast_src"),
+    (
+        Instead("the addresses of an advert are always compared, and a difference is told"),
+        "vrrp_skip_check_adv_addr",
+    ),
+    (Instead("adverts are always as strict as the RFC has them"), "vrrp_strict"),
+    (
+        Instead("the API streams events (docs/api.md)"),
+        "vrrp_notify_priority_changes notify_fifo notify_fifo_script vrrp_notify_fifo vrrp_notify_fifo_script lvs_notify_fifo lvs_notify_fifo_script fifo_write_vrrp_states_on_reload",
+    ),
+    (
+        Instead("the thread of VRRP has real-time priority where the system allows it"),
+        "max_auto_priority min_auto_priority_delay vrrp_priority checker_priority bfd_priority vrrp_no_swap checker_no_swap bfd_no_swap vrrp_rt_priority checker_rt_priority bfd_rt_priority vrrp_rlimit_rttime checker_rlimit_rttime bfd_rlimit_rttime",
+    ),
+    (
+        Instead("`[runtime] control_core` and `workers` say which core does what"),
+        "vrrp_cpu_affinity checker_cpu_affinity bfd_cpu_affinity",
+    ),
+    (
+        Instead("`shunt status --json` and the API tell what SNMP would (docs/api.md)"),
+        "snmp_socket enable_snmp_vrrp enable_snmp_checker enable_snmp_rfc enable_snmp_rfcv2 enable_snmp_rfcv3 enable_traps",
+    ),
+    (
+        Instead("the API at `[runtime] socket` does what DBus would (docs/api.md)"),
+        "enable_dbus dbus_service_name",
+    ),
+    (Supported("`user` of every script"), "script_user"),
+    (Instead("a script runs as the user that the configuration names"), "enable_script_security"),
+    (Instead("a NIC stays while the director runs"), "dynamic_interfaces"),
+    (
+        Instead("this director needs no netlink buffers"),
+        "vrrp_netlink_cmd_rcv_bufs vrrp_netlink_cmd_rcv_bufs_force vrrp_netlink_monitor_rcv_bufs vrrp_netlink_monitor_rcv_bufs_force lvs_netlink_cmd_rcv_bufs lvs_netlink_cmd_rcv_bufs_force lvs_netlink_monitor_rcv_bufs lvs_netlink_monitor_rcv_bufs_force process_monitor_rcv_bufs process_monitor_rcv_bufs_force vrrp_rx_bufs_policy vrrp_rx_bufs_multiplier",
+    ),
+    (Instead("real servers count as up until a check says otherwise, without a notice"), "rs_init_notifies"),
+    (Instead("the director writes no files"), "umask"),
+    (Supported("`start_delay` of every `[[vrrp]]`"), "vrrp_startup_delay"),
+    (Instead("adverts of unknown VRIDs are counted in `shunt status`"), "log_unknown_vrids"),
+    (Instead("no interface is made for a virtual MAC"), "vmac_prefix vmac_addr_prefix"),
+    (Instead("`_RANDOM` gives the same numbers each time a file is read"), "random_seed"),
+    (Instead("a reload always checks the whole configuration first"), "reload_check_config"),
+    (Supported("the includes after it insist on what it names"), "include_check"),
+    (Refused("remove it; let cron or a systemd timer type `shunt reload`"), "reload_time_file reload_repeat"),
+    (Instead("`shunt reload` returns when every worker runs the new configuration"), "reload_file"),
+    (Instead("`shunt status --json` shows what the data files would"), "data_use_instance"),
+];
+const VRRP_SCRIPT: Keywords = &[
+    (Supported("`script` of a `track`"), "script"),
+    (Supported("`interval`"), "interval"),
+    (Supported("`timeout`"), "timeout"),
+    (Supported("`weight`"), "weight"),
+    (Supported("`rise`"), "rise"),
+    (Supported("`fall`"), "fall"),
+    (Supported("`user`"), "user"),
+    (Supported("`init_fail`"), "init_fail"),
+];
+const TRACK_FILE: Keywords = &[
+    (Supported("`file` of a `track`"), "file"),
+    (Supported("`weight`"), "weight"),
+    (Instead("the file is made by whoever writes it"), "init_file"),
+];
+const VRRP_SYNC_GROUP: Keywords = &[
+    (Supported("`members` of `[[vrrp_group]]`"), "group"),
+    (Supported("`track` of `[[vrrp]]`"), "track_interface track_script track_file"),
+    (Refused("use vrrp_script with pidof"), "track_process"),
+    (Refused("remove it: a gateway can be tracked by ARP or ping, a real server by a check"), "track_bfd"),
+    (Supported("`notify_master`"), "notify_master"),
+    (Supported("`notify_backup`"), "notify_backup"),
+    (Supported("`notify_fault`"), "notify_fault"),
+    (Supported("`notify_stop`"), "notify_stop"),
+    (Supported("`notify`"), "notify"),
+    (Instead("the API streams events (docs/api.md)"), "notify_priority_changes"),
+    (Instead("`[notify.mail]` is for all events"), "smtp_alert"),
+    (Instead("an instance that a reload removes tells `stop`"), "notify_deleted"),
+    (Instead("a group follows what its members track"), "global_tracking sync_group_tracking_weight"),
+];
+const VRRP_INSTANCE: Keywords = &[
+    (Instead("the priorities decide who is master"), "state"),
+    (Supported("`nic`"), "interface"),
+    (Supported("`vrid`"), "virtual_router_id"),
+    (Supported("`priority`"), "priority"),
+    (Supported("`interval`"), "advert_int"),
+    (Supported("`version`"), "version"),
+    (Supported("`addresses`"), "virtual_ipaddress"),
+    (Supported("`excluded`"), "virtual_ipaddress_excluded"),
+    (Supported("`auth`"), "authentication"),
+    (Supported("`source`"), "mcast_src_ip unicast_src_ip"),
+    (Supported("`peers`, `ttl_min`"), "unicast_peer"),
+    (Instead("adverts leave with a TTL of 255"), "unicast_ttl"),
+    (Supported("`preempt`"), "preempt nopreempt"),
+    (Supported("`preempt_delay`"), "preempt_delay"),
+    (Instead("VIPs are the services' own, and answer ping"), "no_accept"),
+    (Instead("VIPs are the services' own, and answer ping"), "accept"),
+    (Instead("VIPs have the MAC of the NIC, which is announced at a takeover"), "use_vmac"),
+    (Supported("`track` of `[[vrrp]]`"), "track_interface track_script track_file"),
+    (Refused("use vrrp_script with pidof"), "track_process"),
+    (Refused("remove it: a gateway can be tracked by ARP or ping, a real server by a check"), "track_bfd"),
+    (Supported("`notify_master`"), "notify_master"),
+    (Supported("`notify_backup`"), "notify_backup"),
+    (Supported("`notify_fault`"), "notify_fault"),
+    (Supported("`notify_stop`"), "notify_stop"),
+    (Supported("`notify`"), "notify"),
+    (Instead("the API streams events (docs/api.md)"), "notify_priority_changes"),
+    (Instead("`[notify.mail]` is for all events"), "smtp_alert"),
+    (Supported("`garp_delay`"), "garp_master_delay"),
+    (Supported("`garp_repeat`"), "garp_master_repeat"),
+    (Instead("whoever hears a foreign advert as master announces its VIPs again"), "garp_lower_prio_delay"),
+    (Instead("whoever hears a foreign advert as master announces its VIPs again"), "garp_lower_prio_repeat"),
+    (Supported("`garp_refresh`"), "garp_master_refresh"),
+    (Supported("`garp_refresh_repeat`"), "garp_master_refresh_repeat"),
+    (Refused("a `[[nic]]` is in no VRF: remove it"), "vrf"),
+    (Instead("VIPs have the MAC of the NIC, which is announced at a takeover"), "vmac_xmit_base"),
+    (Instead("VIPs have the MAC of the NIC, which is announced at a takeover"), "use_vmac_addr"),
+    (Refused("use use_vmac, or the NIC's own MAC"), "use_ipvlan"),
+    (Instead("an instance of IPv6 addresses speaks IPv6"), "native_ipv6"),
+    (Instead("the link of its own NIC always counts"), "dont_track_primary"),
+    (Refused("remove it: adverts go to the group of the RFC, or to unicast peers"), "mcast_dst_ip"),
+    (Instead("an own address stays while the director runs"), "track_src_ip"),
+    (Instead("unicast adverts are taken from peers only"), "check_unicast_src"),
+    (Instead("peers are part of the configuration"), "unicast_fault_no_peer"),
+    (Instead("checksums are those of the RFC"), "old_unicast_checksum"),
+    (Instead("VIPs are announced on every NIC that holds them"), "garp_extra_if"),
+    (Refused("remove it: a backup waits for three adverts, as the RFC has it"), "down_timer_adverts"),
+    (
+        Instead("a master that hears a lower priority answers with an advert at once, as the RFC has it"),
+        "lower_prio_no_advert higher_prio_send_advert",
+    ),
+    (Instead("VIPs do not depend on each other here"), "promote_secondaries"),
+    (Refused("use `[[route]]`, which stays"), "virtual_routes"),
+    (Refused("remove it: policy routing is the router's work"), "virtual_rules"),
+    (
+        Instead("the addresses of an advert are always compared, and a difference is told"),
+        "skip_check_adv_addr",
+    ),
+    (Instead("adverts are always as strict as the RFC has them"), "strict_mode"),
+    (Instead("`RUST_LOG` says how much is logged"), "debug"),
+    (Instead("the API streams events (docs/api.md)"), "notify_master_rx_lower_pri"),
+    (Instead("this director needs no socket buffers"), "kernel_rx_buf_size"),
+    (Instead("the link of every NIC is watched"), "linkbeat_use_polling"),
+];
+const AUTHENTICATION: Keywords =
+    &[(Supported("`auth.kind`"), "auth_type"), (Supported("`auth.secret`"), "auth_pass")];
+const VIRTUAL_SERVER_GROUP: Keywords = &[(Supported("`listen = { fwmark = … }`"), "fwmark")];
+const VIRTUAL_SERVER: Keywords = &[
+    (Supported("`scheduler`"), "lvs_sched lb_algo"),
+    (Supported("`scheduler_flags`"), "flag-1 flag-2 flag-3 sh-port sh-fallback mh-port mh-fallback"),
+    (Supported("`one_packet`"), "ops"),
+    (Supported("`forward`"), "lvs_method lb_kind"),
+    (Refused("remove it: no persistence engine is there yet"), "persistence_engine"),
+    (Supported("`persistence.timeout`"), "persistence_timeout"),
+    (Supported("`persistence.netmask`"), "persistence_granularity"),
+    (Supported("`protocol`"), "protocol"),
+    (Instead("checks go on: a backup knows which real servers are up when it takes over"), "ha_suspend"),
+    (Supported("`inhibit_on_failure`"), "inhibit_on_failure"),
+    (Supported("`host` of its checks"), "virtualhost"),
+    (Instead("`shunt status --json` and the API tell what SNMP would (docs/api.md)"), "snmp_name"),
+    (Instead("`[notify.mail]` is for all events"), "smtp_alert"),
+    (Supported("`omega`"), "omega"),
+    (Supported("`quorum`"), "quorum"),
+    (Supported("`hysteresis`"), "hysteresis"),
+    (Supported("`quorum_up`"), "quorum_up"),
+    (Supported("`quorum_down`"), "quorum_down"),
+    (Supported("`listen = { fwmark = …, family = … }`"), "ip_family"),
+    (Supported("`sorry_server`"), "sorry_server"),
+    (Supported("`sorry_server.inhibit`"), "sorry_server_inhibit"),
+    (Supported("`sorry_server.forward`"), "sorry_server_lvs_method"),
+    (Supported("`timeout` of its checks"), "connect_timeout"),
+    (Supported("`fall` of its checks, one more"), "retry nb_get_retry"),
+    (Supported("`retry_interval` of its checks"), "delay_before_retry"),
+    (Supported("`warmup` of its checks"), "warmup"),
+    (Supported("`interval` of its checks"), "delay_loop"),
+    (Supported("`alpha`"), "alpha"),
+    (Supported("`real`"), "real_server"),
+];
+const REAL_SERVER: Keywords = &[
+    (Supported("`weight`"), "weight"),
+    (Supported("`forward`"), "lvs_method lb_kind"),
+    (Supported("`notify_up`"), "notify_up"),
+    (Supported("`notify_down`"), "notify_down"),
+    (Supported("`u_threshold`"), "uthreshold"),
+    (Supported("`l_threshold`"), "lthreshold"),
+    (Supported("`inhibit_on_failure`"), "inhibit_on_failure"),
+    (Supported("`host` of its checks"), "virtualhost"),
+    (Instead("`shunt status --json` and the API tell what SNMP would (docs/api.md)"), "snmp_name"),
+    (Instead("`[notify.mail]` is for all events"), "smtp_alert"),
+    (Supported("`timeout` of its checks"), "connect_timeout"),
+    (Supported("`fall` of its checks, one more"), "retry nb_get_retry"),
+    (Supported("`retry_interval` of its checks"), "delay_before_retry"),
+    (Supported("`warmup` of its checks"), "warmup"),
+    (Supported("`interval` of its checks"), "delay_loop"),
+    (Supported("`alpha`"), "alpha"),
+    (
+        Supported("`check`"),
+        "HTTP_GET SSL_GET TCP_CHECK SMTP_CHECK DNS_CHECK MISC_CHECK PING_CHECK UDP_CHECK FILE_CHECK",
+    ),
+    (Refused("remove it: a gateway can be tracked by ARP or ping, a real server by a check"), "BFD_CHECK"),
+];
+const HTTP_GET_SSL_GET: Keywords = &[
+    (Supported("`address` of the check"), "connect_ip"),
+    (Supported("`port`"), "connect_port"),
+    (Supported("`from`"), "bindto"),
+    (Instead("a check leaves by the NIC that its address belongs to"), "bind_if"),
+    (Instead("a check has any source port"), "bind_port"),
+    (Instead("checks pass no packet filter"), "fwmark"),
+    (Supported("`timeout` of its checks"), "connect_timeout"),
+    (Supported("`fall` of its checks, one more"), "retry nb_get_retry"),
+    (Supported("`retry_interval` of its checks"), "delay_before_retry"),
+    (Supported("`warmup` of its checks"), "warmup"),
+    (Supported("`interval` of its checks"), "delay_loop"),
+    (Supported("`alpha`"), "alpha"),
+    (
+        Instead("every failed check stands in `shunt status`; the log has changes of state"),
+        "log_all_failures",
+    ),
+    (Instead("checks speak HTTP/1.1"), "http_protocol"),
+    (Instead("every URL is asked in each check"), "fast_recovery"),
+    (Supported("`path` and what else is asked of it, one check each"), "url"),
+    (Instead("the name of `host` is asked for always"), "enable_sni"),
+    (Supported("`host`"), "virtualhost"),
+];
+const URL: Keywords = &[
+    (Supported("`path`"), "path"),
+    (Supported("`digest`"), "digest"),
+    (Supported("`status`"), "status_code"),
+    (Supported("`host`"), "virtualhost"),
+    (Supported("`body_regex`"), "regex"),
+    (Refused("ask for what a good answer has"), "regex_no_match"),
+    (Supported("flags in front of `body_regex`, `(?i)`"), "regex_options"),
+    (Instead("regular expressions need no stack here"), "regex_stack"),
+    (Refused("remove it: the whole answer is searched"), "regex_min_offset regex_max_offset"),
+];
+const TCP_CHECK: Keywords = &[
+    (Supported("`address` of the check"), "connect_ip"),
+    (Supported("`port`"), "connect_port"),
+    (Supported("`from`"), "bindto"),
+    (Instead("a check leaves by the NIC that its address belongs to"), "bind_if"),
+    (Instead("a check has any source port"), "bind_port"),
+    (Instead("checks pass no packet filter"), "fwmark"),
+    (Supported("`timeout` of its checks"), "connect_timeout"),
+    (Supported("`fall` of its checks, one more"), "retry nb_get_retry"),
+    (Supported("`retry_interval` of its checks"), "delay_before_retry"),
+    (Supported("`warmup` of its checks"), "warmup"),
+    (Supported("`interval` of its checks"), "delay_loop"),
+    (Supported("`alpha`"), "alpha"),
+    (
+        Instead("every failed check stands in `shunt status`; the log has changes of state"),
+        "log_all_failures",
+    ),
+];
+const SMTP_CHECK: Keywords = &[
+    (Supported("`address` of the check"), "connect_ip"),
+    (Supported("`port`"), "connect_port"),
+    (Supported("`from`"), "bindto"),
+    (Instead("a check leaves by the NIC that its address belongs to"), "bind_if"),
+    (Instead("a check has any source port"), "bind_port"),
+    (Instead("checks pass no packet filter"), "fwmark"),
+    (Supported("`timeout` of its checks"), "connect_timeout"),
+    (Supported("`fall` of its checks, one more"), "retry nb_get_retry"),
+    (Supported("`retry_interval` of its checks"), "delay_before_retry"),
+    (Supported("`warmup` of its checks"), "warmup"),
+    (Supported("`interval` of its checks"), "delay_loop"),
+    (Supported("`alpha`"), "alpha"),
+    (
+        Instead("every failed check stands in `shunt status`; the log has changes of state"),
+        "log_all_failures",
+    ),
+    (Supported("`helo`"), "helo_name"),
+    (Supported("`address` and `port` of a check"), "host"),
+];
+const DNS_CHECK: Keywords = &[
+    (Supported("`address` of the check"), "connect_ip"),
+    (Supported("`port`"), "connect_port"),
+    (Supported("`from`"), "bindto"),
+    (Instead("a check leaves by the NIC that its address belongs to"), "bind_if"),
+    (Instead("a check has any source port"), "bind_port"),
+    (Instead("checks pass no packet filter"), "fwmark"),
+    (Supported("`timeout` of its checks"), "connect_timeout"),
+    (Supported("`fall` of its checks, one more"), "retry nb_get_retry"),
+    (Supported("`retry_interval` of its checks"), "delay_before_retry"),
+    (Supported("`warmup` of its checks"), "warmup"),
+    (Supported("`interval` of its checks"), "delay_loop"),
+    (Supported("`alpha`"), "alpha"),
+    (
+        Instead("every failed check stands in `shunt status`; the log has changes of state"),
+        "log_all_failures",
+    ),
+    (Supported("`type`"), "type"),
+    (Supported("`name`"), "name"),
+];
+const MISC_CHECK: Keywords = &[
+    (Supported("`timeout` of its checks"), "connect_timeout"),
+    (Supported("`fall` of its checks, one more"), "retry nb_get_retry"),
+    (Supported("`retry_interval` of its checks"), "delay_before_retry"),
+    (Supported("`warmup` of its checks"), "warmup"),
+    (Supported("`interval` of its checks"), "delay_loop"),
+    (Supported("`alpha`"), "alpha"),
+    (
+        Instead("every failed check stands in `shunt status`; the log has changes of state"),
+        "log_all_failures",
+    ),
+    (Supported("`command`"), "misc_path"),
+    (Supported("`timeout`"), "misc_timeout"),
+    (Supported("`dynamic`"), "misc_dynamic"),
+    (Supported("`user`"), "user"),
+];
+const BFD_CHECK: Keywords =
+    &[(Refused("remove it: a gateway can be tracked by ARP or ping, a real server by a check"), "name")];
+const PING_CHECK: Keywords = &[
+    (Supported("`address` of the check"), "connect_ip"),
+    (Supported("`port`"), "connect_port"),
+    (Supported("`from`"), "bindto"),
+    (Instead("a check leaves by the NIC that its address belongs to"), "bind_if"),
+    (Instead("a check has any source port"), "bind_port"),
+    (Instead("checks pass no packet filter"), "fwmark"),
+    (Supported("`timeout` of its checks"), "connect_timeout"),
+    (Supported("`fall` of its checks, one more"), "retry nb_get_retry"),
+    (Supported("`retry_interval` of its checks"), "delay_before_retry"),
+    (Supported("`warmup` of its checks"), "warmup"),
+    (Supported("`interval` of its checks"), "delay_loop"),
+    (Supported("`alpha`"), "alpha"),
+    (
+        Instead("every failed check stands in `shunt status`; the log has changes of state"),
+        "log_all_failures",
+    ),
+];
+const UDP_CHECK: Keywords = &[
+    (Supported("`address` of the check"), "connect_ip"),
+    (Supported("`port`"), "connect_port"),
+    (Supported("`from`"), "bindto"),
+    (Instead("a check leaves by the NIC that its address belongs to"), "bind_if"),
+    (Instead("a check has any source port"), "bind_port"),
+    (Instead("checks pass no packet filter"), "fwmark"),
+    (Supported("`timeout` of its checks"), "connect_timeout"),
+    (Supported("`fall` of its checks, one more"), "retry nb_get_retry"),
+    (Supported("`retry_interval` of its checks"), "delay_before_retry"),
+    (Supported("`warmup` of its checks"), "warmup"),
+    (Supported("`interval` of its checks"), "delay_loop"),
+    (Supported("`alpha`"), "alpha"),
+    (
+        Instead("every failed check stands in `shunt status`; the log has changes of state"),
+        "log_all_failures",
+    ),
+    (Supported("`payload_hex`"), "payload"),
+    (Supported("`require_reply`, `expect_regex`"), "require_reply"),
+    (Supported("`min_reply`"), "min_reply_length"),
+    (Supported("`max_reply`"), "max_reply_length"),
+];
+const FILE_CHECK: Keywords = &[
+    (Supported("`path`"), "track_file"),
+    (Instead("the number in the file always counts"), "dynamic"),
+    (Supported("`factor`"), "weight"),
+];
+const SSL: Keywords = &[
+    (Supported("`ca` of https checks"), "ca"),
+    (Refused("remove it: checks have no certificate of their own"), "password certificate key"),
+];
+
+/// Every block, outermost first.
+pub const BLOCKS: &[(&str, Keywords)] = &[
+    ("file", FILE),
+    ("global_defs", GLOBAL_DEFS),
+    ("vrrp_script", VRRP_SCRIPT),
+    ("track_file", TRACK_FILE),
+    ("vrrp_sync_group", VRRP_SYNC_GROUP),
+    ("vrrp_instance", VRRP_INSTANCE),
+    ("authentication", AUTHENTICATION),
+    ("virtual_server_group", VIRTUAL_SERVER_GROUP),
+    ("virtual_server", VIRTUAL_SERVER),
+    ("real_server", REAL_SERVER),
+    ("HTTP_GET, SSL_GET", HTTP_GET_SSL_GET),
+    ("url", URL),
+    ("TCP_CHECK", TCP_CHECK),
+    ("SMTP_CHECK", SMTP_CHECK),
+    ("DNS_CHECK", DNS_CHECK),
+    ("MISC_CHECK", MISC_CHECK),
+    ("BFD_CHECK", BFD_CHECK),
+    ("PING_CHECK", PING_CHECK),
+    ("UDP_CHECK", UDP_CHECK),
+    ("FILE_CHECK", FILE_CHECK),
+    ("SSL", SSL),
+];

@@ -1,0 +1,331 @@
+//! `vrrp_instance` and `vrrp_sync_group` become `[[vrrp]]` and `[[vrrp_group]]`.
+
+use std::net::IpAddr;
+
+use super::keywords::Block;
+use super::scripts::script;
+use super::services::Context;
+use super::tree::Statement;
+use super::values::{Values, walk};
+use crate::config::problem::Fault;
+use crate::import::note::{Fate, Origin};
+use crate::import::vrrp::Router;
+use crate::import::writer::{Writer, quoted, seconds};
+
+/// Weights of what is tracked.
+const WEIGHT: std::ops::RangeInclusive<i16> = -254..=254;
+
+/// What a script or file that is tracked says of itself: keys and values, and its weight.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tracked {
+    /// Keys and values as TOML has them.
+    pub keys: Vec<(&'static str, String)>,
+    /// Its weight where none is said.
+    pub weight: i16,
+}
+
+/// Reads a `vrrp_script`.
+pub fn read_script(statement: &Statement, context: &mut Context, writer: &mut Writer) {
+    let place = statement.line();
+    let Some(name) = Values::of(statement, &place, writer).required("a vrrp_script has a name") else {
+        return;
+    };
+    let mut tracked = Tracked::default();
+    walk(statement.statements(), Block("vrrp_script"), &place, writer, |statement, writer| {
+        let mut values = Values::of(statement, &place, writer);
+        let key = match statement.keyword() {
+            "script" => values
+                .rest("a program and its arguments")
+                .map(|text| ("command", super::checks::command(&text))),
+            "interval" => values.seconds(0.01..=86_400.0).map(|time| ("interval", seconds(time))),
+            "timeout" => values.seconds(0.01..=86_400.0).map(|time| ("timeout", seconds(time))),
+            "rise" => values.integer(1..=100_u8).map(|count| ("rise", count.to_string())),
+            "fall" => values.integer(1..=100_u8).map(|count| ("fall", count.to_string())),
+            "user" => {
+                values.rest("a user, and a group if it is not the user's").map(|user| ("user", quoted(&user)))
+            }
+            "init_fail" => Some(("init_fail", "true".to_owned())),
+            _ => {
+                tracked.weight = weight(&mut values).unwrap_or(0);
+                None
+            }
+        };
+        tracked.keys.extend(key);
+    });
+    context.scripts.insert(name.to_owned(), tracked);
+}
+
+/// A weight, turned round by `reverse`.
+fn weight(values: &mut Values<'_, '_>) -> Option<i16> {
+    let weight = values.integer(WEIGHT)?;
+    match values.word() {
+        Some("reverse") => Some(-weight),
+        _ => Some(weight),
+    }
+}
+
+/// Writes the `[[vrrp]]` of a `vrrp_instance`.
+pub fn write(statement: &Statement, context: &mut Context, writer: &mut Writer) {
+    let place = statement.line();
+    let Some(name) = Values::of(statement, &place, writer).required("an instance has a name") else { return };
+    let mut router = Router { name: name.to_owned(), version: context.version, ..Router::default() };
+    let origin = statement.origin();
+    router.keys.extend(context.vrrp_defaults.iter().cloned());
+    walk(statement.statements(), Block("vrrp_instance"), &place, writer, |statement, writer| {
+        take(statement, &mut router, &place, context, writer);
+    });
+    // The last one that says a key has its way, as in keepalived.
+    let mut seen = Vec::new();
+    router.keys.reverse();
+    router.keys.retain(|(_, key, _)| !seen.contains(key) && (seen.push(key), true).1);
+    router.keys.reverse();
+    for (present, keyword) in
+        [(router.nic.is_some(), "interface"), (router.vrid.is_some(), "virtual_router_id")]
+    {
+        if !present {
+            let fault = Fault::new(format!("{keyword} is missing"), "every instance has one", "add it");
+            writer.refuse(origin, &place, fault);
+        }
+    }
+    let is_ipv6 = router.addresses.first().is_some_and(IpAddr::is_ipv6);
+    if router.version.is_none() {
+        // keepalived speaks version 2 where nothing is said, which knows no IPv6.
+        router.version = Some(if is_ipv6 { 3 } else { 2 });
+    }
+    router.write(origin, writer);
+}
+
+fn take(statement: &Statement, router: &mut Router, place: &str, context: &mut Context, writer: &mut Writer) {
+    let origin = statement.origin();
+    let mut values = Values::of(statement, place, writer);
+    let key = match statement.keyword() {
+        "interface" => {
+            let Some(interface) = values.required("an interface") else { return };
+            router.nic = context.interfaces.nic(interface, origin, place, writer);
+            return;
+        }
+        "virtual_router_id" => {
+            router.vrid = values.integer(1..=255);
+            return;
+        }
+        "priority" => {
+            router.priority = values.integer(1..=255);
+            return;
+        }
+        "advert_int" => {
+            router.interval = values.seconds(0.01..=255.0);
+            return;
+        }
+        "version" => {
+            router.version = values.integer(2..=3);
+            return;
+        }
+        "virtual_ipaddress" => return addresses(statement, &mut router.addresses, place, context, writer),
+        "virtual_ipaddress_excluded" => {
+            return addresses(statement, &mut router.excluded, place, context, writer);
+        }
+        "unicast_peer" => return peers(statement, router, place, writer),
+        "authentication" => return authentication(statement, router, place, writer),
+        "track_interface" | "track_script" | "track_file" => {
+            return tracks(statement, &mut router.tracks, place, context, writer);
+        }
+        "mcast_src_ip" | "unicast_src_ip" => {
+            values.address().map(|address| ("source", quoted(&address.to_string())))
+        }
+        "preempt" => Some(("preempt", "true".to_owned())),
+        "nopreempt" => Some(("preempt", "false".to_owned())),
+        "preempt_delay" => values.seconds(0.0..=1000.0).map(|delay| ("preempt_delay", seconds(delay))),
+        keyword => match announcing(keyword, &mut values) {
+            Some(key) => Some(key),
+            None => notify(keyword, &mut values, context),
+        },
+    };
+    router.keys.extend(key.map(|(key, value)| (origin.clone(), key, value)));
+}
+
+/// `garp_…` of an instance, and `vrrp_garp_…` of `global_defs`.
+pub fn announcing(keyword: &str, values: &mut Values<'_, '_>) -> Option<(&'static str, String)> {
+    let (key, is_time) = match keyword.strip_prefix("vrrp_").unwrap_or(keyword) {
+        "garp_master_delay" => ("garp_delay", true),
+        "garp_master_repeat" => ("garp_repeat", false),
+        "garp_master_refresh" => ("garp_refresh", true),
+        "garp_master_refresh_repeat" => ("garp_refresh_repeat", false),
+        _ => return None,
+    };
+    let value = if is_time {
+        values.seconds(0.0..=3_600.0).map(seconds)
+    } else {
+        values.integer(1..=100_u8).map(|count| count.to_string())
+    };
+    value.map(|value| (key, value))
+}
+
+/// `notify_…` scripts of an instance or group.
+fn notify(keyword: &str, values: &mut Values<'_, '_>, context: &Context) -> Option<(&'static str, String)> {
+    let key = match keyword {
+        "notify_master" => "notify_master",
+        "notify_backup" => "notify_backup",
+        "notify_fault" => "notify_fault",
+        "notify_stop" => "notify_stop",
+        "notify" => "notify",
+        _ => return None,
+    };
+    script(values, context).map(|script| (key, script))
+}
+
+/// Lines of `virtual_ipaddress`: what follows the address sets up the kernel, but for the interface.
+fn addresses(
+    statement: &Statement,
+    list: &mut Vec<IpAddr>,
+    place: &str,
+    context: &mut Context,
+    writer: &mut Writer,
+) {
+    for line in statement.statements() {
+        let word = line.keyword();
+        let address = word.split('/').next().unwrap_or_default();
+        let Ok(address) = address.parse() else {
+            let wrong = format!("{} is no VIP", crate::config::problem::printable(word, 60));
+            let holds = "an address, with or without a length, such as 192.0.2.10/24";
+            writer.refuse(line.origin(), place, Fault::new(wrong, holds, "correct it"));
+            continue;
+        };
+        list.push(address);
+        context.vips.insert(address);
+        let mut words = line.values().iter();
+        while let Some(word) = words.next() {
+            if word == "dev" {
+                let interface = words.next().map(String::as_str).unwrap_or_default();
+                let _ = context.interfaces.nic(interface, line.origin(), place, writer);
+                continue;
+            }
+            // Words that have a value of their own.
+            if ["brd", "broadcast", "scope", "label", "peer", "preferred_lft"].contains(&word.as_str()) {
+                words.next();
+            }
+            let instead =
+                "the director answers for the VIP itself: it has no address of the kernel to set up";
+            writer.tell(line.origin(), place, &format!("{address} {word}"), Fate::Instead(instead));
+        }
+    }
+}
+
+fn peers(statement: &Statement, router: &mut Router, place: &str, writer: &mut Writer) {
+    for line in statement.statements() {
+        let Ok(peer) = line.keyword().parse() else {
+            let wrong = format!("{} is no address", line.keyword());
+            writer.refuse(line.origin(), place, Fault::new(wrong, "a peer is an address", "correct it"));
+            continue;
+        };
+        router.peers.push(peer);
+        let mut values = Values::of(line, place, writer);
+        while let Some(word) = values.word() {
+            let ttl = values.integer(1..=255_u8);
+            if word == "min_ttl" {
+                let key = ttl.map(|ttl| (line.origin().clone(), "ttl_min", ttl.to_string()));
+                router.keys.extend(key);
+            }
+        }
+    }
+}
+
+fn authentication(statement: &Statement, router: &mut Router, place: &str, writer: &mut Writer) {
+    let (mut kind, mut password) = ("password", None);
+    walk(statement.statements(), Block("authentication"), place, writer, |statement, writer| {
+        let mut values = Values::of(statement, place, writer);
+        if statement.keyword() == "auth_type" {
+            kind = values.choice(&[("PASS", "password"), ("AH", "header")]).unwrap_or("password");
+        } else {
+            password = values.required("a password of at most eight characters").map(str::to_owned);
+        }
+    });
+    let Some(password) = password else { return };
+    let password: String = password.chars().take(8).collect();
+    let value = format!("{{ kind = {}, secret = {} }}", quoted(kind), quoted(&password));
+    router.keys.push((statement.origin().clone(), "auth", value));
+}
+
+/// Lines of `track_interface`, `track_script` and `track_file`: a name, and a weight if it is not the one it has itself.
+fn tracks(
+    statement: &Statement,
+    tracks: &mut Vec<String>,
+    place: &str,
+    context: &mut Context,
+    writer: &mut Writer,
+) {
+    for line in statement.statements() {
+        let name = line.keyword();
+        let (what, default) = match statement.keyword() {
+            "track_interface" => {
+                let Some(nic) = context.interfaces.nic(name, line.origin(), place, writer) else { continue };
+                (format!("nic = {}", quoted(&nic)), 0)
+            }
+            "track_script" => match context.scripts.get(name) {
+                Some(tracked) => {
+                    let keys: Vec<String> =
+                        tracked.keys.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+                    (keys.join(", "), tracked.weight)
+                }
+                None => {
+                    unknown(line, "vrrp_script", place, writer);
+                    continue;
+                }
+            },
+            _ => match context.track_files.iter().find(|(known, _)| known == name) {
+                Some((_, path)) => (format!("file = {}", quoted(path)), 1),
+                None => {
+                    unknown(line, "track_file", place, writer);
+                    continue;
+                }
+            },
+        };
+        let mut values = Values::of(line, place, writer);
+        let said = (values.peek() == Some("weight")).then(|| {
+            values.word();
+            weight(&mut values)
+        });
+        let weight = said.flatten().unwrap_or(default);
+        let weight = if weight == 0 { String::new() } else { format!(", weight = {weight}") };
+        tracks.push(format!("{{ {what}{weight} }}"));
+    }
+}
+
+fn unknown(line: &Statement, kind: &str, place: &str, writer: &mut Writer) {
+    let wrong = format!("there is no {kind} {}", line.keyword());
+    writer.refuse(line.origin(), place, Fault::new(wrong, format!("a {kind} has this name"), "correct it"));
+}
+
+/// Writes the `[[vrrp_group]]` of a `vrrp_sync_group`.
+pub fn write_group(statement: &Statement, context: &mut Context, writer: &mut Writer) {
+    let place = statement.line();
+    let Some(name) = Values::of(statement, &place, writer).required("a group has a name") else { return };
+    let mut members = Vec::new();
+    let mut keys: Vec<(Origin, &'static str, String)> = Vec::new();
+    let mut tracked = Vec::new();
+    walk(
+        statement.statements(),
+        Block("vrrp_sync_group"),
+        &place,
+        writer,
+        |statement, writer| match statement.keyword() {
+            "group" => members.extend(statement.statements().iter().map(|member| quoted(member.keyword()))),
+            "track_interface" | "track_script" | "track_file" => {
+                tracks(statement, &mut tracked, &place, context, writer);
+            }
+            keyword => {
+                let mut values = Values::of(statement, &place, writer);
+                let key = notify(keyword, &mut values, context);
+                keys.extend(key.map(|(key, value)| (statement.origin().clone(), key, value)));
+            }
+        },
+    );
+    writer.table(statement.origin(), "[[vrrp_group]]");
+    writer.key(statement.origin(), "name", quoted(name));
+    writer.key(statement.origin(), "members", format!("[{}]", members.join(", ")));
+    for (origin, key, value) in &keys {
+        writer.key(origin, key, value);
+    }
+    if !tracked.is_empty() {
+        writer.key(statement.origin(), "track", format!("[{}]", tracked.join(", ")));
+    }
+}

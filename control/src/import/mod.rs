@@ -1,0 +1,22 @@
+//! Set-ups that operators bring: keepalived.conf and others become this director's TOML.
+//!
+//! A dialect's reader turns its files into [`Imported`]: TOML, with the place that each line of it comes from, and notes
+//! about what has no equal. `shunt import` prints it; `[import]` takes it as a part of the configuration, whose problems
+//! are then told at the places of the imported file.
+
+mod dialect;
+pub mod files;
+pub mod heartbeat;
+mod interfaces;
+pub mod keepalived;
+pub mod nginx;
+mod note;
+pub mod piranha;
+mod vrrp;
+mod writer;
+
+pub use dialect::Dialect;
+pub use files::{Disk, Files};
+pub use interfaces::{Interfaces, host_name};
+pub use note::{Fate, Note, Origin};
+pub use writer::{Imported, Writer};

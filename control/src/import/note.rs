@@ -1,0 +1,56 @@
+//! What an import tells of a line that has no equal.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::config::problem::{Fault, Severity};
+
+/// A place in a file that is imported.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Origin {
+    /// The file.
+    pub file: PathBuf,
+    /// Its line, from 1.
+    pub line: usize,
+    /// The character of the line, from 1.
+    pub column: usize,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.file.display(), self.line, self.column)
+    }
+}
+
+/// What becomes of a keyword of another program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It means here what it means there; the key that says it.
+    Supported(&'static str),
+    /// It is accepted, and this is done instead; a notice says so.
+    Instead(&'static str),
+    /// It is an error; this is what to do.
+    Refused(&'static str),
+}
+
+/// One thing to tell about an imported file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// Whether the file can be used all the same.
+    pub severity: Severity,
+    /// Where.
+    pub origin: Origin,
+    /// The part of the file, such as `vrrp_instance VI_1`.
+    pub place: String,
+    /// What.
+    pub fault: Fault,
+}
+
+impl fmt::Display for Note {
+    /// One line, in the shape of every problem of a configuration.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let warning = if self.severity == Severity::Warning { "warning: " } else { "" };
+        let Self { origin, place, fault: Fault { wrong, holds, advice }, .. } = self;
+        write!(f, "{origin}: {warning}{place}: {wrong}: {holds}: {advice}")
+    }
+}

@@ -1,0 +1,138 @@
+//! TOML that is written line by line, each with the place that it comes from.
+
+use std::fmt::{Display, Write as _};
+
+use super::note::{Fate, Note, Origin};
+use crate::config::problem::{Fault, Severity};
+
+/// What a set-up of another program became.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// TOML.
+    pub text: String,
+    /// For each of its lines, where it comes from; none for lines of nobody's.
+    pub origins: Vec<Option<Origin>>,
+    /// What there is to tell.
+    pub notes: Vec<Note>,
+}
+
+impl Imported {
+    /// True when nothing was refused.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.notes.iter().all(|note| note.severity == Severity::Warning)
+    }
+}
+
+/// Writes TOML.
+#[derive(Debug, Default)]
+pub struct Writer {
+    imported: Imported,
+}
+
+impl Writer {
+    /// A line as it is.
+    pub fn line(&mut self, origin: &Origin, line: &str) {
+        for line in line.split('\n') {
+            self.imported.text.push_str(line);
+            self.imported.text.push('\n');
+            self.imported.origins.push(Some(origin.clone()));
+        }
+    }
+
+    /// An empty line and the head of a table.
+    pub fn table(&mut self, origin: &Origin, head: &str) {
+        if !self.imported.text.is_empty() {
+            self.imported.text.push('\n');
+            self.imported.origins.push(None);
+        }
+        self.line(origin, head);
+    }
+
+    /// `key = value`, the value as TOML has it.
+    pub fn key(&mut self, origin: &Origin, key: &str, value: impl Display) {
+        self.line(origin, &format!("{key} = {value}"));
+    }
+
+    /// All that another writer wrote, after what this one has.
+    pub fn append(&mut self, other: Self) {
+        let Imported { text, origins, notes } = other.imported;
+        if !self.imported.text.is_empty() && !text.is_empty() {
+            self.imported.text.push('\n');
+            self.imported.origins.push(None);
+        }
+        self.imported.text += &text;
+        self.imported.origins.extend(origins);
+        self.imported.notes.extend(notes);
+    }
+
+    /// A comment.
+    pub fn comment(&mut self, origin: &Origin, words: &str) {
+        self.line(origin, &format!("# {}", words.replace(|c: char| c.is_control(), " ")));
+    }
+
+    /// A notice about something that is done in another way here.
+    pub fn notice(&mut self, origin: &Origin, place: &str, fault: Fault) {
+        self.note(Severity::Warning, origin, place, fault);
+    }
+
+    /// Something that cannot be taken.
+    pub fn refuse(&mut self, origin: &Origin, place: &str, fault: Fault) {
+        self.note(Severity::Error, origin, place, fault);
+    }
+
+    /// Tells what becomes of a keyword that has no equal; the notice also stands in the text as a comment.
+    pub fn tell(&mut self, origin: &Origin, place: &str, line: &str, fate: Fate) {
+        match fate {
+            Fate::Supported(_) => {}
+            Fate::Instead(instead) => {
+                self.comment(origin, &format!("{line}: {instead}"));
+                let wrong = format!("{line} has no equal");
+                self.notice(origin, place, Fault::new(wrong, instead, "nothing needs to be done"));
+            }
+            Fate::Refused(advice) => {
+                let wrong = format!("{line} is not supported");
+                self.refuse(origin, place, Fault::new(wrong, "it would not do what it says", advice));
+            }
+        }
+    }
+
+    fn note(&mut self, severity: Severity, origin: &Origin, place: &str, fault: Fault) {
+        self.imported.notes.push(Note { severity, origin: origin.clone(), place: place.to_owned(), fault });
+    }
+
+    /// What was written; notes in the order of their places.
+    #[must_use]
+    pub fn finish(mut self) -> Imported {
+        self.imported.notes.sort_by(|a, b| a.origin.cmp(&b.origin));
+        self.imported.notes.dedup();
+        self.imported
+    }
+}
+
+/// A text as TOML has it.
+#[must_use]
+pub fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            c if c.is_control() => drop(write!(quoted, "\\u{:04X}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// A length of time as TOML has it, from seconds as others have them, to the millisecond.
+#[must_use]
+pub fn seconds(seconds: f64) -> String {
+    quoted(&crate::config::duration::format(std::time::Duration::from_millis(
+        (seconds * 1000.0).round() as u64
+    )))
+}

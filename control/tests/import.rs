@@ -1,0 +1,174 @@
+//! Files of other programs: what becomes of them, and of every keyword.
+//!
+//! `tests/import/PROGRAM/NAME.conf` becomes `NAME.toml`, and tells `NAME.notes`; `SHUNT_BLESS=1` writes those files anew,
+//! and the table of docs/keepalived.md.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use shunt::config::Config;
+use shunt::config::check::{Checked, Machine};
+use shunt::import::keepalived::keywords::{BLOCKS, Block};
+use shunt::import::{Dialect, Disk, Fate};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/import")
+}
+
+/// Compares a text with a file, or writes it there when that is asked for.
+fn is_as_written(path: &Path, found: &str) -> Result<(), String> {
+    if std::env::var_os("SHUNT_BLESS").is_some() {
+        std::fs::write(path, found).unwrap();
+    }
+    let wanted = std::fs::read_to_string(path).unwrap_or_default();
+    if wanted == found {
+        Ok(())
+    } else {
+        Err(format!("{}:\n--- wanted\n{wanted}--- found\n{found}", path.display()))
+    }
+}
+
+#[test]
+fn every_keyword_of_the_manual_page_has_its_fate() {
+    let manual = std::fs::read_to_string(folder().join("keepalived-keywords.txt")).unwrap();
+    let mut count = 0;
+    for line in manual.lines() {
+        let (block, words) = line.split_once(": ").unwrap();
+        let known =
+            BLOCKS.iter().find(|(name, _)| *name == block).unwrap_or_else(|| panic!("no block {block}")).0;
+        for word in words.split(' ') {
+            assert!(Block(known).fate(word).is_ok(), "{word} of {block}");
+            count += 1;
+        }
+    }
+    assert!(count > 350, "{count}");
+    for (block, _) in BLOCKS {
+        let mut words: Vec<&str> = Block(block).keywords().into_iter().map(|(word, _)| word).collect();
+        words.sort_unstable();
+        let all = words.len();
+        words.dedup();
+        assert_eq!(words.len(), all, "{block} has a keyword twice");
+    }
+}
+
+#[test]
+fn the_documentation_has_every_keyword_with_its_fate() {
+    let mut table = String::new();
+    for (block, _) in BLOCKS {
+        let title = if *block == "file" {
+            "The file".to_owned()
+        } else {
+            format!("`{}`", block.replace(", ", "`, `"))
+        };
+        let _ = write!(table, "\n### {title}\n\n| keyword | fate | what holds here |\n|---|---|---|\n");
+        for (word, fate) in Block(block).keywords() {
+            let (fate, words) = match fate {
+                Fate::Supported(words) => ("supported", words),
+                Fate::Instead(words) => ("notice", words),
+                Fate::Refused(words) => ("refused", words),
+            };
+            let _ = writeln!(table, "| `{word}` | {fate} | {words} |");
+        }
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/keepalived.md");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mark = "<!-- the table: written by the tests -->\n";
+    let head = text.split_once(mark).unwrap().0;
+    is_as_written(&path, &format!("{head}{mark}{table}")).unwrap();
+}
+
+fn files_become_toml(program: &str, dialect: Dialect, least: usize) {
+    let mut different = Vec::new();
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(folder().join(program)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| ["conf", "cf"].iter().any(|known| *known == extension)));
+    files.sort();
+    for path in &files {
+        assert_eq!(Dialect::of(path, &std::fs::read_to_string(path).unwrap()), dialect, "{}", path.display());
+        let imported = dialect.import(path, &Disk, "main");
+        let folder = format!("{}/", path.parent().unwrap().display());
+        let notes: String =
+            imported.notes.iter().map(|note| format!("{note}\n").replace(&folder, "")).collect();
+        different.extend(is_as_written(&path.with_extension("toml"), &imported.text).err());
+        different.extend(is_as_written(&path.with_extension("notes"), &notes).err());
+        if imported.is_usable() {
+            different.extend(problems(path, &imported.text));
+        }
+    }
+    assert!(files.len() >= least, "only {} files", files.len());
+    assert!(different.is_empty(), "{}", different.join("\n"));
+}
+
+/// What keeps TOML that was written from being a configuration, but for what only the operator knows: NICs and VIPs.
+fn problems(path: &Path, text: &str) -> Option<String> {
+    let nic = "[[nic]]\nname = \"front\"\ndevice = \"af_packet:front\"\naddresses = [\"192.0.2.2/24\", \"2001:db8::2/64\"]\n\
+               gateway = [\"192.0.2.1\"]\n[[nic]]\nname = \"back\"\ndevice = \"af_packet:back\"\naddresses = [\"10.0.0.2/24\"]\n";
+    let text = text.replace("\"0.0.0.0:", "\"192.0.2.99:");
+    let text = if text.contains("[[nic]]") { text } else { format!("{text}\n{nic}") };
+    let problems = Config::check("imported", &text).err()?;
+    let lines = problems.list.iter().map(|problem| problems.line(problem)).collect::<Vec<_>>();
+    Some(format!("{}: what was written is not usable:\n{}\n{text}", path.display(), lines.join("\n")))
+}
+
+#[test]
+fn keepalived_files_become_toml() {
+    files_become_toml("keepalived", Dialect::Keepalived, 5);
+}
+
+#[test]
+fn piranha_files_become_toml() {
+    files_become_toml("piranha", Dialect::Piranha, 2);
+}
+
+#[test]
+fn heartbeat_files_become_toml() {
+    files_become_toml("heartbeat", Dialect::Heartbeat, 1);
+}
+
+#[test]
+fn nginx_files_become_toml() {
+    files_become_toml("nginx", Dialect::Nginx, 2);
+}
+
+const OWN: &str = "[import]\nkeepalived = \"k.conf\"\nconfig_id = \"one\"\n[[nic]]\nname = \"front\"\ndevice = \"af_packet:wan0\"\n\
+                   addresses = [\"192.0.2.2/24\"]\n";
+
+/// A configuration beside a `k.conf`.
+fn load(own: &str, keepalived: &str) -> (tempfile::TempDir, Result<Checked, String>) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("shunt.toml"), own).unwrap();
+    std::fs::write(folder.path().join("k.conf"), keepalived).unwrap();
+    let loaded = Config::load(&folder.path().join("shunt.toml"), &Machine::default());
+    let prefix = format!("{}/", folder.path().display());
+    let loaded = loaded.map_err(|problems| problems.to_string().replace(&prefix, ""));
+    (folder, loaded)
+}
+
+#[test]
+fn keepalived_conf_can_stay_the_source() {
+    let text = "@one virtual_server 192.0.2.10 80 {\n@two virtual_server 192.0.2.11 80 {\n  lvs_sched rr\n  lvs_method DR\n  protocol TCP\n  \
+                real_server 192.0.2.21 80 {\n  }\n}\n";
+    let (_folder, loaded) = load(OWN, text);
+    let checked = loaded.unwrap();
+    let services: Vec<String> = checked.config.services.iter().map(|service| service.subject()).collect();
+    assert_eq!(services, ["tcp 192.0.2.10:80"]);
+    // What runs can be checked again where the file of keepalived is not there.
+    assert_eq!(Config::check("running", &checked.text).unwrap().config, checked.config);
+}
+
+#[test]
+fn problems_are_told_at_the_lines_of_keepalived_conf() {
+    let text = "global_defs {\n  router_id X\n}\nvirtual_server 192.0.2.10 80 {\n  protocol TCP\n  lvs_method DR\n  \
+                real_server 198.51.100.7 80 {\n    weigth 3\n  }\n}\n";
+    let (_folder, loaded) = load(OWN, text);
+    assert_eq!(
+        loaded.unwrap_err(),
+        "k.conf:7:3: service \"tcp-192.0.2.10:80\", real \"198.51.100.7\": no way to the real server (\"198.51.100.7\"): it is in no network of a \
+         NIC and no route leads there: add an address to a NIC, a gateway or a [[route]]\n\
+         k.conf:2:3: warning: global_defs: router_id X has no equal: the host name names this director: nothing needs to be done\n\
+         k.conf:8:5: virtual_server 192.0.2.10 80, real_server 198.51.100.7 80: unknown keyword weigth: docs/keepalived.md lists the \
+         keywords of real_server: did you mean weight?"
+    );
+    let (_folder, loaded) = load(&OWN.replace("k.conf", "none.conf"), "");
+    assert!(loaded.unwrap_err().contains("none.conf cannot be read"));
+}
