@@ -159,12 +159,6 @@ fn service(
     if let Some(check) = check {
         writer.key(origin, "check", check);
     }
-    if let Some(slow_start) = balance.slow_start {
-        writer.key(origin, "slow_start", seconds(slow_start));
-    }
-    if let [backup, ..] = balance.backups.as_slice() {
-        writer.key(origin, "sorry_server", format!("{{ address = {} }}", quoted(backup)));
-    }
     writer.line(origin, "real = [");
     for (origin, line) in reals {
         writer.line(&origin, &line);
@@ -198,8 +192,6 @@ struct Balance {
     alive: Vec<u16>,
     fail_timeout: Option<f64>,
     max_fails: Option<u32>,
-    slow_start: Option<f64>,
-    backups: Vec<String>,
 }
 
 impl Balance {
@@ -284,9 +276,6 @@ impl Balance {
         keys.push(format!("interval = {}", seconds(milliseconds("interval", 30_000.0))));
         keys.push(format!("timeout = {}", seconds(milliseconds("timeout", 1_000.0))));
         keys.push(format!("fall = {}, rise = {}", number("fall", "5"), number("rise", "2")));
-        if number("default_down", "true") == "true" {
-            keys.push("alpha = true".to_owned());
-        }
         Some(format!("{{ {} }}", keys.join(", ")))
     }
 }
@@ -322,16 +311,11 @@ fn real(
             ("max_conns", Some(most), _) => keys.push(format!("u_threshold = {most}")),
             ("max_fails", Some(fails), _) => balance.max_fails = Some(fails),
             ("fail_timeout", _, Some(time)) => balance.fail_timeout = Some(time),
-            ("slow_start", _, Some(time)) => balance.slow_start = Some(time),
             ("down", None, _) if value.is_empty() => keys.push("weight = 0".to_owned()),
-            ("backup", None, _) if value.is_empty() => {
-                balance.backups.push(address.to_string());
-                if balance.backups.len() > 1 {
-                    let fault =
-                        Fault::new("a second backup", "a service has one sorry server", "keep one of them");
-                    writer.refuse(&directive.origin, place, fault);
-                }
-                return None;
+            ("backup" | "slow_start", ..) => {
+                let wrong = format!("{} is not supported yet", printable(word, 60));
+                let holds = "a real server is in the schedule while it is up, with its whole weight";
+                writer.refuse(&directive.origin, place, Fault::new(wrong, holds, "remove it"));
             }
             _ => {
                 let wrong = format!("{} is not supported", printable(word, 60));

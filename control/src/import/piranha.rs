@@ -59,10 +59,10 @@ const VIRTUAL: &[&str] = &[
     "send_program",
     "timeout",
     "reentry",
-    "quiesce_server",
-    "sorry_server",
 ];
 const VIRTUAL_INSTEAD: &[(&str, &str)] = &[
+    ("quiesce_server", "a real server that is down is out of the schedule"),
+    ("sorry_server", "it is not supported yet; with all real servers down clients are refused"),
     ("vip_nmask", "a VIP needs no length"),
     ("load_monitor", "weights stay as they are: no load is asked for by a remote shell"),
     ("hb_interval", "the interval of a check is its timeout"),
@@ -248,7 +248,6 @@ struct Virtual {
     regex: bool,
     timeout: Option<f64>,
     reentry: Option<f64>,
-    quiesce: bool,
     inactive: bool,
 }
 
@@ -347,10 +346,6 @@ impl Virtual {
                 self.regex = value == "1";
                 return ["0", "1"].contains(&value);
             }
-            "quiesce_server" => {
-                self.quiesce = value == "1";
-                return ["0", "1"].contains(&value);
-            }
             "timeout" => {
                 self.timeout = value.parse().ok().filter(|time| *time > 0.0);
                 return self.timeout.is_some();
@@ -359,8 +354,7 @@ impl Virtual {
                 self.reentry = value.parse().ok().filter(|time| *time >= 0.0);
                 return self.reentry.is_some();
             }
-            "scheduler" => ("scheduler", quoted(value)),
-            _ => ("sorry_server", format!("{{ address = {} }}", quoted(value))),
+            _ => ("scheduler", quoted(value)),
         };
         self.keys.push((item.origin.clone(), key.0, key.1));
         true
@@ -432,9 +426,6 @@ fn real(item: &Item, keys: &[Item], service: &Virtual, method: &str, place: &str
     let mut line = format!("{{ address = {}", quoted(&text));
     if let Some(weight) = weight {
         line += &format!(", weight = {weight}");
-    }
-    if service.quiesce {
-        line += ", inhibit_on_failure = true";
     }
     if active {
         writer.line(&item.origin, &format!("  {line} }},"));

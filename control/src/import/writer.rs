@@ -28,6 +28,8 @@ impl Imported {
 #[derive(Debug, Default)]
 pub struct Writer {
     imported: Imported,
+    /// Comments that go in front of the next table.
+    comments: Vec<(Origin, String)>,
 }
 
 impl Writer {
@@ -46,6 +48,7 @@ impl Writer {
             self.imported.text.push('\n');
             self.imported.origins.push(None);
         }
+        self.write_comments();
         self.line(origin, head);
     }
 
@@ -55,7 +58,8 @@ impl Writer {
     }
 
     /// All that another writer wrote, after what this one has.
-    pub fn append(&mut self, other: Self) {
+    pub fn append(&mut self, mut other: Self) {
+        other.write_comments();
         let Imported { text, origins, notes } = other.imported;
         if !self.imported.text.is_empty() && !text.is_empty() {
             self.imported.text.push('\n');
@@ -64,6 +68,17 @@ impl Writer {
         self.imported.text += &text;
         self.imported.origins.extend(origins);
         self.imported.notes.extend(notes);
+    }
+
+    /// A comment about the table that comes next.
+    pub fn comment_ahead(&mut self, origin: &Origin, words: &str) {
+        self.comments.push((origin.clone(), words.to_owned()));
+    }
+
+    fn write_comments(&mut self) {
+        for (origin, words) in std::mem::take(&mut self.comments) {
+            self.comment(&origin, &words);
+        }
     }
 
     /// A comment.
@@ -81,12 +96,13 @@ impl Writer {
         self.note(Severity::Error, origin, place, fault);
     }
 
-    /// Tells what becomes of a keyword that has no equal; the notice also stands in the text as a comment.
+    /// Tells what becomes of a keyword that has no equal; the notice also stands in the text, as a comment in front of
+    /// the next table.
     pub fn tell(&mut self, origin: &Origin, place: &str, line: &str, fate: Fate) {
         match fate {
             Fate::Supported(_) => {}
             Fate::Instead(instead) => {
-                self.comment(origin, &format!("{line}: {instead}"));
+                self.comment_ahead(origin, &format!("{line}: {instead}"));
                 let wrong = format!("{line} has no equal");
                 self.notice(origin, place, Fault::new(wrong, instead, "nothing needs to be done"));
             }
@@ -104,6 +120,7 @@ impl Writer {
     /// What was written; notes in the order of their places.
     #[must_use]
     pub fn finish(mut self) -> Imported {
+        self.write_comments();
         self.imported.notes.sort_by(|a, b| a.origin.cmp(&b.origin));
         self.imported.notes.dedup();
         self.imported

@@ -63,7 +63,8 @@ pub struct Document {
     pub has_services: bool,
 }
 
-const KEYS: &[&str] = &["runtime", "import", "timeout", "sysctl", "nic", "route", "mark", "masquerade", "service"];
+const KEYS: &[&str] =
+    &["runtime", "import", "timeout", "sysctl", "nic", "route", "mark", "masquerade", "service"];
 const LATER: &[(&str, &str)] = &[("vrrp", "remove it; a director without [[vrrp]] owns every VIP at once")];
 
 impl Document {

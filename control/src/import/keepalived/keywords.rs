@@ -4,6 +4,9 @@ use crate::config::document::nearest;
 use crate::config::problem::Fault;
 use crate::import::note::Fate::{self, Instead, Refused, Supported};
 
+/// What to do about what is planned.
+const LATER: &str = "remove it: it is not supported yet";
+
 /// What becomes of each keyword of a list, which are separated by blanks.
 pub type Keywords = &'static [(Fate, &'static str)];
 
@@ -41,9 +44,9 @@ impl Block {
 }
 
 const FILE: Keywords = &[
-    (Supported("`[[vrrp]]`"), "vrrp_instance"),
-    (Supported("`[[vrrp_group]]`"), "vrrp_sync_group"),
-    (Supported("`track` of `[[vrrp]]`"), "vrrp_script"),
+    (Refused(LATER), "vrrp_instance"),
+    (Refused(LATER), "vrrp_sync_group"),
+    (Refused(LATER), "vrrp_script"),
     (Supported("`track` of `[[vrrp]]`"), "track_file vrrp_track_file"),
     (Supported("`[[service]]`"), "virtual_server"),
     (Supported("`listen` of a `[[service]]` for each of its members"), "virtual_server_group"),
@@ -80,11 +83,11 @@ const GLOBAL_DEFS: Keywords = &[
         Refused("start it from the unit that starts the director"),
         "startup_script startup_script_timeout shutdown_script shutdown_script_timeout",
     ),
-    (Supported("`[notify.mail] to`"), "notification_email"),
-    (Supported("`[notify.mail] from`"), "notification_email_from"),
-    (Supported("`[notify.mail] server`"), "smtp_server"),
-    (Supported("`[notify.mail] helo`"), "smtp_helo_name"),
-    (Supported("`[notify.mail] timeout`"), "smtp_connect_timeout"),
+    (Refused(LATER), "notification_email"),
+    (Refused(LATER), "notification_email_from"),
+    (Refused(LATER), "smtp_server"),
+    (Refused(LATER), "smtp_helo_name"),
+    (Refused(LATER), "smtp_connect_timeout"),
     (
         Instead("`[notify.mail]` is for all events"),
         "smtp_alert smtp_alert_vrrp smtp_alert_checker no_email_faults no_checker_emails",
@@ -194,14 +197,16 @@ const TRACK_FILE: Keywords = &[
 ];
 const VRRP_SYNC_GROUP: Keywords = &[
     (Supported("`members` of `[[vrrp_group]]`"), "group"),
-    (Supported("`track` of `[[vrrp]]`"), "track_interface track_script track_file"),
+    (Refused(LATER), "track_file"),
+    (Refused(LATER), "track_script"),
+    (Refused(LATER), "track_interface"),
     (Refused("use vrrp_script with pidof"), "track_process"),
     (Refused("remove it: a gateway can be tracked by ARP or ping, a real server by a check"), "track_bfd"),
-    (Supported("`notify_master`"), "notify_master"),
-    (Supported("`notify_backup`"), "notify_backup"),
-    (Supported("`notify_fault`"), "notify_fault"),
-    (Supported("`notify_stop`"), "notify_stop"),
-    (Supported("`notify`"), "notify"),
+    (Refused(LATER), "notify_master"),
+    (Refused(LATER), "notify_backup"),
+    (Refused(LATER), "notify_fault"),
+    (Refused(LATER), "notify_stop"),
+    (Refused(LATER), "notify"),
     (Instead("the API streams events (docs/api.md)"), "notify_priority_changes"),
     (Instead("`[notify.mail]` is for all events"), "smtp_alert"),
     (Instead("an instance that a reload removes tells `stop`"), "notify_deleted"),
@@ -225,14 +230,16 @@ const VRRP_INSTANCE: Keywords = &[
     (Instead("VIPs are the services' own, and answer ping"), "no_accept"),
     (Instead("VIPs are the services' own, and answer ping"), "accept"),
     (Instead("VIPs have the MAC of the NIC, which is announced at a takeover"), "use_vmac"),
-    (Supported("`track` of `[[vrrp]]`"), "track_interface track_script track_file"),
+    (Supported("`track` of `[[vrrp]]`"), "track_interface"),
+    (Refused(LATER), "track_file"),
+    (Refused(LATER), "track_script"),
     (Refused("use vrrp_script with pidof"), "track_process"),
     (Refused("remove it: a gateway can be tracked by ARP or ping, a real server by a check"), "track_bfd"),
-    (Supported("`notify_master`"), "notify_master"),
-    (Supported("`notify_backup`"), "notify_backup"),
-    (Supported("`notify_fault`"), "notify_fault"),
-    (Supported("`notify_stop`"), "notify_stop"),
-    (Supported("`notify`"), "notify"),
+    (Refused(LATER), "notify_master"),
+    (Refused(LATER), "notify_backup"),
+    (Refused(LATER), "notify_fault"),
+    (Refused(LATER), "notify_stop"),
+    (Refused(LATER), "notify"),
     (Instead("the API streams events (docs/api.md)"), "notify_priority_changes"),
     (Instead("`[notify.mail]` is for all events"), "smtp_alert"),
     (Supported("`garp_delay`"), "garp_master_delay"),
@@ -284,35 +291,35 @@ const VIRTUAL_SERVER: Keywords = &[
     (Supported("`persistence.netmask`"), "persistence_granularity"),
     (Supported("`protocol`"), "protocol"),
     (Instead("checks go on: a backup knows which real servers are up when it takes over"), "ha_suspend"),
-    (Supported("`inhibit_on_failure`"), "inhibit_on_failure"),
+    (Refused(LATER), "inhibit_on_failure"),
     (Supported("`host` of its checks"), "virtualhost"),
     (Instead("`shunt status --json` and the API tell what SNMP would (docs/api.md)"), "snmp_name"),
     (Instead("`[notify.mail]` is for all events"), "smtp_alert"),
-    (Supported("`omega`"), "omega"),
-    (Supported("`quorum`"), "quorum"),
-    (Supported("`hysteresis`"), "hysteresis"),
-    (Supported("`quorum_up`"), "quorum_up"),
-    (Supported("`quorum_down`"), "quorum_down"),
+    (Refused(LATER), "omega"),
+    (Refused(LATER), "quorum"),
+    (Refused(LATER), "hysteresis"),
+    (Refused(LATER), "quorum_up"),
+    (Refused(LATER), "quorum_down"),
     (Supported("`listen = { fwmark = …, family = … }`"), "ip_family"),
-    (Supported("`sorry_server`"), "sorry_server"),
-    (Supported("`sorry_server.inhibit`"), "sorry_server_inhibit"),
-    (Supported("`sorry_server.forward`"), "sorry_server_lvs_method"),
+    (Refused(LATER), "sorry_server"),
+    (Refused(LATER), "sorry_server_inhibit"),
+    (Refused(LATER), "sorry_server_lvs_method"),
     (Supported("`timeout` of its checks"), "connect_timeout"),
     (Supported("`fall` of its checks, one more"), "retry nb_get_retry"),
     (Supported("`retry_interval` of its checks"), "delay_before_retry"),
     (Supported("`warmup` of its checks"), "warmup"),
     (Supported("`interval` of its checks"), "delay_loop"),
-    (Supported("`alpha`"), "alpha"),
+    (Refused(LATER), "alpha"),
     (Supported("`real`"), "real_server"),
 ];
 const REAL_SERVER: Keywords = &[
     (Supported("`weight`"), "weight"),
     (Supported("`forward`"), "lvs_method lb_kind"),
-    (Supported("`notify_up`"), "notify_up"),
-    (Supported("`notify_down`"), "notify_down"),
+    (Refused(LATER), "notify_up"),
+    (Refused(LATER), "notify_down"),
     (Supported("`u_threshold`"), "uthreshold"),
     (Supported("`l_threshold`"), "lthreshold"),
-    (Supported("`inhibit_on_failure`"), "inhibit_on_failure"),
+    (Refused(LATER), "inhibit_on_failure"),
     (Supported("`host` of its checks"), "virtualhost"),
     (Instead("`shunt status --json` and the API tell what SNMP would (docs/api.md)"), "snmp_name"),
     (Instead("`[notify.mail]` is for all events"), "smtp_alert"),
@@ -321,7 +328,7 @@ const REAL_SERVER: Keywords = &[
     (Supported("`retry_interval` of its checks"), "delay_before_retry"),
     (Supported("`warmup` of its checks"), "warmup"),
     (Supported("`interval` of its checks"), "delay_loop"),
-    (Supported("`alpha`"), "alpha"),
+    (Refused(LATER), "alpha"),
     (
         Supported("`check`"),
         "HTTP_GET SSL_GET TCP_CHECK SMTP_CHECK DNS_CHECK MISC_CHECK PING_CHECK UDP_CHECK FILE_CHECK",
@@ -340,7 +347,7 @@ const HTTP_GET_SSL_GET: Keywords = &[
     (Supported("`retry_interval` of its checks"), "delay_before_retry"),
     (Supported("`warmup` of its checks"), "warmup"),
     (Supported("`interval` of its checks"), "delay_loop"),
-    (Supported("`alpha`"), "alpha"),
+    (Refused(LATER), "alpha"),
     (
         Instead("every failed check stands in `shunt status`; the log has changes of state"),
         "log_all_failures",
@@ -374,7 +381,7 @@ const TCP_CHECK: Keywords = &[
     (Supported("`retry_interval` of its checks"), "delay_before_retry"),
     (Supported("`warmup` of its checks"), "warmup"),
     (Supported("`interval` of its checks"), "delay_loop"),
-    (Supported("`alpha`"), "alpha"),
+    (Refused(LATER), "alpha"),
     (
         Instead("every failed check stands in `shunt status`; the log has changes of state"),
         "log_all_failures",
@@ -392,7 +399,7 @@ const SMTP_CHECK: Keywords = &[
     (Supported("`retry_interval` of its checks"), "delay_before_retry"),
     (Supported("`warmup` of its checks"), "warmup"),
     (Supported("`interval` of its checks"), "delay_loop"),
-    (Supported("`alpha`"), "alpha"),
+    (Refused(LATER), "alpha"),
     (
         Instead("every failed check stands in `shunt status`; the log has changes of state"),
         "log_all_failures",
@@ -412,7 +419,7 @@ const DNS_CHECK: Keywords = &[
     (Supported("`retry_interval` of its checks"), "delay_before_retry"),
     (Supported("`warmup` of its checks"), "warmup"),
     (Supported("`interval` of its checks"), "delay_loop"),
-    (Supported("`alpha`"), "alpha"),
+    (Refused(LATER), "alpha"),
     (
         Instead("every failed check stands in `shunt status`; the log has changes of state"),
         "log_all_failures",
@@ -426,7 +433,7 @@ const MISC_CHECK: Keywords = &[
     (Supported("`retry_interval` of its checks"), "delay_before_retry"),
     (Supported("`warmup` of its checks"), "warmup"),
     (Supported("`interval` of its checks"), "delay_loop"),
-    (Supported("`alpha`"), "alpha"),
+    (Refused(LATER), "alpha"),
     (
         Instead("every failed check stands in `shunt status`; the log has changes of state"),
         "log_all_failures",
@@ -434,7 +441,7 @@ const MISC_CHECK: Keywords = &[
     (Supported("`command`"), "misc_path"),
     (Supported("`timeout`"), "misc_timeout"),
     (Supported("`dynamic`"), "misc_dynamic"),
-    (Supported("`user`"), "user"),
+    (Refused(LATER), "user"),
 ];
 const BFD_CHECK: Keywords =
     &[(Refused("remove it: a gateway can be tracked by ARP or ping, a real server by a check"), "name")];
@@ -450,7 +457,7 @@ const PING_CHECK: Keywords = &[
     (Supported("`retry_interval` of its checks"), "delay_before_retry"),
     (Supported("`warmup` of its checks"), "warmup"),
     (Supported("`interval` of its checks"), "delay_loop"),
-    (Supported("`alpha`"), "alpha"),
+    (Refused(LATER), "alpha"),
     (
         Instead("every failed check stands in `shunt status`; the log has changes of state"),
         "log_all_failures",
@@ -468,7 +475,7 @@ const UDP_CHECK: Keywords = &[
     (Supported("`retry_interval` of its checks"), "delay_before_retry"),
     (Supported("`warmup` of its checks"), "warmup"),
     (Supported("`interval` of its checks"), "delay_loop"),
-    (Supported("`alpha`"), "alpha"),
+    (Refused(LATER), "alpha"),
     (
         Instead("every failed check stands in `shunt status`; the log has changes of state"),
         "log_all_failures",
