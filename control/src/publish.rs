@@ -3,7 +3,7 @@
 //! The publisher holds what makes a snapshot: identifiers, the state of the world, the plan that was compiled last. It alone
 //! frees snapshots: an old one is kept until every worker runs a later one.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,8 @@ use shunt_dataplane::worker::Shared;
 
 use crate::config::Config;
 use crate::config::compile::{State, compile};
-use crate::health::{self, RealKey, Standing, Verdict};
+use crate::config::quorum::QuorumChange;
+use crate::health;
 use crate::neighbour::Change as NeighbourChange;
 
 /// How long workers may take to run a new generation before it is called late. A turn takes microseconds; a worker that
@@ -34,6 +35,8 @@ pub struct Publisher {
     workers: Vec<Arc<Shared>>,
     /// Published before the current one and perhaps still read.
     old: VecDeque<Arc<Snapshot>>,
+    /// What the last publication made of quorums.
+    quorums: Vec<QuorumChange>,
 }
 
 impl Publisher {
@@ -41,16 +44,24 @@ impl Publisher {
     #[must_use]
     pub fn new(owners: Owners, macs: Vec<Mac>, workers: Vec<Arc<Shared>>, config: &Config) -> Self {
         let mut registry = Registry::new(owners);
-        let state = State { macs, ..State::default() };
+        let mut state = State { macs, ..State::default() };
+        state.follow(None, config);
+        let quorums = state.weigh_quorums(config);
         let plan = compile(config, &state);
         let snapshots = Arc::new(ArcSwap::from_pointee(registry.compile(&plan)));
-        Self { registry, state, plan, snapshots, workers, old: VecDeque::new() }
+        Self { registry, state, plan, snapshots, workers, old: VecDeque::new(), quorums }
     }
 
     /// Where workers read the current snapshot.
     #[must_use]
     pub const fn snapshots(&self) -> &Arc<ArcSwap<Snapshot>> {
         &self.snapshots
+    }
+
+    /// Services that gained or lost their quorum with the last publication.
+    #[must_use]
+    pub fn quorums(&self) -> &[QuorumChange] {
+        &self.quorums
     }
 
     /// What snapshots are compiled from beside the configuration.
@@ -61,13 +72,7 @@ impl Publisher {
 
     /// Takes note of what health checks say; it counts from the next publication on.
     pub fn set_health(&mut self, change: &health::Change) {
-        let health::Change { key, verdict, at, .. } = *change;
-        if verdict == Verdict::default() {
-            self.state.standings.remove(&key);
-            return;
-        }
-        let since = self.state.standings.get(&key).filter(|_| !change.turned).map_or(at, |known| known.since);
-        self.state.standings.insert(key, Standing { verdict, since });
+        self.state.hear(change);
     }
 
     /// Takes note of a neighbour; it counts from the next publication on.
@@ -79,22 +84,15 @@ impl Publisher {
         }
     }
 
-    /// Forgets the health of real servers that the configuration no longer checks.
-    pub fn forget_unchecked(&mut self, config: &Config) {
-        if self.state.standings.is_empty() {
-            return;
-        }
-        let checked: HashSet<RealKey> = (config.services.iter())
-            .flat_map(|service| service.reals.iter().map(move |real| (service, real)))
-            .filter(|(_, real)| !real.checks.is_empty())
-            .map(|(service, real)| service.real_key(real.address))
-            .collect();
-        self.state.standings.retain(|key, _| checked.contains(key));
+    /// Follows a new configuration; see [`State::follow`].
+    pub fn follow(&mut self, before: &Config, config: &Config) {
+        self.state.follow(Some(before), config);
     }
 
     /// Publishes what holds now; none when workers would read the same as before.
     pub fn publish(&mut self, config: &Config) -> Option<Generation> {
         self.retire();
+        self.quorums = self.state.weigh_quorums(config);
         let plan = compile(config, &self.state);
         if plan == self.plan {
             return None;

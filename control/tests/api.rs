@@ -50,6 +50,7 @@ impl Director for Paper {
                 protocol: "tcp".to_owned(),
                 scheduler: "wlc".to_owned(),
                 reals: vec![real],
+                ..Service::default()
             }],
             books: Books { balanced: true, ..Books::default() },
             ..Status::default()

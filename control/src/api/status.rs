@@ -210,6 +210,25 @@ pub struct Service {
     pub scheduler: String,
     /// Its real servers, in the order of the configuration.
     pub reals: Vec<Real>,
+    /// Its quorum.
+    #[serde(default)]
+    pub quorum: Quorum,
+    /// Who serves while the quorum is lost.
+    #[serde(default)]
+    pub sorry_server: Option<Real>,
+}
+
+/// The quorum of a service: what its living real servers have to weigh together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quorum {
+    /// The weight that is needed.
+    pub quorum: u32,
+    /// So much less loses it and so much more gains it.
+    pub hysteresis: u32,
+    /// What they weigh now.
+    pub weight: u64,
+    /// Whether it is held.
+    pub held: bool,
 }
 
 /// An address that hosts are masqueraded by.
@@ -244,6 +263,10 @@ pub enum RealState {
     Checking,
     /// Its service has no check: it is in the schedule.
     Unchecked,
+    /// It is the sorry server, and the quorum is lost: it is in the schedule.
+    Serving,
+    /// It is the sorry server, and not needed.
+    Resting,
 }
 
 impl RealState {
@@ -255,6 +278,8 @@ impl RealState {
             Self::Down => "down",
             Self::Checking => "checking",
             Self::Unchecked => "unchecked",
+            Self::Serving => "serving",
+            Self::Resting => "resting",
         }
     }
 }

@@ -11,7 +11,7 @@ use super::output::{say, say_bytes};
 use super::table::{Table, seconds};
 use super::workers;
 use crate::api::Status;
-use crate::api::status::{Books, Masquerade, Real, Service};
+use crate::api::status::{Books, Masquerade, Quorum, Real, Service};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -164,10 +164,18 @@ fn services(services: &[Service]) -> String {
     let mut table = Table::new(&head, &[3, 4, 5]);
     for service in services {
         let place = format!("{:<4} {}", service.protocol.to_uppercase(), service.listen);
-        table.row(vec![place, service.scheduler.clone(), format!("\"{}\"", service.name)]);
-        for real in &service.reals {
+        let name = format!("\"{}\"", service.name);
+        let mut row = vec![place, service.scheduler.clone(), name];
+        let Quorum { quorum, weight, held, .. } = service.quorum;
+        if !held && (quorum > 1 || service.sorry_server.is_some()) {
+            row.extend([String::new(), String::new(), String::new()]);
+            row.push(format!("quorum lost: weight {weight}, quorum {quorum}"));
+        }
+        table.row(row);
+        let sorry = service.sorry_server.iter().map(|real| ("  sorry", real));
+        for (arrow, real) in service.reals.iter().map(|real| ("  ->", real)).chain(sorry) {
             table.row(vec![
-                format!("  -> {}", real.address),
+                format!("{arrow} {}", real.address),
                 String::new(),
                 real.forward.clone(),
                 real.weight.to_string(),
@@ -227,7 +235,7 @@ fn limits(status: &Status) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::status::{Limit, Nic, RealState, Vip, Worker};
+    use crate::api::status::{Limit, Nic, Quorum, RealState, Vip, Worker};
 
     #[test]
     fn for_people() {
@@ -267,6 +275,8 @@ mod tests {
                     real("10.1.0.11:80", RealState::Up, None),
                     real("10.1.0.12:80", RealState::Down, Some("connection refused")),
                 ],
+                quorum: Quorum { quorum: 2, hysteresis: 0, weight: 1, held: false },
+                sorry_server: Some(real("10.1.0.99:80", RealState::Serving, None)),
             }],
             masquerades: vec![Masquerade {
                 address: "192.0.2.2".to_owned(),
@@ -295,9 +305,10 @@ WORKER  CORE  GENERATION  CONNECTIONS  CAPACITY  RECEIVED  SENT  DROPPED  HANDED
      0     1           0            0     65536         0     0        0            0  98.7%
 
 Prot LocalAddress:Port  Scheduler  Forward  Weight  ActiveConn  InActConn  State                            NextHop
-TCP  192.0.2.10:80      wrr        \"web\"
+TCP  192.0.2.10:80      wrr        \"web\"                                   quorum lost: weight 1, quorum 2
   -> 10.1.0.11:80                  dr            3           2         12  up 1m15s                         back 02:00:00:00:00:15
   -> 10.1.0.12:80                  dr            3           2         12  down 1m15s (connection refused)  back 02:00:00:00:00:15
+  sorry 10.1.0.99:80               dr            3           2         12  serving 1m15s                    back 02:00:00:00:00:15
 
 MASQUERADED BY  CONNECTIONS  TOTAL  PACKETS OUT  PACKETS IN
 192.0.2.2                 3     20           70          60

@@ -1,14 +1,14 @@
 //! From a configuration and what is known of the world now to the plan that the workers' snapshot is compiled from.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
 use shunt_dataplane::id::{Mac, NicId};
 use shunt_dataplane::snapshot::{NeighbourPlan, NicPlan, Plan, RealPlan, RoutePlan, ServicePlan};
 
 use super::check::everything;
-use super::{Config, Service};
-use crate::health::{RealKey, Standing, Verdict};
+use super::{Config, Real, Service};
+use crate::health::{RealKey, ServiceKey, Standing, Verdict};
 
 /// What the control core knows beside the configuration.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +17,8 @@ pub struct State {
     pub macs: Vec<Mac>,
     /// What checks say of real servers, where it is not what holds without them.
     pub standings: HashMap<RealKey, Standing>,
+    /// Services that have lost their quorum.
+    pub lost: HashSet<ServiceKey>,
     /// Neighbours that answered.
     pub neighbours: Vec<NeighbourPlan>,
 }
@@ -45,7 +47,7 @@ pub fn compile(config: &Config, state: &State) -> Plan {
         routes: routes(config),
         vips: config.vips().into_iter().collect(),
         neighbours: neighbours(config, state),
-        services: config.services.iter().map(|service| service_plan(service, state)).collect(),
+        services: config.services.iter().map(|service| with_sorry_server(service, state)).collect(),
         marks: config.marks.clone(),
         masquerades: config.masquerades.clone(),
         timeouts: config.timeouts.clone(),
@@ -84,27 +86,41 @@ fn routes(config: &Config) -> Vec<RoutePlan> {
     written.chain(gateways).collect()
 }
 
-/// The plan of one service.
+/// The plan of one service, without its sorry server.
 #[must_use]
 pub fn service_plan(service: &Service, state: &State) -> ServicePlan {
-    let reals = service.reals.iter().map(|real| {
-        let verdict = state.verdict(&service.real_key(real.address));
-        RealPlan {
-            address: real.address,
-            method: real.method,
-            tunnel: real.tunnel,
-            weight: verdict.weigh(real.weight),
-            thresholds: real.thresholds,
-            up: verdict.up,
-        }
-    });
+    let placed = service.reals.iter().zip(service.schedule(state));
     ServicePlan {
         name: service.name.clone(),
         listen: service.listen,
         protocol: service.protocol,
         scheduler: service.scheduler,
         settings: service.settings.clone(),
-        reals: reals.collect(),
+        reals: placed.map(|(real, place)| real_plan(real, place.weight, place.up)).collect(),
+    }
+}
+
+/// The plan of one service. Its sorry server keeps its connections when the real servers serve again: it only leaves the
+/// schedule.
+#[must_use]
+pub fn with_sorry_server(service: &Service, state: &State) -> ServicePlan {
+    let mut plan = service_plan(service, state);
+    let known = |sorry: &Real| service.reals.iter().any(|real| real.address == sorry.address);
+    // ipvsadm may have made it a real server.
+    if let Some(sorry) = service.pool.sorry_server.as_deref().filter(|sorry| !known(sorry)) {
+        plan.reals.push(real_plan(sorry, sorry.weight, service.is_sorry(state)));
+    }
+    plan
+}
+
+fn real_plan(real: &Real, weight: u32, up: bool) -> RealPlan {
+    RealPlan {
+        address: real.address,
+        method: real.method,
+        tunnel: real.tunnel,
+        weight,
+        thresholds: real.thresholds,
+        up,
     }
 }
 
@@ -169,7 +185,7 @@ mod tests {
             since: std::time::Instant::now(),
         };
         let state =
-            State { macs: vec![mac], standings: HashMap::from([(down, standing)]), neighbours: Vec::new() };
+            State { macs: vec![mac], standings: HashMap::from([(down, standing)]), ..State::default() };
         let plan = compile(&config, &state);
         assert_eq!(plan.nics[0].mac, mac);
         assert_eq!(plan.vips, ["192.0.2.10".parse::<IpAddr>().unwrap()]);

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt::{self, Display};
 use std::hash::Hash;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use shunt_dataplane::connections::{TcpState, Timeouts};
@@ -13,7 +14,7 @@ use shunt_dataplane::service::schedulers::Flags;
 use shunt_dataplane::service::{Persistence, ServiceTimeouts};
 use shunt_dataplane::time::Ticks;
 
-use super::{Check, Config, Nic, Real, Route, Service, duration};
+use super::{Check, Config, Nic, Pool, Real, Route, Service, duration};
 
 /// What happens to a part of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -278,6 +279,7 @@ fn services(pair: Pair<'_, Service>, changes: &mut Changes) {
     let (old, new) = (&before.settings.timeouts, &after.settings.timeouts);
     changes.compare(&place, "timeout", old, new, show_timeouts, false);
     changes.compare(&place, "check", &before.checks, &after.checks, show_checks, false);
+    pools(&place, &before.pool, &after.pool, changes);
     let own = |real: &Real, service: &Service| real.checks != service.checks;
     let (of_before, of_after) = (before, after);
     for (address, pair) in paired(&before.reals, &after.reals, |real| real.address) {
@@ -293,6 +295,8 @@ fn services(pair: Pair<'_, Service>, changes: &mut Changes) {
                 changes.compare(&place, "l_threshold", &old.lower, &new.lower, u32::to_string, false);
                 changes.compare(&place, "forward", &before.method, &after.method, ToString::to_string, false);
                 changes.compare(&place, "tunnel", &before.tunnel, &after.tunnel, ToString::to_string, false);
+                let (old, new) = (before.inhibit_on_failure, after.inhibit_on_failure);
+                changes.compare(&place, "inhibit_on_failure", &old, &new, bool::to_string, false);
                 // What the service changes for all is told once.
                 if own(before, of_before) || own(after, of_after) {
                     changes.compare(&place, "check", &before.checks, &after.checks, show_checks, false);
@@ -352,6 +356,19 @@ fn show_timeouts(timeouts: &ServiceTimeouts) -> String {
         &set.map(|(key, ticks)| format!("{key} {}", duration::format(ticks.as_duration())))
             .collect::<Vec<_>>(),
     )
+}
+
+fn pools(place: &str, before: &Pool, after: &Pool, changes: &mut Changes) {
+    changes.compare(place, "quorum", &before.quorum, &after.quorum, u32::to_string, false);
+    changes.compare(place, "hysteresis", &before.hysteresis, &after.hysteresis, u32::to_string, false);
+    changes.compare(place, "alpha", &before.alpha, &after.alpha, bool::to_string, false);
+    let show_sorry = |sorry: &Option<Box<Real>>| {
+        sorry.as_ref().map_or_else(|| "none".to_owned(), |real| format!("{} {}", real.method, real.address))
+    };
+    changes.compare(place, "sorry_server", &before.sorry_server, &after.sorry_server, show_sorry, false);
+    changes.compare(place, "panic", &before.panic, &after.panic, u8::to_string, false);
+    let show_time = |time: &Duration| duration::format(*time);
+    changes.compare(place, "slow_start", &before.slow_start, &after.slow_start, show_time, false);
 }
 
 fn show_checks(checks: &Arc<[Check]>) -> String {

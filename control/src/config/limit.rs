@@ -64,6 +64,8 @@ pub const TEXT_MAX: usize = 4096;
 pub const COMMAND_MAX: usize = 4096;
 /// What the number of a file is multiplied by at most (keepalived: the bound of a tracked file's weight).
 pub const FACTOR_MAX: i32 = 254;
+/// The largest quorum (keepalived: that of weights).
+pub const QUORUM_MAX: u32 = i32::MAX as u32;
 /// The most checks of a real server.
 pub const CHECKS_MAX: usize = 64;
 /// The largest configuration file, in bytes.

@@ -11,6 +11,8 @@ pub mod document;
 pub mod duration;
 pub mod limit;
 pub mod problem;
+pub mod quorum;
+pub mod schedule;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -28,6 +30,7 @@ use shunt_dataplane::service::tunnel::Tunnel;
 use shunt_dataplane::service::{Method, Settings, Thresholds};
 use shunt_dataplane::snapshot::Sysctls;
 
+use crate::health::ServiceKey;
 use crate::health::kind::CheckKind;
 use device::Device;
 
@@ -148,6 +151,17 @@ impl std::fmt::Display for Neighbour {
 }
 
 impl Service {
+    /// How it is known.
+    #[must_use]
+    pub const fn key(&self) -> ServiceKey {
+        (self.listen, self.protocol)
+    }
+
+    /// Its real servers, and its sorry server.
+    pub fn servers(&self) -> impl Iterator<Item = &Real> {
+        self.reals.iter().chain(self.pool.sorry_server.as_deref())
+    }
+
     /// What it is for, in words: `tcp 192.0.2.10:80`, `fwmark 7`.
     #[must_use]
     pub fn subject(&self) -> String {
@@ -220,8 +234,43 @@ pub struct Service {
     pub forward: Method,
     /// How its real servers are checked that do not say it themselves; none takes them for up.
     pub checks: Arc<[Check]>,
+    /// What it makes of what checks say.
+    pub pool: Pool,
     /// Real servers in the order of the file.
     pub reals: Vec<Real>,
+}
+
+/// What a service makes of what the checks of its real servers say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// The weight of living real servers that it needs (keepalived: `quorum`).
+    pub quorum: u32,
+    /// So much less loses the quorum and so much more gains it (keepalived: `hysteresis`).
+    pub hysteresis: u32,
+    /// Real servers begin down until their checks succeed (keepalived: `alpha`).
+    pub alpha: bool,
+    /// Those that say nothing have weight 0 while they are down (keepalived: `inhibit_on_failure`).
+    pub inhibit_on_failure: bool,
+    /// Who serves while the quorum is lost (keepalived: `sorry_server`).
+    pub sorry_server: Option<Box<Real>>,
+    /// So many percent of the real servers stay in the schedule, whatever checks say.
+    pub panic: u8,
+    /// How long a weight takes to grow after a return.
+    pub slow_start: Duration,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self {
+            quorum: 1,
+            hysteresis: 0,
+            alpha: false,
+            inhibit_on_failure: false,
+            sorry_server: None,
+            panic: 0,
+            slow_start: Duration::ZERO,
+        }
+    }
 }
 
 /// A real server.
@@ -237,6 +286,8 @@ pub struct Real {
     pub method: Method,
     /// What packets travel in when the method is `tun`.
     pub tunnel: Tunnel,
+    /// Whether it has weight 0 while it is down, instead of leaving the schedule (keepalived: `inhibit_on_failure`).
+    pub inhibit_on_failure: bool,
     /// How it is checked, be it said by itself or by its service; with none it is taken for up.
     pub checks: Arc<[Check]>,
 }

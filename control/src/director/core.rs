@@ -158,9 +158,9 @@ impl Work {
     fn take(&mut self, message: Message, gathered: &mut Gathered) {
         match message {
             Message::Config(config, answer) => {
+                self.publisher.follow(&self.config, &config);
                 self.config = Arc::new(*config);
                 self.loaded = SystemTime::now();
-                self.publisher.forget_unchecked(&self.config);
                 gathered.answers.push(answer);
             }
             Message::Health(changes) => {
@@ -183,6 +183,13 @@ impl Work {
 
     fn publish(&mut self, gathered: Gathered) {
         let published = self.publisher.publish(&self.config);
+        for change in self.publisher.quorums() {
+            if change.holds {
+                tracing::info!("{change}");
+            } else {
+                tracing::warn!("{change}");
+            }
+        }
         let generation = self.publisher.snapshots().load().generation;
         let acknowledged = self.publisher.wait(generation);
         if let Err(late) = &acknowledged {

@@ -13,8 +13,11 @@ use super::core::View;
 use super::live::Live;
 use super::workers::HAND_OVER_RING_MAX;
 use crate::api::Status;
-use crate::api::status::{Books, Cost, Limit, Masquerade, Nic, Real, RealState, Service, Vip, Worker};
+use crate::api::status::{
+    Books, Cost, Limit, Masquerade, Nic, Quorum, Real, RealState, Service, Vip, Worker,
+};
 use crate::config;
+use crate::config::schedule::Place;
 use crate::control_loop::{RELEASED_MAX, Report};
 use crate::health::{Listed, RealKey};
 use crate::neighbour::{NEIGHBOURS_MAX, WAITING_MAX};
@@ -119,12 +122,89 @@ fn worker(live: &Live, view: &View, place: usize) -> Worker {
 }
 
 fn service(view: &View, of: &config::Service, health: &HashMap<RealKey, Listed>) -> Service {
+    let places = of.reals.iter().zip(of.schedule(&view.state));
+    let pool = &of.pool;
+    let sorry = of.is_sorry(&view.state);
+    let quorum = Quorum {
+        quorum: pool.quorum,
+        hysteresis: pool.hysteresis,
+        weight: of.living_weight(&view.state),
+        held: !view.state.lost.contains(&of.key()),
+    };
+    let sorry_server = pool.sorry_server.as_deref().map(|server| Real {
+        address: server.address.to_string(),
+        forward: server.method.to_string(),
+        weight: server.weight,
+        state: if sorry { RealState::Serving } else { RealState::Resting },
+        ..reached(view, of, server)
+    });
     Service {
         name: of.name.clone(),
         listen: Mark::of(of.listen).map_or_else(|| of.listen.to_string(), |mark| mark.to_string()),
         protocol: Mark::of(of.listen).map_or_else(|| of.protocol.to_string(), |_| "fwm".to_owned()),
         scheduler: of.scheduler.to_string(),
-        reals: of.reals.iter().map(|of_real| real(view, of, of_real, health)).collect(),
+        reals: places.map(|(of_real, place)| real(view, of, of_real, place, health)).collect(),
+        quorum,
+        sorry_server,
+    }
+}
+
+fn real(
+    view: &View,
+    service: &config::Service,
+    real: &config::Real,
+    place: Place,
+    health: &HashMap<RealKey, Listed>,
+) -> Real {
+    let key = service.real_key(real.address);
+    let listed = health.get(&key);
+    let verdict = view.state.verdict(&key);
+    // What the workers run counts, not what the check found a moment ago.
+    let state = match listed {
+        None => RealState::Unchecked,
+        Some(listed) if listed.last.is_none() => RealState::Checking,
+        Some(_) if !verdict.up => RealState::Down,
+        Some(_) => RealState::Up,
+    };
+    let said = listed.and_then(|listed| listed.last.clone());
+    let because = place.because.map(|because| because.words().to_owned());
+    Real {
+        address: real.address.to_string(),
+        forward: real.method.to_string(),
+        weight: place.weight,
+        state,
+        since: listed.map_or_else(
+            || view.loaded.elapsed().unwrap_or_default().as_secs(),
+            |listed| Instant::now().saturating_duration_since(listed.since).as_secs(),
+        ),
+        reason: match (said, because) {
+            (Some(said), Some(because)) => Some(format!("{said}; {because}")),
+            (said, because) => said.or(because),
+        },
+        ..reached(view, service, real)
+    }
+}
+
+/// The way to a real server, and what was counted on it.
+fn reached(view: &View, service: &config::Service, real: &config::Real) -> Real {
+    let compiled = view.snapshot.reals.iter().flatten().find(|compiled| {
+        let of_service = view.snapshot.service(compiled.service);
+        of_service.is_some_and(|of| (of.listen, of.protocol) == (service.listen, service.protocol))
+            && (compiled.address, compiled.l4_port.0) == (real.address.ip(), real.address.port())
+    });
+    let next_hop = match compiled.map(|compiled| compiled.way) {
+        Some(Way::Known(hop)) => {
+            let nic = view.config.nics.get(hop.nic.index()).map_or("?", |nic| nic.name.as_str());
+            format!("{nic} {}", hop.macs.destination())
+        }
+        Some(Way::Local) => "the director".to_owned(),
+        Some(Way::Unresolved(_)) => "unresolved".to_owned(),
+        Some(Way::None) | None => "no route".to_owned(),
+    };
+    let shown = Real { next_hop, ..Real::default() };
+    match compiled {
+        Some(compiled) => shown.counted(&compiled.counters),
+        None => shown,
     }
 }
 
@@ -140,55 +220,6 @@ fn masquerade(real: &shunt_dataplane::service::Real) -> Option<Masquerade> {
         bytes_out: sum(|cell| &cell.bytes_out),
         bytes_in: sum(|cell| &cell.bytes_in),
     })
-}
-
-fn real(
-    view: &View,
-    service: &config::Service,
-    real: &config::Real,
-    health: &HashMap<RealKey, Listed>,
-) -> Real {
-    let key = service.real_key(real.address);
-    let listed = health.get(&key);
-    let verdict = view.state.verdict(&key);
-    let state = match listed {
-        None => RealState::Unchecked,
-        // What the workers run counts, not what the check found a moment ago.
-        Some(listed) if listed.last.is_none() => RealState::Checking,
-        Some(_) if !verdict.up => RealState::Down,
-        Some(_) => RealState::Up,
-    };
-    let compiled = view.snapshot.reals.iter().flatten().find(|compiled| {
-        let of_service = view.snapshot.service(compiled.service);
-        of_service.is_some_and(|of| (of.listen, of.protocol) == (service.listen, service.protocol))
-            && (compiled.address, compiled.l4_port.0) == (real.address.ip(), real.address.port())
-    });
-    let next_hop = match compiled.map(|compiled| compiled.way) {
-        Some(Way::Known(hop)) => {
-            let nic = view.config.nics.get(hop.nic.index()).map_or("?", |nic| nic.name.as_str());
-            format!("{nic} {}", hop.macs.destination())
-        }
-        Some(Way::Local) => "the director".to_owned(),
-        Some(Way::Unresolved(_)) => "unresolved".to_owned(),
-        Some(Way::None) | None => "no route".to_owned(),
-    };
-    let shown = Real {
-        address: real.address.to_string(),
-        forward: real.method.to_string(),
-        weight: verdict.weigh(real.weight),
-        state,
-        since: listed.map_or_else(
-            || view.loaded.elapsed().unwrap_or_default().as_secs(),
-            |listed| Instant::now().saturating_duration_since(listed.since).as_secs(),
-        ),
-        reason: listed.and_then(|listed| listed.last.clone()),
-        next_hop,
-        ..Real::default()
-    };
-    match compiled {
-        Some(compiled) => shown.counted(&compiled.counters),
-        None => shown,
-    }
 }
 
 fn limits(live: &Live, view: &View, nics: &[Nic], report: &Report) -> Vec<Limit> {
@@ -250,11 +281,8 @@ fn advice(live: &Live, view: &View, nics: &[Nic], limits: &[Limit], report: &Rep
         }
     }
     let refusing = |service: &&config::Service| {
-        let scheduled = |real: &config::Real| {
-            let verdict = view.state.verdict(&service.real_key(real.address));
-            verdict.up && verdict.weigh(real.weight) > 0
-        };
-        !service.reals.iter().any(scheduled)
+        let serves = |place: &Place| place.up && place.weight > 0;
+        !service.is_sorry(&view.state) && !service.schedule(&view.state).iter().any(serves)
     };
     for service in view.config.services.iter().filter(refusing) {
         lines.push(format!(

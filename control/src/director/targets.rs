@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use ipnet::IpNet;
 use shunt_dataplane::id::{Mac, NicId};
@@ -26,8 +25,8 @@ pub fn checks(config: &Config) -> Vec<Target> {
             targets.push(Target {
                 key: service.real_key(real.address),
                 checks: real.checks.iter().map(|check| Arc::new(target(check, real.address))).collect(),
-                alpha: false,
-                slow_start: Duration::ZERO,
+                alpha: service.pool.alpha,
+                slow_start: service.pool.slow_start,
             });
         }
     }
@@ -79,7 +78,7 @@ pub fn wanted(config: &Config, snapshot: &Snapshot) -> Vec<Key> {
 fn served(config: &Config, nic: &config::Nic) -> BTreeSet<IpNet> {
     let own = |address: IpAddr| nic.addresses.iter().any(|own| own.addr() == address);
     let services = config.services.iter();
-    let served = services.filter(|service| service.reals.iter().any(|real| own(real.address.ip())));
+    let served = services.filter(|service| service.servers().any(|real| own(real.address.ip())));
     let listens = served.map(|service| service.listen).filter(|listen| Mark::of(*listen).is_none());
     listens.map(|listen| IpNet::from(listen.ip())).collect()
 }

@@ -240,12 +240,14 @@ pub fn configured(service: &Service, old: Option<&config::Service>) -> Result<co
     // ipvsadm does not know of these.
     let timeouts = old.map_or_else(ServiceTimeouts::default, |old| old.settings.timeouts);
     let settings = Settings { timeouts, ..settings };
+    let pool = old.map(|old| old.pool.clone()).unwrap_or_default();
     let checks: Arc<[config::Check]> = old.map(|old| old.checks.clone()).unwrap_or_default();
     let reals = reals.into_iter().map(|real| {
         let RealPlan { address, method, tunnel, weight, thresholds, up: _ } = real;
         let before = old.and_then(|old| old.reals.iter().find(|real| real.address == address));
         let checks = before.map_or_else(|| checks.clone(), |real| real.checks.clone());
-        config::Real { address, weight, thresholds, method, tunnel, checks }
+        let inhibit_on_failure = before.map_or(pool.inhibit_on_failure, |real| real.inhibit_on_failure);
+        config::Real { address, weight, thresholds, method, tunnel, inhibit_on_failure, checks }
     });
     Ok(config::Service {
         name,
@@ -256,6 +258,7 @@ pub fn configured(service: &Service, old: Option<&config::Service>) -> Result<co
         forward: old.map_or(Method::Dr, |old| old.forward),
         reals: reals.collect(),
         checks,
+        pool: pool.clone(),
     })
 }
 

@@ -6,6 +6,7 @@ mod marks;
 mod masquerades;
 mod networks;
 mod nics;
+mod pool;
 mod runtime;
 mod services;
 mod tunnels;

@@ -13,10 +13,10 @@ use shunt_dataplane::time::Ticks;
 
 use super::networks::{Networks, is_link_local};
 use super::tunnels::{self, tunnel};
-use super::{Seen, health, unique_names};
+use super::{Seen, health, pool, unique_names};
 use crate::config::document::{Document, PersistenceDocument, RealDocument, SchedulerFlag, ServiceDocument};
 use crate::config::problem::{At, Fault, Findings};
-use crate::config::{Check, Real, Service, limit};
+use crate::config::{Check, Pool, Real, Service, limit};
 
 /// How long clients persist where the file does not say (kernel: `IP_VS_TEMPLATE_TIMEOUT`, as ipvsadm has it).
 const PERSISTENCE_DEFAULT: Duration = Duration::from_secs(360);
@@ -61,7 +61,8 @@ pub fn check(document: &Document, networks: &Networks, findings: &mut Findings<'
         let checks = health::checks(service, networks, findings);
         let reals = check_reals(service, checks.as_ref(), &vips, networks, findings);
         let settings = settings(service, findings);
-        let built = build(service, settings, reals, checks);
+        let pool = pool::pool(service, checks.as_ref(), reals.as_deref(), &vips, networks, findings);
+        let built = build(service, settings, reals, checks, pool);
         services = services.and_then(|mut services: Vec<Service>| {
             services.push(built?);
             Some(services)
@@ -159,6 +160,7 @@ fn build(
     settings: Settings,
     reals: Option<Vec<Real>>,
     checks: Option<Arc<[Check]>>,
+    pool: Option<Pool>,
 ) -> Option<Service> {
     Some(Service {
         name: service.name.as_ref()?.value.clone(),
@@ -168,6 +170,7 @@ fn build(
         settings,
         forward: service.forward.as_ref().map_or(Method::Dr, |forward| forward.value),
         checks: checks?,
+        pool: pool?,
         reals: reals?,
     })
 }
@@ -293,7 +296,11 @@ fn check_thresholds(real: &RealDocument, thresholds: Thresholds, findings: &mut 
     }
 }
 
-fn build_real(service: &ServiceDocument, real: &RealDocument, checks: Option<Arc<[Check]>>) -> Option<Real> {
+pub(super) fn build_real(
+    service: &ServiceDocument,
+    real: &RealDocument,
+    checks: Option<Arc<[Check]>>,
+) -> Option<Real> {
     let (address, l4_port) = real.address.as_ref()?.value;
     let l4_port = l4_port
         .map_or_else(|| service.listen.as_ref().map(|listen| listen.value.port()), |port| Some(port.0))?;
@@ -308,11 +315,14 @@ fn build_real(service: &ServiceDocument, real: &RealDocument, checks: Option<Arc
         },
         method,
         tunnel: tunnel(real),
+        inhibit_on_failure: (real.inhibit_on_failure.as_ref())
+            .or(service.pool.inhibit_on_failure.as_ref())
+            .is_some_and(|inhibit| inhibit.value),
         checks: checks?,
     })
 }
 
-fn check_real(
+pub(super) fn check_real(
     service: &ServiceDocument,
     real: &Real,
     vips: &HashSet<IpAddr>,

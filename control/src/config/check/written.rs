@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use shunt_dataplane::id::L4Port;
 
 use super::tunnels;
-use crate::config::document::{PersistenceDocument, RealDocument, SchedulerFlag, ServiceDocument};
+use crate::config::document::{
+    PersistenceDocument, PoolDocument, RealDocument, SchedulerFlag, ServiceDocument,
+};
 use crate::config::problem::At;
 use crate::config::{Real, Service};
 
@@ -34,6 +36,7 @@ pub fn service(service: &Service) -> ServiceDocument {
         }),
         forward: Some(nowhere(service.forward)),
         checks: None,
+        pool: PoolDocument::default(),
         reals: service.reals.iter().map(|one| real(one, service.listen, &place)).collect(),
         reals_known: true,
         place,
@@ -55,6 +58,7 @@ fn real(real: &Real, listen: SocketAddr, service: &str) -> RealDocument {
         tunnel: tunnel.map(nowhere),
         tunnel_port: tunnel_port.map(nowhere),
         tunnel_checksum: tunnel_checksum.map(nowhere),
+        inhibit_on_failure: None,
         checks: None,
     }
 }

@@ -28,7 +28,9 @@ pub use masquerade::MasqueradeDocument;
 pub use nic::{NicDocument, RouteDocument};
 pub use runtime::RuntimeDocument;
 pub use section::{Section, nearest};
-pub use service::{PersistenceDocument, RealDocument, SchedulerFlag, ServiceDocument, TunnelKind};
+pub use service::{
+    PersistenceDocument, PoolDocument, RealDocument, SchedulerFlag, ServiceDocument, TunnelKind,
+};
 
 use super::problem::{Fault, Findings, Span};
 

@@ -44,10 +44,31 @@ pub struct ServiceDocument {
     pub forward: Option<At<Method>>,
     /// `check`, one or several.
     pub checks: Option<Vec<CheckDocument>>,
+    /// What it makes of what checks say.
+    pub pool: PoolDocument,
     /// `real`, in the order of the file.
     pub reals: Vec<RealDocument>,
     /// True when every real server could be read as a table.
     pub reals_known: bool,
+}
+
+/// What a service makes of what checks say, as written.
+#[derive(Debug, Default)]
+pub struct PoolDocument {
+    /// `quorum`.
+    pub quorum: Option<At<u32>>,
+    /// `hysteresis`.
+    pub hysteresis: Option<At<u32>>,
+    /// `alpha`.
+    pub alpha: Option<At<bool>>,
+    /// `inhibit_on_failure`.
+    pub inhibit_on_failure: Option<At<bool>>,
+    /// `sorry_server`.
+    pub sorry_server: Option<RealDocument>,
+    /// `panic`.
+    pub panic: Option<At<u8>>,
+    /// `slow_start`.
+    pub slow_start: Option<At<Duration>>,
 }
 
 /// `persistence` as written.
@@ -80,6 +101,8 @@ pub struct RealDocument {
     pub tunnel_port: Option<At<u16>>,
     /// `tunnel_checksum`.
     pub tunnel_checksum: Option<At<TunnelChecksum>>,
+    /// `inhibit_on_failure`, instead of the service's.
+    pub inhibit_on_failure: Option<At<bool>>,
     /// `check`, instead of the service's.
     pub checks: Option<Vec<CheckDocument>>,
 }
@@ -115,6 +138,13 @@ const KEYS: &[&str] = &[
     "timeout",
     "forward",
     "check",
+    "quorum",
+    "hysteresis",
+    "alpha",
+    "inhibit_on_failure",
+    "sorry_server",
+    "panic",
+    "slow_start",
     "real",
 ];
 const PERSISTENCE_KEYS: &[&str] = &["timeout", "netmask"];
@@ -127,6 +157,7 @@ const REAL_KEYS: &[&str] = &[
     "tunnel",
     "tunnel_port",
     "tunnel_checksum",
+    "inhibit_on_failure",
     "check",
 ];
 /// The words of `protocol`.
@@ -158,6 +189,7 @@ impl ServiceDocument {
             persistence: None,
             timeouts: ServiceTimeouts::default(),
             checks: super::check::read(&mut section),
+            pool: PoolDocument::default(),
             reals: Vec::new(),
             reals_known: false,
             place: place.clone(),
@@ -191,13 +223,34 @@ impl ServiceDocument {
         if let Some((at, table)) = section.table("timeout") {
             service.timeouts = timeout::read(section.findings(), &format!("{place}, timeout"), table, &at);
         }
+        service.pool = PoolDocument::read(&mut section);
         let before = section.findings().count();
         let reals = section.tables("real");
         service.reals_known = section.findings().count() == before;
         for (number, (at, table)) in reals.into_iter().enumerate() {
-            service.reals.push(RealDocument::read(section.findings(), table, at, &place, number));
+            let real_place = format!("{place}, {}", super::place("real", table, "address", number));
+            service.reals.push(RealDocument::read(section.findings(), table, at, real_place));
         }
         service
+    }
+}
+
+impl PoolDocument {
+    fn read(section: &mut Section<'_, '_, '_, '_>) -> Self {
+        let sorry_place = format!("{}, sorry_server", section.place());
+        let sorry_server = section.table("sorry_server");
+        Self {
+            quorum: section.integer("quorum", 1..=limit::QUORUM_MAX, "(a sum of weights)"),
+            hysteresis: section.integer("hysteresis", 0..=limit::QUORUM_MAX, "(a sum of weights)"),
+            alpha: section.boolean("alpha"),
+            inhibit_on_failure: section.boolean("inhibit_on_failure"),
+            sorry_server: sorry_server
+                .map(|(at, table)| RealDocument::read(section.findings(), table, at, sorry_place)),
+            panic: section.integer("panic", 0..=100, "percent of the real servers"),
+            slow_start: section.parse("slow_start", |text| {
+                within("slow_start", text, Duration::ZERO, limit::CHECK_HOLD_MAX)
+            }),
+        }
     }
 }
 
@@ -214,14 +267,7 @@ impl PersistenceDocument {
 }
 
 impl RealDocument {
-    fn read(
-        findings: &mut Findings<'_>,
-        table: &DeTable<'_>,
-        at: Span,
-        service: &str,
-        number: usize,
-    ) -> Self {
-        let place = format!("{service}, {}", place("real", table, "address", number));
+    fn read(findings: &mut Findings<'_>, table: &DeTable<'_>, at: Span, place: String) -> Self {
         let mut section = Section::new(findings, &place, table, &at, REAL_KEYS, &[]);
         let real = Self {
             address: section.parse("address", real_address),
@@ -240,6 +286,7 @@ impl RealDocument {
             tunnel: section.word("tunnel", TUNNELS, &[]),
             tunnel_port: section.integer("tunnel_port", 1..=u16::MAX, "(a UDP port)"),
             tunnel_checksum: section.word("tunnel_checksum", CHECKSUMS, &[]),
+            inhibit_on_failure: section.boolean("inhibit_on_failure"),
             checks: super::check::read(&mut section),
             place: place.clone(),
         };

@@ -1,0 +1,87 @@
+//! What a service makes of what checks say: quorum, sorry server, panic threshold.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::networks::Networks;
+use super::services::{build_real, check_real};
+use super::tunnels;
+use crate::config::document::{RealDocument, ServiceDocument};
+use crate::config::problem::{Fault, Findings};
+use crate::config::{Check, Pool, Real};
+
+/// Checks what stands in the service about it; `reals` are its real servers.
+pub fn pool(
+    service: &ServiceDocument,
+    checks: Option<&Arc<[Check]>>,
+    reals: Option<&[Real]>,
+    vips: &HashSet<IpAddr>,
+    networks: &Networks,
+    findings: &mut Findings<'_>,
+) -> Option<Pool> {
+    let document = &service.pool;
+    let quorum = document.quorum.as_ref().map_or(1, |quorum| quorum.value);
+    if let Some(hysteresis) = document.hysteresis.as_ref().filter(|hysteresis| hysteresis.value >= quorum) {
+        let holds =
+            format!("quorum is {quorum}: it is lost at so much less than that, which has to be above 0");
+        let fault = Fault::new("hysteresis not below quorum", holds, "lower hysteresis or raise quorum");
+        findings.error(&service.place, &hysteresis.at, fault);
+    }
+    if let (Some(reals), Some(at)) = (reals, &document.quorum) {
+        let most: u64 = reals.iter().map(|real| u64::from(real.weight)).sum();
+        if u64::from(quorum) > most {
+            let holds = format!("the real servers weigh {most} together");
+            let fault = Fault::new("a quorum that is never reached", holds, "lower quorum or raise weights");
+            findings.warn(&service.place, &at.at, fault);
+        }
+    }
+    if let (Some(alpha), Some(reals)) = (document.alpha.as_ref().filter(|alpha| alpha.value), reals) {
+        let unchecked = checks.is_some_and(|checks| checks.is_empty());
+        if unchecked && reals.iter().all(|real| real.checks.is_empty()) {
+            let fault =
+                Fault::new("alpha without a check", "nobody would ever be up", "add check, or remove alpha");
+            findings.error(&service.place, &alpha.at, fault);
+        }
+    }
+    let sorry_server = match &document.sorry_server {
+        None => None,
+        Some(sorry) => Some(Box::new(sorry_server(service, sorry, reals, vips, networks, findings)?)),
+    };
+    Some(Pool {
+        quorum,
+        hysteresis: document.hysteresis.as_ref().map_or(0, |hysteresis| hysteresis.value),
+        alpha: document.alpha.as_ref().is_some_and(|alpha| alpha.value),
+        inhibit_on_failure: document.inhibit_on_failure.as_ref().is_some_and(|inhibit| inhibit.value),
+        sorry_server,
+        panic: document.panic.as_ref().map_or(0, |panic| panic.value),
+        slow_start: document.slow_start.as_ref().map_or(Duration::ZERO, |slow_start| slow_start.value),
+    })
+}
+
+fn sorry_server(
+    service: &ServiceDocument,
+    sorry: &RealDocument,
+    reals: Option<&[Real]>,
+    vips: &HashSet<IpAddr>,
+    networks: &Networks,
+    findings: &mut Findings<'_>,
+) -> Option<Real> {
+    let at = &sorry.address.as_ref()?.at;
+    let built = build_real(service, sorry, Some(Arc::default()))?;
+    if let Some(check) = sorry.checks.as_ref().and_then(|checks| checks.first()) {
+        let fault = Fault::new("a check of the sorry server", "it serves when all else fails", "remove it");
+        findings.missing(&sorry.place, &check.at, fault);
+    }
+    tunnels::check(sorry, built.method, findings);
+    if let Err(fault) = check_real(service, &built, vips, networks) {
+        findings.error(&sorry.place, at, fault);
+    }
+    if reals.is_some_and(|reals| reals.iter().any(|real| real.address == built.address)) {
+        let holds = "it is a real server of the service";
+        let fault = Fault::new("a sorry server that serves anyway", holds, "name another host");
+        findings.error(&sorry.place, at, fault);
+    }
+    Some(built)
+}
