@@ -6,10 +6,11 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use proptest::prelude::*;
 use shunt::config::Config;
 use shunt::config::check::{Checked, Machine};
 use shunt::import::keepalived::keywords::{BLOCKS, Block};
-use shunt::import::{Dialect, Disk, Fate};
+use shunt::import::{Dialect, Disk, Fate, Files};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/import")
@@ -178,4 +179,63 @@ fn problems_are_told_at_the_lines_of_keepalived_conf() {
     );
     let (_folder, loaded) = load(&OWN.replace("k.conf", "none.conf"), "");
     assert!(loaded.unwrap_err().contains("none.conf cannot be read"));
+}
+
+/// One file, by whatever name it is asked for.
+struct One(String);
+
+impl Files for One {
+    fn read(&self, _: &Path) -> std::io::Result<String> {
+        Ok(self.0.clone())
+    }
+
+    fn matching(&self, _: &str) -> Vec<PathBuf> {
+        Vec::new()
+    }
+}
+
+const DIALECTS: [Dialect; 4] = [Dialect::Keepalived, Dialect::Piranha, Dialect::Heartbeat, Dialect::Nginx];
+
+/// Imports a text as each dialect: every line of what comes out has its origin, and what was not refused is TOML.
+fn digest(text: &str) {
+    for dialect in DIALECTS {
+        let imported = dialect.import(Path::new("any"), &One(text.to_owned()), "main");
+        assert_eq!(imported.text.lines().count(), imported.origins.len(), "{dialect:?}: {text}");
+        if let Err(problems) = Config::check("any", &imported.text) {
+            let broken = problems.list.iter().find(|problem| problem.place == "TOML");
+            assert!(broken.is_none(), "{dialect:?}: {text}\n{}\n{broken:?}", imported.text);
+        }
+    }
+}
+
+fn all_texts() -> Vec<String> {
+    let folders = ["keepalived", "piranha", "nginx"].map(|program| folder().join(program));
+    let files = folders.into_iter().flat_map(|folder| std::fs::read_dir(folder).unwrap());
+    let files =
+        files.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "conf"));
+    files.map(|path| std::fs::read_to_string(path).unwrap()).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_text_gets_an_answer(text in "\\PC*") {
+        digest(&text);
+    }
+
+    #[test]
+    fn a_damaged_file_gets_an_answer(
+        which in 0_usize..1000,
+        at in 0_usize..4000,
+        length in 0_usize..40,
+        insert in "[\\PC\"'\\\\${}~@#!;=\n]{0,6}",
+    ) {
+        let texts = all_texts();
+        let mut characters: Vec<char> = texts[which % texts.len()].chars().collect();
+        let at = at % (characters.len() + 1);
+        let end = (at + length).min(characters.len());
+        characters.splice(at..end, insert.chars());
+        digest(&characters.into_iter().collect::<String>());
+    }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::files::{Files, braces};
 use super::note::{Fate, Origin};
-use super::writer::{Imported, Writer, quoted, seconds};
+use super::writer::{Imported, Writer, last_of_each, quoted, seconds};
 use crate::config::problem::{Fault, printable};
 
 /// A directive, its arguments, and its block.
@@ -159,6 +159,17 @@ fn service(
     if let Some(check) = check {
         writer.key(origin, "check", check);
     }
+    if let Some(slow_start) = balance.slow_start {
+        writer.key(origin, "slow_start", seconds(slow_start));
+    }
+    if let Some(backup) = balance.backup {
+        writer.key(origin, "sorry_server", format!("{{ address = {} }}", quoted(&backup.to_string())));
+    }
+    if balance.check.iter().flatten().all(|(key, value)| key != "default_down" || value == "true")
+        && balance.check.is_some()
+    {
+        writer.key(origin, "alpha", true);
+    }
     writer.line(origin, "real = [");
     for (origin, line) in reals {
         writer.line(&origin, &line);
@@ -192,6 +203,8 @@ struct Balance {
     alive: Vec<u16>,
     fail_timeout: Option<f64>,
     max_fails: Option<u32>,
+    slow_start: Option<f64>,
+    backup: Option<SocketAddr>,
 }
 
 impl Balance {
@@ -206,12 +219,7 @@ impl Balance {
                 self.port = word.contains("remote_port");
             }
             "random" => self.scheduler = "twos",
-            "check" => {
-                let pair = |word: &String| {
-                    word.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()))
-                };
-                self.check = Some(directive.words[1..].iter().filter_map(pair).collect());
-            }
+            "check" => self.check = Some(check_values(directive, place, first, writer)),
             "check_http_send" => self.send = Some(word.to_owned()),
             "check_http_expect_alive" => {
                 let class =
@@ -280,6 +288,35 @@ impl Balance {
     }
 }
 
+/// The values of `check`; those that mean nothing are refused.
+fn check_values(
+    directive: &Directive,
+    place: &str,
+    first: bool,
+    writer: &mut Writer,
+) -> Vec<(String, String)> {
+    let mut values = Vec::new();
+    for word in &directive.words[1..] {
+        let (key, value) = word.split_once('=').unwrap_or((word, ""));
+        let good = match key {
+            "interval" | "timeout" => value.parse::<u32>().is_ok_and(|number| number > 0),
+            "rise" | "fall" => value.parse::<u8>().is_ok_and(|number| number > 0),
+            "port" => value.parse::<u16>().is_ok(),
+            "type" => ["tcp", "http", "ssl_hello"].contains(&value),
+            "default_down" => ["true", "false"].contains(&value),
+            _ => false,
+        };
+        if good {
+            values.push((key.to_owned(), value.to_owned()));
+        } else if first {
+            let wrong = format!("{} is not supported", printable(word, 60));
+            let holds = "check has interval, timeout, rise, fall, port and default_down, and the types tcp, http and ssl_hello";
+            writer.refuse(&directive.origin, place, Fault::new(wrong, holds, "correct it, or remove it"));
+        }
+    }
+    last_of_each(values, |(key, _)| key.clone())
+}
+
 /// A `server` of an upstream; none when it is a backup or has no address.
 fn real(
     directive: &Directive,
@@ -312,10 +349,14 @@ fn real(
             ("max_fails", Some(fails), _) => balance.max_fails = Some(fails),
             ("fail_timeout", _, Some(time)) => balance.fail_timeout = Some(time),
             ("down", None, _) if value.is_empty() => keys.push("weight = 0".to_owned()),
-            ("backup" | "slow_start", ..) => {
-                let wrong = format!("{} is not supported yet", printable(word, 60));
-                let holds = "a real server is in the schedule while it is up, with its whole weight";
-                writer.refuse(&directive.origin, place, Fault::new(wrong, holds, "remove it"));
+            ("slow_start", _, Some(time)) => balance.slow_start = Some(time),
+            ("backup", None, _) if value.is_empty() => {
+                if balance.backup.replace(address).is_some() {
+                    let fault =
+                        Fault::new("a second backup", "a service has one sorry server", "keep one of them");
+                    writer.refuse(&directive.origin, place, fault);
+                }
+                return None;
             }
             _ => {
                 let wrong = format!("{} is not supported", printable(word, 60));
@@ -325,6 +366,7 @@ fn real(
             }
         }
     }
+    let keys = last_of_each(keys, |key| key.split(" =").next().map(str::to_owned));
     Some((directive.origin.clone(), format!("  {{ {} }},", keys.join(", "))))
 }
 

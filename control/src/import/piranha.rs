@@ -6,7 +6,7 @@ use std::path::Path;
 use super::files::Files;
 use super::interfaces::Interfaces;
 use super::note::Origin;
-use super::writer::{Imported, Writer, quoted, seconds};
+use super::writer::{Imported, Writer, last_of_each, quoted, seconds};
 use crate::config::document::nearest;
 use crate::config::problem::{Fault, printable};
 
@@ -59,10 +59,10 @@ const VIRTUAL: &[&str] = &[
     "send_program",
     "timeout",
     "reentry",
+    "quiesce_server",
+    "sorry_server",
 ];
 const VIRTUAL_INSTEAD: &[(&str, &str)] = &[
-    ("quiesce_server", "a real server that is down is out of the schedule"),
-    ("sorry_server", "it is not supported yet; with all real servers down clients are refused"),
     ("vip_nmask", "a VIP needs no length"),
     ("load_monitor", "weights stay as they are: no load is asked for by a remote shell"),
     ("hb_interval", "the interval of a check is its timeout"),
@@ -278,7 +278,7 @@ fn service(item: &Item, block: &[Item], method: &str, interfaces: &mut Interface
             writer.refuse(origin, &place, fault);
         }
     }
-    for (origin, key, value) in &service.keys {
+    for (origin, key, value) in &last_of_each(std::mem::take(&mut service.keys), |(_, key, _)| *key) {
         writer.key(origin, key, value);
     }
     if let Some(persistent) = service.persistent {
@@ -346,6 +346,8 @@ impl Virtual {
                 self.regex = value == "1";
                 return ["0", "1"].contains(&value);
             }
+            "quiesce_server" => ("inhibit_on_failure", (value == "1").to_string()),
+            "sorry_server" => ("sorry_server", format!("{{ address = {} }}", quoted(value))),
             "timeout" => {
                 self.timeout = value.parse().ok().filter(|time| *time > 0.0);
                 return self.timeout.is_some();

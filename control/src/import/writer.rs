@@ -127,6 +127,17 @@ impl Writer {
     }
 }
 
+/// A list with the last one of each key alone: who says something twice means the last.
+#[must_use]
+pub fn last_of_each<T, K: PartialEq>(list: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
+    let mut kept: Vec<T> = Vec::with_capacity(list.len());
+    for item in list {
+        kept.retain(|other| key(other) != key(&item));
+        kept.push(item);
+    }
+    kept
+}
+
 /// A text as TOML has it.
 #[must_use]
 pub fn quoted(text: &str) -> String {

@@ -6,7 +6,7 @@ use super::values::{Values, walk};
 use super::words::{Token, tokens};
 use crate::config::problem::Fault;
 use crate::import::note::Origin;
-use crate::import::writer::{Writer, quoted, seconds};
+use crate::import::writer::{Writer, last_of_each, quoted, seconds};
 
 /// The longest time that keepalived takes, in seconds.
 pub const SECONDS_MAX: f64 = 4_294.0;
@@ -24,8 +24,6 @@ pub struct Common {
     pub warmup: Option<f64>,
     /// `delay_loop`.
     pub delay_loop: Option<f64>,
-    /// `alpha`.
-    pub alpha: Option<bool>,
     /// `virtualhost`.
     pub host: Option<String>,
 }
@@ -40,7 +38,6 @@ impl Common {
             "delay_before_retry" => self.delay_before_retry = values.seconds(0.0..=SECONDS_MAX),
             "warmup" => self.warmup = values.seconds(0.0..=SECONDS_MAX),
             "delay_loop" => self.delay_loop = values.seconds(0.001..=SECONDS_MAX),
-            "alpha" => self.alpha = values.boolean(),
             "virtualhost" => self.host = values.required("a host name").map(str::to_owned),
             _ => return false,
         }
@@ -92,6 +89,7 @@ pub fn read(
     walk(statement.statements(), Block(block), &place, writer, |statement, writer| {
         reader.take(kind, statement, files, &place, writer);
     });
+    reader.keys = last_of_each(reader.keys, |(key, _)| *key);
     if kind == "https" {
         if let Some(ca) = ssl {
             reader.keys.extend([("verify", "true".to_owned()), ("ca", quoted(ca))]);
@@ -130,9 +128,6 @@ fn times(kind: &str, common: &Common, retry: u32, delay: Option<f64>) -> Vec<(&'
     times.push(("rise", "1".to_owned()));
     if let Some(warmup) = common.warmup {
         times.push(("warmup", seconds(warmup)));
-    }
-    if common.alpha == Some(true) {
-        times.push(("alpha", "true".to_owned()));
     }
     times
 }
@@ -254,6 +249,7 @@ fn url(statement: &Statement, place: &str, writer: &mut Writer) -> Vec<(&'static
         };
         keys.extend(key);
     });
+    let mut keys = last_of_each(keys, |(key, _)| *key);
     for (key, value) in &mut keys {
         if *key == "body_regex" {
             let flags = if flags.is_empty() { String::new() } else { format!("(?{flags})") };

@@ -9,16 +9,15 @@ use super::services::Context;
 use super::tree::Statement;
 use super::values::{Values, walk};
 use crate::config::problem::Fault;
-use crate::import::writer::{Writer, quoted, seconds};
+use crate::import::writer::{Writer, last_of_each, quoted, seconds};
 
 /// Reads `global_defs`.
 pub fn read(statement: &Statement, context: &mut Context, writer: &mut Writer) {
     let place = "global_defs";
-    let mut mail: Vec<(crate::import::Origin, &'static str, String)> = Vec::new();
     walk(statement.statements(), Block(place), place, writer, |statement, writer| {
         let mut values = Values::of(statement, place, writer);
         let key = match statement.keyword() {
-            "lvs_timeouts" => return timeouts(statement, writer),
+            "lvs_timeouts" => return timeouts(statement, context, writer),
             "script_user" => {
                 context.script_user = values.rest("a user, and a group if it is not the user's");
                 None
@@ -56,28 +55,30 @@ pub fn read(statement: &Statement, context: &mut Context, writer: &mut Writer) {
                 None
             }
         };
-        mail.extend(key.map(|(key, value)| (statement.origin().clone(), key, value)));
+        context.mail.extend(key.map(|(key, value)| (statement.origin().clone(), key, value)));
     });
-    if let Some((origin, ..)) = mail.first() {
-        writer.table(origin, "[notify.mail]");
-    }
-    for (origin, key, value) in &mail {
-        writer.key(origin, key, value);
+}
+
+/// Writes what `global_defs` says that has a table of its own.
+pub fn write(context: &Context, writer: &mut Writer) {
+    for (table, keys) in [("[timeout]", &context.timeouts), ("[notify.mail]", &context.mail)] {
+        let keys = last_of_each(keys.clone(), |(_, key, _)| *key);
+        if let Some((origin, ..)) = keys.first() {
+            writer.table(origin, table);
+        }
+        for (origin, key, value) in &keys {
+            writer.key(origin, key, value);
+        }
     }
 }
 
-fn timeouts(statement: &Statement, writer: &mut Writer) {
-    writer.table(statement.origin(), "[timeout]");
-    let mut keys = Vec::new();
+fn timeouts(statement: &Statement, context: &mut Context, writer: &mut Writer) {
     let mut values = Values::of(statement, "global_defs", writer);
     while values.peek().is_some() {
         let key = values.choice(&[("tcp", "tcp"), ("tcpfin", "tcpfin"), ("udp", "udp")]);
         let Some(key) = key else { break };
         let Some(time) = values.integer(1..=31 * 86_400_u32) else { break };
-        keys.push((key, seconds(time.into())));
-    }
-    for (key, value) in keys {
-        writer.key(statement.origin(), key, value);
+        context.timeouts.push((statement.origin().clone(), key, seconds(time.into())));
     }
 }
 

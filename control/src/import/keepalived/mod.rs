@@ -45,6 +45,7 @@ pub fn import(path: &Path, files: &dyn Files, config_id: &str, interfaces: Inter
         "static_routes" => global::routes(statement, &mut context, writer),
         _ => rest.push(statement.clone()),
     });
+    global::write(&context, &mut writer);
     for statement in &rest {
         match statement.keyword() {
             "vrrp_instance" => vrrp::write(statement, &mut context, &mut writer),

@@ -13,7 +13,7 @@ use super::vrrp::Tracked;
 use crate::config::problem::Fault;
 use crate::import::interfaces::Interfaces;
 use crate::import::note::Origin;
-use crate::import::writer::{Writer, quoted, seconds};
+use crate::import::writer::{Writer, last_of_each, quoted, seconds};
 
 /// What virtual servers need to know of the rest of the file.
 #[derive(Debug, Default)]
@@ -30,6 +30,10 @@ pub struct Context {
     pub scripts: BTreeMap<String, Tracked>,
     /// `vrrp_version`.
     pub version: Option<u8>,
+    /// `lvs_timeouts`.
+    pub timeouts: Vec<(Origin, &'static str, String)>,
+    /// Where mail goes, and how.
+    pub mail: Vec<(Origin, &'static str, String)>,
     /// What `global_defs` says for every instance.
     pub vrrp_defaults: Vec<(Origin, &'static str, String)>,
     /// What NICs are called.
@@ -106,6 +110,8 @@ pub fn write(statement: &Statement, context: &Context, writer: &mut Writer) {
             server.take(statement, context, writer);
         }
     });
+    server.keys = last_of_each(server.keys, |(_, key, _)| *key);
+    server.sorry_keys = last_of_each(server.sorry_keys, |(key, _)| *key);
     for real in &reals {
         let real = server.real(real, context, writer);
         server.reals.extend(real);
@@ -201,6 +207,7 @@ impl Server {
                 self.is_ipv6_mark = values.choice(&[("inet", false), ("inet6", true)]) == Some(true)
             }
             "inhibit_on_failure" => self.inhibit = values.boolean(),
+            "alpha" => key = values.boolean().map(|on| ("alpha", on.to_string())),
             "omega" => key = values.boolean().map(|on| ("omega", on.to_string())),
             "quorum" => key = values.integer(1..=u32::MAX).map(|weight| ("quorum", weight.to_string())),
             "hysteresis" => {
@@ -209,7 +216,7 @@ impl Server {
             "quorum_up" => key = script(&mut values, context).map(|script| ("quorum_up", script)),
             "quorum_down" => key = script(&mut values, context).map(|script| ("quorum_down", script)),
             "sorry_server" => self.sorry = values.endpoint().map(|sorry| (statement.origin().clone(), sorry)),
-            "sorry_server_inhibit" => self.sorry_keys.push(("inhibit", "true".to_owned())),
+            "sorry_server_inhibit" => self.sorry_keys.push(("inhibit_on_failure", "true".to_owned())),
             "sorry_server_lvs_method" => self.sorry_method = method(&mut values),
             _ => {}
         }
@@ -270,6 +277,7 @@ impl Server {
         if inhibit == Some(true) {
             real.keys.push(("inhibit_on_failure", "true".to_owned()));
         }
+        real.keys = last_of_each(real.keys, |(key, _)| *key);
         for checker in &checkers {
             let ca = context.ca.as_deref();
             real.checks.extend(checks::read(checker, &common, &context.track_files, ca, &place, writer));

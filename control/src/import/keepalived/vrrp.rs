@@ -10,7 +10,7 @@ use super::values::{Values, walk};
 use crate::config::problem::Fault;
 use crate::import::note::{Fate, Origin};
 use crate::import::vrrp::Router;
-use crate::import::writer::{Writer, quoted, seconds};
+use crate::import::writer::{Writer, last_of_each, quoted, seconds};
 
 /// Weights of what is tracked.
 const WEIGHT: std::ops::RangeInclusive<i16> = -254..=254;
@@ -52,6 +52,7 @@ pub fn read_script(statement: &Statement, context: &mut Context, writer: &mut Wr
         };
         tracked.keys.extend(key);
     });
+    tracked.keys = last_of_each(tracked.keys, |(key, _)| *key);
     context.scripts.insert(name.to_owned(), tracked);
 }
 
@@ -74,11 +75,7 @@ pub fn write(statement: &Statement, context: &mut Context, writer: &mut Writer) 
     walk(statement.statements(), Block("vrrp_instance"), &place, writer, |statement, writer| {
         take(statement, &mut router, &place, context, writer);
     });
-    // The last one that says a key has its way, as in keepalived.
-    let mut seen = Vec::new();
-    router.keys.reverse();
-    router.keys.retain(|(_, key, _)| !seen.contains(key) && (seen.push(key), true).1);
-    router.keys.reverse();
+    router.keys = last_of_each(router.keys, |(_, key, _)| *key);
     for (present, keyword) in
         [(router.nic.is_some(), "interface"), (router.vrid.is_some(), "virtual_router_id")]
     {
@@ -319,6 +316,7 @@ pub fn write_group(statement: &Statement, context: &mut Context, writer: &mut Wr
             }
         },
     );
+    let keys = last_of_each(keys, |(_, key, _)| *key);
     writer.table(statement.origin(), "[[vrrp_group]]");
     writer.key(statement.origin(), "name", quoted(name));
     writer.key(statement.origin(), "members", format!("[{}]", members.join(", ")));
