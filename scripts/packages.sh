@@ -13,6 +13,9 @@ libdpdk.pc libdpdk-dev
 libclang.so libclang-dev
 libc.so libc6-dev
 nginx nginx-light
+openssl openssl
+dnsmasq dnsmasq-base
+aiosmtpd python3-aiosmtpd
 curl curl
 ip iproute2
 ethtool ethtool

@@ -117,7 +117,9 @@ impl Publisher {
     /// The generation that every worker runs, or a later one.
     #[must_use]
     pub fn acknowledged(&self) -> Generation {
-        self.workers.iter().map(|worker| worker.acknowledged()).min().unwrap_or_default()
+        let acknowledged = self.workers.iter().map(|worker| worker.acknowledged()).min();
+        // Without a worker nobody runs an older one.
+        acknowledged.unwrap_or_else(|| self.snapshots.load().generation)
     }
 
     /// Waits until every worker runs `generation`.

@@ -216,3 +216,7 @@ impl Work {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "core_tests.rs"]
+mod tests;

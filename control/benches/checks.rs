@@ -1,0 +1,98 @@
+//! What health checks cost: 2,000 real servers, each checked every second, on one thread of the control core.
+//!
+//! `cargo bench -p shunt --bench checks [-- SECONDS]` prints the processor time of the threads of the checks, in percent
+//! of one core. The servers are on loopback, so that the kernel's side of both ends is counted with it.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use shunt::health::kind::{CheckKind, Http};
+use shunt::health::{Check, Health, RealKey, Target};
+use shunt_dataplane::id::Protocol;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+const REALS: u32 = 2_000;
+const INTERVAL: Duration = Duration::from_secs(1);
+
+fn main() {
+    let seconds = std::env::args().skip(1).find_map(|word| word.parse().ok()).unwrap_or(10);
+    let (address, served) = serve();
+    let http = Http { path: "/".into(), host: None, status: vec![200..=299], body: None, tls: None };
+    for (word, kind) in [("tcp", CheckKind::Tcp), ("http", CheckKind::Http(http))] {
+        let health = Health::start(None, |changes| panic!("{changes:?}")).expect("a thread");
+        health.set_targets((0..REALS).map(|number| target(number, address, &kind)).collect());
+        // All have begun.
+        while health.list().iter().any(|listed| listed.last.is_none()) {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let (begin, before, counted) = (Instant::now(), processor_time(), served.load(Ordering::Relaxed));
+        std::thread::sleep(Duration::from_secs(seconds));
+        let elapsed = begin.elapsed().as_secs_f64();
+        let used = (processor_time() - before).as_secs_f64();
+        let checks = (served.load(Ordering::Relaxed) - counted) as f64 / elapsed;
+        println!(
+            "{word}: {checks:.0} checks a second: {:.1} % of a core, {:.1} us a check",
+            100.0 * used / elapsed,
+            1e6 * used / elapsed / checks
+        );
+    }
+}
+
+fn target(number: u32, server: SocketAddr, kind: &CheckKind) -> Target {
+    let listen = SocketAddr::from(([192, 0, 2, 10], 80));
+    let address = Ipv4Addr::from_bits(0x7f01_0000 + number);
+    let to = SocketAddr::new(address.into(), server.port());
+    let check = Check {
+        kind: kind.clone(),
+        to,
+        from: None,
+        interval: INTERVAL,
+        timeout: INTERVAL,
+        retry_interval: None,
+        warmup: Duration::ZERO,
+        fall: 3,
+        rise: 2,
+        reentry: Duration::ZERO,
+    };
+    let key = RealKey { listen, protocol: Protocol::Tcp, address: to };
+    Target { key, checks: vec![Arc::new(check)], alpha: false, slow_start: Duration::ZERO }
+}
+
+/// A server at every address of loopback, and how many connections it took.
+fn serve() -> (SocketAddr, Arc<AtomicU64>) {
+    let listener = std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a listener");
+    let address = listener.local_addr().expect("its address");
+    listener.set_nonblocking(true).expect("a listener that does not block");
+    let served = Arc::new(AtomicU64::new(0));
+    let count = served.clone();
+    let work = async move {
+        let listener = tokio::net::TcpListener::from_std(listener).expect("a listener of tokio");
+        while let Ok((mut stream, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(async move {
+                let mut asked = [0; 1024];
+                if matches!(stream.read(&mut asked).await, Ok(1..)) {
+                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+                }
+            });
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    std::thread::spawn(move || runtime.block_on(work));
+    (address, served)
+}
+
+/// What the threads of the checks have used of the processor.
+fn processor_time() -> Duration {
+    let mut total = Duration::ZERO;
+    for task in std::fs::read_dir("/proc/self/task").expect("/proc").flatten() {
+        let read = |name: &str| std::fs::read_to_string(task.path().join(name)).unwrap_or_default();
+        if ["shunt-health", "shunt-scripts"].contains(&read("comm").trim()) {
+            let nanoseconds = read("schedstat").split(' ').next().and_then(|word| word.parse().ok());
+            total += Duration::from_nanos(nanoseconds.unwrap_or_default());
+        }
+    }
+    total
+}
