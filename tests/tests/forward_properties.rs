@@ -30,7 +30,8 @@ fn director(workers: u8, connections: u32, scheduler: Scheduler) -> Director {
         address: None,
     };
     let masquerades = ["10.1.0.0/30", "2001:db8:1::/64", "10.1.0.12/30"].map(masquerade).to_vec();
-    let plan = Plan { masquerades, ..network::plan(traffic::services(scheduler, 3)) };
+    let mut plan = Plan { masquerades, ..network::plan(traffic::services(scheduler, 3)) };
+    plan.sysctls.schedule_icmp = true;
     Director::new(workers, connections, plan)
 }
 

@@ -42,7 +42,7 @@ pub struct Explanation {
 /// One step of a decision.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeStep {
-    /// What kind of step: `owner`, `connection`, `service`, `real`, `masquerade`, `next_hop`, `reply`, `punt`, `hand_over`, `drop`.
+    /// What kind of step: `owner`, `connection`, `service`, `real`, `bypass`, `masquerade`, `next_hop`, `reply`, `punt`, `hand_over`, `drop`.
     pub step: String,
     /// The word of the value: a worker's number, a name, an address, a reason.
     pub value: String,
@@ -73,6 +73,11 @@ impl ProbeStep {
             forward::Step::Real { address, method, .. } => {
                 Self::new("real", address, format!("real server {address} by {method}"))
             }
+            forward::Step::Bypass => Self::new(
+                "bypass",
+                "cache_bypass",
+                "no real server takes it: passed on to its own destination (cache_bypass)",
+            ),
             forward::Step::Masquerade { host, address } if host == address => {
                 let text =
                     format!("others began with {host}, which is masqueraded otherwise: routed as it is");

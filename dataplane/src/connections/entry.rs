@@ -226,6 +226,11 @@ impl<A: Address> Entry<A> {
         self.state = TcpState::ALL[number % TcpState::COUNT];
     }
 
+    /// Its answers may come by, though it is no NAT connection: the client's packets alone do not say all about its state.
+    pub(crate) fn awaits_answers(&mut self) {
+        self.flags &= !NO_OUTPUT;
+    }
+
     /// A persistence template controls it from now on.
     pub(super) fn control(&mut self) {
         self.flags |= CONTROLLED;

@@ -114,12 +114,7 @@ impl Forwarder {
         match decision.subject {
             Subject::None => self.settle(snapshot, packet, headers, None, decision.then, now),
             Subject::Over(connection, template) => {
-                if let Some(connection) = connection {
-                    self.remove::<A>(snapshot, connection, now);
-                }
-                if let Some(template) = template {
-                    A::table_mut(&mut self.connections).templates_mut().set_stale(template);
-                }
+                self.give_up::<A>(snapshot, connection, template, now);
                 self.settle(snapshot, packet, headers, None, decision.then, now)
             }
             Subject::Found(found, real) => {
@@ -137,10 +132,15 @@ impl Forwarder {
             Subject::Echo(found, real) => {
                 self.settle_echo(snapshot, packet, headers, (found, real), decision.then, now)
             }
+            Subject::Bypass(new) => self.pass_by(snapshot, packet, headers, new, decision.then, now),
+            Subject::NewError(new, flow) => {
+                self.settle_new_error(snapshot, packet, headers, (&new, flow), decision.then, now)
+            }
             Subject::Tunnel(error) => self.tell_of_tunnel(snapshot, packet, &error, decision.then, now),
             Subject::New(new) => {
                 notice_checksum(&self.counters, packet, headers);
-                let Some(found) = self.insert(snapshot, headers, &new, now) else {
+                let inserted = headers.flow().and_then(|flow| self.insert(snapshot, flow, &new, now));
+                let Some(found) = inserted else {
                     return Verdict::Drop(DropReason::TableFull);
                 };
                 let connection = Some((found, new.real));
@@ -256,14 +256,14 @@ impl Forwarder {
     }
 
     /// Makes a connection (kernel: `ip_vs_conn_new`, `ip_vs_bind_dest`); none when the table is full.
-    fn insert<A: Tables + IpVersion>(
+    pub(super) fn insert<A: Tables + IpVersion>(
         &mut self,
         snapshot: &Snapshot,
-        headers: &Headers<A>,
+        flow: Flow<A>,
         new: &New<'_>,
         now: Tick,
     ) -> Option<Found> {
-        let (flow, real) = (headers.flow()?, new.real);
+        let real = new.real;
         if let Some(old) = new.replaces {
             self.remove::<A>(snapshot, old, now);
         }
@@ -327,7 +327,7 @@ impl Forwarder {
     }
 
     #[cold]
-    fn remove<A: Tables>(&mut self, snapshot: &Snapshot, index: ConnectionIndex, now: Tick) {
+    pub(super) fn remove<A: Tables>(&mut self, snapshot: &Snapshot, index: ConnectionIndex, now: Tick) {
         let table = A::table_mut(&mut self.connections);
         expired(snapshot, self.worker, &self.counters, table.entry(index));
         table.remove(index, now);

@@ -2,12 +2,14 @@
 //!
 //! connection → service → scheduler, or ping and refusals of a VIP, or routing; then the next hop, TTL and MTU.
 
+use super::bypass::Bypass;
 use super::choose::Controlling;
 use super::gather::Gathered;
 use super::icmp::TunnelError;
 use super::{Aside, Forwarder, Punt, Staged, Tables};
 use crate::address::Address;
 use crate::connections::{Candidate, ConnectionIndex, Direction, Entry, Found, NewConnection, TemplateIndex};
+use crate::flow::Flow;
 use crate::id::{L4Port, Protocol, ServiceId, WorkerId};
 use crate::packet::Packet;
 use crate::reason::{DropReason, ReplyKind};
@@ -44,6 +46,10 @@ pub(super) enum Subject<'s, A> {
     Error(Found, &'s Real),
     /// None: an ICMP error about a tunnel.
     Tunnel(TunnelError<'s, A>),
+    /// One to be made that is passed on to its own destination.
+    Bypass(Bypass<'s>),
+    /// One to be made, of which an ICMP error speaks, by the flow that its client would have.
+    NewError(New<'s>, Flow<A>),
     /// One of a masqueraded host to be made, and which way its first packet goes.
     Masqueraded(NewConnection<A>, Direction, &'s Real),
     /// The ICMP echo of one.
@@ -372,6 +378,9 @@ impl Forwarder {
             Ok(chosen) => chosen,
             // What was there was given up before it was known that nobody takes the new connection.
             Err(stale) => {
+                if let Some(bypassed) = self.bypass(asked, service, &flow, replaces, stale) {
+                    return bypassed;
+                }
                 let refused = asked.refuse(Error::PortUnreachable, ReplyKind::NoReal, DropReason::NoReal)?;
                 return Ok(Decision { subject: Subject::Over(replaces, stale), ..refused });
             }
@@ -402,6 +411,13 @@ impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
         self.tables.services.find_mark(mark)
     }
 
+    /// The service of the firewall mark of an ICMP error.
+    pub(super) fn error_marked(&self) -> Option<ServiceId> {
+        let (source, destination) = (self.headers.source, self.headers.destination);
+        let mark = self.tables.classifier.classify_any(source, destination, self.packet.nic)?;
+        self.tables.services.find_mark(mark)
+    }
+
     /// A VIP without a service at this port: what a host would answer (RFC 9293, 3.10.7.1; RFC 1122, 4.1.3.1).
     fn no_service(&self) -> Decided<'s, A> {
         match self.headers.transport_protocol() {
@@ -418,6 +434,9 @@ impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
 
     fn reset(&self) -> Decided<'s, A> {
         if self.headers.tcp_flags.rst() {
+            return Err(Aside::Drop(DropReason::NoConnection));
+        }
+        if A::BITS == 32 && !self.is_ours(self.headers.destination) {
             return Err(Aside::Drop(DropReason::NoConnection));
         }
         Ok(no_connection(self.answer(Answer::Reset)))
@@ -499,7 +518,13 @@ impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
         otherwise: DropReason,
     ) -> Then<'s, A> {
         let own = || self.snapshot.nic(self.packet.nic).and_then(A::nic_source);
-        match source.or_else(own) {
+        // A firewall mark takes packets for others, whose address is not the director's to speak from: IPv6 has another one
+        // then, IPv4 says nothing (kernel: `icmp6_send`, `__icmp_send`).
+        let source = match source {
+            Some(others) if !self.is_ours(others) => own().filter(|_| A::BITS > 32),
+            source => source.or_else(own),
+        };
+        match source {
             Some(source) if reply::may_answer(self.headers, self.packet.bytes()) => {
                 self.answer(Answer::Error(error, kind, source))
             }

@@ -46,6 +46,8 @@ pub enum Step {
         /// How packets reach it.
         method: Method,
     },
+    /// No real server takes it: on to its own destination.
+    Bypass,
     /// It leaves, or comes back, by an address of the director's.
     Masquerade {
         /// The masqueraded host.
@@ -119,13 +121,17 @@ impl Forwarder {
                     let host = (entry.real_address(), entry.real_port());
                     return steps.push(masqueraded(host, (entry.vip(), entry.vip_port())));
                 }
+                if real.is_bypass() {
+                    return steps.push(Step::Bypass);
+                }
                 real
             }
+            Subject::Bypass(_) => return steps.push(Step::Bypass),
             Subject::Masqueraded(new, ..) => {
                 let (host, flow) = ((new.real_address, new.real_port), &new.flow);
                 return steps.push(masqueraded(host, (flow.destination, flow.destination_port)));
             }
-            Subject::New(new) => {
+            Subject::New(new) | Subject::NewError(new, _) => {
                 if let Some(service) = snapshot.service(new.service) {
                     let (name, scheduler) = (service.name.to_string(), service.scheduler.word());
                     steps.push(Step::Service { name, scheduler });

@@ -7,6 +7,7 @@ use super::decide::{Answer, Asked, Case, Decided, Decision, Passage, Subject, Th
 use super::masquerade::echo_flow;
 use super::{Aside, Forwarder, Punt, Tables, Verdict};
 use crate::connections::{Direction, Found};
+use crate::id::Protocol;
 use crate::packet::Packet;
 use crate::reason::{DropReason, ReplyKind};
 use crate::rewrite::{self, quote as requote, tun};
@@ -71,7 +72,10 @@ impl Forwarder {
             }
         }
         let table = A::table(&self.connections);
-        let found = table.find(table.hash(&flow), &flow, now)?;
+        let Some(found) = table.find(table.hash(&flow), &flow, now) else {
+            let schedules = asked.snapshot.sysctls.schedule_icmp && flow.protocol != Protocol::Icmp;
+            return schedules.then(|| self.schedule_error(asked, &flow, now))?;
+        };
         let entry = table.entry(found.index);
         let real = asked.snapshot.real(entry.real())?;
         // Only what is rewritten is looked at that closely.

@@ -62,9 +62,20 @@ impl<'s, A: IpVersion + Family> Asked<'s, '_, A> {
         let way = |to| self.onward(self.tables.way(to), 0, None);
         match found.direction {
             Direction::FromClient if real.is_masquerade() => way(entry.real_address()),
+            Direction::FromClient if real.is_bypass() => self.past(self.headers.destination),
             Direction::FromClient => self.to_real(real),
             Direction::FromReal => way(self.headers.destination),
         }
+    }
+
+    /// On to `destination` itself, past all real servers.
+    pub(super) fn past(&self, destination: A) -> Then<'s, A> {
+        self.onward(self.tables.way(destination), 0, Some(destination))
+    }
+
+    /// True for an address of the director's, a VIP or its own.
+    pub(super) fn is_ours(&self, address: A) -> bool {
+        self.tables.local.contains_key(&address)
     }
 
     /// For an address of the director's, by the ports of a masqueraded connection that is over.
@@ -78,8 +89,16 @@ impl<'s, A: IpVersion + Family> Asked<'s, '_, A> {
 
 impl Forwarder {
     /// A packet of no service that is to be routed.
-    #[cold]
+    #[inline]
     pub(super) fn leave<'s, A: Tables + IpVersion>(&self, asked: &Asked<'s, '_, A>) -> Decided<'s, A> {
+        if asked.tables.masquerade.is_empty() {
+            return asked.route();
+        }
+        self.leave_by_rules(asked)
+    }
+
+    #[cold]
+    fn leave_by_rules<'s, A: Tables + IpVersion>(&self, asked: &Asked<'s, '_, A>) -> Decided<'s, A> {
         let headers = asked.headers;
         let Some(flow) = headers.flow() else {
             // The echoes among these were found before; other ICMP speaks of what was routed.

@@ -6,6 +6,7 @@
 //!
 //! Only plain frames ([`Plain`]) go through the stages. Others have their turn in the last one, where they are parsed.
 
+mod bypass;
 mod choose;
 mod commit;
 mod decide;
@@ -15,6 +16,7 @@ mod gather;
 mod icmp;
 mod masquerade;
 mod pieces;
+mod schedule_icmp;
 mod unserved;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};

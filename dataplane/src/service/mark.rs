@@ -135,6 +135,21 @@ impl<A: Address> Classifier<A> {
     }
 }
 
+impl<A: Address> Classifier<A> {
+    /// The mark of a packet without ports.
+    #[must_use]
+    pub fn classify_any(&self, source: A, destination: A, nic: NicId) -> Option<Mark> {
+        let holds = |rule: &&Rule<A>| {
+            destination.masked(rule.to.1) == rule.to.0
+                && source.masked(rule.from.1) == rule.from.0
+                && rule.protocol.is_none()
+                && rule.ports == (0..=u16::MAX)
+                && rule.nic.is_none_or(|wanted| wanted == nic)
+        };
+        self.rules.iter().find(holds).map(|rule| rule.mark)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,6 @@
 //! Virtual services and their real servers as the workers see them.
 
+pub mod bypass;
 pub mod mark;
 pub mod masquerade;
 pub mod path_mtu;
@@ -303,6 +304,12 @@ impl Real {
     #[must_use]
     pub fn is_masquerade(&self) -> bool {
         self.service == masquerade::SERVICE
+    }
+
+    /// True when it stands for the destinations of connections that no real server took.
+    #[must_use]
+    pub fn is_bypass(&self) -> bool {
+        self.service == bypass::SERVICE
     }
 
     /// Works out its [`overhead`](Self::overhead).

@@ -3,13 +3,14 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::registry::{RealRecord, Registry, ServiceRecord};
+use super::registry::{RealKey, RealRecord, Registry, ServiceRecord};
 use super::{FamilyTables, Local, NicPlan, NicView, Plan, ServicePlan, Snapshot};
 use crate::address::Address;
 use crate::connections::Timeouts;
 use crate::counters::RealCounters;
 use crate::id::{Generation, L4Port, NicId, Protocol, RealId, ServiceId};
 use crate::route::{Route, RouteTable};
+use crate::service::bypass;
 use crate::service::mark::{Classifier, Mark};
 use crate::service::masquerade;
 use crate::service::path_mtu::Overhead;
@@ -43,6 +44,8 @@ impl Registry {
         }
         self.compile_masquerade(plan, &mut snapshot.v4);
         self.compile_masquerade(plan, &mut snapshot.v6);
+        self.compile_bypass(plan, &mut snapshot.v4);
+        self.compile_bypass(plan, &mut snapshot.v6);
         self.fill(&mut snapshot);
         snapshot
     }
@@ -54,13 +57,32 @@ impl Registry {
         plan.masquerades.iter().for_each(|rule| tables.masquerade.push(rule, &nics));
         let timeouts = Arc::new(plan.timeouts.clone());
         for address in tables.masquerade.addresses().collect::<Vec<_>>() {
-            let workers = self.owners.workers;
-            let id = self.reals.number(masquerade::key(address.into()), || RealRecord::new(workers));
-            let Some(record) = self.reals.get_mut(id) else { continue };
-            record.removed_in = None;
-            record.last = Some(masquerading(RealId(id), address.into(), record, &timeouts));
-            tables.masquerade.number(address, RealId(id));
+            let id = self.stand_in(masquerade::key(address.into()), Method::Nat, &timeouts);
+            tables.masquerade.number(address, id);
         }
+    }
+
+    /// Keeps what stands for the destinations of connections that no real server took, where there are firewall marks.
+    fn compile_bypass<A: Address>(&mut self, plan: &Plan, tables: &mut FamilyTables<A>) {
+        let key = bypass::key(A::UNSPECIFIED.into());
+        let marked = |service: &ServicePlan| {
+            Mark::of(service.listen).is_some() && A::from_ip(service.listen.ip()).is_some()
+        };
+        if plan.services.iter().any(marked) || self.reals.find(&key).is_some() {
+            let timeouts = Arc::new(plan.timeouts.clone());
+            tables.bypass = Some(self.stand_in(key, Method::Dr, &timeouts));
+        }
+    }
+
+    /// What stands for a real server where there is none of a service.
+    fn stand_in(&mut self, key: RealKey, method: Method, timeouts: &Arc<Timeouts>) -> RealId {
+        let workers = self.owners.workers;
+        let id = RealId(self.reals.number(key, || RealRecord::new(workers)));
+        if let Some(record) = self.reals.get_mut(id.0) {
+            record.removed_in = None;
+            record.last = Some(stand_in(id, key, method, record, timeouts));
+        }
+        id
     }
 
     /// Marks services and real servers that the plan does not name any more.
@@ -202,7 +224,7 @@ impl Registry {
         for (number, record) in self.reals.iter_mut() {
             let Some(real) = &mut record.last else { continue };
             real.configured = record.removed_in.is_none();
-            real.way = if real.is_masquerade() {
+            real.way = if real.is_masquerade() || real.is_bypass() {
                 // Each of its connections has a way of its own.
                 Way::None
             } else if snapshot.is_own(real.address) {
@@ -219,15 +241,21 @@ impl Registry {
     }
 }
 
-/// What stands for an address that hosts are masqueraded by.
-fn masquerading(id: RealId, address: IpAddr, record: &RealRecord, timeouts: &Arc<Timeouts>) -> Real {
+/// A real server of no service: each of its connections has a way of its own.
+fn stand_in(
+    id: RealId,
+    (service, address): RealKey,
+    method: Method,
+    record: &RealRecord,
+    timeouts: &Arc<Timeouts>,
+) -> Real {
     Real {
         timeouts: timeouts.clone(),
         id,
-        service: masquerade::SERVICE,
-        address,
+        service,
+        address: address.ip(),
         l4_port: L4Port(0),
-        method: Method::Nat,
+        method,
         tunnel: Tunnel::default(),
         configured: true,
         up: true,
@@ -308,6 +336,7 @@ impl<A: Address> FamilyTables<A> {
             nat_reals: Default::default(),
             nat_ports: Default::default(),
             masquerade: Default::default(),
+            bypass: None,
         };
         for vip in plan.vips.iter().filter_map(|&vip| A::from_ip(vip)) {
             tables.local.insert(vip, Local::Vip);

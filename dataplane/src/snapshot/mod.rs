@@ -71,6 +71,8 @@ pub struct FamilyTables<A: Address> {
     pub nat_ports: HashMap<(A, Protocol, L4Port), (), RandomState>,
     /// Who leaves by an address of the director's.
     pub masquerade: Masquerade<A>,
+    /// What stands for the destinations of connections that no real server took; none without firewall marks.
+    pub bypass: Option<RealId>,
 }
 
 /// One generation of everything that workers read.

@@ -21,6 +21,11 @@ pub struct Sysctls {
     pub conn_reuse_mode: u8,
     /// `expire_quiescent_template`: a real server of weight 0 gets no new connections of clients that persist at it either.
     pub expire_quiescent_template: bool,
+    /// `cache_bypass`: packets of a firewall mark whose service has no real server that takes them go on to their own
+    /// destination.
+    pub cache_bypass: bool,
+    /// `schedule_icmp`: an ICMP error that quotes an answer of no known connection makes that connection.
+    pub schedule_icmp: bool,
     /// `drop_entry`: half-open TCP connections are ended before their time, a 32nd of the table in a second: 0 never, 1 and 2
     /// while the table is nearly full, 3 always.
     pub drop_entry: u8,
@@ -41,6 +46,8 @@ impl Default for Sysctls {
             expire_nodest_conn: false,
             conn_reuse_mode: 1,
             expire_quiescent_template: false,
+            cache_bypass: false,
+            schedule_icmp: false,
             drop_entry: 0,
             drop_packet: 0,
             am_droprate: 10,
@@ -58,6 +65,8 @@ impl Sysctls {
         "expire_nodest_conn",
         "conn_reuse_mode",
         "expire_quiescent_template",
+        "cache_bypass",
+        "schedule_icmp",
         "drop_entry",
         "drop_packet",
         "am_droprate",
@@ -72,6 +81,8 @@ impl Sysctls {
             "expire_nodest_conn" => Some(Place::Switch(&mut self.expire_nodest_conn)),
             "conn_reuse_mode" => Some(Place::Mode(&mut self.conn_reuse_mode)),
             "expire_quiescent_template" => Some(Place::Switch(&mut self.expire_quiescent_template)),
+            "cache_bypass" => Some(Place::Switch(&mut self.cache_bypass)),
+            "schedule_icmp" => Some(Place::Switch(&mut self.schedule_icmp)),
             "drop_entry" => Some(Place::Mode(&mut self.drop_entry)),
             "drop_packet" => Some(Place::Mode(&mut self.drop_packet)),
             "am_droprate" => Some(Place::Rate(&mut self.am_droprate)),

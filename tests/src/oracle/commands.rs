@@ -114,6 +114,11 @@ fn simple(words: &[&str], director: &mut Director) -> Parsed<Said> {
                 return Err(words.join(" "));
             }
         }
+        // What a firewall mark's service takes is the director's, wherever it is for.
+        ["ip", "rule", "add", "fwmark", _, "lookup", "100"]
+        | ["ip", "-6", "rule", "add", "fwmark", _, "lookup", "100"]
+        | ["ip", "route", "add", "local", "0.0.0.0/0", "dev", "lo", "table", "100"]
+        | ["ip", "-6", "route", "add", "local", "::/0", "dev", "lo", "table", "100"] => {}
         // No route is remembered from packet to packet.
         ["ip", "route", "flush", "cache"] => {}
         ["ip", "link", "set", nic, "mtu", mtu] => {

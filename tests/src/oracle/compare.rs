@@ -13,10 +13,12 @@ use crate::text;
 /// The director's addresses in the recordings, its own and its VIPs.
 const OWN_V4: [Ipv4Addr; 3] =
     [Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 1, 0, 1), Ipv4Addr::new(10, 0, 0, 100)];
-const OWN_V6: [Ipv6Addr; 3] = [
+const OWN_V6: [Ipv6Addr; 4] = [
     Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1),
     Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1),
     Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x100),
+    // Whom it speaks for with a firewall mark.
+    Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 9),
 ];
 /// The group MAC of sync datagrams.
 const SYNC: [u8; 6] = [1, 0, 0x5e, 0, 0, 0x51];

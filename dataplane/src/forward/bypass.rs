@@ -1,0 +1,107 @@
+//! Connections that are passed on to their own destination ([`crate::service::bypass`]), once no real server takes them.
+
+use super::commit::expired;
+use super::decide::{Asked, Decided, Decision, Subject, Then};
+use super::{Forwarder, Tables, Verdict};
+use crate::connections::{ConnectionIndex, Direction, Entry, Found, NewConnection, TemplateIndex};
+use crate::flow::Flow;
+use crate::id::{L4Port, Protocol};
+use crate::packet::Packet;
+use crate::reason::DropReason;
+use crate::service::mark::Mark;
+use crate::service::{Real, Service};
+use crate::snapshot::Snapshot;
+use crate::time::Tick;
+use crate::wire::{Headers, IpVersion};
+
+/// A connection to be passed by.
+#[derive(Debug)]
+pub(super) struct Bypass<'s> {
+    real: &'s Real,
+    /// The connection in TIME_WAIT whose ports the client uses again.
+    replaces: Option<ConnectionIndex>,
+    /// The template that the client had.
+    stale: Option<TemplateIndex>,
+    /// It ends with this packet.
+    one_packet: bool,
+}
+
+impl Forwarder {
+    /// Whether a packet that no real server of `service` takes goes on to its own destination (kernel: `ip_vs_leave`):
+    /// the service has a firewall mark, and the destination is a host's and none of the director's addresses. The kernel
+    /// does not look at the latter for IPv6, and drops such packets.
+    #[cold]
+    pub(super) fn bypass<'s, A: Tables + IpVersion>(
+        &self,
+        asked: &Asked<'s, '_, A>,
+        service: &Service,
+        flow: &Flow<A>,
+        replaces: Option<ConnectionIndex>,
+        stale: Option<TemplateIndex>,
+    ) -> Option<Decided<'s, A>> {
+        let is_wanted = asked.snapshot.sysctls.cache_bypass && Mark::of(service.listen).is_some();
+        if !is_wanted || asked.is_ours(flow.destination) || flow.destination.is_group() {
+            return None;
+        }
+        let real = asked.snapshot.real(asked.tables.bypass?)?;
+        let one_packet = service.settings.one_packet && flow.protocol == Protocol::Udp;
+        let then = asked.past(flow.destination);
+        let bypass = Bypass { real, replaces, stale, one_packet };
+        Some(Ok(Decision { subject: Subject::Bypass(bypass), then }))
+    }
+
+    /// Makes such a connection and passes its first packet on.
+    #[cold]
+    pub(super) fn pass_by<A: Tables + IpVersion>(
+        &mut self,
+        snapshot: &Snapshot,
+        packet: &mut Packet<'_>,
+        headers: &Headers<A>,
+        new: Bypass<'_>,
+        then: Then<'_, A>,
+        now: Tick,
+    ) -> Verdict {
+        self.give_up::<A>(snapshot, new.replaces, new.stale, now);
+        let Some(flow) = headers.flow() else { return Verdict::Drop(DropReason::TransportHeader) };
+        let connection = NewConnection {
+            flow,
+            real: new.real.id,
+            real_address: A::UNSPECIFIED,
+            real_port: L4Port(0),
+            nat: false,
+        };
+        let ended = |entry: &Entry<A>| expired(snapshot, self.worker, &self.counters, entry);
+        let table = A::table_mut(&mut self.connections);
+        let Ok(index) = table.insert(connection, now, ended) else {
+            return Verdict::Drop(DropReason::TableFull);
+        };
+        // It has no real server that would say that answers do not come by.
+        table.entry_mut(index).awaits_answers();
+        let cell = new.real.counters.of(self.worker);
+        cell.inactive.add(1);
+        cell.connections.add(1);
+        self.counters.connections_made.add(1);
+        let found = Found { index, direction: Direction::FromClient };
+        let verdict = self.settle(snapshot, packet, headers, Some((found, new.real)), then, now);
+        if new.one_packet {
+            self.remove::<A>(snapshot, index, now);
+        }
+        verdict
+    }
+
+    /// Ends a connection and takes note that a template is stale, since nobody takes their client.
+    pub(super) fn give_up<A: Tables>(
+        &mut self,
+        snapshot: &Snapshot,
+        connection: Option<ConnectionIndex>,
+        template: Option<TemplateIndex>,
+        now: Tick,
+    ) {
+        if let Some(connection) = connection {
+            self.remove::<A>(snapshot, connection, now);
+        }
+        if let Some(template) = template {
+            A::table_mut(&mut self.connections).templates_mut().set_stale(template);
+        }
+    }
+}

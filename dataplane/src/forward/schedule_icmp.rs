@@ -1,0 +1,89 @@
+//! `schedule_icmp`: an ICMP error that quotes an answer of no known connection makes that connection, and goes to the real server that
+//! would have given the answer (kernel: `ip_vs_in_icmp`, `ip_vs_try_to_schedule`). So errors find their way when several directors
+//! choose alike, and one of them never saw the connection.
+
+use super::decide::{Asked, Case, Decided, Decision, New, Subject, Then};
+use super::{Aside, Forwarder, Tables, Verdict};
+use crate::flow::Flow;
+use crate::id::Protocol;
+use crate::packet::Packet;
+use crate::reason::DropReason;
+use crate::service::Method;
+use crate::snapshot::{Local, Snapshot};
+use crate::time::{TICKS_PER_SECOND, Tick, Ticks};
+use crate::wire::{Headers, IpVersion};
+
+/// How long a connection lives that only an error spoke of (kernel: `ip_vs_conn_new`).
+const UNSEEN: Ticks = Ticks(3 * TICKS_PER_SECOND);
+
+impl Forwarder {
+    /// What becomes of an ICMP error about an answer that a client's `flow` would have had; none when no service has it.
+    #[cold]
+    pub(super) fn schedule_error<'s, A: Tables + IpVersion>(
+        &self,
+        asked: &Asked<'s, '_, A>,
+        flow: &Flow<A>,
+        now: Tick,
+    ) -> Option<Decided<'s, A>> {
+        let snapshot = asked.snapshot;
+        let marked = asked.error_marked();
+        if marked.is_none() && !matches!(asked.local(), Ok(Some(Local::Vip))) {
+            return None;
+        }
+        if let Err(Case::HandOver(owner)) = self.owned(snapshot, asked.packet, flow.source) {
+            return Some(Err(Aside::HandOver(owner)));
+        }
+        let services = &asked.tables.services;
+        let exact = || services.find(flow.destination, flow.destination_port, flow.protocol);
+        let service = snapshot.service(marked.or_else(exact)?)?;
+        if !A::table(&self.connections).may_have_room(now) {
+            return Some(Err(Aside::Drop(DropReason::TableFull)));
+        }
+        if snapshot.sysctls.drop_packet > 0 && self.is_dropped(snapshot, flow, now) {
+            return Some(Err(Aside::Drop(DropReason::Defence)));
+        }
+        let (choice, template, real) = match self.choose(snapshot, service, flow, now) {
+            Ok(chosen) => chosen,
+            // Nobody is told of an error with an error.
+            Err(stale) => {
+                let then = Then::Drop(DropReason::NoReal);
+                return Some(Ok(Decision { subject: Subject::Over(None, stale), then }));
+            }
+        };
+        let one_packet = service.settings.one_packet && flow.protocol == Protocol::Udp;
+        let new = New { service: service.id, real, choice, template, replaces: None, one_packet };
+        let holds = || asked.headers.transport_checksum_holds(asked.packet.bytes());
+        let then = if real.method == Method::Nat && !holds() {
+            Then::Drop(DropReason::TransportChecksum)
+        } else {
+            asked.to_real(real)
+        };
+        Some(Ok(Decision { subject: Subject::NewError(new, *flow), then }))
+    }
+
+    /// Makes the connection, and passes the error on along it.
+    #[cold]
+    pub(super) fn settle_new_error<A: Tables + IpVersion>(
+        &mut self,
+        snapshot: &Snapshot,
+        packet: &mut Packet<'_>,
+        headers: &Headers<A>,
+        (new, flow): (&New<'_>, Flow<A>),
+        then: Then<'_, A>,
+        now: Tick,
+    ) -> Verdict {
+        let Some(found) = self.insert(snapshot, flow, new, now) else {
+            return Verdict::Drop(DropReason::TableFull);
+        };
+        A::table_mut(&mut self.connections).entry_mut(found.index).set_expires(now.after(UNSEEN));
+        if let Then::Drop(DropReason::TransportChecksum) = then {
+            return Verdict::Drop(DropReason::TransportChecksum);
+        }
+        let pmtu_disc = snapshot.sysctls.pmtu_disc;
+        let verdict = self.settle_error(packet, headers, pmtu_disc, (found, new.real), then);
+        if new.one_packet {
+            self.remove::<A>(snapshot, found.index, now);
+        }
+        verdict
+    }
+}
