@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 
+use shunt_dataplane::forward::Step;
 use shunt_dataplane::id::{Protocol, WorkerId};
 use shunt_dataplane::service::schedulers::Scheduler;
 use shunt_dataplane::service::{Method, Persistence};
@@ -72,4 +73,22 @@ fn connections_of_a_removed_real_server_end_at_once() {
     director.workers()[0]
         .v4()
         .list(&mut 0, usize::MAX, director.now(), |entry| assert_eq!(entry.real(), real));
+}
+
+/// `explain` tells that a template decides, not the scheduler.
+#[test]
+fn explained() {
+    let mut service = network::service(Form::V4, Protocol::Tcp, 80, Scheduler::Rr, Method::Dr, 2);
+    service.settings.persistence = Some(Persistence { timeout: Ticks::from_seconds(60), netmask: 32 });
+    let mut director = Director::new(1, 64, network::plan(vec![service]));
+    let syn = |port| {
+        let packet = Ip::new(&Form::V4.client(1), Form::V4.vip()).tcp(&Tcp::new(port, 80, "S"));
+        let frame = packets::ethernet(network::nic_mac(network::FRONT), network::ROUTER, &packet);
+        Arrival { nic: network::FRONT, frame }
+    };
+    let name = "tcp 80 dr".to_owned();
+    let first = director.explain(&syn(40_000))[1].clone();
+    assert_eq!(first, Step::Service { name: name.clone(), scheduler: "rr" });
+    assert!(director.take(network::FRONT, &syn(40_000).frame).sent().is_some());
+    assert_eq!(director.explain(&syn(40_001))[1], Step::Persistence { name });
 }

@@ -16,7 +16,7 @@ use super::Refusal;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Probe {
-    /// `tcp` or `udp`.
+    /// `tcp`, `udp` or `sctp`.
     pub protocol: String,
     /// Its source.
     pub source: SocketAddr,
@@ -25,7 +25,7 @@ pub struct Probe {
     /// The name of the NIC that it arrives at; the first one when none is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nic: Option<String>,
-    /// TCP: `syn` (the default), `ack`, `fin` or `rst`.
+    /// TCP: `syn` (the default), `ack`, `fin` or `rst`; SCTP: INIT, DATA, SHUTDOWN or ABORT by the same words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flag: Option<String>,
 }
@@ -42,7 +42,7 @@ pub struct Explanation {
 /// One step of a decision.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeStep {
-    /// What kind of step: `owner`, `connection`, `service`, `real`, `bypass`, `masquerade`, `next_hop`, `reply`, `punt`, `hand_over`, `drop`.
+    /// What kind of step: `owner`, `connection`, `service`, `persistence`, `real`, `bypass`, `masquerade`, `next_hop`, `reply`, `punt`, `hand_over`, `drop`.
     pub step: String,
     /// The word of the value: a worker's number, a name, an address, a reason.
     pub value: String,
@@ -69,6 +69,11 @@ impl ProbeStep {
             forward::Step::Service { name, scheduler } => {
                 let text = format!("no connection: service \"{name}\" asks its scheduler {scheduler}");
                 Self::new("service", name, text)
+            }
+            forward::Step::Persistence { name } => {
+                let text =
+                    format!("no connection: the client persists at a real server of service \"{name}\"");
+                Self::new("persistence", name, text)
             }
             forward::Step::Real { address, method, .. } => {
                 Self::new("real", address, format!("real server {address} by {method}"))
@@ -167,7 +172,11 @@ impl Probe {
                 Ok(build::tcp(&ends, segment, &[]).into())
             }
             "udp" => Ok(build::udp(&ends, &[]).into()),
-            other => Err(Refusal::new(format!("{other}: no such protocol: tcp or udp: write one of these"))),
+            "sctp" => Ok(build::sctp(&ends, self.flags()?).into()),
+            other => {
+                let holds = "no such protocol: tcp, udp or sctp: write one of these";
+                Err(Refusal::new(format!("{other}: {holds}")))
+            }
         }
     }
 
@@ -211,13 +220,20 @@ mod tests {
         let frame = probe("udp", "[2001:db8::7]:40000", "[2001:db8::10]:53").frame(mac).unwrap();
         assert_eq!(frame.len(), 14 + 40 + 8);
         assert_eq!((&frame[12..14], &frame[56..58]), (&[0x86, 0xdd][..], &[0, 53][..]));
+        let sctp = probe("sctp", "198.51.100.7:40000", "192.0.2.10:80");
+        let chunks = [None, Some("ack"), Some("fin"), Some("rst")].map(|flag| {
+            let frame = Probe { flag: flag.map(str::to_owned), ..sctp.clone() }.frame(mac).unwrap();
+            assert_eq!((frame[23], &frame[36..38]), (132, &[0, 80][..]));
+            frame[46]
+        });
+        assert_eq!(chunks, [1, 0, 7, 6]);
     }
 
     #[test]
     fn probes_that_cannot_be() {
         let mac = Mac::default();
         assert!(probe("tcp", "198.51.100.7:1", "[2001:db8::10]:80").frame(mac).is_err());
-        assert!(probe("sctp", "198.51.100.7:1", "192.0.2.10:80").frame(mac).is_err());
+        assert!(probe("icmp", "198.51.100.7:1", "192.0.2.10:80").frame(mac).is_err());
         let odd = Probe { flag: Some("urg".to_owned()), ..probe("tcp", "198.51.100.7:1", "192.0.2.10:80") };
         assert!(odd.frame(mac).is_err());
     }

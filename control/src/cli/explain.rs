@@ -15,6 +15,7 @@ use crate::api::Explanation;
 enum Transport {
     Tcp,
     Udp,
+    Sctp,
 }
 
 /// What the TCP segment is.
@@ -35,7 +36,7 @@ Examples:
   shunt explain udp '[2001:db8::7]:40000' '[2001:db8::10]:53' --nic front
   shunt explain tcp 198.51.100.7:40000 192.0.2.10:80 --flag ack")]
 pub struct Arguments {
-    /// tcp or udp
+    /// tcp, udp or sctp
     protocol: Transport,
     /// Source address and port
     #[arg(value_name = "SRC:PORT")]
@@ -46,7 +47,7 @@ pub struct Arguments {
     /// The NIC that it arrives at [default: the first]
     #[arg(long)]
     nic: Option<String>,
-    /// TCP: what kind of segment [default: syn]
+    /// TCP: what kind of segment, and SCTP: what chunk does the same [default: syn]
     #[arg(long)]
     flag: Option<Flag>,
     #[command(flatten)]

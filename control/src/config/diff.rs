@@ -274,6 +274,8 @@ fn services(pair: Pair<'_, Service>, changes: &mut Changes) {
         bool::to_string,
         false,
     );
+    let (old, new) = (before.settings.mss_clamp, after.settings.mss_clamp);
+    changes.compare(&place, "mss_clamp", &old, &new, bool::to_string, false);
     let (old, new) = (&before.settings.persistence, &after.settings.persistence);
     changes.compare(&place, "persistence", old, new, show_persistence, false);
     let (old, new) = (&before.settings.timeouts, &after.settings.timeouts);

@@ -70,7 +70,7 @@ pub fn place(key: Key) -> Result<(SocketAddr, id::Protocol), Refused> {
 #[must_use]
 pub fn shown(plan: &ServicePlan) -> Service {
     let ServicePlan { name: _, listen, protocol, scheduler, settings, reals } = plan;
-    let Settings { flags, one_packet, persistence, timeouts: _ } = settings;
+    let Settings { flags, one_packet, persistence, timeouts: _, mss_clamp: _ } = settings;
     let bit = |set: bool, flag: SchedulerFlags| if set { flag.0 } else { 0 };
     Service {
         key: key(*listen, *protocol),
@@ -176,6 +176,7 @@ pub fn plan(service: &Service, name: &str) -> Result<ServicePlan, Refused> {
             one_packet: *one_packet,
             persistence: persists.map(|persists| persistence(*key, persists)).transpose()?,
             timeouts: ServiceTimeouts::default(),
+            mss_clamp: false,
         },
         reals: destinations.iter().map(real_plan).collect(),
     })
@@ -239,7 +240,8 @@ pub fn configured(service: &Service, old: Option<&config::Service>) -> Result<co
         plan(service, old.map_or(&name, |old| &old.name))?;
     // ipvsadm does not know of these.
     let timeouts = old.map_or_else(ServiceTimeouts::default, |old| old.settings.timeouts);
-    let settings = Settings { timeouts, ..settings };
+    let mss_clamp = old.is_some_and(|old| old.settings.mss_clamp);
+    let settings = Settings { timeouts, mss_clamp, ..settings };
     let pool = old.map(|old| old.pool.clone()).unwrap_or_default();
     let checks: Arc<[config::Check]> = old.map(|old| old.checks.clone()).unwrap_or_default();
     let reals = reals.into_iter().map(|real| {

@@ -11,11 +11,11 @@ use crate::connections::{
 };
 use crate::counters::{RealCell, WorkerCounters};
 use crate::flow::Flow;
-use crate::id::{NicId, WorkerId};
+use crate::id::{NicId, Protocol, WorkerId};
 use crate::packet::Packet;
 use crate::reason::{DropReason, ReplyKind};
 use crate::reply;
-use crate::rewrite::{self, dr, nat, tun};
+use crate::rewrite::{self, dr, mss, nat, tun};
 use crate::service::schedulers::Learned;
 use crate::service::{Method, NextHop, Real};
 use crate::snapshot::Snapshot;
@@ -166,6 +166,9 @@ impl Forwarder {
         let verdict = match then {
             Then::Forward(hop) | Then::Fragment(hop) => {
                 let real = connection.map(|(_, real)| real);
+                if headers.tcp_flags.syn() {
+                    clamp_segments(packet, headers, real);
+                }
                 let verdict = match connection {
                     None => route(snapshot, packet, headers, hop),
                     Some((found, real)) if self.passes_by::<A>(found) => {
@@ -423,6 +426,14 @@ pub(super) fn count_refused<A: Address>(
     if matches!(verdict, Verdict::Reply(..)) && real.method != Method::Nat {
         let length = packet.len().saturating_sub(ethernet::HEADER);
         count(&cell.packets_out, &cell.bytes_out, length as u64);
+    }
+}
+
+/// Lets a SYN, or its answer that comes by, tell of no larger segments than the tunnel to its real server takes.
+fn clamp_segments<A: IpVersion>(packet: &mut Packet<'_>, headers: &Headers<A>, real: Option<&Real>) {
+    let Some(real) = real.filter(|real| real.mss_clamp) else { return };
+    if let (Some(hop), Some(Protocol::Tcp)) = (real.way.hop(), headers.transport_protocol()) {
+        mss::clamp(packet.bytes_mut(), headers, hop.mtu.saturating_sub(real.overhead.get()));
     }
 }
 

@@ -192,8 +192,10 @@ impl Forwarder {
         // Each direction to its end, so that it is asked for once.
         let hop = match found.direction {
             Direction::FromClient => {
-                if headers.tcp_flags.syn() && is_begun_anew(snapshot, entry, real, headers.tcp_flags) {
-                    return Err(Case::Anew(found.index));
+                if headers.tcp_flags.syn() {
+                    if let Some(case) = case_of_syn(snapshot, found, entry, real, headers.tcp_flags) {
+                        return Err(case);
+                    }
                 }
                 // The kernel leaves the connections of a removed real server as they are: neither state nor time move.
                 if !real.configured {
@@ -563,9 +565,23 @@ fn passable<'s, A: Address>(
     hop.filter(|hop| headers.ttl > 1 && headers.ip_length() + usize::from(overhead) <= usize::from(hop.mtu))
 }
 
+/// What keeps a SYN of a connection that is there from being simply passed on.
+#[inline(never)]
+fn case_of_syn<A: Address>(
+    snapshot: &Snapshot,
+    found: Found,
+    entry: &Entry<A>,
+    real: &Real,
+    flags: TcpFlags,
+) -> Option<Case> {
+    if is_begun_anew(snapshot, entry, real, flags) {
+        return Some(Case::Anew(found.index));
+    }
+    (real.mss_clamp && real.configured).then_some(Case::Stopped(found))
+}
+
 /// True when a SYN begins a new connection though one with its ports is there: that one is over, or its real server
 /// fails its check, or takes no more connections and `expire_nodest_conn` is set.
-#[inline(never)]
 fn is_begun_anew<A: Address>(snapshot: &Snapshot, entry: &Entry<A>, real: &Real, flags: TcpFlags) -> bool {
     entry.is_reused_by(flags.0, snapshot.sysctls.conn_reuse_mode)
         || (real.configured && !real.up && !flags.ack())

@@ -37,6 +37,11 @@ pub enum Step {
         /// Its scheduler's word.
         scheduler: &'static str,
     },
+    /// No connection: the client persists at a real server of this service.
+    Persistence {
+        /// Its name.
+        name: String,
+    },
     /// The real server that has, or would get, the connection.
     Real {
         /// Which.
@@ -134,7 +139,10 @@ impl Forwarder {
             Subject::New(new) | Subject::NewError(new, _) => {
                 if let Some(service) = snapshot.service(new.service) {
                     let (name, scheduler) = (service.name.to_string(), service.scheduler.word());
-                    steps.push(Step::Service { name, scheduler });
+                    steps.push(match new.choice {
+                        Some(_) => Step::Service { name, scheduler },
+                        None => Step::Persistence { name },
+                    });
                 }
                 new.real
             }

@@ -1,6 +1,7 @@
 //! Rewriting packets in place, one file for each forwarding method.
 
 pub mod dr;
+pub mod mss;
 pub mod nat;
 pub mod quote;
 pub mod tun;

@@ -89,6 +89,9 @@ pub struct Settings {
     pub persistence: Option<Persistence>,
     /// How long its connections live, where that is not as long as all others.
     pub timeouts: ServiceTimeouts,
+    /// SYNs to real servers in tunnels, and answers to them that come by, tell of no larger segments than fit (not the
+    /// kernel's).
+    pub mss_clamp: bool,
 }
 
 /// How long connections of a service live without a packet; 0 for as long as those of all services. The kernel has
@@ -295,6 +298,8 @@ pub struct Real {
     pub overload: Option<Overload>,
     /// What packets travel in when the method is TUN.
     pub tunnel: Tunnel,
+    /// TCP is told of no larger segments than its tunnel takes.
+    pub mss_clamp: bool,
     /// What the path of its tunnel was found to take.
     pub path_mtu: PathMtu,
 }

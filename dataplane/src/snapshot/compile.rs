@@ -186,6 +186,7 @@ impl Registry {
         timeouts: &Arc<Timeouts>,
     ) -> CompiledReal {
         let workers = self.owners.workers;
+        let mss_clamp = service.settings.mss_clamp;
         let (service, all_ports) = (id, service.listen.port() == 0);
         let id = RealId(self.reals.number((service, plan.address), || RealRecord::new(workers)));
         let Some(record) = self.reals.get_mut(id.0) else {
@@ -201,6 +202,7 @@ impl Registry {
             l4_port: L4Port(if all_ports { 0 } else { plan.address.port() }),
             method: plan.method,
             tunnel: plan.tunnel,
+            mss_clamp: mss_clamp && plan.method == Method::Tun,
             configured: true,
             up: plan.up,
             way: Way::None,
@@ -257,6 +259,7 @@ fn stand_in(
         l4_port: L4Port(0),
         method,
         tunnel: Tunnel::default(),
+        mss_clamp: false,
         configured: true,
         up: true,
         way: Way::None,

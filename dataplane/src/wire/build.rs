@@ -1,7 +1,7 @@
 //! Whole frames from a few words: what tests and tools send. Not for the fast path: these allocate.
 
 use super::ip::{IpHeader, IpVersion};
-use super::{ethernet, icmp, tcp, udp};
+use super::{TcpFlags, ethernet, icmp, sctp, tcp, udp};
 use crate::id::{L4Port, Mac, Protocol};
 
 /// Where a frame comes from and goes to.
@@ -58,6 +58,18 @@ pub fn udp<A: IpVersion>(ends: &Ends<A>, data: &[u8]) -> Vec<u8> {
     bytes.extend_from_slice(data);
     udp::write(&mut bytes, ends.source, ends.destination, ends.source_port, ends.destination_port);
     ip(ends, Protocol::Udp.number(), &bytes)
+}
+
+/// An SCTP packet of one chunk, that which does what these flags do in TCP: INIT, DATA, SHUTDOWN or ABORT.
+#[must_use]
+pub fn sctp<A: IpVersion>(ends: &Ends<A>, flags: TcpFlags) -> Vec<u8> {
+    // Room for the fixed part of the longest of them, INIT (RFC 9260, 3.3.2).
+    let mut bytes = vec![0; sctp::HEADER + 20];
+    bytes[..2].copy_from_slice(&ends.source_port.0.to_be_bytes());
+    bytes[2..4].copy_from_slice(&ends.destination_port.0.to_be_bytes());
+    bytes[sctp::HEADER..sctp::HEADER + 4].copy_from_slice(&[sctp::chunk_like(flags), 0, 0, 20]);
+    sctp::fill_checksum(&mut bytes);
+    ip(ends, Protocol::Sctp.number(), &bytes)
 }
 
 /// An ICMP or ICMPv6 message.

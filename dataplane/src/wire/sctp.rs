@@ -27,6 +27,19 @@ mod chunk {
     pub const SHUTDOWN_COMPLETE: u8 = 14;
 }
 
+/// The type of the chunk that does what these flags do in TCP.
+pub(super) const fn chunk_like(flags: TcpFlags) -> u8 {
+    if flags.rst() {
+        chunk::ABORT
+    } else if flags.syn() {
+        chunk::INIT
+    } else if flags.fin() {
+        chunk::SHUTDOWN
+    } else {
+        0
+    }
+}
+
 /// What a packet does to its association.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]

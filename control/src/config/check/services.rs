@@ -94,6 +94,7 @@ fn settings(service: &ServiceDocument, findings: &mut Findings<'_>) -> Settings 
         flags: Flags { fallback: has(SchedulerFlag::Fallback), port: has(SchedulerFlag::Port) },
         one_packet: one_packet.is_some(),
         timeouts: service.timeouts,
+        mss_clamp: service.mss_clamp.as_ref().is_some_and(|clamp| clamp.value),
         persistence: service
             .persistence
             .as_ref()

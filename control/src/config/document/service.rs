@@ -34,6 +34,8 @@ pub struct ServiceDocument {
     pub scheduler: Option<At<Scheduler>>,
     /// `scheduler_flags`.
     pub scheduler_flags: Vec<At<SchedulerFlag>>,
+    /// `mss_clamp`.
+    pub mss_clamp: Option<At<bool>>,
     /// `one_packet`.
     pub one_packet: Option<At<bool>>,
     /// `persistence`.
@@ -134,6 +136,7 @@ const KEYS: &[&str] = &[
     "scheduler",
     "scheduler_flags",
     "one_packet",
+    "mss_clamp",
     "persistence",
     "timeout",
     "forward",
@@ -185,6 +188,7 @@ impl ServiceDocument {
             scheduler: section.word("scheduler", &schedulers, &[]),
             scheduler_flags: section.parse_list("scheduler_flags", scheduler_flag),
             one_packet: section.boolean("one_packet"),
+            mss_clamp: section.boolean("mss_clamp"),
             forward: section.word("forward", METHODS, &["fullnat"]),
             persistence: None,
             timeouts: ServiceTimeouts::default(),
