@@ -55,9 +55,10 @@ fn target(number: u32, server: SocketAddr, kind: &CheckKind) -> Target {
         fall: 3,
         rise: 2,
         reentry: Duration::ZERO,
+        alpha: false,
     };
     let key = RealKey { listen, protocol: Protocol::Tcp, address: to };
-    Target { key, checks: vec![Arc::new(check)], alpha: false, slow_start: Duration::ZERO }
+    Target { key, checks: vec![Arc::new(check)], slow_start: Duration::ZERO }
 }
 
 /// A server at every address of loopback, and how many connections it took.

@@ -12,6 +12,7 @@ pub mod import;
 pub mod ipvsadm;
 pub mod kernel;
 pub mod neighbour;
+pub mod notify;
 pub mod publish;
 pub mod punt;
 pub mod vrrp;

@@ -30,6 +30,7 @@ fn ask(kind: CheckKind, to: SocketAddr, timeout: Duration) -> Result<(), String>
         fall: 1,
         rise: 1,
         reentry: Duration::ZERO,
+        alpha: false,
     };
     let listen = SocketAddr::from(([192, 0, 2, 10], 80));
     let key = RealKey { listen, protocol: Protocol::Tcp, address: to };

@@ -23,6 +23,9 @@ pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// all were sent. When the other end is gone nobody wants the rest.
 pub type Connections = mpsc::Receiver<Result<Connection, Refusal>>;
 
+/// Events on their way to who listens; one that is too slow misses some and is told how many.
+pub type Events = tokio::sync::broadcast::Receiver<crate::notify::Event>;
+
 /// Connections that wait to be written to who asked.
 pub const CONNECTIONS_QUEUE_MAX: usize = 1024;
 
@@ -37,6 +40,11 @@ pub trait Director: Send + Sync + 'static {
 
     /// The connections of all workers. `queue` of [`CONNECTIONS_QUEUE_MAX`] is a good length.
     fn connections(&self) -> Connections;
+
+    /// Events from now on; none when the director is stopping.
+    fn events(&self) -> Option<Events> {
+        None
+    }
 
     /// What would become of a packet; nothing is changed by asking.
     ///

@@ -12,14 +12,16 @@ use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use tokio::net::UnixListener;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
 use super::connections::{Connection, Filter};
-use super::director::{Connections, Director, Refusal};
+use super::director::{Connections, Director, Events, Refusal};
 use super::explain::Probe;
 use super::ipvsadm::Change;
 use super::limited::Limited;
 use super::socket::OwnedListener;
+use crate::notify::{Event, What};
 
 /// Clients that are served at once; further ones wait.
 pub const CLIENTS_MAX: usize = 32;
@@ -68,6 +70,7 @@ pub fn router(director: Arc<dyn Director>) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/drops", get(drops))
         .route("/v1/connections", get(connections))
+        .route("/v1/events", get(events))
         .route("/v1/explain", get(explain))
         .route("/v1/configuration", get(configuration))
         .route("/v1/ipvsadm", get(ipvsadm).post(change_ipvsadm))
@@ -134,6 +137,38 @@ async fn connections(
         }
         Err(rejection) => bad_query(&rejection),
     }
+}
+
+async fn events(State(director): State<Shared>) -> Response {
+    match director.events() {
+        Some(events) => {
+            let lines = [(header::CONTENT_TYPE, "application/x-ndjson")];
+            (lines, Body::from_stream(told(events))).into_response()
+        }
+        None => {
+            let refusal = Refusal::new("events: the director tells none: it is stopping");
+            (StatusCode::UNPROCESSABLE_ENTITY, Json(refusal)).into_response()
+        }
+    }
+}
+
+/// Events as they come, one JSON object to a line. An empty line at once tells that they are listened for.
+fn told(events: Events) -> impl futures_util::Stream<Item = Result<Bytes, std::convert::Infallible>> {
+    futures_util::stream::unfold((events, true), |(mut events, first)| async move {
+        if first {
+            return Some((Ok(Bytes::from_static(b"\n")), (events, false)));
+        }
+        let event = match events.recv().await {
+            Ok(event) => event,
+            Err(RecvError::Lagged(count)) => {
+                let text = format!("{count} events were missed: this listener is too slow");
+                Event::now(What::Missed, "", None, text)
+            }
+            Err(RecvError::Closed) => return None,
+        };
+        let line = serde_json::to_string(&event).unwrap_or_default() + "\n";
+        Some((Ok(Bytes::from(line)), (events, false)))
+    })
 }
 
 /// How far a listing has come.
@@ -207,7 +242,7 @@ fn bad_query(rejection: &QueryRejection) -> Response {
 
 async fn nowhere(uri: Uri) -> Response {
     let error = format!(
-        "{}: no such endpoint: there are /v1/status, /v1/drops, /v1/connections, /v1/explain, /v1/configuration, \
+        "{}: no such endpoint: there are /v1/status, /v1/drops, /v1/connections, /v1/events, /v1/explain, /v1/configuration, \
          /v1/ipvsadm, /v1/reload and /v1/stop: ask one of these",
         uri.path()
     );

@@ -33,12 +33,26 @@ pub struct Status {
     /// What `ipvsadm` changed and the file does not have, one line each: a reload undoes it.
     #[serde(default)]
     pub not_in_file: Vec<String>,
+    /// What was told of events.
+    #[serde(default)]
+    pub notified: Notified,
     /// The books of all workers together.
     pub books: Books,
     /// Bounded tables and queues that are worth watching.
     pub limits: Vec<Limit>,
     /// What an operator should do, one line each.
     pub advice: Vec<String>,
+}
+
+/// What was told of events, and what was not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notified {
+    /// Events told.
+    pub told: u64,
+    /// Events and scripts lost because too many waited.
+    pub lost: u64,
+    /// Scripts, mails and posts that failed.
+    pub failed: u64,
 }
 
 /// A VIP.

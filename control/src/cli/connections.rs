@@ -119,13 +119,13 @@ fn row([protocol, expires, state, client, vip, real, worker]: [&str; 7]) -> Stri
 
 /// Lines out of pieces that end anywhere.
 #[derive(Debug, Default)]
-struct Lines {
+pub struct Lines {
     rest: Vec<u8>,
 }
 
 impl Lines {
     /// The lines that this piece completes.
-    fn take(&mut self, piece: &[u8]) -> Vec<String> {
+    pub fn take(&mut self, piece: &[u8]) -> Vec<String> {
         self.rest.extend_from_slice(piece);
         let Some(end) = self.rest.iter().rposition(|byte| *byte == b'\n') else { return Vec::new() };
         let rest = self.rest.split_off(end + 1);

@@ -11,6 +11,7 @@ mod check;
 mod client;
 mod connections;
 mod drops;
+mod events;
 mod explain;
 mod import;
 mod ipvsadm;
@@ -54,6 +55,8 @@ enum Command {
     Connections(connections::Arguments),
     /// Why packets were dropped, by reason
     Drops(drops::Arguments),
+    /// What happens to real servers and quorums, as it happens
+    Events(events::Arguments),
     /// What the director would do with a packet, and why
     Explain(explain::Arguments),
     /// ipvsadm's command line, in front of this director
@@ -110,6 +113,7 @@ pub fn main() -> ExitCode {
         Command::Status(arguments) => status::run(&arguments),
         Command::Connections(arguments) => connections::run(&arguments),
         Command::Drops(arguments) => drops::run(&arguments),
+        Command::Events(arguments) => events::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),

@@ -235,7 +235,7 @@ fn limits(status: &Status) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::status::{Limit, Nic, Quorum, RealState, Vip, Worker};
+    use crate::api::status::{Limit, Nic, Notified, Quorum, RealState, Vip, Worker};
 
     #[test]
     fn for_people() {
@@ -287,6 +287,7 @@ mod tests {
                 ..Masquerade::default()
             }],
             not_in_file: vec!["- service \"dns\"".to_owned()],
+            notified: Notified { told: 3, lost: 0, failed: 1 },
             books: Books { received: 5, sent: 5, balanced: true, ..Books::default() },
             limits: vec![
                 Limit { name: "neighbours".to_owned(), used: 1, most: 100, refused: 0 },

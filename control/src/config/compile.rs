@@ -108,7 +108,9 @@ pub fn with_sorry_server(service: &Service, state: &State) -> ServicePlan {
     let known = |sorry: &Real| service.reals.iter().any(|real| real.address == sorry.address);
     // ipvsadm may have made it a real server.
     if let Some(sorry) = service.pool.sorry_server.as_deref().filter(|sorry| !known(sorry)) {
-        plan.reals.push(real_plan(sorry, sorry.weight, service.is_sorry(state)));
+        let serves = service.is_sorry(state);
+        let weight = if serves || !sorry.inhibit_on_failure { sorry.weight } else { 0 };
+        plan.reals.push(real_plan(sorry, weight, serves || sorry.inhibit_on_failure));
     }
     plan
 }

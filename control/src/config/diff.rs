@@ -15,6 +15,8 @@ use shunt_dataplane::service::{Persistence, ServiceTimeouts};
 use shunt_dataplane::time::Ticks;
 
 use super::{Check, Config, Nic, Pool, Real, Route, Service, duration};
+use crate::health::scripts::Script;
+use crate::notify::Settings;
 
 /// What happens to a part of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,6 +130,14 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
     }
     for (name, before) in old.sysctls.values() {
         changes.compare("sysctl", name, &before, &new.sysctls.value(name), u32::to_string, false);
+    }
+    if old.notify.mail != new.notify.mail {
+        let what = format!("mail {} -> {}", show_mail(&old.notify), show_mail(&new.notify));
+        changes.add(Kind::Changed, "notify", what, false);
+    }
+    if old.notify.webhook != new.notify.webhook {
+        let what = format!("webhook {} -> {}", show_webhook(&old.notify), show_webhook(&new.notify));
+        changes.add(Kind::Changed, "notify", what, false);
     }
     nics(old, new, &mut changes);
     let show_route = |route: &Route, config: &Config| match (route.via, config.nics.get(route.nic.index())) {
@@ -299,6 +309,9 @@ fn services(pair: Pair<'_, Service>, changes: &mut Changes) {
                 changes.compare(&place, "tunnel", &before.tunnel, &after.tunnel, ToString::to_string, false);
                 let (old, new) = (before.inhibit_on_failure, after.inhibit_on_failure);
                 changes.compare(&place, "inhibit_on_failure", &old, &new, bool::to_string, false);
+                let (old, new) = (&before.notify, &after.notify);
+                changes.compare(&place, "notify_up", &old.up, &new.up, show_script, false);
+                changes.compare(&place, "notify_down", &old.down, &new.down, show_script, false);
                 // What the service changes for all is told once.
                 if own(before, of_before) || own(after, of_after) {
                     changes.compare(&place, "check", &before.checks, &after.checks, show_checks, false);
@@ -369,8 +382,26 @@ fn pools(place: &str, before: &Pool, after: &Pool, changes: &mut Changes) {
     };
     changes.compare(place, "sorry_server", &before.sorry_server, &after.sorry_server, show_sorry, false);
     changes.compare(place, "panic", &before.panic, &after.panic, u8::to_string, false);
+    changes.compare(place, "omega", &before.omega, &after.omega, bool::to_string, false);
+    changes.compare(place, "quorum_up", &before.quorum_up, &after.quorum_up, show_script, false);
+    changes.compare(place, "quorum_down", &before.quorum_down, &after.quorum_down, show_script, false);
     let show_time = |time: &Duration| duration::format(*time);
     changes.compare(place, "slow_start", &before.slow_start, &after.slow_start, show_time, false);
+}
+
+fn show_script(script: &Option<Arc<Script>>) -> String {
+    script.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string)
+}
+
+fn show_mail(settings: &Settings) -> String {
+    settings
+        .mail
+        .as_ref()
+        .map_or_else(|| "none".to_owned(), |mail| format!("{} by {}", joined(&mail.to), mail.server))
+}
+
+fn show_webhook(settings: &Settings) -> String {
+    settings.webhook.as_ref().map_or_else(|| "none".to_owned(), |webhook| webhook.url.to_string())
 }
 
 fn show_checks(checks: &Arc<[Check]>) -> String {
@@ -391,6 +422,7 @@ fn show_check(check: &Check) -> String {
         text += &value.map(|value| format!(" {word} {value}")).unwrap_or_default();
     }
     let (interval, timeout) = (duration::format(check.interval), duration::format(check.timeout));
+    text += if check.alpha { ", from down" } else { "" };
     text += &format!(" every {interval} within {timeout}, fall {}, rise {}", check.fall, check.rise);
     let held = Some(check.reentry).filter(|reentry| !reentry.is_zero());
     let warmup = Some(check.warmup).filter(|warmup| !warmup.is_zero());

@@ -32,6 +32,7 @@ use shunt_dataplane::snapshot::Sysctls;
 
 use crate::health::ServiceKey;
 use crate::health::kind::CheckKind;
+use crate::health::scripts::Script;
 use device::Device;
 
 /// A configuration that passed every check: names are unique, references resolve, families agree.
@@ -51,6 +52,8 @@ pub struct Config {
     pub marks: Vec<MarkRule>,
     /// `[[masquerade]]`, in the order of the file; the first one that holds has its way.
     pub masquerades: Vec<MasqueradeRule>,
+    /// `[notify]`.
+    pub notify: crate::notify::Settings,
     /// `[[service]]`, in the order of the file.
     pub services: Vec<Service>,
 }
@@ -257,6 +260,23 @@ pub struct Pool {
     pub panic: u8,
     /// How long a weight takes to grow after a return.
     pub slow_start: Duration,
+    /// When the director stops, scripts are told that all is down (keepalived: `omega`).
+    pub omega: bool,
+    /// Run when the quorum is gained.
+    pub quorum_up: Option<Arc<Script>>,
+    /// Run when the quorum is lost.
+    pub quorum_down: Option<Arc<Script>>,
+    /// Those of real servers that have none of their own.
+    pub notify: Notify,
+}
+
+/// Scripts that are told of a real server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notify {
+    /// Run when it comes up (keepalived: `notify_up`).
+    pub up: Option<Arc<Script>>,
+    /// Run when it goes down (keepalived: `notify_down`).
+    pub down: Option<Arc<Script>>,
 }
 
 impl Default for Pool {
@@ -269,6 +289,10 @@ impl Default for Pool {
             sorry_server: None,
             panic: 0,
             slow_start: Duration::ZERO,
+            omega: false,
+            quorum_up: None,
+            quorum_down: None,
+            notify: Notify::default(),
         }
     }
 }
@@ -288,6 +312,8 @@ pub struct Real {
     pub tunnel: Tunnel,
     /// Whether it has weight 0 while it is down, instead of leaving the schedule (keepalived: `inhibit_on_failure`).
     pub inhibit_on_failure: bool,
+    /// Scripts that are told of it.
+    pub notify: Notify,
     /// How it is checked, be it said by itself or by its service; with none it is taken for up.
     pub checks: Arc<[Check]>,
 }
@@ -317,4 +343,6 @@ pub struct Check {
     pub rise: u8,
     /// How long these successes last at least.
     pub reentry: Duration,
+    /// Whether it begins with the opinion that its real server is down.
+    pub alpha: bool,
 }

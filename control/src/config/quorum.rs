@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Instant;
 
 use super::compile::State;
-use super::{Config, Pool, Service};
+use super::{Config, Pool, Real, Service};
 use crate::health::{Change, RealKey, ServiceKey, Standing, Verdict};
 
 /// A service gained or lost its quorum.
@@ -101,7 +101,9 @@ fn checked(config: &Config) -> HashMap<RealKey, bool> {
     let services = config.services.iter();
     let reals = services.flat_map(|service| service.reals.iter().map(move |real| (service, real)));
     let reals = reals.filter(|(_, real)| !real.checks.is_empty());
-    reals.map(|(service, real)| (service.real_key(real.address), service.pool.alpha)).collect()
+    let alpha =
+        |service: &Service, real: &Real| service.pool.alpha || real.checks.iter().any(|check| check.alpha);
+    reals.map(|(service, real)| (service.real_key(real.address), alpha(service, real))).collect()
 }
 
 #[cfg(test)]

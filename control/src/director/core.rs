@@ -17,7 +17,10 @@ use crate::config::Config;
 use crate::config::compile::State;
 use crate::health;
 use crate::neighbour;
+use crate::notify::Notifier;
 use crate::publish::Publisher;
+
+use super::events;
 
 /// Changes that are gathered into one generation at most; more wait for the next.
 pub const GATHERED_MAX: usize = 4096;
@@ -75,6 +78,7 @@ struct Work {
     loaded: SystemTime,
     view: Arc<ArcSwap<View>>,
     applied: Arc<AtomicU64>,
+    notifier: Notifier,
 }
 
 /// What one round gathered.
@@ -90,7 +94,7 @@ impl Core {
     ///
     /// # Errors
     /// When there is no thread to be had.
-    pub fn start(publisher: Publisher, config: Config) -> std::io::Result<Self> {
+    pub fn start(publisher: Publisher, config: Config, notifier: Notifier) -> std::io::Result<Self> {
         let (messages, inbox) = channel();
         let (config, loaded) = (Arc::new(config), SystemTime::now());
         let first = View {
@@ -100,7 +104,8 @@ impl Core {
             state: publisher.state().clone(),
         };
         let (view, applied) = (Arc::new(ArcSwap::from_pointee(first)), Arc::new(AtomicU64::new(0)));
-        let mut work = Work { publisher, config, loaded, view: view.clone(), applied: applied.clone() };
+        let mut work =
+            Work { publisher, config, loaded, view: view.clone(), applied: applied.clone(), notifier };
         let thread = std::thread::Builder::new().name("shunt-core".into()).spawn(move || work.run(&inbox))?;
         Ok(Self { messages, view, applied, thread: Some(thread) })
     }
@@ -149,6 +154,7 @@ impl Work {
                 self.take(message, &mut gathered);
             }
             if gathered.stop {
+                events::farewell(&self.config, self.publisher.state(), &self.notifier);
                 return;
             }
             self.publish(gathered);
@@ -159,6 +165,9 @@ impl Work {
         match message {
             Message::Config(config, answer) => {
                 self.publisher.follow(&self.config, &config);
+                if self.config.notify != config.notify {
+                    self.notifier.set(config.notify.clone());
+                }
                 self.config = Arc::new(*config);
                 self.loaded = SystemTime::now();
                 gathered.answers.push(answer);
@@ -172,6 +181,7 @@ impl Work {
                     }
                     self.publisher.set_health(change);
                 }
+                events::tell_reals(&self.config, &changes, &self.notifier);
             }
             Message::Neighbours(changes, number) => {
                 changes.iter().for_each(|change| self.publisher.set_neighbour(change));
@@ -190,6 +200,7 @@ impl Work {
                 tracing::warn!("{change}");
             }
         }
+        events::tell_quorums(&self.config, self.publisher.quorums(), &self.notifier);
         let generation = self.publisher.snapshots().load().generation;
         let acknowledged = self.publisher.wait(generation);
         if let Err(late) = &acknowledged {

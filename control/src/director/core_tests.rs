@@ -38,7 +38,8 @@ fn config() -> Config {
 fn publications(config: &Config, step: Duration) -> u64 {
     let owners = Owners { workers: 1, netmask_v4: 32, netmask_v6: 128, key: HashKey::random() };
     let publisher = Publisher::new(owners, vec![Mac::default()], Vec::new(), config);
-    let core = Core::start(publisher, config.clone()).unwrap();
+    let notifier = Notifier::start(crate::notify::Settings::default()).unwrap();
+    let core = Core::start(publisher, config.clone(), notifier).unwrap();
     let begin = core.view().load().snapshot.generation.0;
     let (mut machine, mut gathering, mut started) = (Machine::default(), Gathering::default(), Vec::new());
     let start = Instant::now();

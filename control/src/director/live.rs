@@ -13,7 +13,9 @@ use tokio::sync::{mpsc, watch};
 
 use super::core::{Applied, Core, Message, View};
 use super::{status, targets};
-use crate::api::director::{CONNECTIONS_QUEUE_MAX, Connections, Director, Later, Refusal, Reloaded, Running};
+use crate::api::director::{
+    CONNECTIONS_QUEUE_MAX, Connections, Director, Events, Later, Refusal, Reloaded, Running,
+};
 use crate::api::ipvsadm::{Change, Changed, Table};
 use crate::api::{Connection, Drops, Explanation, Probe, ProbeStep, Status};
 use crate::config::Config;
@@ -21,6 +23,7 @@ use crate::config::check::Machine;
 use crate::config::diff::{Changes, diff};
 use crate::control_loop::Control;
 use crate::health::Health;
+use crate::notify::Notifier;
 
 /// How long a worker may take to answer a question.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
@@ -54,6 +57,7 @@ pub(super) struct Parts {
     pub health: Health,
     pub control: Control,
     pub core: Core,
+    pub notifier: Notifier,
 }
 
 /// What [`Live`] is made of.
@@ -110,10 +114,12 @@ impl Live {
 
     /// Ends health checks, the control loop and the core, in this order; workers still run.
     pub(super) fn end(&self) {
-        if let Some(Parts { health, control, core }) = lock(&self.parts).take() {
+        if let Some(Parts { health, control, core, notifier }) = lock(&self.parts).take() {
             drop(health);
             control.stop();
             drop(core);
+            // What is left to tell is told.
+            drop(notifier);
         }
     }
 
@@ -341,6 +347,10 @@ impl Director for Handle {
     fn drops(&self) -> Drops {
         let workers: Vec<_> = self.0.workers.iter().map(|worker| &*worker.counters).collect();
         Drops::of(&workers)
+    }
+
+    fn events(&self) -> Option<Events> {
+        self.0.with_parts(|parts| parts.notifier.listen())
     }
 
     fn connections(&self) -> Connections {

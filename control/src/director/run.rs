@@ -20,6 +20,7 @@ use crate::config::check::Checked;
 use crate::control_loop::ControlLoop;
 use crate::health::Health;
 use crate::kernel::Kernel;
+use crate::notify::Notifier;
 use crate::publish::Publisher;
 
 /// Runs the director until it is told to stop.
@@ -66,7 +67,10 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
     let mut workers =
         workers::start(&config, &mut ports, publisher.snapshots(), shared.clone(), HashKey::random())?;
     let names = config.nics.iter().map(|nic| nic.name.clone()).collect();
-    let core = Core::start(publisher, config).map_err(|error| StartError::of("runtime", &error))?;
+    let notifier = Notifier::start(config.notify.clone());
+    let notifier = notifier.map_err(|error| StartError::of("notifications", &error))?;
+    let core = Core::start(publisher, config, notifier.clone())
+        .map_err(|error| StartError::of("runtime", &error))?;
     let rings = WorkerRings::new(std::mem::take(&mut workers.packets), shared.clone(), ports.pool.clone());
     let publications = Publications::new(core.messages(), core.applied().clone(), names);
     let (control_loop, control) = ControlLoop::new(rings, publications, kernel);
@@ -90,7 +94,7 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
         hugepages: ports.hugepages,
         node: ports.node,
         clock: dpdk_sys::Clock::new(&ports.eal),
-        parts: Parts { health, control, core },
+        parts: Parts { health, control, core, notifier },
         stop: stop_sender,
     });
     Ok(Running { live: Arc::new(live), workers, control_loop: Some(control_loop), stop, ports })

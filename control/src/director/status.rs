@@ -14,7 +14,7 @@ use super::live::Live;
 use super::workers::HAND_OVER_RING_MAX;
 use crate::api::Status;
 use crate::api::status::{
-    Books, Cost, Limit, Masquerade, Nic, Quorum, Real, RealState, Service, Vip, Worker,
+    Books, Cost, Limit, Masquerade, Nic, Notified, Quorum, Real, RealState, Service, Vip, Worker,
 };
 use crate::config;
 use crate::config::schedule::Place;
@@ -46,6 +46,10 @@ pub(super) fn status(live: &Live) -> Status {
         services: view.config.services.iter().map(|of| service(&view, of, &health)).collect(),
         masquerades: view.snapshot.reals.iter().flatten().filter_map(masquerade).collect(),
         not_in_file: live.not_in_file().list.iter().map(ToString::to_string).collect(),
+        notified: {
+            let report = live.with_parts(|parts| parts.notifier.report()).unwrap_or_default();
+            Notified { told: report.told, lost: report.lost, failed: report.failed }
+        },
         books: Books::total(live.workers.iter().map(|worker| &*worker.counters), held_max(live)),
         advice: advice(live, &view, &nics, &limits, &report),
         limits,

@@ -24,8 +24,9 @@ pub fn checks(config: &Config) -> Vec<Target> {
         for real in service.reals.iter().filter(|real| !real.checks.is_empty()) {
             targets.push(Target {
                 key: service.real_key(real.address),
-                checks: real.checks.iter().map(|check| Arc::new(target(check, real.address))).collect(),
-                alpha: service.pool.alpha,
+                checks: (real.checks.iter())
+                    .map(|check| Arc::new(target(check, real.address, service.pool.alpha)))
+                    .collect(),
                 slow_start: service.pool.slow_start,
             });
         }
@@ -33,7 +34,7 @@ pub fn checks(config: &Config) -> Vec<Target> {
     targets
 }
 
-fn target(check: &config::Check, real: SocketAddr) -> Check {
+fn target(check: &config::Check, real: SocketAddr, alpha: bool) -> Check {
     Check {
         kind: check.kind.clone(),
         to: SocketAddr::new(check.address.unwrap_or(real.ip()), check.l4_port.unwrap_or(real.port())),
@@ -45,6 +46,7 @@ fn target(check: &config::Check, real: SocketAddr) -> Check {
         fall: check.fall,
         rise: check.rise,
         reentry: check.reentry,
+        alpha: alpha || check.alpha,
     }
 }
 

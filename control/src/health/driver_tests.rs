@@ -23,6 +23,7 @@ fn check(kind: CheckKind, to: SocketAddr) -> Check {
         fall: 2,
         rise: 2,
         reentry: Duration::ZERO,
+        alpha: false,
     }
 }
 
@@ -31,7 +32,6 @@ fn target(to: SocketAddr) -> Target {
     Target {
         key: RealKey { listen, protocol: Protocol::Tcp, address: to },
         checks: vec![Arc::new(check(CheckKind::Tcp, to))],
-        alpha: false,
         slow_start: Duration::ZERO,
     }
 }

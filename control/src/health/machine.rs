@@ -265,7 +265,10 @@ impl Real {
     fn new(now: Instant, target: Target, before: Option<Self>) -> Self {
         let (known, since, mut told, returned) = match before {
             Some(real) => (real.entries, real.since, real.told, real.returned),
-            None => (Vec::new(), now, Verdict { up: !target.alpha, ..Verdict::default() }, None),
+            None => {
+                let up = !target.checks.iter().any(|check| check.alpha);
+                (Vec::new(), now, Verdict { up, ..Verdict::default() }, None)
+            }
         };
         let is_new = known.is_empty();
         let mut known: Vec<Option<Entry>> = known.into_iter().map(Some).collect();
@@ -279,7 +282,7 @@ impl Real {
             let rules = Rules { fall: check.fall, rise: check.rise, reentry: check.reentry };
             let judge = match known.get(place).and_then(Option::as_ref) {
                 Some(entry) => entry.judge.with(rules),
-                None => Judge::new(rules, !(is_new && target.alpha)),
+                None => Judge::new(rules, !(is_new && check.alpha)),
             };
             let before = known.get(place).and_then(Option::as_ref);
             let (said, last) = before.map_or((Success::Up, None), |entry| (entry.said, entry.last.clone()));

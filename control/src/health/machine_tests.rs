@@ -13,7 +13,6 @@ fn target(n: u32, seconds: u64) -> Target {
     Target {
         key: RealKey { listen, protocol: Protocol::Tcp, address },
         checks: vec![Arc::new(check(address, seconds))],
-        alpha: false,
         slow_start: Duration::ZERO,
     }
 }
@@ -30,6 +29,7 @@ fn check(to: SocketAddr, seconds: u64) -> Check {
         fall: 3,
         rise: 2,
         reentry: Duration::ZERO,
+        alpha: false,
     }
 }
 
@@ -252,7 +252,8 @@ fn failures_are_tried_again_soon_while_it_is_up() {
 fn with_alpha_it_begins_down() {
     let start = Instant::now();
     let mut machine = Machine::default();
-    let begins_down = Target { alpha: true, ..target(1, 6) };
+    let mut begins_down = target(1, 6);
+    Arc::make_mut(&mut begins_down.checks[0]).alpha = true;
     machine.set_targets(start, vec![begins_down.clone()]);
     assert!(!machine.list()[0].verdict.up);
     let changes = play(&mut machine, start, &[(0, 0, GOOD)]);

@@ -60,8 +60,6 @@ pub struct Target {
     pub key: RealKey,
     /// How; it is up while all of them say so.
     pub checks: Vec<Arc<Check>>,
-    /// True when it begins down, until its checks have succeeded (keepalived: `alpha`).
-    pub alpha: bool,
     /// How long its weight takes to grow after a return.
     pub slow_start: Duration,
 }
@@ -91,4 +89,6 @@ pub struct Check {
     pub rise: u8,
     /// How long the successes in a row last at least that bring it back (Piranha: `reentry`).
     pub reentry: Duration,
+    /// True when it begins with the opinion that the real server is down (keepalived: `alpha`).
+    pub alpha: bool,
 }

@@ -3,6 +3,7 @@
 //! Each has a time, after which it and all that it started are killed; at most [`SCRIPTS_RUNNING_MAX`] run at once, and
 //! the others wait without losing of their time.
 
+use std::fmt;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
@@ -23,6 +24,25 @@ use crate::kernel::KernelError;
 /// Scripts that run at once; the others wait.
 pub const SCRIPTS_RUNNING_MAX: usize = 64;
 
+/// A command of the operator's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Script {
+    /// The command and its arguments.
+    pub command: Vec<String>,
+    /// Who runs it: a user, and a group if it is not the user's; none for the director's own.
+    pub user: Option<String>,
+}
+
+impl fmt::Display for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.command[..] {
+            [shell, option, line] if shell == "/bin/sh" && option == "-c" => write!(f, "{line:?}")?,
+            words => write!(f, "{:?}", words.join(" "))?,
+        }
+        self.user.as_ref().map_or(Ok(()), |user| write!(f, " as {user}"))
+    }
+}
+
 /// How a command ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
@@ -38,7 +58,7 @@ pub enum Ended {
 
 #[derive(Debug)]
 struct Request {
-    command: Vec<String>,
+    script: Script,
     environment: Vec<(String, String)>,
     time: Duration,
     ended: oneshot::Sender<Ended>,
@@ -77,14 +97,9 @@ impl Scripts {
     }
 
     /// Runs a command with these variables beside the director's own, and waits for its end.
-    pub async fn run(
-        &self,
-        command: Vec<String>,
-        environment: Vec<(String, String)>,
-        time: Duration,
-    ) -> Ended {
+    pub async fn run(&self, script: Script, environment: Vec<(String, String)>, time: Duration) -> Ended {
         let (ended, end) = oneshot::channel();
-        let request = Request { command, environment, time, ended };
+        let request = Request { script, environment, time, ended };
         let sent = self.0.requests.as_ref().is_some_and(|requests| requests.send(request).is_ok());
         let stopping = || Ended::NotRun("the director is stopping".into());
         if sent { end.await.unwrap_or_else(|_| stopping()) } else { stopping() }
@@ -105,11 +120,11 @@ async fn serve(mut inbox: UnboundedReceiver<Request>) {
     while let Some(request) = inbox.recv().await {
         let places = places.clone();
         tokio::spawn(async move {
-            let Request { command, environment, time, mut ended } = request;
+            let Request { script, environment, time, mut ended } = request;
             let Ok(_place) = places.acquire().await else { return };
             // Whoever asked may have gone: nobody needs the script any more then.
             tokio::select! {
-                how = run(&command, environment, time) => drop(ended.send(how)),
+                how = run(&script, environment, time) => drop(ended.send(how)),
                 () = ended.closed() => {}
             }
         });
@@ -128,11 +143,30 @@ impl Drop for Group {
     }
 }
 
-async fn run(command: &[String], environment: Vec<(String, String)>, time: Duration) -> Ended {
-    let Some((program, arguments)) = command.split_first() else {
+/// The numbers of a user and a group by their names.
+fn identify(names: &str) -> Result<(u32, u32), String> {
+    let mut words = names.split_whitespace();
+    let name = words.next().unwrap_or_default();
+    let user = nix::unistd::User::from_name(name).ok().flatten().ok_or(format!("there is no user {name}"))?;
+    let Some(name) = words.next() else { return Ok((user.uid.as_raw(), user.gid.as_raw())) };
+    let group =
+        nix::unistd::Group::from_name(name).ok().flatten().ok_or(format!("there is no group {name}"))?;
+    Ok((user.uid.as_raw(), group.gid.as_raw()))
+}
+
+async fn run(script: &Script, environment: Vec<(String, String)>, time: Duration) -> Ended {
+    let Some((program, arguments)) = script.command.split_first() else {
         return Ended::NotRun("there is no command".into());
     };
-    let child = Command::new(program)
+    let mut command = Command::new(program);
+    if let Some(user) = &script.user {
+        match identify(user) {
+            // Without the director's supplementary groups, which setting the user drops.
+            Ok((user, group)) => drop(command.uid(user).gid(group)),
+            Err(why) => return Ended::NotRun(why),
+        }
+    }
+    let child = command
         .args(arguments)
         .envs(environment)
         .stdin(Stdio::null())
@@ -171,7 +205,8 @@ mod tests {
         let scripts = Scripts::start().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let command = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
-        runtime.block_on(scripts.run(command, vec![("SHUNT_REAL".into(), "10.0.0.1".into())], time))
+        let script = Script { command, user: None };
+        runtime.block_on(scripts.run(script, vec![("SHUNT_REAL".into(), "10.0.0.1".into())], time))
     }
 
     const LONG: Duration = Duration::from_secs(20);
@@ -183,8 +218,18 @@ mod tests {
         assert_eq!(run_now("kill -TERM $$", LONG), Ended::Signal(15));
         let scripts = Scripts::start().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let missing = runtime.block_on(scripts.run(vec!["/no/such".into()], Vec::new(), LONG));
+        let script = |command: &[&str], user: Option<&str>| Script {
+            command: command.iter().map(|word| (*word).to_owned()).collect(),
+            user: user.map(str::to_owned),
+        };
+        let missing = runtime.block_on(scripts.run(script(&["/no/such"], None), Vec::new(), LONG));
         assert!(matches!(&missing, Ended::NotRun(why) if why.starts_with("/no/such: ")), "{missing:?}");
+        let is_nobody =
+            script(&["/bin/sh", "-c", "test $(id -un):$(id -gn) = nobody:daemon"], Some("nobody daemon"));
+        assert_eq!(runtime.block_on(scripts.run(is_nobody, Vec::new(), LONG)), Ended::Code(0));
+        let stranger =
+            runtime.block_on(scripts.run(script(&["/bin/true"], Some("no_such")), Vec::new(), LONG));
+        assert_eq!(stranger, Ended::NotRun("there is no user no_such".into()));
     }
 
     #[test]

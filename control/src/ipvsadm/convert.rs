@@ -249,7 +249,8 @@ pub fn configured(service: &Service, old: Option<&config::Service>) -> Result<co
         let before = old.and_then(|old| old.reals.iter().find(|real| real.address == address));
         let checks = before.map_or_else(|| checks.clone(), |real| real.checks.clone());
         let inhibit_on_failure = before.map_or(pool.inhibit_on_failure, |real| real.inhibit_on_failure);
-        config::Real { address, weight, thresholds, method, tunnel, inhibit_on_failure, checks }
+        let notify = before.map_or_else(|| pool.notify.clone(), |real| real.notify.clone());
+        config::Real { address, weight, thresholds, method, tunnel, inhibit_on_failure, notify, checks }
     });
     Ok(config::Service {
         name,

@@ -92,6 +92,7 @@ fn build(
         warmup: check.warmup.as_ref().map_or(Duration::ZERO, |warmup| warmup.value),
         fall: check.fall.as_ref().map_or(FALL_DEFAULT, |fall| fall.value),
         rise: check.rise.as_ref().map_or(RISE_DEFAULT, |rise| rise.value),
+        alpha: check.alpha.as_ref().is_some_and(|alpha| alpha.value),
         reentry: check.reentry.as_ref().map_or(Duration::ZERO, |reentry| reentry.value),
     })
 }

@@ -104,6 +104,7 @@ impl Config {
                     routes,
                     marks,
                     masquerades,
+                    notify: document.notify,
                     services,
                 },
                 warnings: problems,

@@ -10,7 +10,7 @@ use super::services::{build_real, check_real};
 use super::tunnels;
 use crate::config::document::{RealDocument, ServiceDocument};
 use crate::config::problem::{Fault, Findings};
-use crate::config::{Check, Pool, Real};
+use crate::config::{Check, Notify, Pool, Real};
 
 /// Checks what stands in the service about it; `reals` are its real servers.
 pub fn pool(
@@ -56,6 +56,13 @@ pub fn pool(
         inhibit_on_failure: document.inhibit_on_failure.as_ref().is_some_and(|inhibit| inhibit.value),
         sorry_server,
         panic: document.panic.as_ref().map_or(0, |panic| panic.value),
+        omega: document.omega.as_ref().is_some_and(|omega| omega.value),
+        quorum_up: document.quorum_up.clone().map(Arc::new),
+        quorum_down: document.quorum_down.clone().map(Arc::new),
+        notify: Notify {
+            up: document.notify_up.clone().map(Arc::new),
+            down: document.notify_down.clone().map(Arc::new),
+        },
         slow_start: document.slow_start.as_ref().map_or(Duration::ZERO, |slow_start| slow_start.value),
     })
 }
@@ -69,7 +76,9 @@ fn sorry_server(
     findings: &mut Findings<'_>,
 ) -> Option<Real> {
     let at = &sorry.address.as_ref()?.at;
-    let built = build_real(service, sorry, Some(Arc::default()))?;
+    let mut built = build_real(service, sorry, Some(Arc::default()))?;
+    // What the service says about real servers that are down is not about it.
+    built.inhibit_on_failure = sorry.inhibit_on_failure.as_ref().is_some_and(|inhibit| inhibit.value);
     if let Some(check) = sorry.checks.as_ref().and_then(|checks| checks.first()) {
         let fault = Fault::new("a check of the sorry server", "it serves when all else fails", "remove it");
         findings.missing(&sorry.place, &check.at, fault);

@@ -16,7 +16,7 @@ use super::tunnels::{self, tunnel};
 use super::{Seen, health, pool, unique_names};
 use crate::config::document::{Document, PersistenceDocument, RealDocument, SchedulerFlag, ServiceDocument};
 use crate::config::problem::{At, Fault, Findings};
-use crate::config::{Check, Pool, Real, Service, limit};
+use crate::config::{Check, Notify, Pool, Real, Service, limit};
 
 /// How long clients persist where the file does not say (kernel: `IP_VS_TEMPLATE_TIMEOUT`, as ipvsadm has it).
 const PERSISTENCE_DEFAULT: Duration = Duration::from_secs(360);
@@ -319,6 +319,10 @@ pub(super) fn build_real(
         inhibit_on_failure: (real.inhibit_on_failure.as_ref())
             .or(service.pool.inhibit_on_failure.as_ref())
             .is_some_and(|inhibit| inhibit.value),
+        notify: Notify {
+            up: real.notify_up.as_ref().or(service.pool.notify_up.as_ref()).cloned().map(Arc::new),
+            down: real.notify_down.as_ref().or(service.pool.notify_down.as_ref()).cloned().map(Arc::new),
+        },
         checks: checks?,
     })
 }

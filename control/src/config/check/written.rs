@@ -60,6 +60,8 @@ fn real(real: &Real, listen: SocketAddr, service: &str) -> RealDocument {
         tunnel_port: tunnel_port.map(nowhere),
         tunnel_checksum: tunnel_checksum.map(nowhere),
         inhibit_on_failure: None,
+        notify_up: None,
+        notify_down: None,
         checks: None,
     }
 }

@@ -40,6 +40,8 @@ pub struct CheckDocument {
     pub rise: Option<At<u8>>,
     /// `reentry`.
     pub reentry: Option<At<Duration>>,
+    /// `alpha`.
+    pub alpha: Option<At<bool>>,
 }
 
 /// The words of `kind`.
@@ -82,6 +84,7 @@ const EVERY: &[&str] = &[
     "fall",
     "rise",
     "reentry",
+    "alpha",
 ];
 const WEB: &[Word] = &[Word::Http, Https];
 /// Keys that only some kinds have.
@@ -167,6 +170,7 @@ impl CheckDocument {
             fall: section.integer("fall", 1..=limit::CHECK_COUNT_MAX, "failures in a row"),
             rise: section.integer("rise", 1..=limit::CHECK_COUNT_MAX, "successes in a row"),
             reentry: time(&mut section, "reentry", Duration::ZERO, limit::CHECK_HOLD_MAX),
+            alpha: section.boolean("alpha"),
             at,
         }
     }
@@ -200,7 +204,7 @@ fn kind(section: Reading<'_, '_, '_, '_, '_>, word: Word) -> Option<CheckKind> {
         },
         Word::Udp => CheckKind::Udp(udp(section)),
         Script => {
-            let command = command(section);
+            let command = super::script::command(section, "command");
             if !section.has("command") {
                 let example = "command = [\"/usr/local/bin/check\", \"argument\"]";
                 section.missing(required("command", "a script is a command", example));
@@ -304,28 +308,6 @@ fn pattern(section: Reading<'_, '_, '_, '_, '_>, literal: &str, regex: &str) -> 
         section.error(&value.span(), Fault::new("two texts to be found", holds, "remove one of them"));
     }
     expression.or(text).map(|pattern| pattern.value)
-}
-
-/// `command`: a list of words as they are, or a line for the shell.
-fn command(section: Reading<'_, '_, '_, '_, '_>) -> Vec<String> {
-    let words = section.parse_list("command", |text| {
-        if text.is_empty() || text.contains('\0') || text.len() > limit::COMMAND_MAX {
-            let holds = format!("1 to {} bytes, none of them 0", limit::COMMAND_MAX);
-            return Err(Fault::new("not a word of a command", holds, "name the command and its arguments"));
-        }
-        Ok(text.to_owned())
-    });
-    let mut words: Vec<String> = words.into_iter().map(|word| word.value).collect();
-    match section.raw("command").map(|value| value.get_ref()) {
-        Some(DeValue::String(_)) => ["/bin/sh", "-c"].into_iter().map(str::to_owned).chain(words).collect(),
-        Some(DeValue::Array(list)) if list.is_empty() => {
-            let value = section.raw("command").map(|value| value.span()).unwrap_or_default();
-            let fault = Fault::new("an empty command", "a command has a name", "name it");
-            section.error(&value, fault);
-            Vec::new()
-        }
-        _ => std::mem::take(&mut words),
-    }
 }
 
 fn address(text: &str) -> Result<IpAddr, Fault> {

@@ -10,7 +10,9 @@ mod iptables_nat;
 mod mark;
 mod masquerade;
 mod nic;
+mod notify;
 mod runtime;
+mod script;
 mod section;
 mod service;
 mod sysctl;
@@ -33,6 +35,7 @@ pub use service::{
 };
 
 use super::problem::{Fault, Findings, Span};
+use crate::notify::Settings;
 
 /// Everything that a file says.
 #[derive(Debug, Default)]
@@ -53,6 +56,8 @@ pub struct Document {
     pub marks: Vec<MarkDocument>,
     /// `[[masquerade]]`, in the order of the file.
     pub masquerades: Vec<MasqueradeDocument>,
+    /// `[notify]`.
+    pub notify: Settings,
     /// `[[service]]`.
     pub services: Vec<ServiceDocument>,
     /// False after a syntax error: something may be missing here that the file has.
@@ -66,7 +71,7 @@ pub struct Document {
 }
 
 const KEYS: &[&str] =
-    &["runtime", "import", "timeout", "sysctl", "nic", "route", "mark", "masquerade", "service"];
+    &["runtime", "import", "timeout", "sysctl", "nic", "route", "mark", "masquerade", "notify", "service"];
 const LATER: &[(&str, &str)] = &[("vrrp", "remove it; a director without [[vrrp]] owns every VIP at once")];
 
 impl Document {
@@ -94,6 +99,9 @@ impl Document {
         }
         if let Some((at, table)) = section.table("sysctl") {
             document.sysctls = sysctl::read(section.findings(), table, &at);
+        }
+        if let Some((at, table)) = section.table("notify") {
+            document.notify = notify::read(section.findings(), table, &at);
         }
         let before = section.findings().count();
         document.has_nics = section.has("nic");

@@ -16,6 +16,7 @@ use super::timeout;
 use super::{CheckDocument, Section, name, place, required};
 use crate::config::problem::{At, Fault, Findings, Span};
 use crate::config::{duration, limit};
+use crate::health::scripts::Script;
 
 /// A `[[service]]` as written.
 #[derive(Debug)]
@@ -71,6 +72,16 @@ pub struct PoolDocument {
     pub panic: Option<At<u8>>,
     /// `slow_start`.
     pub slow_start: Option<At<Duration>>,
+    /// `omega`.
+    pub omega: Option<At<bool>>,
+    /// `quorum_up`.
+    pub quorum_up: Option<Script>,
+    /// `quorum_down`.
+    pub quorum_down: Option<Script>,
+    /// `notify_up`.
+    pub notify_up: Option<Script>,
+    /// `notify_down`.
+    pub notify_down: Option<Script>,
 }
 
 /// `persistence` as written.
@@ -105,6 +116,10 @@ pub struct RealDocument {
     pub tunnel_checksum: Option<At<TunnelChecksum>>,
     /// `inhibit_on_failure`, instead of the service's.
     pub inhibit_on_failure: Option<At<bool>>,
+    /// `notify_up`, instead of the service's.
+    pub notify_up: Option<Script>,
+    /// `notify_down`, instead of the service's.
+    pub notify_down: Option<Script>,
     /// `check`, instead of the service's.
     pub checks: Option<Vec<CheckDocument>>,
 }
@@ -148,6 +163,11 @@ const KEYS: &[&str] = &[
     "sorry_server",
     "panic",
     "slow_start",
+    "omega",
+    "quorum_up",
+    "quorum_down",
+    "notify_up",
+    "notify_down",
     "real",
 ];
 const PERSISTENCE_KEYS: &[&str] = &["timeout", "netmask"];
@@ -161,6 +181,8 @@ const REAL_KEYS: &[&str] = &[
     "tunnel_port",
     "tunnel_checksum",
     "inhibit_on_failure",
+    "notify_up",
+    "notify_down",
     "check",
 ];
 /// The words of `protocol`.
@@ -251,6 +273,11 @@ impl PoolDocument {
             sorry_server: sorry_server
                 .map(|(at, table)| RealDocument::read(section.findings(), table, at, sorry_place)),
             panic: section.integer("panic", 0..=100, "percent of the real servers"),
+            omega: section.boolean("omega"),
+            quorum_up: super::script::read(section, "quorum_up"),
+            quorum_down: super::script::read(section, "quorum_down"),
+            notify_up: super::script::read(section, "notify_up"),
+            notify_down: super::script::read(section, "notify_down"),
             slow_start: section.parse("slow_start", |text| {
                 within("slow_start", text, Duration::ZERO, limit::CHECK_HOLD_MAX)
             }),
@@ -291,6 +318,8 @@ impl RealDocument {
             tunnel_port: section.integer("tunnel_port", 1..=u16::MAX, "(a UDP port)"),
             tunnel_checksum: section.word("tunnel_checksum", CHECKSUMS, &[]),
             inhibit_on_failure: section.boolean("inhibit_on_failure"),
+            notify_up: super::script::read(&mut section, "notify_up"),
+            notify_down: super::script::read(&mut section, "notify_down"),
             checks: super::check::read(&mut section),
             place: place.clone(),
         };

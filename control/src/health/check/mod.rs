@@ -7,7 +7,7 @@ mod ping;
 mod script;
 mod send;
 mod smtp;
-mod tls;
+pub(crate) mod tls;
 mod udp;
 
 use std::io;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::health::scripts::{Ended, Scripts};
+use crate::health::scripts::{Ended, Script, Scripts};
 use crate::health::{Failure, RealKey, Success};
 
 /// The exit code of weight 0 (keepalived: `misc_dynamic`); those above it give the weights above it.
@@ -23,7 +23,8 @@ pub async fn run(
         ("SHUNT_REAL_PORT", key.address.port().to_string()),
     ];
     let environment = environment.map(|(name, value)| (name.to_owned(), value));
-    judge(scripts.run(command.to_vec(), environment.into(), timeout).await, dynamic, timeout)
+    let script = Script { command: command.to_vec(), user: None };
+    judge(scripts.run(script, environment.into(), timeout).await, dynamic, timeout)
 }
 
 fn judge(ended: Ended, dynamic: bool, timeout: Duration) -> Result<Success, Failure> {

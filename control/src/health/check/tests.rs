@@ -23,6 +23,7 @@ fn ask_fully(kind: CheckKind, to: SocketAddr, timeout: Duration) -> Result<Succe
         fall: 1,
         rise: 1,
         reentry: Duration::ZERO,
+        alpha: false,
     };
     let listen = SocketAddr::from(([192, 0, 2, 10], 80));
     let key = RealKey { listen, protocol: shunt_dataplane::id::Protocol::Tcp, address: to };
@@ -299,6 +300,7 @@ fn a_check_comes_from_where_it_should() {
         fall: 1,
         rise: 1,
         reentry: Duration::ZERO,
+        alpha: false,
     };
     let key = RealKey { listen: check.to, protocol: shunt_dataplane::id::Protocol::Tcp, address: check.to };
     let tools = Tools::new(Scripts::start().unwrap());
