@@ -13,7 +13,7 @@ Installs what is missing, builds, and runs: cargo fmt --check, clippy, all tests
 property tests, network namespaces), the instructions that a packet takes against their baseline, and the demo. Takes
 root, and no hugepages.
 
-  --all   also the long runs: tests that are marked as ignored because they take long
+  --all   also the long runs: tests that are marked as ignored because they take long, and libFuzzer, a minute for each target
 
 Exit code: 0 all passed, 1 something did not, 2 wrong use.
 TEXT
@@ -107,6 +107,7 @@ main() {
     cargo_tests
     part "instructions for a packet" cargo run --release --locked --quiet --bin instructions
     part "cache lines that move between workers" cargo run --release --locked --quiet --bin shared_writes
+    [[ -z $all ]] || part "fuzzing" scripts/fuzz.sh --for 60 --at-once 2
     part "demo" scripts/demo.sh
     part "demo with two workers" scripts/demo.sh --workers 2
 

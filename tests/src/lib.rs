@@ -1,7 +1,9 @@
 //! End-to-end tests of shunt.
 
 pub mod director;
+pub mod fuzz;
 pub mod instructions;
+pub mod invariants;
 pub mod network;
 pub mod oracle;
 pub mod packets;

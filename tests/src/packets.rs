@@ -251,6 +251,20 @@ pub fn frame(destination: Mac, source: Mac, ether_type: u16, data: &[u8]) -> Vec
     [&destination.0[..], &source.0, &ether_type.to_be_bytes(), data].concat()
 }
 
+/// Makes the header checksum of a frame's IPv4 packet hold; nothing when it has no whole header.
+pub fn mend_ipv4(frame: &mut [u8]) {
+    if frame.get(12..14) != Some(&[8, 0]) {
+        return;
+    }
+    let Some(first) = frame.get(14) else { return };
+    let Some(header) = frame.get_mut(14..14 + usize::from(first & 15) * 4) else { return };
+    if let Some(field) = header.get_mut(10..12) {
+        field.fill(0);
+        let sum = checksum(&[header]);
+        header[10..12].copy_from_slice(&sum.to_be_bytes());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,8 +10,7 @@ use shunt_dataplane::snapshot::ServicePlan;
 
 use crate::director::Arrival;
 use crate::network::{BACK, FRONT, Form, REALS, ROUTER, nic_mac, real_mac, real_port, service};
-use crate::packets::{Ip, Tcp, ethernet, frame, number};
-use crate::text::checksum;
+use crate::packets::{Ip, Tcp, ethernet, frame, mend_ipv4, number};
 
 /// The ports of [`services`], by method.
 const PORTS: [(u16, Method); 3] = [(80, Method::Dr), (81, Method::Nat), (82, Method::Tun)];
@@ -35,7 +34,7 @@ pub fn services(scheduler: Scheduler, reals: u8) -> Vec<ServicePlan> {
 }
 
 /// A packet of TCP, UDP or SCTP between ports, or an echo request, in this header.
-fn segment(ip: &Ip, protocol: Protocol, ports: (u16, u16), flags: &str, size: usize) -> Vec<u8> {
+pub(crate) fn segment(ip: &Ip, protocol: Protocol, ports: (u16, u16), flags: &str, size: usize) -> Vec<u8> {
     match protocol {
         Protocol::Tcp => ip.tcp(&Tcp::new(ports.0, ports.1, flags).numbers(1, 1).data(&vec![7; size])),
         Protocol::Udp => ip.udp(ports.0, ports.1, &vec![7; size]),
@@ -158,7 +157,13 @@ fn fragment() -> impl Strategy<Value = Arrival> {
 }
 
 /// One of the two parts of a datagram.
-fn fragment_of(ip: &Ip, protocol: Protocol, ports: (u16, u16), size: usize, later: bool) -> Vec<u8> {
+pub(crate) fn fragment_of(
+    ip: &Ip,
+    protocol: Protocol,
+    ports: (u16, u16),
+    size: usize,
+    later: bool,
+) -> Vec<u8> {
     let whole = segment(ip, protocol, ports, "S", size);
     let header = if ip.source.is_ipv6() { 40 } else { 20 };
     let cut = (size / 2 + 15) & !7;
@@ -250,7 +255,7 @@ impl Damage {
 }
 
 /// Puts options into an IPv4 header and makes it right again, lengths and checksum, so that they are read.
-fn put_options(frame: &mut Vec<u8>, options: &[u8]) {
+pub(crate) fn put_options(frame: &mut Vec<u8>, options: &[u8]) {
     if frame.get(12..15) != Some(&[8, 0, 0x45]) || frame.len() < 34 {
         return;
     }
@@ -260,7 +265,7 @@ fn put_options(frame: &mut Vec<u8>, options: &[u8]) {
     let length = u16::from_be_bytes([frame[16], frame[17]]).wrapping_add(options.len() as u16);
     frame[16..18].copy_from_slice(&length.to_be_bytes());
     frame.splice(34..34, options.iter().copied());
-    mend_checksum(frame);
+    mend_ipv4(frame);
 }
 
 /// A frame that came over a bad wire, or was made with bad intent, or is noise; its IPv4 header checksum may be right
@@ -271,7 +276,7 @@ pub fn bad() -> impl Strategy<Value = Arrival> {
         let mut frame = arrival.frame;
         damages.iter().for_each(|damage| damage.to(&mut frame));
         if mend {
-            mend_checksum(&mut frame);
+            mend_ipv4(&mut frame);
         }
         Arrival { nic: arrival.nic, frame }
     });
@@ -285,18 +290,6 @@ pub fn bad() -> impl Strategy<Value = Arrival> {
         Arrival { nic, frame }
     });
     prop_oneof![6 => damaged, 1 => noise]
-}
-
-/// Makes the checksum of an IPv4 header right, whatever the header says.
-fn mend_checksum(frame: &mut [u8]) {
-    let Some([8, 0, first]) = frame.get(12..15) else { return };
-    let end = 14 + usize::from(first & 15) * 4;
-    if end < 34 || frame.len() < end {
-        return;
-    }
-    frame[24..26].fill(0);
-    let sum = checksum(&[&frame[14..end]]);
-    frame[24..26].copy_from_slice(&sum.to_be_bytes());
 }
 
 /// Any frame.

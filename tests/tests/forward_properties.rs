@@ -8,16 +8,16 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use shunt::ipvsadm::table::Table;
 use shunt_dataplane::forward::{BURST_MAX, Step, Verdict};
-use shunt_dataplane::id::{NicId, WorkerId};
+use shunt_dataplane::id::WorkerId;
 use shunt_dataplane::reason::DropReason;
 use shunt_dataplane::service::masquerade::MasqueradeRule;
 use shunt_dataplane::service::schedulers::Scheduler;
 use shunt_dataplane::snapshot::Plan;
 use shunt_tests::director::{Arrival, Director, Outcome};
-use shunt_tests::network::{self, nic_mac};
+use shunt_tests::network;
 use shunt_tests::oracle::compare::masked;
 use shunt_tests::oracle::ipvsadm::table;
-use shunt_tests::{text, traffic};
+use shunt_tests::{invariants, text, traffic};
 
 const CONNECTIONS: u32 = 256;
 
@@ -52,45 +52,6 @@ fn pause() -> impl Strategy<Value = Duration> {
 fn state(director: &Director) -> (Vec<String>, Vec<String>, Table) {
     let counters = director.workers().iter().map(|worker| format!("{:?}", worker.counters())).collect();
     (director.connections(), counters, table(director))
-}
-
-/// The books of packets, and those of connections: every real server's counts are the connections in the tables.
-fn assert_books_balance(director: &Director) {
-    assert_eq!(director.held(), 0, "packets");
-    let held =
-        director.workers().iter().map(|worker| (worker.v4().len() + worker.v6().len()) as u64).sum::<u64>();
-    let made = director.workers().iter().map(|worker| worker.counters().connections_made.get()).sum::<u64>();
-    let expired =
-        director.workers().iter().map(|worker| worker.counters().connections_expired.get()).sum::<u64>();
-    assert_eq!(made - expired, held, "connections made and ended");
-    let reals = director.snapshot().reals.iter().flatten();
-    let counted =
-        reals.map(|real| real.counters.sum(|cell| &cell.active) + real.counters.sum(|cell| &cell.inactive));
-    assert_eq!(counted.sum::<u64>(), held, "active and inactive connections");
-}
-
-/// What leaves is a whole IP packet in a frame of the NIC's, no larger than its MTU, whose IPv4 header checksum holds.
-fn assert_well_formed(outcome: &Outcome) {
-    outcome.all_sent().for_each(|(nic, frame)| assert_frame_well_formed(outcome, nic, frame));
-}
-
-fn assert_frame_well_formed(outcome: &Outcome, nic: NicId, frame: &[u8]) {
-    let told = || format!("{:?} {}", outcome.verdict, text::frame(frame));
-    assert!(frame.len() >= 34, "{}", told());
-    assert_eq!(frame[6..12], nic_mac(nic).0, "{}", told());
-    assert_eq!(frame[0] & 1, 0, "{}", told());
-    let packet = &frame[14..];
-    assert!(packet.len() <= 1500, "{}", told());
-    let word = |at: usize| usize::from(packet[at]) << 8 | usize::from(packet[at + 1]);
-    match &frame[12..14] {
-        [8, 0] => {
-            assert_eq!(word(2), packet.len(), "{}", told());
-            let header = usize::from(packet[0] & 15) * 4;
-            assert_eq!(text::checksum(&[&packet[..header]]), 0, "{}", told());
-        }
-        [0x86, 0xdd] => assert_eq!(word(4) + 40, packet.len(), "{}", told()),
-        _ => panic!("{}", told()),
-    }
 }
 
 /// What can change in a running configuration.
@@ -195,15 +156,18 @@ proptest! {
             };
             let before = DropReason::ALL.iter().map(|&reason| dropped(&director, reason)).collect::<Vec<_>>();
             let outcomes = director.burst(WorkerId(queue % workers), &frames);
-            outcomes.iter().for_each(assert_well_formed);
+            for (outcome, arrival) in outcomes.iter().zip(&frames) {
+                invariants::well_formed(director.plan(), outcome);
+                invariants::leaves_for_its_own(director.plan(), arrival, outcome);
+            }
             for (&reason, before) in DropReason::ALL.iter().zip(before) {
                 let here = outcomes.iter().filter(|outcome| outcome.verdict == Verdict::Drop(reason)).count() as u64;
                 prop_assert_eq!(dropped(&director, reason) - before, here, "{}", reason.word());
             }
-            assert_books_balance(&director);
+            invariants::books_balance(&director);
             director.publish(|plan| apply(&edit, plan));
             director.advance(pause);
-            assert_books_balance(&director);
+            invariants::books_balance(&director);
         }
     }
 
@@ -226,9 +190,11 @@ proptest! {
     fn bad_frames_get_a_verdict(frames in vec(traffic::bad(), 1..200)) {
         let mut director = director(1, CONNECTIONS, Scheduler::Wlc);
         for arrival in frames {
-            assert_well_formed(&director.take(arrival.nic, &arrival.frame));
+            let outcome = director.take(arrival.nic, &arrival.frame);
+            invariants::well_formed(director.plan(), &outcome);
+            invariants::leaves_for_its_own(director.plan(), &arrival, &outcome);
         }
-        assert_books_balance(&director);
+        invariants::books_balance(&director);
     }
 
     /// Two and three workers give the same whichever queue a packet arrives at.

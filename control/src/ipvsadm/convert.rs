@@ -122,10 +122,12 @@ fn persistence(key: Key, persistence: Persistence) -> Result<service::Persistenc
 fn shown_real(real: &RealPlan, listen: SocketAddr) -> Destination {
     let RealPlan { address, method, tunnel, weight, thresholds, up: _ } = *real;
     Destination {
-        // A method that does not rewrite keeps the service's port.
+        // A method that does not rewrite keeps the service's port, where it has one: a mark's has none.
         address: match method {
-            Method::Nat => address,
-            Method::Dr | Method::Tun => SocketAddr::new(address.ip(), listen.port()),
+            Method::Dr | Method::Tun if Mark::of(listen).is_none() => {
+                SocketAddr::new(address.ip(), listen.port())
+            }
+            Method::Dr | Method::Tun | Method::Nat => address,
         },
         forward: match method {
             Method::Nat => Forward::Masquerade,

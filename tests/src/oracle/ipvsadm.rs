@@ -1,7 +1,7 @@
 //! The `ipvsadm` of the recordings is shunt's own, in front of a director fed by hand.
 
 use std::cell::RefCell;
-use std::io::Write;
+use std::io::{BufRead, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use shunt::ipvsadm::connections::Connection;
@@ -20,10 +20,15 @@ use crate::director::Director;
 
 /// Runs a command line.
 pub fn run(words: &[String], target: &mut Target<'_>) -> Said {
+    run_with(words, &mut std::io::empty(), target)
+}
+
+/// Runs a command line that reads from `input`.
+pub fn run_with(words: &[String], input: &mut dyn BufRead, target: &mut Target<'_>) -> Said {
     let both = RefCell::new(Vec::new());
     let (mut out, mut err) = (Both(&both), Both(&both));
     let mut session = Session { target, names: &Nameless, out: &mut out, err: &mut err };
-    let status = session.run(words, &mut std::io::empty());
+    let status = session.run(words, input);
     // As a shell sees -1.
     Said { output: String::from_utf8_lossy(&both.into_inner()).into_owned(), status: status.into() }
 }

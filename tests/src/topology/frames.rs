@@ -6,8 +6,6 @@ use etherparse::{
     IpNumber, Ipv4Header, Ipv6Header, NetHeaders, PacketBuilder, PacketHeaders, TcpHeader, TransportHeader,
 };
 
-use crate::text::checksum;
-
 /// An Ethernet address.
 pub type Mac = [u8; 6];
 
@@ -279,10 +277,7 @@ pub fn solicited(target: IpAddr) -> (Mac, IpAddr) {
 /// # Panics
 /// When the frame has none.
 pub fn mend_ipv4_checksum(frame: &mut [u8]) {
-    let header = usize::from(frame[14] & 15) * 4;
-    frame[24..26].fill(0);
-    let sum = checksum(&[&frame[14..14 + header]]);
-    frame[24..26].copy_from_slice(&sum.to_be_bytes());
+    crate::packets::mend_ipv4(frame);
 }
 
 /// The addresses and type of an ICMP or ICMPv6 frame: source, destination, type, code.
