@@ -9,7 +9,7 @@ use shunt_dataplane::id::{L4Port, Protocol, WorkerId};
 use shunt_dataplane::service::mark::{Mark, MarkRule};
 use shunt_dataplane::service::schedulers::{Flags, Scheduler};
 use shunt_dataplane::service::tunnel::{Tunnel, TunnelChecksum};
-use shunt_dataplane::service::{Method, Persistence, ServiceTimeouts, Settings, Thresholds};
+use shunt_dataplane::service::{Method, Persistence, Settings, Thresholds};
 use shunt_dataplane::snapshot::{NeighbourPlan, Plan, RealPlan, ServicePlan, Sysctls};
 use shunt_dataplane::time::Ticks;
 
@@ -136,7 +136,8 @@ fn service(bytes: &mut Bytes<'_>) -> ServicePlan {
         flags: Flags { fallback: bytes.flag(), port: bytes.flag() },
         one_packet: protocol == Protocol::Udp && bytes.flag(),
         persistence,
-        timeouts: ServiceTimeouts::default(),
+        mss_clamp: bytes.flag(),
+        ..Settings::default()
     };
     for _ in 0..bytes.below(REALS + 1) {
         let real = real(bytes, form, service.listen.port());
