@@ -16,6 +16,7 @@ nginx nginx-light
 openssl openssl
 dnsmasq dnsmasq-base
 aiosmtpd python3-aiosmtpd
+keepalived keepalived
 curl curl
 ip iproute2
 ethtool ethtool

@@ -3,7 +3,8 @@
 //! The publisher holds what makes a snapshot: identifiers, the state of the world, the plan that was compiled last. It alone
 //! frees snapshots: an old one is kept until every worker runs a later one.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,6 +38,8 @@ pub struct Publisher {
     old: VecDeque<Arc<Snapshot>>,
     /// What the last publication made of quorums.
     quorums: Vec<QuorumChange>,
+    /// Until when connections to VIPs that were taken over are adopted.
+    adopting: HashMap<IpAddr, Instant>,
 }
 
 impl Publisher {
@@ -49,7 +52,8 @@ impl Publisher {
         let quorums = state.weigh_quorums(config);
         let plan = compile(config, &state);
         let snapshots = Arc::new(ArcSwap::from_pointee(registry.compile(&plan)));
-        Self { registry, state, plan, snapshots, workers, old: VecDeque::new(), quorums }
+        let adopting = HashMap::new();
+        Self { registry, state, plan, snapshots, workers, old: VecDeque::new(), quorums, adopting }
     }
 
     /// Where workers read the current snapshot.
@@ -73,6 +77,29 @@ impl Publisher {
     /// Takes note of what health checks say; it counts from the next publication on.
     pub fn set_health(&mut self, change: &health::Change) {
         self.state.hear(change);
+    }
+
+    /// Takes note of the VIPs of virtual routers that belong to this director; it counts from the next publication on. Those that
+    /// are new have their connections adopted for as long as the configuration says.
+    pub fn set_owned(&mut self, now: Instant, owned: HashSet<IpAddr>, config: &Config) {
+        for vrrp in &config.vrrp {
+            for vip in vrrp.addresses.iter().chain(&vrrp.excluded) {
+                if owned.contains(vip) && !self.state.owned.contains(vip) && !vrrp.adopt.is_zero() {
+                    self.adopting.insert(*vip, now + vrrp.adopt);
+                }
+            }
+        }
+        self.state.owned = owned;
+        self.adopts_no_more(now);
+    }
+
+    /// Forgets VIPs whose connections are adopted no more; tells whether there were any.
+    pub fn adopts_no_more(&mut self, now: Instant) -> bool {
+        let owned = &self.state.owned;
+        self.adopting.retain(|vip, until| owned.contains(vip) && *until > now);
+        let changed = self.adopting.len() != self.state.adopting.len();
+        self.state.adopting = self.adopting.keys().copied().collect();
+        changed
     }
 
     /// Takes note of a neighbour; it counts from the next publication on.

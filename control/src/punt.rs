@@ -1,4 +1,4 @@
-//! Sorts what workers hand up: neighbours' talk to the neighbour machine, the director's own traffic to the
+//! Sorts what workers hand up: neighbours' talk to the neighbour machine, adverts to VRRP, the director's own traffic to the
 //! kernel-side interface, packets without a next hop to where they wait for it.
 
 use std::time::Instant;
@@ -47,22 +47,36 @@ pub struct Punted<P> {
     pub punt: Punt,
 }
 
-/// Sorts one packet. What the neighbour machine wants done goes to `out`; returned is a packet that belongs to the
-/// kernel-side interface of the NIC that it arrived at.
+/// Where a packet goes on.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Sorted<P> {
+    /// To the kernel-side interface of the NIC that it arrived at.
+    Kernel(Held<P>),
+    /// To VRRP.
+    Vrrp(Held<P>),
+    /// It waits, or is done with.
+    Kept,
+}
+
+/// Sorts one packet. What the neighbour machine wants done goes to `out`.
 pub fn sort<P: Frame>(
     machine: &mut Machine<Held<P>>,
     now: Instant,
     Punted { held, punt }: Punted<P>,
     out: &mut Vec<Output<Held<P>>>,
-) -> Option<Held<P>> {
+) -> Sorted<P> {
     match punt {
-        Punt::Local => Some(held),
+        Punt::Local => Sorted::Kernel(held),
+        Punt::Vrrp => Sorted::Vrrp(held),
         Punt::Arp | Punt::NeighbourDiscovery => {
-            machine.frame(now, held.origin.nic, held.packet.frame(), out).then_some(held)
+            match machine.frame(now, held.origin.nic, held.packet.frame(), out) {
+                true => Sorted::Kernel(held),
+                false => Sorted::Kept,
+            }
         }
         Punt::Unresolved(neighbour) => {
             machine.resolve(now, (neighbour.nic, neighbour.address), held, out);
-            None
+            Sorted::Kept
         }
     }
 }
@@ -115,7 +129,8 @@ mod tests {
             let origin = Origin { worker: WorkerId(1), nic: NIC };
             let held = Held { packet: packet.clone(), origin };
             let kernel = sort(&mut machine, now, Punted { held, punt }, &mut out);
-            assert_eq!(kernel, to_kernel.then_some(Held { packet, origin }), "{what}");
+            let want = if to_kernel { Sorted::Kernel(Held { packet, origin }) } else { Sorted::Kept };
+            assert_eq!(kernel, want, "{what}");
             let words = out.iter().map(|output| match output {
                 Output::Transmit { nic, .. } => {
                     assert_eq!(*nic, NIC);

@@ -72,6 +72,7 @@ reasons! {
         FragmentLost = "fragment_lost": "A fragment that the director made found no packet buffer; raise runtime.memory.",
         ReplyLimit = "reply_limit": "The director would have answered (RST, ICMP), but runtime.replies a second were already made.",
         ReplyRoom = "reply_room": "A reply could not be built in the room of the packet.",
+        NotMaster = "not_master": "For a VIP that belongs to another director now: this one is backup (VRRP). See `shunt status`; a sender that goes on has an old MAC for the VIP.",
         Unwanted = "unwanted": "For an address of the director, of a kind that it does not answer (an ICMP error about no connection, an unknown ICMP type).",
         HandOverFull = "hand_over_full": "The ring to the worker that owns the connection was full.",
         PuntFull = "punt_full": "The ring to the control core was full.",
@@ -84,6 +85,7 @@ reasons! {
     PuntReason {
         Arp = "arp": "An ARP packet (RFC 826).",
         NeighbourDiscovery = "neighbour_discovery": "An IPv6 neighbour discovery packet (RFC 4861).",
+        Vrrp = "vrrp": "An advert of another director (RFC 9568).",
         Local = "local": "For the director's own address: to the kernel-side interface.",
         Unresolved = "unresolved": "The next hop's MAC is not known yet; the packet waits for its resolution and is injected again.",
     }

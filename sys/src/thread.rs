@@ -96,6 +96,21 @@ pub fn cpu_time() -> Duration {
     Duration::from_nanos(unsafe { ffi::shim_thread_cpu_nanoseconds() })
 }
 
+/// Puts the calling thread before all ordinary ones (`SCHED_RR` with this priority, 1 to 99; sched(7)). Threads that it starts are
+/// ordinary ones.
+///
+/// # Errors
+///
+/// `EPERM` without `CAP_SYS_NICE` or an `RLIMIT_RTPRIO`, and where a cgroup has no real-time share.
+pub fn real_time(priority: u8) -> io::Result<()> {
+    use nix::libc;
+    let parameters = libc::sched_param { sched_priority: priority.into() };
+    // SAFETY: sched_setscheduler(2) reads the structure; pid 0 is the calling thread.
+    let done =
+        unsafe { libc::sched_setscheduler(0, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, &parameters) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

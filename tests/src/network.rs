@@ -109,6 +109,8 @@ pub fn plan(services: Vec<ServicePlan>) -> Plan {
     Plan {
         nics: vec![nic(FRONT, "front"), nic(BACK, "back")],
         routes: Form::BOTH.map(everything).to_vec(),
+        elsewhere: Vec::new(),
+        adopting: Vec::new(),
         vips: Form::BOTH.map(|form| parse::<IpAddr>(form.vip())).to_vec(),
         neighbours,
         services,

@@ -9,7 +9,8 @@ pub struct Status {
     pub version: String,
     /// Its process.
     pub pid: u32,
-    /// `active`: it owns its VIPs.
+    /// `active`: it has no virtual routers and owns its VIPs; else `master`, `backup` or `fault` where all of them agree, and
+    /// `mixed` where they do not.
     pub role: String,
     /// Seconds since it started.
     pub uptime: u64,
@@ -21,6 +22,12 @@ pub struct Status {
     pub generation: u64,
     /// VIPs.
     pub vips: Vec<Vip>,
+    /// Virtual routers (VRRP), in the order of the configuration.
+    #[serde(default)]
+    pub vrrp: Vec<VirtualRouter>,
+    /// What happened to adverts, over all virtual routers.
+    #[serde(default)]
+    pub vrrp_counters: VrrpCounters,
     /// NICs, in the order of the configuration.
     pub nics: Vec<Nic>,
     /// Workers.
@@ -62,6 +69,90 @@ pub struct Vip {
     pub address: String,
     /// True while this director answers for it.
     pub owned: bool,
+}
+
+/// A virtual router.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VirtualRouter {
+    /// Its name.
+    pub name: String,
+    /// The NIC.
+    pub nic: String,
+    /// Its number.
+    pub vrid: u8,
+    /// Its version.
+    pub version: u8,
+    /// `master`, `backup` or `fault`.
+    pub role: String,
+    /// Seconds in this role.
+    pub since: u64,
+    /// Why it is in this role.
+    pub reason: String,
+    /// The priority with what it tracks.
+    pub priority: u8,
+    /// The master, when another director is it.
+    pub master: Option<String>,
+    /// Who else was heard.
+    pub peers: Vec<VrrpPeer>,
+    /// Another host that acts as master, too.
+    pub split_brain: Option<SplitBrain>,
+    /// Adverts sent.
+    pub sent: u64,
+    /// Microseconds: the longest time between two adverts sent as master.
+    pub longest_gap: u64,
+    /// How often it became master.
+    pub masterships: u64,
+}
+
+/// Another director of a virtual router.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VrrpPeer {
+    /// Its address.
+    pub address: String,
+    /// Its priority; null when none of its adverts was heeded.
+    pub priority: Option<u8>,
+    /// Milliseconds since its last advert.
+    pub heard: u64,
+    /// Its adverts that were heeded.
+    pub received: u64,
+    /// Why its last advert was refused; null when it was not.
+    pub refused: Option<String>,
+}
+
+/// Two masters at a time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SplitBrain {
+    /// The other one: a director's address, or the MAC of a host.
+    pub rival: String,
+    /// Seconds since it was noticed.
+    pub since: u64,
+    /// The likely cause, and what to do.
+    pub cause: String,
+}
+
+/// What happened to adverts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VrrpCounters {
+    /// Sent.
+    pub sent: u64,
+    /// Heeded.
+    pub received: u64,
+    /// Refused.
+    pub refused: u64,
+    /// Of virtual routers that are not configured.
+    pub unknown: u64,
+    /// No whole adverts.
+    pub malformed: u64,
+    /// The director's own, come back.
+    pub looped: u64,
+    /// To peers whose MAC is not known.
+    pub undeliverable: u64,
+    /// Announcements of VIPs.
+    pub announced: u64,
+    /// Microseconds: the most that the control loop was late for something that was due.
+    pub latest: u64,
+    /// True when the control loop has real-time priority.
+    pub real_time: bool,
 }
 
 /// A NIC.

@@ -11,7 +11,7 @@ use super::output::{say, say_bytes};
 use super::table::{Table, seconds};
 use super::workers;
 use crate::api::Status;
-use crate::api::status::{Books, Masquerade, Quorum, Real, Service};
+use crate::api::status::{Books, Masquerade, Quorum, Real, Service, SplitBrain, VirtualRouter};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -60,12 +60,21 @@ pub fn run(arguments: &Arguments) -> Outcome {
 /// The status for people.
 fn text(status: &Status) -> String {
     let Status { version, pid, role, uptime, file, generation, .. } = status;
-    let vips: Vec<&str> = status.vips.iter().map(|vip| vip.address.as_str()).collect();
+    let owned = |owned: bool| {
+        let vips = status.vips.iter().filter(|vip| vip.owned == owned);
+        let vips: Vec<&str> = vips.map(|vip| vip.address.as_str()).collect();
+        if vips.is_empty() { "none".to_owned() } else { vips.join(", ") }
+    };
     let mut text = format!(
         "shunt {version}, {role}, up {}, generation {generation}, process {pid}, {file}\n",
         seconds(*uptime)
     );
-    text += &format!("VIPs: {}\n\n", if vips.is_empty() { "none".to_owned() } else { vips.join(", ") });
+    text += &format!("VIPs: {}\n", owned(true));
+    if status.vips.iter().any(|vip| !vip.owned) {
+        text += &format!("VIPs of another director: {}\n", owned(false));
+    }
+    text.push('\n');
+    text += &virtual_routers(&status.vrrp);
     text += &nics(status);
     text += &placement(status);
     text.push('\n');
@@ -91,6 +100,39 @@ fn not_in_file(changes: &[String]) -> String {
     let head = "changed by ipvsadm and not in the file: `shunt reload` undoes it:\n";
     let lines: String = changes.iter().map(|change| format!("  {change}\n")).collect();
     format!("{head}{lines}\n")
+}
+
+/// Virtual routers, who else was heard of each, and two masters at a time.
+fn virtual_routers(routers: &[VirtualRouter]) -> String {
+    if routers.is_empty() {
+        return String::new();
+    }
+    let mut table =
+        Table::new(&["VRRP", "NIC", "VRID", "VERSION", "ROLE", "PRIORITY", "SINCE", "WHY"], &[2, 3, 5, 6]);
+    for router in routers {
+        let VirtualRouter { name, nic, vrid, version, role, priority, since, reason, .. } = router;
+        let numbers = [vrid, version].map(ToString::to_string);
+        let [vrid, version] = numbers;
+        let words = [name.clone(), nic.clone(), vrid, version, role.clone(), priority.to_string()];
+        table.row(words.into_iter().chain([seconds(*since), reason.clone()]).collect());
+        for peer in &router.peers {
+            let priority = peer.priority.map_or_else(String::new, |priority| priority.to_string());
+            let said = match &peer.refused {
+                Some(refused) => format!("refused: {refused}"),
+                None => format!("{} adverts, the last one {} ms ago", peer.received, peer.heard),
+            };
+            let name = format!("  heard {}", peer.address);
+            let blank = String::new;
+            table.row(vec![name, blank(), blank(), blank(), blank(), priority, blank(), said]);
+        }
+    }
+    let split = |router: &VirtualRouter| {
+        let split = router.split_brain.as_ref()?;
+        let SplitBrain { rival, since, cause } = split;
+        Some(format!("split brain: {}: {rival} for {}: {cause}\n", router.name, seconds(*since)))
+    };
+    let splits: String = routers.iter().filter_map(split).collect();
+    format!("{}{splits}\n", table.text())
 }
 
 fn nics(status: &Status) -> String {
@@ -235,7 +277,7 @@ fn limits(status: &Status) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::status::{Limit, Nic, Notified, Quorum, RealState, Vip, Worker};
+    use crate::api::status::{Limit, Nic, Notified, Quorum, RealState, Vip, VrrpCounters, VrrpPeer, Worker};
 
     #[test]
     fn for_people() {
@@ -259,7 +301,34 @@ mod tests {
             uptime: 192,
             file: "dr.toml".to_owned(),
             generation: 7,
-            vips: vec![Vip { address: "192.0.2.10".to_owned(), owned: true }],
+            vips: vec![
+                Vip { address: "192.0.2.10".to_owned(), owned: true },
+                Vip { address: "192.0.2.11".to_owned(), owned: false },
+            ],
+            vrrp: vec![VirtualRouter {
+                name: "VI_1".to_owned(),
+                nic: "front".to_owned(),
+                vrid: 51,
+                version: 3,
+                role: "master".to_owned(),
+                since: 60,
+                reason: "no master was heard".to_owned(),
+                priority: 100,
+                peers: vec![VrrpPeer {
+                    address: "192.0.2.3".to_owned(),
+                    priority: Some(50),
+                    heard: 80,
+                    received: 7,
+                    refused: None,
+                }],
+                split_brain: Some(SplitBrain {
+                    rival: "192.0.2.3".to_owned(),
+                    since: 5,
+                    cause: "it does not give way".to_owned(),
+                }),
+                ..VirtualRouter::default()
+            }],
+            vrrp_counters: VrrpCounters::default(),
             nics: vec![Nic {
                 name: "front".to_owned(),
                 device: "af_packet:front".to_owned(),
@@ -298,6 +367,12 @@ mod tests {
         let want = "\
 shunt 0.1.0, active, up 3m12s, generation 7, process 77, dr.toml
 VIPs: 192.0.2.10
+VIPs of another director: 192.0.2.11
+
+VRRP               NIC    VRID  VERSION  ROLE    PRIORITY  SINCE  WHY
+VI_1               front    51        3  master       100     1m  no master was heard
+  heard 192.0.2.3                                      50         7 adverts, the last one 80 ms ago
+split brain: VI_1: 192.0.2.3 for 5s: it does not give way
 
 NIC    DEVICE           MAC  LINK  MTU  QUEUES  RECEIVED  SENT  MISSED  ERRORS
 front  af_packet:front               0       0         0     0       0       0

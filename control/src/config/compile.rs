@@ -1,7 +1,7 @@
 //! From a configuration and what is known of the world now to the plan that the workers' snapshot is compiled from.
 
-use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
 
 use shunt_dataplane::id::{Mac, NicId};
 use shunt_dataplane::snapshot::{NeighbourPlan, NicPlan, Plan, RealPlan, RoutePlan, ServicePlan};
@@ -19,6 +19,10 @@ pub struct State {
     pub standings: HashMap<RealKey, Standing>,
     /// Services that have lost their quorum.
     pub lost: HashSet<ServiceKey>,
+    /// VIPs of virtual routers of which this director is master.
+    pub owned: HashSet<IpAddr>,
+    /// Those of them that were taken over lately.
+    pub adopting: HashSet<IpAddr>,
     /// Neighbours that answered.
     pub neighbours: Vec<NeighbourPlan>,
 }
@@ -42,10 +46,16 @@ impl Service {
 /// The plan of a configuration: routes of gateways and all VIPs included.
 #[must_use]
 pub fn compile(config: &Config, state: &State) -> Plan {
+    let elsewhere: BTreeSet<IpAddr> =
+        config.virtual_addresses().filter(|vip| !state.owned.contains(vip)).collect();
+    let mut adopting: Vec<IpAddr> = state.adopting.iter().copied().collect();
+    adopting.sort_unstable();
     Plan {
         nics: nics(config, state),
         routes: routes(config),
-        vips: config.vips().into_iter().collect(),
+        vips: config.vips().difference(&elsewhere).copied().collect(),
+        elsewhere: elsewhere.iter().copied().collect(),
+        adopting,
         neighbours: neighbours(config, state),
         services: config.services.iter().map(|service| with_sorry_server(service, state)).collect(),
         marks: config.marks.clone(),
@@ -129,7 +139,6 @@ fn real_plan(real: &Real, weight: u32, up: bool) -> RealPlan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::IpAddr;
 
     #[test]
     fn neighbours_that_the_file_names_are_not_those_that_answered() {

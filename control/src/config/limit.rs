@@ -68,5 +68,11 @@ pub const FACTOR_MAX: i32 = 254;
 pub const QUORUM_MAX: u32 = i32::MAX as u32;
 /// The most checks of a real server.
 pub const CHECKS_MAX: usize = 64;
+/// The longest that a virtual router waits for something.
+pub const VRRP_WAIT_MAX: Duration = Duration::from_secs(3600);
+/// The most announcements of a VIP at once.
+pub const GARP_MAX: u8 = 100;
+/// The most virtual routers: each link has 255 of each family.
+pub const VRRP_MAX: usize = 1_024;
 /// The largest configuration file, in bytes.
 pub const FILE_MAX: u64 = 64 << 20;

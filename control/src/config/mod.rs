@@ -33,6 +33,7 @@ use shunt_dataplane::snapshot::Sysctls;
 use crate::health::ServiceKey;
 use crate::health::kind::CheckKind;
 use crate::health::scripts::Script;
+use crate::vrrp::{Announcing, Auth, Group, Track, Version, Vrid};
 use device::Device;
 
 /// A configuration that passed every check: names are unique, references resolve, families agree.
@@ -56,6 +57,10 @@ pub struct Config {
     pub notify: crate::notify::Settings,
     /// `[[service]]`, in the order of the file.
     pub services: Vec<Service>,
+    /// `[[vrrp]]`, in the order of the file.
+    pub vrrp: Vec<Vrrp>,
+    /// `[[vrrp_group]]`.
+    pub vrrp_groups: Vec<Group>,
 }
 
 /// What a worker without work does.
@@ -177,7 +182,7 @@ impl Service {
 }
 
 impl Config {
-    /// The VIPs: what services listen at, and the hosts that packets with a firewall mark are for.
+    /// The VIPs: what services listen at, the hosts that packets with a firewall mark are for, and those of virtual routers.
     #[must_use]
     pub fn vips(&self) -> BTreeSet<IpAddr> {
         let own = |vip: &IpAddr| {
@@ -187,7 +192,12 @@ impl Config {
         let marked = marked.filter(|to| to.prefix_len() == to.max_prefix_len()).map(|to| to.addr());
         let listens = self.services.iter().map(|service| service.listen);
         let listens = listens.filter(|listen| Mark::of(*listen).is_none()).map(|listen| listen.ip());
-        listens.chain(marked.filter(|vip| !own(vip))).collect()
+        listens.chain(marked.filter(|vip| !own(vip))).chain(self.virtual_addresses()).collect()
+    }
+
+    /// The VIPs that belong to whoever is master of their virtual router.
+    pub fn virtual_addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.vrrp.iter().flat_map(|vrrp| vrrp.addresses.iter().chain(&vrrp.excluded).copied())
     }
 
     /// The shortest netmask of persistence of each family, IPv4 first: by these bits of a client's address workers own it.
@@ -218,6 +228,47 @@ pub struct Route {
     pub via: Option<IpAddr>,
     /// The NIC that leads there.
     pub nic: NicId,
+}
+
+/// A virtual router. It is known by its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vrrp {
+    /// Its name.
+    pub name: String,
+    /// The NIC that adverts leave and arrive by.
+    pub nic: NicId,
+    /// Its number on that link.
+    pub vrid: Vrid,
+    /// The version that it speaks.
+    pub version: Version,
+    /// 1 to 255; the highest one is master.
+    pub priority: u8,
+    /// Between two adverts.
+    pub interval: Duration,
+    /// Where adverts come from; none for the link-local address of the NIC.
+    pub source: Option<IpAddr>,
+    /// The VIPs that adverts tell, of one family.
+    pub addresses: Vec<IpAddr>,
+    /// VIPs that move along.
+    pub excluded: Vec<IpAddr>,
+    /// Whom adverts go to; nobody: the multicast group.
+    pub peers: Vec<IpAddr>,
+    /// The least TTL of peers' adverts; none: 255 from peers on the NIC's networks, any from others.
+    pub ttl_min: Option<u8>,
+    /// How adverts are authenticated.
+    pub auth: Auth,
+    /// How long a master of lower priority may go on; none: for good.
+    pub preempt: Option<Duration>,
+    /// How long after the start nothing is taken over.
+    pub start_grace: Duration,
+    /// The gap between two adverts that is told; zero: none.
+    pub warn_after: Duration,
+    /// For how long after a takeover TCP connections are taken on in their midst.
+    pub adopt: Duration,
+    /// How VIPs are announced.
+    pub announcing: Announcing,
+    /// What it depends on beside its own link.
+    pub tracks: Vec<Track>,
 }
 
 /// A virtual service. It is known by `listen` and `protocol`; its name may change.

@@ -3,13 +3,16 @@
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel as mpsc_channel};
 
-use super::Counters;
+use super::{Counters, VrrpReport};
 use crate::kernel::{KernelError, NicSide};
 use crate::neighbour::machine::Key;
 use crate::neighbour::{Counters as NeighbourCounters, Listed, Nic, Vip};
+use crate::vrrp::{Group, Instance, Tracked};
 
 pub(super) enum Command {
     Owned(Vec<Nic>, Vec<Vip>),
+    Routers(Vec<Instance>, Vec<Group>),
+    Watched(Tracked, bool),
     Wanted(Vec<Key>),
     Announce,
     Kernel(Vec<NicSide>, Sender<Result<(), KernelError>>),
@@ -27,6 +30,8 @@ pub struct Report {
     pub counters: Counters,
     /// Packets that wait for a neighbour or for its publication.
     pub held: usize,
+    /// VRRP.
+    pub vrrp: VrrpReport,
 }
 
 /// Tells the loop what to do. The loop ends when this is dropped.
@@ -36,9 +41,19 @@ pub struct Control {
 }
 
 impl Control {
-    /// The director's NICs and VIPs from now on; new addresses are announced.
+    /// The director's NICs and the VIPs of no virtual router from now on; new addresses are announced.
     pub fn set_owned(&self, nics: Vec<Nic>, vips: Vec<Vip>) {
         self.tell(Command::Owned(nics, vips));
+    }
+
+    /// The virtual routers and their groups from now on.
+    pub fn set_routers(&self, instances: Vec<Instance>, groups: Vec<Group>) {
+        self.tell(Command::Routers(instances, groups));
+    }
+
+    /// Something that virtual routers depend on passes or fails from now on.
+    pub fn watched(&self, what: Tracked, passes: bool) {
+        self.tell(Command::Watched(what, passes));
     }
 
     /// The neighbours to keep resolved from now on.

@@ -8,7 +8,9 @@
 
 mod batch;
 mod handle;
+mod vrrp;
 
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -17,10 +19,12 @@ use shunt_dataplane::id::NicId;
 
 use crate::kernel::Kernel;
 use crate::neighbour::{Change, Event, Machine, Output};
-use crate::punt::{Frame, Held, Origin, Punted, sort};
+use crate::punt::{Frame, Held, Origin, Punted, Sorted, sort};
 pub use batch::{Batch, RELEASED_MAX};
 use handle::{Command, Inbox};
 pub use handle::{Control, Report};
+pub use vrrp::Report as VrrpReport;
+use vrrp::Vrrp;
 
 /// Punted packets taken in a turn.
 pub const PUNTS_PER_TURN_MAX: usize = 256;
@@ -59,6 +63,12 @@ pub trait Publish {
 
     /// Tells the operator.
     fn event(&mut self, event: Event);
+
+    /// These VIPs of virtual routers belong to this director from now on, and no others. Does not wait.
+    fn owned(&mut self, vips: Vec<IpAddr>);
+
+    /// Tells the operator what happened to a virtual router.
+    fn vrrp(&mut self, event: crate::vrrp::Event);
 }
 
 /// What the loop counts.
@@ -89,6 +99,7 @@ pub struct ControlLoop<R: Rings, P: Publish> {
     kernel: Kernel,
     nics: u8,
     machine: Machine<Held<R::Packet>>,
+    vrrp: Vrrp,
     batches: batch::Batches<R::Packet>,
     inbox: Inbox,
     counters: Counters,
@@ -107,6 +118,7 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
             nics: kernel.fds().count() as u8,
             kernel,
             machine: Machine::new(Instant::now()),
+            vrrp: Vrrp::default(),
             batches: batch::Batches::default(),
             inbox,
             counters: Counters::default(),
@@ -132,20 +144,30 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
     /// One turn; tells how much it moved, none when it is time to end.
     pub fn turn(&mut self, now: Instant) -> Option<usize> {
         if !self.obey(now) {
+            self.resign(now);
             return None;
         }
+        // Before all else, so that nothing delays an advert.
+        self.speak(now);
         let mut work = 0;
         while work < PUNTS_PER_TURN_MAX {
             let Some(punted) = self.rings.punted() else { break };
             work += 1;
             self.counters.punted += 1;
-            if let Some(held) = sort(&mut self.machine, now, punted, &mut self.outputs) {
-                self.give_kernel(&held);
+            match sort(&mut self.machine, now, punted, &mut self.outputs) {
+                Sorted::Kernel(held) => self.give_kernel(&held),
+                Sorted::Vrrp(held) => {
+                    self.advert(now, &held);
+                    self.speak(now);
+                }
+                Sorted::Kept => {}
             }
         }
         if self.machine.deadline().is_some_and(|deadline| deadline <= now) {
             self.machine.tick(now, &mut self.outputs);
         }
+        self.carry_out();
+        self.speak(now);
         self.carry_out();
         for nic in 0..self.nics {
             work += self.take_from_kernel(NicId(nic));
@@ -161,7 +183,12 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
                 Ok(None) => return true,
                 Err(handle::Ended) => return false,
                 Ok(Some(command)) => match command {
-                    Command::Owned(nics, vips) => self.machine.set_owned(now, nics, vips, &mut self.outputs),
+                    Command::Owned(nics, vips) => {
+                        (self.vrrp.nics, self.vrrp.plain) = (nics, vips);
+                        self.own(now);
+                    }
+                    Command::Routers(instances, groups) => self.set_routers(now, instances, groups),
+                    Command::Watched(what, passes) => self.watched(now, what, passes),
                     Command::Wanted(wanted) => self.machine.set_wanted(now, wanted, &mut self.outputs),
                     Command::Announce => self.machine.announce(now, &mut self.outputs),
                     Command::Kernel(sides, answer) => drop(answer.send(self.kernel.update(&sides))),
@@ -177,7 +204,12 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
             match output {
                 Output::Transmit { nic, frame } => self.transmit(nic, &frame),
                 Output::Change(change) => self.batches.gather(change),
-                Output::Event(event) => self.publish.event(event),
+                Output::Event(event) => {
+                    if let Event::Conflict { nic, address, other } = event {
+                        self.claimed(nic, address, other);
+                    }
+                    self.publish.event(event);
+                }
                 Output::Release(held) => {
                     if !self.batches.hold(held) {
                         self.counters.release_full += 1;
@@ -232,7 +264,8 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
     /// Waits for frames of the kernel side, for so many milliseconds at most.
     fn nap(&mut self, now: Instant, longest_ms: u8) {
         let longest = Duration::from_millis(longest_ms.into());
-        let due = self.machine.deadline().map(|deadline| deadline.saturating_duration_since(now));
+        let deadlines = [self.machine.deadline(), self.vrrp.machine.deadline()];
+        let due = deadlines.into_iter().flatten().min().map(|due| due.saturating_duration_since(now));
         // poll(2) counts in milliseconds; it is not worth it for less.
         let nap_ms = due.map_or(longest, |due| due.min(longest)).as_millis() as u8;
         if nap_ms == 0 {
@@ -252,6 +285,7 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
             neighbour_counters: self.machine.counters(),
             counters: self.counters,
             held: self.machine.waiting() + self.batches.held(),
+            vrrp: self.vrrp.report(),
         }
     }
 }

@@ -30,6 +30,8 @@ struct World {
     published: Vec<(Batch, Vec<Change>)>,
     running: Batch,
     events: Vec<Event>,
+    owned: Vec<IpAddr>,
+    vrrp: Vec<crate::vrrp::Event>,
     full: bool,
 }
 
@@ -84,6 +86,14 @@ impl Publish for Shared {
 
     fn event(&mut self, event: Event) {
         self.world().events.push(event);
+    }
+
+    fn owned(&mut self, vips: Vec<IpAddr>) {
+        self.world().owned = vips;
+    }
+
+    fn vrrp(&mut self, event: crate::vrrp::Event) {
+        self.world().vrrp.push(event);
     }
 }
 

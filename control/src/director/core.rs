@@ -3,11 +3,13 @@
 //! One thread takes them in order, gathers what comes in a burst, publishes once and waits until all workers run
 //! it; only then are packets let go that waited for a neighbour, and a reload is reported done.
 
+use std::collections::HashSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use shunt_dataplane::id::{Generation, WorkerId};
@@ -34,6 +36,8 @@ pub enum Message {
     Config(Box<Config>, SyncSender<Applied>),
     /// What holds for real servers changed.
     Health(Vec<health::Change>),
+    /// The VIPs of virtual routers that belong to this director from now on.
+    Owned(HashSet<IpAddr>),
     /// Neighbours changed; [`Core::applied`] reaches the number when workers know.
     Neighbours(Vec<neighbour::Change>, u64),
     /// The end.
@@ -144,6 +148,7 @@ impl Work {
             let mut gathered = Gathered::default();
             match inbox.recv_timeout(RETIRE_INTERVAL) {
                 Ok(message) => self.take(message, &mut gathered),
+                Err(RecvTimeoutError::Timeout) if self.publisher.adopts_no_more(Instant::now()) => {}
                 Err(RecvTimeoutError::Timeout) => {
                     self.publisher.retire();
                     continue;
@@ -183,6 +188,7 @@ impl Work {
                 }
                 events::tell_reals(&self.config, &changes, &self.notifier);
             }
+            Message::Owned(vips) => self.publisher.set_owned(Instant::now(), vips, &self.config),
             Message::Neighbours(changes, number) => {
                 changes.iter().for_each(|change| self.publisher.set_neighbour(change));
                 gathered.neighbours = Some(number);

@@ -24,6 +24,7 @@ use crate::config::diff::{Changes, diff};
 use crate::control_loop::Control;
 use crate::health::Health;
 use crate::notify::Notifier;
+use crate::vrrp::Tracked;
 
 /// How long a worker may take to answer a question.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
@@ -133,12 +134,30 @@ impl Live {
         let view = self.view.load();
         self.with_parts(|parts| {
             parts.control.set_owned(targets::nics(&view.config, &self.macs), targets::vips(&view.config));
+            let routers = targets::routers(&view.config, &view.snapshot, &self.macs);
+            parts.control.set_routers(routers, view.config.vrrp_groups.clone());
             parts.control.set_wanted(targets::wanted(&view.config, &view.snapshot));
             if let Err(error) = parts.control.update_kernel(targets::sides(&view.config, &self.macs)) {
                 tracing::error!("kernel-side interface: {error}");
             }
             parts.health.set_targets(targets::checks(&view.config));
         });
+    }
+
+    /// Tells VRRP which links are up; `known` is what was told before. One that the driver does not tell counts as up.
+    pub(super) fn watch_links(&self, known: &mut Vec<Option<bool>>) {
+        let view = self.view.load();
+        known.resize(view.config.nics.len(), None);
+        for (number, (nic, known)) in view.config.nics.iter().zip(known).enumerate() {
+            let kernel = nic.device.interface().and_then(super::nics::carrier);
+            let driver = || self.nics.get(number).and_then(|nic| nic.link().map(|link| link.up));
+            let up = kernel.or_else(driver).unwrap_or(true);
+            if known.replace(up) != Some(up) {
+                self.with_parts(|parts| {
+                    parts.control.watched(Tracked::Link(NicId(number as u8)), up);
+                });
+            }
+        }
     }
 
     /// Reads, checks, compares, publishes; nothing changes unless all of it succeeds.

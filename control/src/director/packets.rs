@@ -1,5 +1,6 @@
 //! The control loop's view of workers and core: real rings, real mbufs, real publications.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
@@ -12,6 +13,7 @@ use super::core::Message;
 use crate::control_loop::{Batch, Publish, Rings};
 use crate::neighbour::{Change, Event};
 use crate::punt::{Frame, Held, Origin, Punted};
+use crate::vrrp;
 
 /// A packet that a worker handed up.
 #[derive(Debug)]
@@ -107,6 +109,32 @@ impl Publish for Publications {
 
     fn running(&mut self) -> Batch {
         Batch(self.applied.load(Ordering::Acquire))
+    }
+
+    fn owned(&mut self, vips: Vec<IpAddr>) {
+        let _ = self.core.send(Message::Owned(vips.into_iter().collect()));
+    }
+
+    fn vrrp(&mut self, event: vrrp::Event) {
+        use vrrp::Event::{Entered, Late, OtherAddresses, Refused, SplitBrain, SplitBrainOver};
+        match event {
+            Entered { name, role, reason } => tracing::warn!("vrrp {name}: {}: {reason}", role.word()),
+            Late { name, from, gap } => {
+                tracing::warn!("vrrp {name}: {from} was silent for {gap:?}: its adverts come late");
+            }
+            Refused { name, from, refusal } => {
+                tracing::warn!("vrrp {name}: an advert of {from} is refused: {refusal}");
+            }
+            OtherAddresses { name, from } => tracing::warn!(
+                "vrrp {name}: {from} has other VIPs than this director: both must have the same in the same virtual router"
+            ),
+            SplitBrain { name, rival, cause } => {
+                tracing::error!("vrrp {name}: {rival} acts as master, too: {cause}");
+            }
+            SplitBrainOver { name, rival, lasted } => {
+                tracing::warn!("vrrp {name}: {rival} no longer acts as master; both did for {lasted:?}");
+            }
+        }
     }
 
     fn event(&mut self, event: Event) {

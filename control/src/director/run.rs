@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use shunt_dataplane::flow::{HashKey, Owners};
 use tokio::signal::unix::{SignalKind, signal};
@@ -41,6 +42,9 @@ pub fn run(file: &Path, checked: Checked) -> Result<(), Vec<StartError>> {
     let served = runtime.block_on(serve(listener, &mut running));
     served.map_err(|error| vec![StartError::of("runtime.socket", &error)])
 }
+
+/// How often links are looked at.
+const LINK_PERIOD: Duration = Duration::from_millis(50);
 
 /// What runs.
 struct Running {
@@ -110,9 +114,11 @@ async fn serve(listener: OwnedListener, running: &mut Running) -> std::io::Resul
         "running: generation {}, packet memory in {memory}",
         super::live::generation(&running.live)
     );
+    let links = tokio::spawn(watch_links(running.live.clone()));
     let rates = tokio::spawn(estimate(running.live.clone()));
     let signals = obey_signals(&handle, running.stop.clone()).await;
     rates.abort();
+    links.abort();
     tracing::info!("stopping");
     end(running);
     tracing::info!("stopped");
@@ -127,6 +133,16 @@ async fn estimate(live: Arc<Live>) {
     loop {
         ticks.tick().await;
         live.estimate();
+    }
+}
+
+/// Looks at the links again and again.
+async fn watch_links(live: Arc<Live>) {
+    let mut ticks = tokio::time::interval(LINK_PERIOD);
+    let mut known = Vec::new();
+    loop {
+        ticks.tick().await;
+        live.watch_links(&mut known);
     }
 }
 

@@ -11,6 +11,7 @@ use shunt_dataplane::worker::{ANSWER_RING_MAX, INJECT_RING_MAX, PUNT_RING_MAX};
 
 use super::core::View;
 use super::live::Live;
+use super::status_vrrp;
 use super::workers::HAND_OVER_RING_MAX;
 use crate::api::Status;
 use crate::api::status::{
@@ -33,15 +34,16 @@ pub(super) fn status(live: &Live) -> Status {
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
-        role: "active".to_owned(),
+        role: status_vrrp::role(&report.vrrp).to_owned(),
         packet_memory_node: live.node.map(|node| node.0),
         uptime: live.started.elapsed().as_secs(),
         file: live.file.display().to_string(),
         generation: view.snapshot.generation.0,
-        vips: super::targets::vips(&view.config)
-            .iter()
-            .map(|vip| Vip { address: vip.address.to_string(), owned: true })
+        vips: (view.config.vips().into_iter())
+            .map(|vip| Vip { address: vip.to_string(), owned: !view.snapshot.is_elsewhere(vip) })
             .collect(),
+        vrrp: status_vrrp::routers(&view, &report.vrrp),
+        vrrp_counters: status_vrrp::counters(&report.vrrp),
         workers: (0..live.workers.len()).map(|place| worker(live, &view, place)).collect(),
         services: view.config.services.iter().map(|of| service(&view, of, &health)).collect(),
         masquerades: view.snapshot.reals.iter().flatten().filter_map(masquerade).collect(),
@@ -197,6 +199,7 @@ fn reached(view: &View, service: &config::Service, real: &config::Real) -> Real 
             && (compiled.address, compiled.l4_port.0) == (real.address.ip(), real.address.port())
     });
     let next_hop = match compiled.map(|compiled| compiled.way) {
+        Some(Way::None) if view.snapshot.is_elsewhere(service.listen.ip()) => "backup".to_owned(),
         Some(Way::Known(hop)) => {
             let nic = view.config.nics.get(hop.nic.index()).map_or("?", |nic| nic.name.as_str());
             format!("{nic} {}", hop.macs.destination())
@@ -278,6 +281,7 @@ fn advice(live: &Live, view: &View, nics: &[Nic], limits: &[Limit], report: &Rep
             lines.push(format!("nic \"{name}\": the link is down: check {}", nic.device));
         }
     }
+    lines.extend(status_vrrp::advice(&report.vrrp));
     for (nic, open) in nics.iter().zip(&live.nics) {
         for core in &view.config.runtime.workers {
             let of_core = super::placement::node_of_core(*core);

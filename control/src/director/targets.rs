@@ -9,12 +9,15 @@ use shunt_dataplane::id::{Mac, NicId};
 use shunt_dataplane::service::Way;
 use shunt_dataplane::service::mark::Mark;
 use shunt_dataplane::snapshot::Snapshot;
+use shunt_dataplane::wire::ndp::link_local;
 
 use crate::config::{self, Config};
 use crate::health::{Check, Target};
 use crate::kernel::NicSide;
 use crate::neighbour::machine::Key;
 use crate::neighbour::{Nic, Vip};
+use crate::vrrp::message::TTL;
+use crate::vrrp::{Instance, Peer};
 
 /// The health checks.
 #[must_use]
@@ -56,10 +59,44 @@ pub fn nics(config: &Config, macs: &[Mac]) -> Vec<Nic> {
     config.nics.iter().zip(macs).map(|(nic, &mac)| Nic { mac, addresses: nic.addresses.clone() }).collect()
 }
 
-/// VIPs: each belongs to the director at once.
+/// VIPs of no virtual router: each belongs to the director at once.
 #[must_use]
 pub fn vips(config: &Config) -> Vec<Vip> {
-    config.vips().into_iter().map(|address| Vip { nic: None, address }).collect()
+    let of_routers: BTreeSet<IpAddr> = config.virtual_addresses().collect();
+    let plain = config.vips();
+    plain.difference(&of_routers).map(|&address| Vip { nic: None, address }).collect()
+}
+
+/// The virtual routers.
+#[must_use]
+pub fn routers(config: &Config, snapshot: &Snapshot, macs: &[Mac]) -> Vec<Instance> {
+    let peer = |vrrp: &config::Vrrp, address: IpAddr| {
+        let hop = snapshot.first_hop(address).map_or(address, |(_, hop)| hop);
+        // Nobody but a neighbour can send what arrives with all of its TTL.
+        let least = if hop == address { TTL } else { 1 };
+        Peer { address, hop, ttl_min: vrrp.ttl_min.unwrap_or(least) }
+    };
+    let router = |vrrp: &config::Vrrp| Instance {
+        name: vrrp.name.clone(),
+        nic: vrrp.nic,
+        vrid: vrrp.vrid,
+        version: vrrp.version,
+        priority: vrrp.priority,
+        interval: vrrp.interval,
+        source: vrrp
+            .source
+            .unwrap_or_else(|| link_local(macs.get(vrrp.nic.index()).copied().unwrap_or_default()).into()),
+        addresses: vrrp.addresses.clone(),
+        excluded: vrrp.excluded.clone(),
+        peers: vrrp.peers.iter().map(|&address| peer(vrrp, address)).collect(),
+        auth: vrrp.auth,
+        preempt: vrrp.preempt,
+        start_grace: vrrp.start_grace,
+        warn_after: vrrp.warn_after,
+        announcing: vrrp.announcing,
+        tracks: vrrp.tracks.clone(),
+    };
+    config.vrrp.iter().map(router).collect()
 }
 
 /// Neighbours that must always be known: those on the way to real servers, and gateways.
@@ -71,7 +108,12 @@ pub fn wanted(config: &Config, snapshot: &Snapshot) -> Vec<Key> {
     let routers = config.routes.iter().filter_map(|route| route.via);
     let near = |to: IpAddr| snapshot.first_hop(to);
     let asked = |&(nic, address): &Key| !config.names_neighbour(nic, address);
-    let wanted: BTreeSet<Key> = reals.chain(gateways).chain(routers).filter_map(near).filter(asked).collect();
+    let mut wanted: BTreeSet<Key> =
+        reals.chain(gateways).chain(routers).filter_map(near).filter(asked).collect();
+    for vrrp in &config.vrrp {
+        let way = |peer: &IpAddr| near(*peer).unwrap_or((vrrp.nic, *peer));
+        wanted.extend(vrrp.peers.iter().map(way));
+    }
     wanted.into_iter().collect()
 }
 

@@ -259,6 +259,12 @@ impl<P> Machine<P> {
         Some(due.max(self.allowance.next()))
     }
 
+    /// The MAC of a neighbour, when it is known.
+    #[must_use]
+    pub fn mac(&self, key: Key) -> Option<Mac> {
+        self.entries.get(&key).and_then(Entry::mac)
+    }
+
     /// The counters.
     #[must_use]
     pub const fn counters(&self) -> Counters {

@@ -19,8 +19,8 @@ use crate::service::{Method, NextHop, Real, Unresolved, Way};
 use crate::snapshot::{FamilyTables, Local, Snapshot};
 use crate::time::Tick;
 use crate::wire::icmp::Error;
-use crate::wire::sctp;
 use crate::wire::{Fragment, Headers, IpVersion, TcpFlags};
+use crate::wire::{sctp, vrrp};
 
 /// What was decided about a packet; it borrows from the snapshot.
 #[derive(Debug)]
@@ -284,6 +284,7 @@ impl Forwarder {
                         self.new_connection(&asked, None, now)
                     }
                     Some(Local::Own(_)) => self.own_address(&asked),
+                    Some(Local::Elsewhere) => Err(Aside::Drop(DropReason::NotMaster)),
                     None => self.unserved(&asked, now),
                 }
             }
@@ -297,6 +298,9 @@ impl Forwarder {
                 self.new_connection(&asked, Some(index), now)
             }
             Case::RealRemoved(_) => Err(Aside::Drop(DropReason::RealRemoved)),
+            Case::Stopped(Found { direction: Direction::FromClient, .. }) if asked.is_elsewhere() => {
+                Err(Aside::Drop(DropReason::NotMaster))
+            }
             Case::Stopped(found) => {
                 let entry = A::table(&self.connections).entry(found.index);
                 let real = snapshot.real(entry.real()).ok_or(Aside::Drop(DropReason::RealRemoved))?;
@@ -312,11 +316,18 @@ impl Forwarder {
         if headers.is_neighbour_discovery(frame) {
             return Err(Aside::Punt(Punt::NeighbourDiscovery));
         }
+        let vrrp = vrrp::is_vrrp(headers, frame);
+        if vrrp && vrrp::is_group(headers.destination) {
+            return Err(Aside::Punt(Punt::Vrrp));
+        }
         if headers.link_group {
             return Err(Aside::Drop(DropReason::Group));
         }
         match asked.local()? {
+            Some(Local::Own(_)) if vrrp => Err(Aside::Punt(Punt::Vrrp)),
+            None if vrrp && headers.destination.is_link_local() => Err(Aside::Punt(Punt::Vrrp)),
             Some(Local::Own(_)) => Err(Aside::Punt(Punt::Local)),
+            Some(Local::Elsewhere) => Err(Aside::Drop(DropReason::NotMaster)),
             None => self.leave(asked),
             Some(Local::Vip) if headers.protocol != A::ICMP_PROTOCOL => asked.unspoken(),
             Some(Local::Vip) if headers.icmp_type(frame) == Some(A::ECHO_REQUEST) => {
@@ -366,7 +377,8 @@ impl Forwarder {
         if flow.protocol == Protocol::Sctp && (!flags.syn() && !sysctls.sloppy_sctp || flags.rst()) {
             return asked.unspoken();
         }
-        let begins = flags.syn() || sysctls.sloppy_tcp;
+        let begins =
+            flags.syn() || sysctls.sloppy_tcp || asked.tables.adopting.contains_key(&flow.destination);
         if flow.protocol == Protocol::Tcp && (!begins || flags.rst()) {
             return asked.reset();
         }
@@ -396,12 +408,18 @@ impl Forwarder {
 impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
     /// Whose address the destination is. A source that cannot be one ends here.
     pub(super) fn local(&self) -> Result<Option<Local>, Aside> {
-        let own_source = self.tables.local.contains_key(&self.headers.source);
+        let own_source =
+            matches!(self.tables.local.get(&self.headers.source), Some(Local::Own(_) | Local::Vip));
         // The kernel has this check for IPv4 alone.
         if own_source && A::BITS == 32 {
             return Err(Aside::Drop(DropReason::Martian));
         }
         Ok(self.tables.local.get(&self.headers.destination).copied())
+    }
+
+    /// True when the VIP that it is for belongs to another director now.
+    fn is_elsewhere(&self) -> bool {
+        matches!(self.tables.local.get(&self.headers.destination), Some(Local::Elsewhere))
     }
 
     /// The service of the firewall mark that a new connection gets.

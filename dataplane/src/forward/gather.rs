@@ -38,6 +38,7 @@ impl Forwarder {
         let from_real = asked.tables.nat_reals.contains_key(&source);
         let remote = asked.asked_out_there(source, destination);
         match asked.local()? {
+            Some(Local::Elsewhere) => return Err(Aside::Drop(DropReason::NotMaster)),
             Some(Local::Own(_)) if remote.is_none() => return Err(Aside::Punt(Punt::Local)),
             None if !from_real && remote.is_none() => return asked.route(),
             Some(_) | None => {}
@@ -117,7 +118,7 @@ impl Forwarder {
                 out
             }
             // The kernel side would get a part of it.
-            Verdict::HandOver(_) | Verdict::Gather | Verdict::Punt(Punt::Local) => {
+            Verdict::HandOver(_) | Verdict::Gather | Verdict::Punt(Punt::Local | Punt::Vrrp) => {
                 return Verdict::Drop(DropReason::Fragment);
             }
             Verdict::Punt(_) | Verdict::Drop(_) => return verdict,

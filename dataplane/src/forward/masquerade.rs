@@ -82,7 +82,7 @@ impl<'s, A: IpVersion + Family> Asked<'s, '_, A> {
     pub(super) fn stray<T>(&self) -> Result<T, Aside> {
         match self.local()? {
             Some(Local::Own(_)) => Err(Aside::Punt(Punt::Local)),
-            Some(Local::Vip) | None => Err(Aside::Drop(DropReason::NoConnection)),
+            Some(Local::Vip | Local::Elsewhere) | None => Err(Aside::Drop(DropReason::NoConnection)),
         }
     }
 }

@@ -93,6 +93,8 @@ pub enum Punt {
     Arp,
     /// An IPv6 neighbour discovery packet.
     NeighbourDiscovery,
+    /// An advert of VRRP.
+    Vrrp,
     /// For the director's own address.
     Local,
     /// Waits until this neighbour is resolved, and is then injected again.
@@ -106,6 +108,7 @@ impl Punt {
         match self {
             Self::Arp => PuntReason::Arp,
             Self::NeighbourDiscovery => PuntReason::NeighbourDiscovery,
+            Self::Vrrp => PuntReason::Vrrp,
             Self::Local => PuntReason::Local,
             Self::Unresolved(_) => PuntReason::Unresolved,
         }

@@ -132,7 +132,8 @@ impl Registry {
             true => snapshot.timeouts.clone(),
             false => Arc::new((*snapshot.timeouts).clone().with(tcp, tcp_fin, udp)),
         };
-        let compile = |real| self.compile_real(id, plan, real, &timeouts);
+        let elsewhere = Mark::of(plan.listen).is_none() && snapshot.is_elsewhere(plan.listen.ip());
+        let compile = |real| self.compile_real(id, plan, real, (&timeouts, elsewhere));
         let reals = plan.reals.iter().map(compile).collect::<Vec<_>>();
         let unchanged =
             |record: &ServiceRecord| record.compiled.as_ref().is_some_and(|(last, _)| last == plan);
@@ -183,7 +184,7 @@ impl Registry {
         id: ServiceId,
         service: &ServicePlan,
         plan: &super::RealPlan,
-        timeouts: &Arc<Timeouts>,
+        (timeouts, elsewhere): (&Arc<Timeouts>, bool),
     ) -> CompiledReal {
         let workers = self.owners.workers;
         let mss_clamp = service.settings.mss_clamp;
@@ -193,6 +194,7 @@ impl Registry {
             unreachable!("the real server was just given a number")
         };
         record.removed_in = None;
+        record.elsewhere = elsewhere;
         let overload = record.limit(plan.thresholds);
         record.last = Some(Real {
             timeouts: timeouts.clone(),
@@ -228,6 +230,9 @@ impl Registry {
             real.configured = record.removed_in.is_none();
             real.way = if real.is_masquerade() || real.is_bypass() {
                 // Each of its connections has a way of its own.
+                Way::None
+            } else if record.elsewhere {
+                // What another director owns is not forwarded here, open connections' packets included.
                 Way::None
             } else if snapshot.is_own(real.address) {
                 Way::Local
@@ -334,6 +339,7 @@ impl<A: Address> FamilyTables<A> {
             services: ServiceTable::default(),
             classifier: Classifier::new(&plan.marks),
             local: Default::default(),
+            adopting: plan.adopting.iter().filter_map(|&vip| Some((A::from_ip(vip)?, ()))).collect(),
             routes: RouteTable::default(),
             neighbours: Default::default(),
             nat_reals: Default::default(),
@@ -343,6 +349,9 @@ impl<A: Address> FamilyTables<A> {
         };
         for vip in plan.vips.iter().filter_map(|&vip| A::from_ip(vip)) {
             tables.local.insert(vip, Local::Vip);
+        }
+        for vip in plan.elsewhere.iter().filter_map(|&vip| A::from_ip(vip)) {
+            tables.local.insert(vip, Local::Elsewhere);
         }
         for (number, nic) in plan.nics.iter().enumerate() {
             let nic_id = NicId(number as u8);

@@ -35,6 +35,8 @@ pub enum Local {
     Own(NicId),
     /// A virtual IP address: the worker answers.
     Vip,
+    /// A virtual IP address that belongs to another director now.
+    Elsewhere,
 }
 
 /// A NIC as the workers see it.
@@ -61,6 +63,8 @@ pub struct FamilyTables<A: Address> {
     pub classifier: Classifier<A>,
     /// The director's addresses.
     pub local: HashMap<A, Local, RandomState>,
+    /// VIPs that were taken over lately: connections are taken on in their midst.
+    pub adopting: HashMap<A, (), RandomState>,
     /// Routes by longest prefix.
     pub routes: RouteTable<A>,
     /// Neighbours whose MAC is known, as next hops.
@@ -199,6 +203,16 @@ impl Snapshot {
                 IpAddr::V4(address) => own(self.v4.local.get(&address)),
                 IpAddr::V6(address) => own(self.v6.local.get(&address)),
             }
+    }
+
+    /// True for a VIP that belongs to another director now.
+    #[must_use]
+    pub fn is_elsewhere(&self, address: IpAddr) -> bool {
+        let local = match address {
+            IpAddr::V4(address) => self.v4.local.get(&address),
+            IpAddr::V6(address) => self.v6.local.get(&address),
+        };
+        matches!(local, Some(Local::Elsewhere))
     }
 
     /// The neighbour by which packets to an address leave; none when there is no route.

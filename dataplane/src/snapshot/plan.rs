@@ -23,6 +23,10 @@ pub struct Plan {
     pub routes: Vec<RoutePlan>,
     /// VIPs that belong to the director now; those of services are not implied.
     pub vips: Vec<IpAddr>,
+    /// VIPs that belong to another director now.
+    pub elsewhere: Vec<IpAddr>,
+    /// VIPs that were taken over lately: their TCP connections, which another director made, are taken on in their midst.
+    pub adopting: Vec<IpAddr>,
     /// Neighbours that are known.
     pub neighbours: Vec<NeighbourPlan>,
     /// Virtual services.

@@ -50,6 +50,8 @@ pub(super) struct RealRecord {
     pub path_mtu: PathMtu,
     /// As connections saw it last.
     pub last: Option<Real>,
+    /// The VIP of its service belongs to another director now.
+    pub elsewhere: bool,
     /// The first generation without it, once it was removed.
     pub removed_in: Option<Generation>,
     /// Whether it reached its upper threshold.
@@ -63,6 +65,7 @@ impl RealRecord {
             counters: RealCounters::new(workers),
             path_mtu: PathMtu::default(),
             last: None,
+            elsewhere: false,
             removed_in: None,
             overloaded: Arc::default(),
         }

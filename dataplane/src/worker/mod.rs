@@ -164,6 +164,9 @@ impl Worker {
                 self.sleep(nap, &mut snapshots);
             }
         }
+        // What the control core said last goes out too: that this director gives its VIPs up.
+        let now = Tick::at(self.clock.now());
+        self.inject(snapshots.load(), &mut MbufBurst::new(), now);
         self.flush();
         self.nics
     }
@@ -369,13 +372,13 @@ impl Worker {
         }
     }
 
-    /// Hands a packet up to the control core. The last places of the ring are kept for neighbours' talk, so that no
-    /// flood of other packets makes the director deaf to it.
+    /// Hands a packet up to the control core. The last places of the ring are kept for what neighbours and other directors say, so
+    /// that no flood of other packets makes the director deaf to it.
     fn punt(&mut self, mbuf: Mbuf, punt: Punt) {
         let nic = arrival(&mbuf);
         let counters = &self.shared.counters;
         let reserved = match punt {
-            Punt::Arp | Punt::NeighbourDiscovery => 0,
+            Punt::Arp | Punt::NeighbourDiscovery | Punt::Vrrp => 0,
             Punt::Local | Punt::Unresolved(_) => PUNTS_RESERVED,
         };
         if self.ends.punts.slots() > reserved && self.ends.punts.push(Punted { mbuf, nic, punt }).is_ok() {

@@ -10,6 +10,7 @@ pub mod binary;
 pub mod director;
 pub mod frames;
 pub mod hosts;
+pub mod keepalived;
 pub mod place;
 pub mod shell;
 pub mod wire;

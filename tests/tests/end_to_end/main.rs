@@ -20,3 +20,4 @@ mod reload;
 mod routing;
 mod start_and_stop;
 mod two_workers;
+mod vrrp;

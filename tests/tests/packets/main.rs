@@ -9,6 +9,7 @@ mod dropped;
 mod errors;
 mod forwarded;
 mod routed;
+mod vrrp;
 
 use std::collections::BTreeSet;
 
@@ -17,7 +18,8 @@ use shunt_dataplane::forward::Verdict;
 use shunt_dataplane::reason::{DropReason, PuntReason, ReplyKind};
 
 fn all() -> Vec<Case> {
-    [forwarded::cases(), answered::cases(), routed::cases(), errors::cases(), dropped::cases()].concat()
+    let cases = [forwarded::cases(), answered::cases(), routed::cases(), errors::cases(), dropped::cases()];
+    [cases.concat(), vrrp::cases()].concat()
 }
 
 #[test]
@@ -43,6 +45,11 @@ fn errors() {
 #[test]
 fn dropped() {
     case::run(dropped::cases());
+}
+
+#[test]
+fn of_virtual_routers() {
+    case::run(vrrp::cases());
 }
 
 /// Reasons that need rings, queues or buffers, which only `worker` has, or a whole burst.

@@ -10,6 +10,7 @@ mod pool;
 mod runtime;
 mod services;
 mod tunnels;
+mod vrrp;
 mod written;
 
 use std::collections::HashMap;
@@ -91,11 +92,21 @@ impl Config {
         let services = services::check(&document, &networks, &mut findings);
         let marks = marks::check(&document, &mut findings);
         let masquerades = masquerades::check(&document, &mut findings);
+        let vrrp = vrrp::check(&document, &networks, &mut findings);
+        let groups = vrrp::check_groups(&document, &mut findings);
         count(&document, &mut findings);
         let usable = findings.is_usable();
         let problems = findings.finish();
-        match (usable, nics, routes, marks.zip(masquerades), services) {
-            (true, Some(nics), Some(routes), Some((marks, masquerades)), Some(services)) => Ok(Checked {
+        let (marks, routers) = (marks.zip(masquerades), vrrp.zip(groups));
+        match (usable, nics, routes, marks, services, routers) {
+            (
+                true,
+                Some(nics),
+                Some(routes),
+                Some((marks, masquerades)),
+                Some(services),
+                Some((vrrp, vrrp_groups)),
+            ) => Ok(Checked {
                 config: Self {
                     runtime,
                     timeouts: document.timeouts,
@@ -106,6 +117,8 @@ impl Config {
                     masquerades,
                     notify: document.notify,
                     services,
+                    vrrp,
+                    vrrp_groups,
                 },
                 warnings: problems,
                 text: text.to_owned(),
@@ -195,6 +208,7 @@ fn count(document: &Document, findings: &mut Findings<'_>) {
         ("nic", document.nics.len(), limit::NICS_MAX, document.nics.last().map(|last| &last.at)),
         ("route", document.routes.len(), limit::ROUTES_MAX, document.routes.last().map(|last| &last.at)),
         ("mark", document.marks.len(), limit::MARKS_MAX, document.marks.last().map(|last| &last.at)),
+        ("vrrp", document.vrrp.len(), limit::VRRP_MAX, document.vrrp.last().map(|last| &last.at)),
         (
             "masquerade",
             document.masquerades.len(),

@@ -17,6 +17,7 @@ mod section;
 mod service;
 mod sysctl;
 mod timeout;
+mod vrrp;
 
 use shunt_dataplane::connections::Timeouts;
 use shunt_dataplane::service::ServiceTimeouts;
@@ -33,6 +34,8 @@ pub use section::{Section, nearest};
 pub use service::{
     PersistenceDocument, PoolDocument, RealDocument, SchedulerFlag, ServiceDocument, TunnelKind,
 };
+
+pub use vrrp::{TrackDocument, VrrpDocument, VrrpGroupDocument};
 
 use super::problem::{Fault, Findings, Span};
 use crate::notify::Settings;
@@ -60,6 +63,10 @@ pub struct Document {
     pub notify: Settings,
     /// `[[service]]`.
     pub services: Vec<ServiceDocument>,
+    /// `[[vrrp]]`.
+    pub vrrp: Vec<VrrpDocument>,
+    /// `[[vrrp_group]]`.
+    pub vrrp_groups: Vec<VrrpGroupDocument>,
     /// False after a syntax error: something may be missing here that the file has.
     pub complete: bool,
     /// True when every NIC and route could be read, so that what they do not hold cannot be reached.
@@ -70,9 +77,20 @@ pub struct Document {
     pub has_services: bool,
 }
 
-const KEYS: &[&str] =
-    &["runtime", "import", "timeout", "sysctl", "nic", "route", "mark", "masquerade", "notify", "service"];
-const LATER: &[(&str, &str)] = &[("vrrp", "remove it; a director without [[vrrp]] owns every VIP at once")];
+const KEYS: &[&str] = &[
+    "runtime",
+    "import",
+    "timeout",
+    "sysctl",
+    "nic",
+    "route",
+    "mark",
+    "masquerade",
+    "notify",
+    "service",
+    "vrrp",
+    "vrrp_group",
+];
 
 impl Document {
     /// Reads a file; what is wrong with it goes to `findings`.
@@ -85,7 +103,7 @@ impl Document {
         let broken = findings.count();
         let mut document = Self { complete: broken == 0, ..Self::default() };
         let at = root.span();
-        let mut section = Section::new(findings, "file", root.get_ref(), &at, KEYS, LATER);
+        let mut section = Section::new(findings, "file", root.get_ref(), &at, KEYS, &[]);
         if let Some((at, table)) = section.table("runtime") {
             document.runtime = RuntimeDocument::read(section.findings(), table, &at);
         }
@@ -121,6 +139,12 @@ impl Document {
         }
         for (number, (at, table)) in section.tables("service").into_iter().enumerate() {
             document.services.push(ServiceDocument::read(section.findings(), table, at, number));
+        }
+        for (number, (at, table)) in section.tables("vrrp").into_iter().enumerate() {
+            document.vrrp.push(VrrpDocument::read(section.findings(), table, at, number));
+        }
+        for (number, (at, table)) in section.tables("vrrp_group").into_iter().enumerate() {
+            document.vrrp_groups.push(VrrpGroupDocument::read(section.findings(), table, at, number));
         }
         if broken > 0 {
             findings.keep_after(broken);

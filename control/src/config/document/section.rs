@@ -302,6 +302,8 @@ const OTHER_WORDS: &[(&str, &str)] = &[
     ("UDP_CHECK", "udp"),
     ("MISC_CHECK", "script"),
     ("FILE_CHECK", "file"),
+    ("PASS", "password"),
+    ("AH", "header"),
 ];
 
 /// A good value of a key.
@@ -334,6 +336,10 @@ fn example(key: &str) -> &'static str {
         "hugepages" => "\"auto\"",
         "idle" => "\"adaptive\"",
         "tcp" | "tcpfin" | "udp" => "\"300s\"",
+        "excluded" | "peers" | "source" => "\"192.0.2.10\"",
+        "members" => "\"VI_1\"",
+        "auth" => "{ kind = \"password\", secret = \"…\" }",
+        "track" => "{ nic = \"back\", weight = -20 }",
         "runtime" => "[runtime]",
         "service" => "[[service]]",
         "nic" => "\"front\"",

@@ -1,0 +1,247 @@
+//! `[[vrrp]]` and `[[vrrp_group]]`: virtual routers, and which of them move together.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use toml::de::DeTable;
+
+use super::nic::host;
+use super::service::within;
+use super::{Section, name, place, required};
+use crate::config::limit;
+use crate::config::problem::{At, Fault, Findings, Span};
+use crate::vrrp::{Auth, Version};
+
+/// A `[[vrrp]]` as written.
+#[derive(Debug)]
+pub struct VrrpDocument {
+    /// How problems call it.
+    pub place: String,
+    /// Where it begins.
+    pub at: Span,
+    /// `name`.
+    pub name: Option<At<String>>,
+    /// `nic`.
+    pub nic: Option<At<String>>,
+    /// `vrid`.
+    pub vrid: Option<At<u8>>,
+    /// `version`.
+    pub version: Option<At<Version>>,
+    /// `priority`.
+    pub priority: Option<At<u8>>,
+    /// `interval`.
+    pub interval: Option<At<Duration>>,
+    /// `source`.
+    pub source: Option<At<IpAddr>>,
+    /// `addresses`.
+    pub addresses: Vec<At<IpAddr>>,
+    /// `excluded`.
+    pub excluded: Vec<At<IpAddr>>,
+    /// `peers`.
+    pub peers: Vec<At<IpAddr>>,
+    /// `ttl_min`.
+    pub ttl_min: Option<At<u8>>,
+    /// `auth`.
+    pub auth: Option<At<Auth>>,
+    /// `preempt`.
+    pub preempt: Option<At<bool>>,
+    /// `preempt_delay`.
+    pub preempt_delay: Option<At<Duration>>,
+    /// `start_grace`.
+    pub start_grace: Option<At<Duration>>,
+    /// `warn_after`.
+    pub warn_after: Option<At<Duration>>,
+    /// `adopt`.
+    pub adopt: Option<At<Duration>>,
+    /// `garp_repeat`.
+    pub garp_repeat: Option<At<u8>>,
+    /// `garp_delay`.
+    pub garp_delay: Option<At<Duration>>,
+    /// `garp_refresh`.
+    pub garp_refresh: Option<At<Duration>>,
+    /// `garp_refresh_repeat`.
+    pub garp_refresh_repeat: Option<At<u8>>,
+    /// `track`.
+    pub track: Vec<TrackDocument>,
+}
+
+/// One entry of `track`.
+#[derive(Debug)]
+pub struct TrackDocument {
+    /// Where it begins.
+    pub at: Span,
+    /// `nic`.
+    pub nic: Option<At<String>>,
+    /// `weight`.
+    pub weight: Option<At<i16>>,
+}
+
+const KEYS: &[&str] = &[
+    "name",
+    "nic",
+    "vrid",
+    "version",
+    "priority",
+    "interval",
+    "source",
+    "addresses",
+    "excluded",
+    "peers",
+    "ttl_min",
+    "auth",
+    "preempt",
+    "preempt_delay",
+    "start_grace",
+    "warn_after",
+    "adopt",
+    "garp_repeat",
+    "garp_delay",
+    "garp_refresh",
+    "garp_refresh_repeat",
+    "track",
+];
+
+impl VrrpDocument {
+    pub(super) fn read(findings: &mut Findings<'_>, table: &DeTable<'_>, at: Span, number: usize) -> Self {
+        let place = place("vrrp", table, "name", number);
+        let mut section = Section::new(findings, &place, table, &at, KEYS, &[]);
+        let time = |section: &mut Section<'_, '_, '_, '_>, key: &str, most: Duration| {
+            section.parse(key, |text| within(key, text, Duration::ZERO, most))
+        };
+        let vrrp = Self {
+            name: section.parse("name", name),
+            nic: section.parse("nic", name),
+            vrid: section.integer("vrid", 1..=u8::MAX, "(a virtual router's number)"),
+            version: version(&mut section),
+            priority: section.integer("priority", 1..=u8::MAX, "(255 is for the owner of the addresses)"),
+            interval: section.parse("interval", crate::config::duration::parse),
+            source: section.parse("source", vip),
+            addresses: section.parse_list("addresses", vip),
+            excluded: section.parse_list("excluded", vip),
+            peers: section.parse_list("peers", vip),
+            ttl_min: section.integer("ttl_min", 1..=u8::MAX, "(a TTL)"),
+            auth: auth(&mut section),
+            preempt: section.boolean("preempt"),
+            preempt_delay: time(&mut section, "preempt_delay", limit::VRRP_WAIT_MAX),
+            start_grace: time(&mut section, "start_grace", limit::VRRP_WAIT_MAX),
+            warn_after: time(&mut section, "warn_after", limit::VRRP_WAIT_MAX),
+            adopt: time(&mut section, "adopt", limit::TIMEOUT_MAX),
+            garp_repeat: section.integer("garp_repeat", 1..=limit::GARP_MAX, "announcements"),
+            garp_delay: time(&mut section, "garp_delay", limit::VRRP_WAIT_MAX),
+            garp_refresh: time(&mut section, "garp_refresh", limit::TIMEOUT_MAX),
+            garp_refresh_repeat: section.integer("garp_refresh_repeat", 1..=limit::GARP_MAX, "announcements"),
+            track: section
+                .tables("track")
+                .into_iter()
+                .map(|(at, table)| TrackDocument::read(section.findings(), table, at, &place))
+                .collect(),
+            place: place.clone(),
+            at: at.clone(),
+        };
+        for (key, holds, example) in [
+            ("name", "every virtual router has a name of its own", "name = \"VI_1\""),
+            ("nic", "a virtual router belongs to the link of a NIC", "nic = \"front\""),
+            ("vrid", "the directors of a pair have the same number, 1 to 255", "vrid = 51"),
+            ("addresses", "a virtual router has VIPs", "addresses = [\"192.0.2.10\"]"),
+        ] {
+            if !section.has(key) {
+                section.missing(required(key, holds, example));
+            }
+        }
+        vrrp
+    }
+}
+
+impl TrackDocument {
+    fn read(findings: &mut Findings<'_>, table: &DeTable<'_>, at: Span, vrrp: &str) -> Self {
+        let place = format!("{vrrp}, track");
+        let mut section = Section::new(findings, &place, table, &at, &["nic", "weight"], &[]);
+        let track = Self {
+            nic: section.parse("nic", name),
+            weight: section.integer("weight", -253..=253, "(0: no master while it fails)"),
+            at: at.clone(),
+        };
+        if !section.has("nic") {
+            section.missing(required("nic", "what is tracked is the link of a NIC", "nic = \"back\""));
+        }
+        track
+    }
+}
+
+/// A `[[vrrp_group]]` as written.
+#[derive(Debug)]
+pub struct VrrpGroupDocument {
+    /// How problems call it.
+    pub place: String,
+    /// Where it begins.
+    pub at: Span,
+    /// `name`.
+    pub name: Option<At<String>>,
+    /// `members`.
+    pub members: Vec<At<String>>,
+}
+
+impl VrrpGroupDocument {
+    pub(super) fn read(findings: &mut Findings<'_>, table: &DeTable<'_>, at: Span, number: usize) -> Self {
+        let place = place("vrrp_group", table, "name", number);
+        let mut section = Section::new(findings, &place, table, &at, &["name", "members"], &[]);
+        let group = Self {
+            name: section.parse("name", name),
+            members: section.parse_list("members", name),
+            place: place.clone(),
+            at: at.clone(),
+        };
+        for (key, holds, example) in [
+            ("name", "every group has a name of its own", "name = \"VG_1\""),
+            ("members", "a group has members", "members = [\"VI_1\", \"VI_2\"]"),
+        ] {
+            if !section.has(key) {
+                section.missing(required(key, holds, example));
+            }
+        }
+        group
+    }
+}
+
+fn vip(text: &str) -> Result<IpAddr, Fault> {
+    let holds = "an address such as \"192.0.2.10\", without a prefix length";
+    host(text.parse().map_err(|_| Fault::new("not an address", holds, "write it so"))?)
+}
+
+fn version(section: &mut Section<'_, '_, '_, '_>) -> Option<At<Version>> {
+    let number: At<u8> = section.integer("version", 2..=3, "(of the protocol)")?;
+    Some(At::new(if number.value == 2 { Version::V2 } else { Version::V3 }, number.at))
+}
+
+/// `auth = { kind = "password", secret = "…" }`.
+fn auth(section: &mut Section<'_, '_, '_, '_>) -> Option<At<Auth>> {
+    let (at, table) = section.table("auth")?;
+    let place = format!("{}, auth", section.place());
+    let mut inner = Section::new(section.findings(), &place, table, &at, &["kind", "secret"], &[]);
+    type Make = fn([u8; 8]) -> Auth;
+    let kinds: &[(&str, Make)] = &[("password", Auth::Password), ("header", Auth::Header)];
+    let kind = inner.word("kind", kinds, &[]);
+    let secret = inner.parse("secret", secret);
+    for (key, holds, example) in [
+        ("kind", "authentication is by password (PASS) or header (AH)", "kind = \"password\""),
+        ("secret", "all directors of a virtual router have the same secret", "secret = \"…\""),
+    ] {
+        if !inner.has(key) {
+            inner.missing(required(key, holds, example));
+        }
+    }
+    Some(At::new((kind?.value)(secret?.value), at))
+}
+
+fn secret(text: &str) -> Result<[u8; 8], Fault> {
+    let mut bytes = [0; 8];
+    match bytes.get_mut(..text.len()).filter(|_| !text.is_empty()) {
+        Some(place) => place.copy_from_slice(text.as_bytes()),
+        None => {
+            let wrong = format!("a secret of {} bytes", text.len());
+            let holds = "version 2 carries 1 to 8 bytes; keepalived cuts longer ones off";
+            return Err(Fault::new(wrong, holds, "write the first eight"));
+        }
+    }
+    Ok(bytes)
+}

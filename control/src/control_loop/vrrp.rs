@@ -1,0 +1,149 @@
+//! VRRP in the loop: what the machine says is carried out, and the VIPs of masters are the neighbour machine's.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use shunt_dataplane::address::Family;
+use shunt_dataplane::id::{Mac, NicId};
+use shunt_dataplane::wire::{ethernet, vrrp as wire};
+
+use super::{ControlLoop, Publish, Rings};
+use crate::neighbour::message::{Speaker, announcement};
+use crate::neighbour::{Nic, Vip};
+use crate::punt::{Frame as _, Held};
+use crate::vrrp::{Group, Instance, Listed, Machine, Output, To, Tracked};
+
+/// The priority of the loop among real-time threads, where the system allows one: above none but ordinary ones.
+const REAL_TIME_PRIORITY: u8 = 10;
+
+/// What the loop keeps for VRRP.
+#[derive(Default)]
+pub(super) struct Vrrp {
+    pub machine: Machine,
+    pub outputs: Vec<Output>,
+    /// NICs and VIPs of no virtual router, as the configuration has them.
+    pub nics: Vec<Nic>,
+    pub plain: Vec<Vip>,
+    /// None before there was a virtual router.
+    real_time: Option<Result<(), String>>,
+    undeliverable: u64,
+    latest: Duration,
+}
+
+/// What the loop knows of VRRP, for `status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// The virtual routers.
+    pub routers: Vec<Listed>,
+    /// What the machine counts.
+    pub counters: crate::vrrp::Counters,
+    /// Why the loop has no real-time priority; none when it has one, or needs none.
+    pub not_real_time: Option<String>,
+    /// Adverts to peers whose MAC, or whose router's, is not known.
+    pub undeliverable: u64,
+    /// The most that the loop was late for something that was due.
+    pub latest: Duration,
+}
+
+impl Vrrp {
+    pub(super) fn report(&self) -> Report {
+        Report {
+            routers: self.machine.list(),
+            counters: self.machine.counters(),
+            not_real_time: self.real_time.clone().and_then(Result::err),
+            undeliverable: self.undeliverable,
+            latest: self.latest,
+        }
+    }
+}
+
+impl<R: Rings, P: Publish> ControlLoop<R, P> {
+    /// The virtual routers and their groups from now on.
+    pub(super) fn set_routers(&mut self, now: Instant, instances: Vec<Instance>, groups: Vec<Group>) {
+        if !instances.is_empty() && self.vrrp.real_time.is_none() {
+            let got = dpdk_sys::thread::real_time(REAL_TIME_PRIORITY).map_err(|error| error.to_string());
+            self.vrrp.real_time = Some(got);
+        }
+        self.vrrp.machine.set(now, instances, groups, &mut self.vrrp.outputs);
+    }
+
+    pub(super) fn watched(&mut self, now: Instant, what: Tracked, passes: bool) {
+        self.vrrp.machine.watched(now, what, passes, &mut self.vrrp.outputs);
+    }
+
+    /// An advert that a worker handed up.
+    pub(super) fn advert(&mut self, now: Instant, held: &Held<R::Packet>) {
+        let nic = held.origin.nic;
+        let Some(mac) = self.vrrp.nics.get(nic.index()).map(|nic| nic.mac) else { return };
+        self.vrrp.machine.frame(now, nic, mac, held.packet.frame(), &mut self.vrrp.outputs);
+    }
+
+    /// Another host claims an address.
+    pub(super) fn claimed(&mut self, nic: NicId, address: IpAddr, other: Mac) {
+        self.vrrp.machine.claimed(Instant::now(), nic, address, other, &mut self.vrrp.outputs);
+    }
+
+    /// Does what is due, and carries out what the machine said.
+    pub(super) fn speak(&mut self, now: Instant) {
+        if let Some(due) = self.vrrp.machine.deadline().filter(|due| *due <= now) {
+            self.vrrp.latest = self.vrrp.latest.max(now - due);
+            self.vrrp.machine.tick(now, &mut self.vrrp.outputs);
+        }
+        if self.vrrp.outputs.is_empty() {
+            return;
+        }
+        let mut outputs = std::mem::take(&mut self.vrrp.outputs);
+        let moved = outputs.contains(&Output::Moved);
+        for output in outputs.drain(..) {
+            match output {
+                Output::Advert { nic, to, packet } => self.send_advert(nic, to, &packet),
+                Output::Announce { nic, address } => {
+                    if let Some(mac) = self.vrrp.nics.get(nic.index()).map(|nic| nic.mac) {
+                        self.transmit(nic, &announcement(Speaker { mac, address }));
+                    }
+                }
+                Output::Moved => {}
+                Output::Event(event) => self.publish.vrrp(event),
+            }
+        }
+        // The allocation is kept.
+        self.vrrp.outputs = outputs;
+        if moved {
+            self.publish.owned(self.vrrp.machine.vips().map(|(_, vip)| vip).collect());
+            self.own(now);
+        }
+    }
+
+    /// Tells the neighbour machine which VIPs are answered for.
+    pub(super) fn own(&mut self, now: Instant) {
+        let taken = self.vrrp.machine.vips().map(|(nic, address)| Vip { nic: Some(nic), address });
+        let vips = self.vrrp.plain.iter().copied().chain(taken).collect();
+        self.machine.set_owned(now, self.vrrp.nics.clone(), vips, &mut self.outputs);
+    }
+
+    /// Gives the VIPs up.
+    pub(super) fn resign(&mut self, now: Instant) {
+        self.vrrp.machine.stop(now, &mut self.vrrp.outputs);
+        self.speak(now);
+    }
+
+    fn send_advert(&mut self, nic: NicId, to: To, packet: &[u8]) {
+        let Some(source) = self.vrrp.nics.get(nic.index()).map(|nic| nic.mac) else { return };
+        let family =
+            if packet.first().is_some_and(|first| first >> 4 == 6) { Family::V6 } else { Family::V4 };
+        let destination = match (to, family) {
+            (To::Group, Family::V4) => Some(ethernet::of_group_v4(wire::GROUP_V4)),
+            (To::Group, Family::V6) => Some(ethernet::of_group_v6(wire::GROUP_V6)),
+            (To::Neighbour(hop), _) => self.machine.mac((nic, hop)),
+        };
+        let Some(destination) = destination else {
+            self.vrrp.undeliverable += 1;
+            return;
+        };
+        let mut frame = vec![0; ethernet::HEADER];
+        let kind = if family == Family::V6 { ethernet::IPV6 } else { ethernet::IPV4 };
+        ethernet::write(&mut frame, destination, source, kind);
+        frame.extend_from_slice(packet);
+        self.transmit(nic, &frame);
+    }
+}

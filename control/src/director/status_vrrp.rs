@@ -1,0 +1,97 @@
+//! What `status` says of virtual routers.
+
+use std::time::Instant;
+
+use super::core::View;
+use crate::api::status::{SplitBrain, VirtualRouter, VrrpCounters, VrrpPeer};
+use crate::control_loop::VrrpReport;
+use crate::vrrp::{Counters, Listed};
+
+/// The role of the director as a whole.
+pub(super) fn role(report: &VrrpReport) -> &'static str {
+    let mut roles = report.routers.iter().map(|router| router.role);
+    match roles.next() {
+        None => "active",
+        Some(first) if roles.all(|role| role == first) => first.word(),
+        Some(_) => "mixed",
+    }
+}
+
+/// The virtual routers.
+pub(super) fn routers(view: &View, report: &VrrpReport) -> Vec<VirtualRouter> {
+    report.routers.iter().map(|listed| router(view, listed)).collect()
+}
+
+fn router(view: &View, listed: &Listed) -> VirtualRouter {
+    let now = Instant::now();
+    let ago = |then: Instant| now.saturating_duration_since(then);
+    let peers = listed.peers.iter().map(|peer| VrrpPeer {
+        address: peer.address.to_string(),
+        priority: peer.priority,
+        heard: ago(peer.heard).as_millis() as u64,
+        received: peer.received,
+        refused: peer.refused.map(|refusal| refusal.to_string()),
+    });
+    VirtualRouter {
+        name: listed.name.clone(),
+        nic: view.config.nics.get(listed.nic.index()).map_or_else(String::new, |nic| nic.name.clone()),
+        vrid: listed.vrid.0,
+        version: listed.version.number(),
+        role: listed.role.word().to_owned(),
+        since: ago(listed.since).as_secs(),
+        reason: listed.reason.to_string(),
+        priority: listed.priority,
+        master: listed.master.map(|master| master.to_string()),
+        peers: peers.collect(),
+        split_brain: listed.split_brain.map(|split| SplitBrain {
+            rival: split.rival.to_string(),
+            since: ago(split.since).as_secs(),
+            cause: split.cause.to_string(),
+        }),
+        sent: listed.sent,
+        longest_gap: listed.longest_gap.as_micros() as u64,
+        masterships: listed.masterships,
+    }
+}
+
+/// The counters.
+pub(super) fn counters(report: &VrrpReport) -> VrrpCounters {
+    let Counters { sent, received, unknown, malformed, refused, looped, announced } = report.counters;
+    VrrpCounters {
+        sent,
+        received,
+        refused,
+        unknown,
+        malformed,
+        looped,
+        undeliverable: report.undeliverable,
+        announced,
+        latest: report.latest.as_micros() as u64,
+        real_time: !report.routers.is_empty() && report.not_real_time.is_none(),
+    }
+}
+
+/// What an operator should do, one line each.
+pub(super) fn advice(report: &VrrpReport) -> Vec<String> {
+    let mut lines = Vec::new();
+    for router in &report.routers {
+        if let Some(split) = router.split_brain {
+            lines.push(format!(
+                "vrrp \"{}\": {} acts as master, too: {}",
+                router.name, split.rival, split.cause
+            ));
+        }
+    }
+    if let Some(why) = &report.not_real_time {
+        lines.push(format!(
+            "adverts have no real-time priority ({why}): they may come late on a busy machine: give the director CAP_SYS_NICE"
+        ));
+    }
+    if report.undeliverable > 0 {
+        lines.push(format!(
+            "{} adverts to peers were not sent: nobody answers for their MAC: check the peers' addresses and links",
+            report.undeliverable
+        ));
+    }
+    lines
+}

@@ -1,0 +1,98 @@
+//! keepalived beside the director: in a place of its own, with a configuration of one virtual router.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::place::Place;
+use super::{Lab, wait_for};
+
+/// A keepalived that runs. It is killed when dropped.
+#[derive(Debug)]
+pub struct Keepalived {
+    child: Child,
+    log: PathBuf,
+    speaker: PathBuf,
+}
+
+impl Keepalived {
+    /// Starts one in a place, with the inside of its `vrrp_instance`. `name` is its own among those of the lab.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn start(lab: &Lab, place: &Place, name: &str, instance: &str) -> Self {
+        let text = format!(
+            "global_defs {{\n router_id {name}\n script_user root\n}}\nvrrp_instance VI_1 {{\n{instance}\n}}\n"
+        );
+        let file = lab.write(&format!("{name}.conf"), &text);
+        let [log, main, speaker] = ["log", "pid", "vrrp"].map(|end| lab.path(&format!("{name}.{end}")));
+        let output = File::create(&log).expect("a log");
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL", "--", "keepalived", "--vrrp", "-n", "-l", "-D", "-f"])
+            .arg(file)
+            .arg("-p")
+            .arg(main)
+            .arg("-r")
+            .arg(&speaker)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().expect("a log"))
+            .stderr(output);
+        let child = place.run(move || command.spawn().expect("keepalived: run scripts/install.sh"));
+        let keepalived = Self { child, log, speaker };
+        keepalived.wait_for("Entering BACKUP STATE");
+        keepalived
+    }
+
+    /// Waits until its log says something.
+    pub fn wait_for(&self, words: &str) {
+        wait_for(&format!("keepalived says {words}"), || match self.log() {
+            log if log.contains(words) => Ok(()),
+            log => Err(log),
+        });
+    }
+
+    /// Its log up to now.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Ends it as an operator does: it gives its VIPs up.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub fn stop(&mut self) {
+        self.signal(Signal::SIGTERM);
+        wait_for("keepalived's end", || self.child.try_wait().expect("its end").ok_or("it runs"));
+    }
+
+    /// Ends it without a word.
+    pub fn kill(&mut self) {
+        // The first process would start the one that speaks VRRP anew.
+        self.signal(Signal::SIGSTOP);
+        let speaker = std::fs::read_to_string(&self.speaker).ok().and_then(|text| text.trim().parse().ok());
+        if let Some(speaker) = speaker {
+            let _ = kill(Pid::from_raw(speaker), Signal::SIGKILL);
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    fn signal(&self, signal: Signal) {
+        let _ = kill(Pid::from_raw(self.child.id() as i32), signal);
+    }
+}
+
+impl Drop for Keepalived {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- keepalived's log:\n{}", self.log());
+        }
+        self.kill();
+    }
+}
