@@ -12,8 +12,8 @@ use crate::wire::{LARGEST_PACKET, ipv4};
 pub const DATAGRAMS_MAX: usize = 32;
 /// Fragments of a datagram.
 pub const FRAGMENTS_MAX: usize = 64;
-/// The longest header that a datagram may have, without options of the link.
-pub const HEADER_MAX: usize = 60;
+/// The longest header that a datagram may have, IPv4 options and extension headers in front of the fragment header included.
+pub const HEADER_MAX: usize = 128;
 /// How long an incomplete IPv4 datagram is kept (kernel: `ipfrag_time`).
 pub const KEPT_V4: Ticks = Ticks(30 * TICKS_PER_SECOND);
 /// How long an incomplete IPv6 datagram is kept (kernel: `ip6frag_time`).

@@ -56,6 +56,7 @@ scenarios! {
     localnode
     frag_odd_dr frag_odd_nat frag_odd_tun
     frag6_odd_dr frag6_odd_nat frag6_odd_tun
+    frag6_ext_dr frag6_ext_nat
     bypass bypass6 schedule_icmp_dr schedule_icmp_nat schedule_icmp_tun schedule_icmp6_dr schedule_icmp6_nat schedule_icmp6_tun
 }
 

@@ -132,12 +132,18 @@ impl Forwarder {
             _ => whole.largest,
         };
         let identification = self.next_fragment_identification();
-        // IPv6 keeps the sender's cuts where those are of use to the way on (kernel: `ip6_fragment`).
-        let keeps = whole.largest >= ipv6::SMALLEST_MTU || whole.length <= usize::from(ipv6::SMALLEST_MTU);
+        // IPv6 keeps the sender's cuts where those are of use to the way on, and no extension headers are in front of them
+        // (kernel: `ip6_fragment`, whose buffers have room for no more).
+        let smallest = usize::from(ipv6::SMALLEST_MTU);
+        let extended =
+            ipv6::unfragmentable(packet.bytes().get(ethernet::HEADER..).unwrap_or_default()).0 > ipv6::HEADER;
+        let keeps = !extended && (whole.largest >= ipv6::SMALLEST_MTU || whole.length <= smallest);
         let done = if A::BITS > 32 && same && whole.length <= usize::from(whole.largest.min(mtu)) {
             Ok(())
         } else if A::BITS > 32 && same && whole.largest <= mtu && keeps {
             self.pieces.split_at(&mut packet, out, &whole.cuts, identification)
+        } else if A::BITS > 32 && same && extended && whole.length <= smallest.min(mtu.into()) {
+            self.pieces.split_at(&mut packet, out, &[], identification)
         } else {
             self.pieces.split(&mut packet, out, mtu.min(largest), identification)
         };

@@ -6,14 +6,15 @@ use arrayvec::ArrayVec;
 use crate::id::NicId;
 use crate::packet::Packet;
 use crate::reason::DropReason;
+use crate::reassembly;
 use crate::wire::{array, ethernet, ipv4, ipv6, put};
 
 /// Pieces that a burst leaves at most.
 pub const PIECES_MAX: usize = 256;
 /// Bytes that they have together at most.
 const BYTES_MAX: usize = 128 * 1024;
-/// The longest header that is copied in front of each fragment: Ethernet and IPv4 with all options.
-const HEADER_MAX: usize = ethernet::HEADER + ipv4::LONGEST_HEADER;
+/// The longest header that is copied in front of each fragment: Ethernet and IPv6 with extension headers.
+const HEADER_MAX: usize = ethernet::HEADER + reassembly::HEADER_MAX;
 
 /// The fragments beside the first of the packets of a burst.
 #[derive(Debug)]
@@ -88,8 +89,8 @@ impl Pieces {
         self.pieces.remaining_capacity() >= pieces && self.bytes.len() + bytes <= BYTES_MAX
     }
 
-    /// Splits the IP packet of a frame into fragments of at most `mtu` bytes. An IPv6 packet must be one that the director
-    /// made, without extension headers; `identification` is that of its fragments.
+    /// Splits the IP packet of a frame into fragments of at most `mtu` bytes; `identification` is that of an IPv6 packet's
+    /// fragments.
     ///
     /// # Errors
     /// `FragmentRoom` when the burst left too many already, `NoHeadRoom` when a fragment header finds no place, `TooBig`
@@ -145,12 +146,13 @@ impl Pieces {
         mtu: usize,
         identification: u32,
     ) -> Result<(), DropReason> {
-        let data = packet.len().saturating_sub(ethernet::HEADER + ipv6::HEADER);
-        let chunk = self.chunk(data, mtu, ipv6::HEADER + FRAGMENT_HEADER)?;
+        let (header, _) = ipv6::unfragmentable(packet.bytes().get(ethernet::HEADER..).unwrap_or_default());
+        let data = packet.len().saturating_sub(ethernet::HEADER + header);
+        let chunk = self.chunk(data, mtu, header + FRAGMENT_HEADER)?;
         self.split_v6_by(packet, nic, identification, |offset| offset + chunk)
     }
 
-    /// Splits an IPv6 packet without extension headers where its fragments were cut, of which it was put together.
+    /// Splits an IPv6 packet where its fragments were cut, of which it was put together.
     ///
     /// # Errors
     /// As [`Self::split`].
@@ -176,10 +178,11 @@ impl Pieces {
         identification: u32,
         next: impl Fn(usize) -> usize,
     ) -> Result<(), DropReason> {
-        let start = ethernet::HEADER + ipv6::HEADER;
         let frame = packet.bytes();
+        let (header, named_at) = ipv6::unfragmentable(frame.get(ethernet::HEADER..).unwrap_or_default());
+        let start = ethernet::HEADER + header;
         let mut head = Head::of(frame, start)?;
-        head.add_fragment_header(identification);
+        head.add_fragment_header(named_at, identification);
         if packet.start() < FRAGMENT_HEADER {
             return Err(DropReason::NoHeadRoom);
         }
@@ -260,10 +263,10 @@ impl Head {
         put(header, ipv4::field::CHECKSUM, checksum.to_be_bytes());
     }
 
-    /// A fragment header behind the IPv6 header.
-    fn add_fragment_header(&mut self, identification: u32) {
-        let next = self.bytes[ethernet::HEADER + ipv6::field::NEXT_HEADER];
-        put(&mut self.bytes, ethernet::HEADER + ipv6::field::NEXT_HEADER, [ipv6::FRAGMENT]);
+    /// A fragment header behind the others, of which the last names what follows at `named_at` in the packet.
+    fn add_fragment_header(&mut self, named_at: usize, identification: u32) {
+        let next = self.bytes.get(ethernet::HEADER + named_at).copied().unwrap_or_default();
+        put(&mut self.bytes, ethernet::HEADER + named_at, [ipv6::FRAGMENT]);
         put(&mut self.bytes, self.length, [next, 0, 0, 0]);
         put(&mut self.bytes, self.length + 4, identification.to_be_bytes());
         self.length += FRAGMENT_HEADER;
@@ -271,7 +274,7 @@ impl Head {
 
     /// The headers of an IPv6 fragment with so much data.
     fn number_v6(&mut self, data: usize, offset: usize, more: bool) {
-        let payload = (FRAGMENT_HEADER + data) as u16;
+        let payload = (self.length - ethernet::HEADER - ipv6::HEADER + data) as u16;
         put(&mut self.bytes, ethernet::HEADER + ipv6::field::PAYLOAD_LENGTH, payload.to_be_bytes());
         let word = offset as u16 | u16::from(more);
         put(&mut self.bytes, self.length - FRAGMENT_HEADER + 2, word.to_be_bytes());

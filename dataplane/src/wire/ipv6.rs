@@ -102,13 +102,21 @@ struct Walk {
     /// Where that number stands in the packet.
     next_at: usize,
     fragment: Fragment,
+    /// Where the fragment header is, and where its number stands; 0 when there is none.
+    fragment_header: (usize, usize),
 }
 
 impl Walk {
     /// At the end of the IPv6 header, which names `next`.
     #[inline]
     const fn new(next: u8) -> Self {
-        Self { at: HEADER, next, next_at: field::NEXT_HEADER, fragment: Fragment::Whole }
+        Self {
+            at: HEADER,
+            next,
+            next_at: field::NEXT_HEADER,
+            fragment: Fragment::Whole,
+            fragment_header: (0, 0),
+        }
     }
 
     #[inline]
@@ -150,6 +158,7 @@ impl Walk {
             let is_fragment = self.next == extension::FRAGMENT;
             if is_fragment {
                 self.fragment = fragment(packet, self.at)?;
+                self.fragment_header = (self.at, self.next_at);
             }
             (self.next_at, self.next, self.at) = (self.at, next, self.at + bytes);
             if is_fragment && self.fragment == Fragment::Later {
@@ -158,6 +167,27 @@ impl Walk {
         }
         Ok(self)
     }
+}
+
+/// Bytes of the headers that every fragment of a packet has, and where the last of them names what follows (RFC 8200, 4.5;
+/// kernel: `ip6_find_1stfragopt`).
+pub(crate) fn unfragmentable(packet: &[u8]) -> (usize, usize) {
+    let (mut at, mut named_at, mut routed) = (HEADER, field::NEXT_HEADER, false);
+    for _ in 0..EXTENSION_HEADERS {
+        let (Some(&next), Some([_, units])) = (packet.get(named_at), array(packet, at)) else { break };
+        match next {
+            extension::ROUTING => routed = true,
+            extension::HOP_BY_HOP => {}
+            extension::DESTINATION if !routed => {}
+            _ => break,
+        }
+        let end = at + (usize::from(units) + 1) * 8;
+        if end > packet.len() {
+            break;
+        }
+        (named_at, at) = (at, end);
+    }
+    (at, named_at)
 }
 
 /// Which part of a datagram it is, by the fragment header at an offset (RFC 8200, 4.5).
@@ -265,15 +295,13 @@ impl IpVersion for Ipv6Addr {
 
     fn fragment_part<'a>(frame: &'a [u8], headers: &Headers<Self>) -> Result<Part<'a, Self>, DropReason> {
         let packet = frame.get(usize::from(headers.network)..usize::from(headers.end)).unwrap_or_default();
-        // Only what nearly all senders send: no header but the fragment header in front of the data.
-        let (Some(header), Some(&[next, _, high, low, a, b, c, d])) =
-            (packet.get(..HEADER), packet.get(HEADER..).and_then(<[u8]>::first_chunk::<8>))
+        let first = packet.get(field::NEXT_HEADER).copied().unwrap_or(extension::FRAGMENT);
+        let (at, named_at) = Walk::new(first).follow(packet)?.fragment_header;
+        let (Some(header), Some([next, _, high, low, a, b, c, d])) =
+            (packet.get(..at).filter(|header| header.len() >= HEADER), array(packet, at))
         else {
             return Err(DropReason::IpHeader);
         };
-        if header[field::NEXT_HEADER] != extension::FRAGMENT {
-            return Err(DropReason::ExtensionHeaders);
-        }
         let word = u16::from_be_bytes([high, low]);
         Ok(Part {
             key: Key {
@@ -283,10 +311,10 @@ impl IpVersion for Ipv6Addr {
                 protocol: 0,
             },
             header,
-            protocol: (field::NEXT_HEADER, next),
+            protocol: (named_at, next),
             offset: usize::from(word & !7),
             more: word & 1 != 0,
-            data: packet.get(HEADER + 8..).unwrap_or_default(),
+            data: packet.get(at + 8..).unwrap_or_default(),
             length: headers.ip_length() as u16,
             dont_fragment: false,
             ecn: Self::traffic_class(frame, headers),

@@ -177,8 +177,13 @@ fn mask_v6(frame: &mut [u8]) {
         frame[15] &= 0xf0;
         frame[16..18].fill(0);
     }
-    if frame.len() >= 62 && frame[20] == 44 {
-        frame[58..62].fill(0);
+    let (mut next, mut at) = (frame.get(20).copied(), 54);
+    while let Some(0 | 43 | 60) = next {
+        next = frame.get(at).copied();
+        at += (usize::from(frame.get(at + 1).copied().unwrap_or_default()) + 1) * 8;
+    }
+    if next == Some(44) {
+        frame.get_mut(at + 4..at + 8).unwrap_or_default().fill(0);
     }
 }
 

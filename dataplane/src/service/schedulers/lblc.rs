@@ -22,8 +22,7 @@ pub(super) fn choose(
 
 /// The real server of a locality, if it takes connections.
 fn usable(service: &Service, locality: &Locality) -> Option<usize> {
-    let real = *locality.reals().first()?;
-    let place = service.candidates.iter().position(|candidate| candidate.address == real)?;
+    let place = locality.reals().first()?.find(&service.candidates)?;
     let candidate = &service.candidates[place];
     (candidate.weight > 0 && !locality::is_overloaded(service, candidate)).then_some(place)
 }

@@ -32,8 +32,8 @@ fn members<'s>(
     service: &'s Service,
     locality: &'s Locality,
 ) -> impl Iterator<Item = (usize, &'s Candidate)> + 's {
-    locality.reals().iter().filter_map(|&real| {
-        let place = service.candidates.iter().position(|candidate| candidate.address == real)?;
+    locality.reals().iter().filter_map(|member| {
+        let place = member.find(&service.candidates)?;
         Some((place, &service.candidates[place]))
     })
 }

@@ -19,11 +19,30 @@ pub const SET_MAX: usize = 32;
 /// `lblc_expiration`, `lblcr_expiration`, 24 hours).
 const EXPIRATION: Ticks = Ticks::from_seconds(24 * 3600);
 
+/// A real server of a locality.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Member {
+    address: SocketAddr,
+    /// Where it was among the candidates: a guess.
+    place: usize,
+}
+
+impl Member {
+    /// Its place among the candidates now.
+    pub(super) fn find(&self, candidates: &[Candidate]) -> Option<usize> {
+        let is_it = |candidate: &Candidate| candidate.address == self.address;
+        match candidates.get(self.place) {
+            Some(candidate) if is_it(candidate) => Some(self.place),
+            _ => candidates.iter().position(is_it),
+        }
+    }
+}
+
 /// The real servers of one address that clients ask for.
 #[derive(Clone, Debug)]
 pub struct Locality {
     /// Last joined first; by address, since the identifier of a real server that was removed may be another's by now.
-    reals: ArrayVec<SocketAddr, SET_MAX>,
+    reals: ArrayVec<Member, SET_MAX>,
     /// When a connection was last scheduled by it.
     used: Tick,
     /// When its set last changed.
@@ -34,7 +53,7 @@ pub struct Locality {
 
 impl Locality {
     /// Its real servers, last joined first.
-    pub(super) fn reals(&self) -> &[SocketAddr] {
+    pub(super) fn reals(&self) -> &[Member] {
         &self.reals
     }
 
@@ -89,12 +108,9 @@ impl Localities {
     /// Takes up what a choice taught.
     pub fn learn(&mut self, service: &Service, destination: IpAddr, learned: Learned, now: Tick) {
         let key = (service.id, destination);
-        let address = |real: RealId| {
-            service
-                .candidates
-                .iter()
-                .find(|candidate| candidate.real == real)
-                .map(|candidate| candidate.address)
+        let member = |real: RealId| {
+            let place = service.candidates.iter().position(|candidate| candidate.real == real)?;
+            Some(Member { address: service.candidates[place].address, place })
         };
         match learned {
             Learned::Nothing => return,
@@ -102,7 +118,7 @@ impl Localities {
                 if self.known.len() >= LOCALITIES_MAX && !self.known.contains_key(&key) {
                     self.forget_oldest(now);
                 }
-                let reals = ArrayVec::from_iter(address(real));
+                let reals = ArrayVec::from_iter(member(real));
                 let edition = service.edition;
                 self.known.insert(key, Locality { reals, used: now, changed: now, edition });
                 return;
@@ -116,11 +132,12 @@ impl Localities {
             Learned::Also { real, without } => (Some(real), without),
             Learned::Nothing | Learned::Used | Learned::Alone(_) => (None, None),
         };
-        if let Some(real) = leaves.and_then(address) {
-            locality.reals.retain(|member| *member != real);
+        if let Some(real) = leaves.and_then(member) {
+            locality.reals.retain(|member| member.address != real.address);
             locality.changed = now;
         }
-        if let Some(real) = joins.and_then(address).filter(|real| !locality.reals.contains(real)) {
+        let is_there = |real: &Member| locality.reals.iter().any(|member| member.address == real.address);
+        if let Some(real) = joins.and_then(member).filter(|real| !is_there(real)) {
             if locality.reals.is_full() {
                 locality.reals.pop();
             }
