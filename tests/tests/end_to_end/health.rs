@@ -266,3 +266,119 @@ fn bit_exact(workers: usize) {
     assert!(status.services[0].reals.iter().any(|real| real.bytes_out > LENGTH as u64));
     servers.into_iter().for_each(|server| server.stop(&world.reals));
 }
+
+/// Through the NICs, from the director's own addresses: pings and datagrams go out, and answers and ICMP errors come back.
+#[test]
+fn pings_and_datagrams_are_answered_or_refused() {
+    let world = World::new();
+    let text = shunt_tests::topology::arms::configuration(
+        &world.lab,
+        1,
+        "connections = 4096",
+        &["af_packet:front", "af_packet:back"],
+        r#"
+[[service]]
+name = "dns"
+listen = "192.0.2.10:53"
+protocol = "udp"
+forward = "nat"
+real = [
+  { address = "10.1.0.11", check = { kind = "ping", interval = "200ms", timeout = "200ms", fall = 1, rise = 1 } },
+  { address = "10.1.0.12", check = { kind = "udp", port = 9, interval = "200ms", timeout = "200ms", fall = 1 } },
+]
+[[service]]
+name = "dns6"
+listen = "[2001:db8:f::10]:53"
+protocol = "udp"
+forward = "nat"
+real = [
+  { address = "2001:db8:1::11", check = { kind = "ping", interval = "200ms", timeout = "200ms", fall = 1, rise = 1 } },
+  { address = "2001:db8:1::12", check = { kind = "udp", port = 9, interval = "200ms", timeout = "200ms", fall = 1 } },
+]
+"#,
+    );
+    let director = Director::start(&world.lab, &text);
+    for address in ["10.1.0.11:53", "[2001:db8:1::11]:53"] {
+        wait_state(&director, address, RealState::Up);
+    }
+    for address in ["10.1.0.12:53", "[2001:db8:1::12]:53"] {
+        director.wait_until("a refusal", |status| {
+            real(status, address).reason.as_deref() == Some("connection refused")
+        });
+    }
+    world.reals.ip("link set b0 down");
+    wait_state(&director, "10.1.0.11:53", RealState::Down);
+}
+
+/// The sorry server serves while the quorum is lost, and scripts hear of it where the operator lives.
+#[test]
+fn the_sorry_server_serves_while_nobody_else_does() {
+    let world = World::new();
+    let [first, sorry] =
+        ["10.1.0.11:8080", "10.1.0.12:8080"].map(|address| Server::start(&world.reals, address));
+    let folder = tempfile::tempdir().expect("a folder");
+    let told = folder.path().join("told");
+    let script =
+        |word: &str| format!("echo {word} $SHUNT_REAL $(readlink /proc/self/ns/net) >> {}", told.display());
+    let text = shunt_tests::topology::arms::configuration(
+        &world.lab,
+        1,
+        "connections = 4096",
+        &["af_packet:front", "af_packet:back"],
+        &format!(
+            r#"
+[[service]]
+name = "web"
+listen = "192.0.2.10:80"
+protocol = "tcp"
+forward = "nat"
+check = {{ kind = "tcp", interval = "200ms", timeout = "200ms", fall = 1, rise = 1 }}
+sorry_server = {{ address = "10.1.0.12:8080" }}
+quorum_up = "{}"
+quorum_down = "{}"
+omega = true
+notify_down = "{}"
+real = [{{ address = "10.1.0.11:8080" }}]
+"#,
+            script("quorum"),
+            script("lost"),
+            script("down")
+        ),
+    );
+    let director = Director::start(&world.lab, &text);
+    wait_state(&director, "10.1.0.11:8080", RealState::Up);
+    world.speak("192.0.2.10:80").expect("the real server");
+    let sorry_state = |director: &Director, state: RealState| {
+        director.wait_until(state.word(), |status| {
+            status.services[0].sorry_server.as_ref().is_some_and(|sorry| sorry.state == state)
+        })
+    };
+    sorry_state(&director, RealState::Resting);
+
+    first.stop(&world.reals);
+    sorry_state(&director, RealState::Serving);
+    world.speak("192.0.2.10:80").expect("the sorry server");
+    let again = Server::start(&world.reals, "10.1.0.11:8080");
+    let status = sorry_state(&director, RealState::Resting);
+    assert!(status.services[0].quorum.held);
+    world.speak("192.0.2.10:80").expect("the real server again");
+    let status = director.settled();
+    let counted = status.services[0].sorry_server.as_ref().map(|sorry| sorry.connections_total);
+    assert_eq!((counted, real(&status, "10.1.0.11:8080").connections_total), (Some(1), 2));
+
+    // Its scripts ran in the namespace of the process, not in that of its kernel side; with omega twice.
+    let namespace = std::fs::read_link(format!("/proc/{}/ns/net", status.pid)).expect("a namespace");
+    director.signal(nix::sys::signal::Signal::SIGTERM);
+    assert!(director.ended().success());
+    let told = std::fs::read_to_string(&told).expect("what scripts were told");
+    let mut lines: Vec<String> = told.lines().map(str::to_owned).collect();
+    lines.sort();
+    let ns = namespace.display();
+    let down = format!("down 10.1.0.11:8080 {ns}");
+    assert_eq!(
+        lines,
+        [down.clone(), down, format!("lost {ns}"), format!("lost {ns}"), format!("quorum {ns}")]
+    );
+    again.stop(&world.reals);
+    sorry.stop(&world.reals);
+}
