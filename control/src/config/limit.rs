@@ -49,7 +49,7 @@ pub const TIMEOUT_MAX: Duration = Duration::from_secs(86_400 * 100);
 /// The shortest time between two checks of a real server.
 pub const CHECK_INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// The longest time between two checks of a real server.
-pub const CHECK_INTERVAL_MAX: Duration = Duration::from_secs(3600);
+pub const CHECK_INTERVAL_MAX: Duration = Duration::from_secs(86_400);
 /// The shortest time that a check waits.
 pub const CHECK_TIMEOUT_MIN: Duration = Duration::from_millis(10);
 /// The most failures or successes in a row that a check counts.

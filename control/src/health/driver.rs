@@ -49,6 +49,8 @@ impl Health {
                 Ok(runtime) => {
                     let _ = started.send(Ok(()));
                     runtime.block_on(drive(inbox, Tools::new(scripts), on_changes));
+                    // A file system that hangs is not waited for.
+                    runtime.shutdown_background();
                 }
                 Err(error) => drop(started.send(Err(error))),
             }

@@ -80,7 +80,11 @@ impl Notifier {
             tasks: JoinSet::new(),
         };
         let thread = thread::Builder::new().name("shunt-notify".to_owned());
-        let thread = thread.spawn(move || runtime.block_on(work.run(inbox)))?;
+        let thread = thread.spawn(move || {
+            runtime.block_on(work.run(inbox));
+            // A name server that hangs is not waited for.
+            runtime.shutdown_background();
+        })?;
         Ok(Self(Arc::new(Thread { queue: Some(queue), listeners, counters, thread: Some(thread) })))
     }
 

@@ -2,6 +2,9 @@
 
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
 
 use super::{shown, without_number};
 use crate::config::limit::WEIGHT_MAX;
@@ -12,10 +15,13 @@ const FILE_MAX: u64 = 64;
 /// A shift by so much or less takes the real server out (keepalived: `check_file.c`).
 const SHIFT_DOWN: i64 = -254;
 
-pub async fn run(path: &Path, factor: Option<i32>) -> Result<Success, Failure> {
+pub async fn run(path: &Path, factor: Option<i32>, places: &Arc<Semaphore>) -> Result<Success, Failure> {
     let path = path.to_owned();
-    // A file system may hang; nobody else waits for it.
+    let place =
+        places.clone().acquire_owned().await.map_err(|error| Failure::Unreadable(error.to_string()))?;
+    // A file system may hang; who waits for it in vain leaves the place taken, so that no thread follows the other.
     let read = tokio::task::spawn_blocking(move || {
+        let _place = place;
         let mut text = Vec::new();
         std::fs::File::open(path)?.take(FILE_MAX).read_to_end(&mut text)?;
         Ok::<_, std::io::Error>(text)

@@ -12,9 +12,11 @@ mod udp;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use super::scripts::Scripts;
@@ -25,13 +27,18 @@ use super::{Check, CheckKind, Failure, RealKey, Success};
 pub struct Tools {
     scripts: Scripts,
     tls: tls::Connectors,
+    files: Arc<Semaphore>,
 }
+
+/// Files that are read at once; checks of others wait, and fail at their timeout where a file system hangs.
+pub const FILES_READING_MAX: usize = 16;
 
 impl Tools {
     /// With these scripts.
     #[must_use]
     pub fn new(scripts: Scripts) -> Self {
-        Self { scripts, tls: tls::Connectors::default() }
+        let files = Arc::new(Semaphore::new(FILES_READING_MAX));
+        Self { scripts, tls: tls::Connectors::default(), files }
     }
 
     /// Files of authorities are read anew.
@@ -66,7 +73,7 @@ pub async fn run(key: &RealKey, check: &Check, tools: &Tools) -> Result<Success,
             let stream = connect(check, deadline).await?;
             deadline.answer(send::run(stream, send, expect)).await
         }
-        CheckKind::File { path, factor } => deadline.answer(file::run(path, *factor)).await,
+        CheckKind::File { path, factor } => deadline.answer(file::run(path, *factor, &tools.files)).await,
     }
 }
 

@@ -311,3 +311,23 @@ fn a_check_comes_from_where_it_should() {
     let failure = runtime.block_on(run(&key, &check, &tools)).unwrap_err();
     assert_eq!(failure.to_string(), "no connection: cannot assign requested address");
 }
+
+#[test]
+fn a_file_system_that_hangs_takes_so_many_threads_and_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pipe");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let tools = Tools::new(Scripts::start().unwrap());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    // Opening a pipe that nobody writes hangs.
+    runtime.block_on(async {
+        let asked = || tokio::time::timeout(Duration::from_millis(10), file::run(&path, None, &tools.files));
+        for _ in 0..FILES_READING_MAX + 4 {
+            assert!(asked().await.is_err());
+        }
+    });
+    assert_eq!(tools.files.available_permits(), 0);
+    runtime.shutdown_background();
+    // Lets the readers go.
+    drop(std::fs::OpenOptions::new().write(true).open(&path).unwrap());
+}
