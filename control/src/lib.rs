@@ -15,4 +15,5 @@ pub mod neighbour;
 pub mod notify;
 pub mod publish;
 pub mod punt;
+pub mod tracking;
 pub mod vrrp;

@@ -257,8 +257,9 @@ fn vrrp(place: &str, pair: (Option<&Vrrp>, Option<&Vrrp>), config: &Config, chan
     changes.compare(place, "adopt", &before.adopt, &after.adopt, time, false);
     // A secret is not shown.
     let rest = |vrrp: &Vrrp| {
-        let Vrrp { source, ttl_min, auth, start_grace, warn_after, announcing, tracks, .. } = vrrp.clone();
-        (source, ttl_min, auth, start_grace, warn_after, announcing, tracks)
+        let Vrrp { source, ttl_min, auth, start_grace, warn_after, announcing, tracks, watches, .. } =
+            vrrp.clone();
+        (source, ttl_min, auth, start_grace, warn_after, announcing, tracks, watches)
     };
     if rest(before) != rest(after) {
         changes.add(Kind::Changed, place, "source, ttl_min, auth, times, announcements or track", false);

@@ -269,6 +269,17 @@ pub struct Vrrp {
     pub announcing: Announcing,
     /// What it depends on beside its own link.
     pub tracks: Vec<Track>,
+    /// The checks among them.
+    pub watches: Vec<Watch>,
+}
+
+/// A check that virtual routers depend on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watch {
+    /// Its name; two of one name are one.
+    pub name: String,
+    /// The check.
+    pub check: Check,
 }
 
 /// A virtual service. It is known by `listen` and `protocol`; its name may change.

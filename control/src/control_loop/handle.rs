@@ -56,6 +56,13 @@ impl Control {
         self.tell(Command::Watched(what, passes));
     }
 
+    /// A way for another thread to tell that.
+    pub fn watcher(&self) -> impl Fn(Tracked, bool) + Send + 'static {
+        let commands = self.commands.clone();
+        // A loop that has ended needs no commands.
+        move |what, passes| drop(commands.send(Command::Watched(what, passes)))
+    }
+
     /// The neighbours to keep resolved from now on.
     pub fn set_wanted(&self, wanted: Vec<Key>) {
         self.tell(Command::Wanted(wanted));

@@ -24,6 +24,7 @@ use crate::config::diff::{Changes, diff};
 use crate::control_loop::Control;
 use crate::health::Health;
 use crate::notify::Notifier;
+use crate::tracking::Tracking;
 use crate::vrrp::Tracked;
 
 /// How long a worker may take to answer a question.
@@ -56,6 +57,7 @@ pub struct Live {
 /// What ends before the workers do, in this order.
 pub(super) struct Parts {
     pub health: Health,
+    pub tracking: Tracking,
     pub control: Control,
     pub core: Core,
     pub notifier: Notifier,
@@ -115,8 +117,8 @@ impl Live {
 
     /// Ends health checks, the control loop and the core, in this order; workers still run.
     pub(super) fn end(&self) {
-        if let Some(Parts { health, control, core, notifier }) = lock(&self.parts).take() {
-            drop(health);
+        if let Some(Parts { health, tracking, control, core, notifier }) = lock(&self.parts).take() {
+            drop((health, tracking));
             control.stop();
             drop(core);
             // What is left to tell is told.
@@ -141,6 +143,7 @@ impl Live {
                 tracing::error!("kernel-side interface: {error}");
             }
             parts.health.set_targets(targets::checks(&view.config));
+            parts.tracking.set(targets::watches(&view.config));
         });
     }
 

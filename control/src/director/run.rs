@@ -23,6 +23,8 @@ use crate::health::Health;
 use crate::kernel::Kernel;
 use crate::notify::Notifier;
 use crate::publish::Publisher;
+use crate::tracking::{Tracking, Turn};
+use crate::vrrp::Tracked;
 
 /// Runs the director until it is told to stop.
 ///
@@ -84,8 +86,16 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
         .map_err(|error| StartError::of("runtime", &error))?;
     let messages = core.messages();
     let on_changes = move |changes| drop(messages.send(Message::Health(changes)));
-    let health = Health::start(Some(namespace), on_changes)
+    let health = Health::start(Some(namespace.clone()), on_changes)
         .map_err(|error| StartError::of("health checks", &error))?;
+    let watcher = control.watcher();
+    let on_turn = move |turn: Turn| {
+        let Turn { name, passes, reason } = turn;
+        tracing::info!("tracked \"{name}\" {}: {reason}", if passes { "passes" } else { "fails" });
+        watcher(Tracked::Check(name), passes);
+    };
+    let tracking =
+        Tracking::start(Some(namespace), on_turn).map_err(|error| StartError::of("tracking", &error))?;
     let (stop_sender, stop) = watch::channel(false);
     let live = Live::new(Pieces {
         file: file.to_owned(),
@@ -98,7 +108,7 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
         hugepages: ports.hugepages,
         node: ports.node,
         clock: dpdk_sys::Clock::new(&ports.eal),
-        parts: Parts { health, control, core, notifier },
+        parts: Parts { health, tracking, control, core, notifier },
         stop: stop_sender,
     });
     Ok(Running { live: Arc::new(live), workers, control_loop: Some(control_loop), stop, ports })

@@ -16,6 +16,7 @@ use crate::health::{Check, Target};
 use crate::kernel::NicSide;
 use crate::neighbour::machine::Key;
 use crate::neighbour::{Nic, Vip};
+use crate::tracking::Watch;
 use crate::vrrp::message::TTL;
 use crate::vrrp::{Instance, Peer};
 
@@ -51,6 +52,14 @@ fn target(check: &config::Check, real: SocketAddr, alpha: bool) -> Check {
         reentry: check.reentry,
         alpha: alpha || check.alpha,
     }
+}
+
+/// The checks that virtual routers depend on, each once.
+#[must_use]
+pub fn watches(config: &Config) -> Vec<Watch> {
+    let nobody = SocketAddr::from(([0, 0, 0, 0], 0));
+    let watches = config.vrrp.iter().flat_map(|vrrp| &vrrp.watches);
+    watches.map(|watch| (watch.name.clone(), Arc::new(target(&watch.check, nobody)))).collect()
 }
 
 /// NICs as their neighbours see them.

@@ -125,7 +125,7 @@ async fn drive(mut inbox: UnboundedReceiver<Command>, tools: Tools, mut on_chang
         for start in starts.drain(..) {
             let tools = tools.clone();
             running.spawn(async move {
-                (start.key, start.serial, check::run(&start.key, &start.check, &tools).await)
+                (start.key, start.serial, check::run(Some(&start.key), &start.check, &tools).await)
             });
         }
         let told = gathering.take(now);

@@ -210,6 +210,12 @@ impl CheckKind {
         }
     }
 
+    /// True when a host is asked.
+    #[must_use]
+    pub const fn asks_a_host(&self) -> bool {
+        !matches!(self, Self::Script { .. } | Self::File { .. })
+    }
+
     /// True when a port of the real server is asked.
     #[must_use]
     pub const fn asks_a_port(&self) -> bool {

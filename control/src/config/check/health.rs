@@ -53,7 +53,8 @@ fn build_all(
             [_] => format!("{place}, check"),
             _ => format!("{place}, check {}", number + 1),
         };
-        let built = build(&place, document, service, networks, findings);
+        ports(&place, document, service, findings);
+        let built = build(&place, document, networks, findings);
         all = all.and_then(|mut all: Vec<Check>| {
             all.push(built?);
             Some(all)
@@ -62,10 +63,31 @@ fn build_all(
     all.map(Arc::from)
 }
 
+/// A check of nothing but what it names itself.
+pub fn check_alone(
+    place: &str,
+    check: &CheckDocument,
+    networks: &Networks,
+    findings: &mut Findings<'_>,
+) -> Option<Check> {
+    if let Some(kind) = &check.kind {
+        for (asks, has, key, example) in [
+            (kind.asks_a_host(), check.address.is_some(), "address", "address = \"192.0.2.1\""),
+            (kind.asks_a_port(), check.l4_port.is_some(), "port", "port = 80"),
+        ] {
+            if asks && !has {
+                let holds = format!("a check of no real server names its {key}");
+                let fault = Fault::new(format!("a check without {key}"), holds, format!("add {example}"));
+                findings.missing(place, &check.at, fault);
+            }
+        }
+    }
+    build(place, check, networks, findings)
+}
+
 fn build(
     place: &str,
     check: &CheckDocument,
-    service: &ServiceDocument,
     networks: &Networks,
     findings: &mut Findings<'_>,
 ) -> Option<Check> {
@@ -79,7 +101,6 @@ fn build(
         let fault = Fault::new("timeout above interval", holds, "lower timeout or raise interval");
         findings.warn(place, at, fault);
     }
-    ports(place, check, service, findings);
     source(place, check, networks, findings);
     Some(Check {
         kind: check.kind.clone()?,

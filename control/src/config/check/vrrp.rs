@@ -7,11 +7,12 @@ use std::time::Duration;
 use shunt_dataplane::address::Family;
 use shunt_dataplane::id::NicId;
 
+use super::health::check_alone;
 use super::networks::{Networks, is_link_local, nic_of};
 use super::{Seen, unique_names};
 use crate::config::document::{Document, VrrpDocument, VrrpGroupDocument, nearest};
 use crate::config::problem::{At, Fault, Findings};
-use crate::config::{MTU_DEFAULT, Vrrp, duration};
+use crate::config::{MTU_DEFAULT, Vrrp, Watch, duration};
 use crate::vrrp::{Announcing, Auth, Group, PRIORITY_OWNER, Track, Tracked, Version, Vrid};
 
 /// The interval when none is configured.
@@ -35,13 +36,53 @@ pub fn check(document: &Document, networks: &Networks, findings: &mut Findings<'
         if let Some(nic) = nic {
             check_sources(vrrp, nic, networks, findings);
         }
-        for track in &vrrp.track {
-            if let Some(name) = &track.nic {
-                find_nic(vrrp, name, document, findings);
+    }
+    let mut watches = Vec::new();
+    let build_all = |vrrp| {
+        let (tracks, own) = check_tracks(vrrp, document, networks, &mut watches, findings)?;
+        build(vrrp, document, networks, tracks, own)
+    };
+    // Each of them, so that all problems are found.
+    let built: Vec<Option<Vrrp>> = document.vrrp.iter().map(build_all).collect();
+    built.into_iter().collect()
+}
+
+/// What it depends on, and the checks among that; `watches` are those of all.
+fn check_tracks(
+    vrrp: &VrrpDocument,
+    document: &Document,
+    networks: &Networks,
+    watches: &mut Vec<Watch>,
+    findings: &mut Findings<'_>,
+) -> Option<(Vec<Track>, Vec<Watch>)> {
+    let (mut tracks, mut own) = (Some(Vec::new()), Vec::new());
+    for track in &vrrp.track {
+        let nic = track.nic.as_ref().and_then(|name| find_nic(vrrp, name, document, findings));
+        let place = format!("{}, track, check", vrrp.place);
+        let check = track.check.as_ref().and_then(|check| check_alone(&place, check, networks, findings));
+        let watch =
+            track.name.as_ref().zip(check).map(|(name, check)| Watch { name: name.value.clone(), check });
+        if let (Some(watch), Some(name)) = (&watch, &track.name) {
+            match watches.iter().find(|other| other.name == watch.name) {
+                Some(other) if other != watch => {
+                    let holds = "checks of one name are one check";
+                    let fault = Fault::new("two different checks of this name", holds, "rename one");
+                    findings.error(&format!("{}, track", vrrp.place), &name.at, fault);
+                }
+                Some(_) => {}
+                None => watches.push(watch.clone()),
             }
         }
+        let what =
+            nic.map(Tracked::Link).or_else(|| watch.as_ref().map(|watch| Tracked::Check(watch.name.clone())));
+        own.extend(watch);
+        let weight = track.weight.as_ref().map_or(0, |weight| weight.value);
+        match (&mut tracks, what) {
+            (Some(tracks), Some(what)) => tracks.push(Track { what, weight }),
+            _ => tracks = None,
+        }
     }
-    document.vrrp.iter().map(|vrrp| build(vrrp, document, networks)).collect()
+    tracks.map(|tracks| (tracks, own))
 }
 
 fn find_nic(
@@ -244,16 +285,18 @@ fn own_source(vrrp: &VrrpDocument, nic: NicId, networks: &Networks) -> Option<Ip
     own().find(|net| net.contains(&first)).or_else(|| own().next()).map(|net| net.addr())
 }
 
-fn build(vrrp: &VrrpDocument, document: &Document, networks: &Networks) -> Option<Vrrp> {
+fn build(
+    vrrp: &VrrpDocument,
+    document: &Document,
+    networks: &Networks,
+    tracks: Vec<Track>,
+    watches: Vec<Watch>,
+) -> Option<Vrrp> {
     let nic = nic_of(document, &vrrp.nic.as_ref()?.value)?;
     let value = |time: &Option<At<Duration>>| time.as_ref().map_or(Duration::ZERO, |time| time.value);
     let values = |list: &[At<IpAddr>]| list.iter().map(|one| one.value).collect::<Vec<_>>();
     let usual = Announcing::default();
     let number = |number: &Option<At<u8>>, usual| number.as_ref().map_or(usual, |number| number.value);
-    let tracks = vrrp.track.iter().map(|track| {
-        let what = Tracked::Link(nic_of(document, &track.nic.as_ref()?.value)?);
-        Some(Track { what, weight: track.weight.as_ref().map_or(0, |weight| weight.value) })
-    });
     vrrp.addresses.first()?;
     Some(Vrrp {
         name: vrrp.name.as_ref()?.value.clone(),
@@ -282,7 +325,8 @@ fn build(vrrp: &VrrpDocument, document: &Document, networks: &Networks) -> Optio
             refresh: value(&vrrp.garp_refresh),
             refresh_repeat: number(&vrrp.garp_refresh_repeat, usual.refresh_repeat),
         },
-        tracks: tracks.collect::<Option<_>>()?,
+        tracks,
+        watches,
     })
 }
 

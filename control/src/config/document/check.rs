@@ -134,7 +134,7 @@ pub(super) fn read(section: Reading<'_, '_, '_, '_, '_>) -> Option<Vec<CheckDocu
 }
 
 impl CheckDocument {
-    fn read(findings: &mut Findings<'_>, table: &DeTable<'_>, at: Span, place: &str) -> Self {
+    pub(super) fn read(findings: &mut Findings<'_>, table: &DeTable<'_>, at: Span, place: &str) -> Self {
         let word = table.get("kind").and_then(|kind| kind.get_ref().as_str());
         let known_word =
             word.and_then(|word| WORDS.iter().find(|(other, _)| *other == word)).map(|(_, word)| *word);

@@ -7,7 +7,7 @@ use toml::de::DeTable;
 
 use super::nic::host;
 use super::service::within;
-use super::{Section, name, place, required};
+use super::{CheckDocument, Section, name, place, required};
 use crate::config::limit;
 use crate::config::problem::{At, Fault, Findings, Span};
 use crate::vrrp::{Auth, Version};
@@ -72,6 +72,10 @@ pub struct TrackDocument {
     pub at: Span,
     /// `nic`.
     pub nic: Option<At<String>>,
+    /// `name`, of a check.
+    pub name: Option<At<String>>,
+    /// `check`.
+    pub check: Option<CheckDocument>,
     /// `weight`.
     pub weight: Option<At<i16>>,
 }
@@ -155,14 +159,27 @@ impl VrrpDocument {
 impl TrackDocument {
     fn read(findings: &mut Findings<'_>, table: &DeTable<'_>, at: Span, vrrp: &str) -> Self {
         let place = format!("{vrrp}, track");
-        let mut section = Section::new(findings, &place, table, &at, &["nic", "weight"], &[]);
+        let keys = ["nic", "name", "check", "weight"];
+        let mut section = Section::new(findings, &place, table, &at, &keys, &[]);
+        let check = section.table("check");
+        let check = check.map(|(at, table)| {
+            CheckDocument::read(section.findings(), table, at, &format!("{place}, check"))
+        });
         let track = Self {
             nic: section.parse("nic", name),
+            name: section.parse("name", name),
+            check,
             weight: section.integer("weight", -253..=253, "(0: no master while it fails)"),
             at: at.clone(),
         };
-        if !section.has("nic") {
-            section.missing(required("nic", "what is tracked is the link of a NIC", "nic = \"back\""));
+        if section.has("nic") == section.has("check") {
+            let holds = "what is tracked is the link of a NIC, or a check with a name";
+            let example = "nic = \"back\", or name = \"gateway\" and check = { kind = \"ping\", address = \"192.0.2.1\" }";
+            section.missing(required("one of nic and check", holds, example));
+        } else if section.has("name") != section.has("check") {
+            let holds =
+                "a check that is tracked has a name, by which events and status call it; a NIC has its own";
+            section.missing(required("one of name and check", holds, "name = \"gateway\""));
         }
         track
     }

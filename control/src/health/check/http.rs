@@ -21,13 +21,13 @@ const HEAD_MAX: usize = 64 << 10;
 pub const BODY_MAX: usize = 4 << 20;
 
 pub async fn run(
-    key: &RealKey,
+    key: Option<&RealKey>,
     check: &Check,
     asked: &Http,
     tls: &Connectors,
     deadline: Deadline,
 ) -> Result<Success, Failure> {
-    let host = asked.host.clone().unwrap_or_else(|| match key.listen.ip() {
+    let host = asked.host.clone().unwrap_or_else(|| match key.map_or(check.to.ip(), |key| key.listen.ip()) {
         IpAddr::V4(vip) => vip.to_string(),
         IpAddr::V6(vip) => format!("[{vip}]"),
     });

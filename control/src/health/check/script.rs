@@ -9,22 +9,25 @@ use crate::health::{Failure, RealKey, Success};
 const WEIGHT_ZERO: i32 = 2;
 
 pub async fn run(
-    key: &RealKey,
+    key: Option<&RealKey>,
     command: &[String],
     dynamic: bool,
     timeout: Duration,
     scripts: &Scripts,
 ) -> Result<Success, Failure> {
-    let environment = [
-        ("SHUNT_VIP", key.listen.ip().to_string()),
-        ("SHUNT_VIP_PORT", key.listen.port().to_string()),
-        ("SHUNT_PROTOCOL", key.protocol.to_string()),
-        ("SHUNT_REAL", key.address.ip().to_string()),
-        ("SHUNT_REAL_PORT", key.address.port().to_string()),
-    ];
-    let environment = environment.map(|(name, value)| (name.to_owned(), value));
+    let variables = |key: &RealKey| {
+        [
+            ("SHUNT_VIP", key.listen.ip().to_string()),
+            ("SHUNT_VIP_PORT", key.listen.port().to_string()),
+            ("SHUNT_PROTOCOL", key.protocol.to_string()),
+            ("SHUNT_REAL", key.address.ip().to_string()),
+            ("SHUNT_REAL_PORT", key.address.port().to_string()),
+        ]
+    };
+    let environment = key.map(variables).into_iter().flatten();
+    let environment = environment.map(|(name, value)| (name.to_owned(), value)).collect();
     let script = Script { command: command.to_vec(), user: None };
-    judge(scripts.run(script, environment.into(), timeout).await, dynamic, timeout)
+    judge(scripts.run(script, environment, timeout).await, dynamic, timeout)
 }
 
 fn judge(ended: Ended, dynamic: bool, timeout: Duration) -> Result<Success, Failure> {

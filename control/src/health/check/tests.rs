@@ -29,7 +29,7 @@ fn ask_fully(kind: CheckKind, to: SocketAddr, timeout: Duration) -> Result<Succe
     let key = RealKey { listen, protocol: shunt_dataplane::id::Protocol::Tcp, address: to };
     let tools = Tools::new(Scripts::start().unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(run(&key, &check, &tools))
+    runtime.block_on(run(Some(&key), &check, &tools))
 }
 
 fn http() -> CheckKind {
@@ -305,10 +305,10 @@ fn a_check_comes_from_where_it_should() {
     let key = RealKey { listen: check.to, protocol: shunt_dataplane::id::Protocol::Tcp, address: check.to };
     let tools = Tools::new(Scripts::start().unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    assert_eq!(runtime.block_on(run(&key, &check, &tools)), Ok(Success::Up));
+    assert_eq!(runtime.block_on(run(Some(&key), &check, &tools)), Ok(Success::Up));
     assert_eq!(listener.accept().unwrap().1.ip(), IpAddr::from([127, 0, 0, 9]));
     check.from = Some(SocketAddr::from(([192, 0, 2, 77], 0)));
-    let failure = runtime.block_on(run(&key, &check, &tools)).unwrap_err();
+    let failure = runtime.block_on(run(Some(&key), &check, &tools)).unwrap_err();
     assert_eq!(failure.to_string(), "no connection: cannot assign requested address");
 }
 

@@ -1,0 +1,192 @@
+//! Checks that virtual routers depend on: scripts, gateways, whatever a health check can ask.
+//!
+//! Each goes round by itself, and its results are judged as those of real servers are; what it comes to is told when
+//! it changes.
+
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use hashbrown::HashMap;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::{AbortHandle, LocalSet, spawn_local};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::health::check::{self, Tools};
+use crate::health::judge::{Judge, Opinion, Rules};
+use crate::health::scripts::Scripts;
+use crate::health::{Check, Failure, Success};
+use crate::kernel::{KernelError, Namespace};
+
+/// A check with the name that virtual routers know it by.
+pub type Watch = (String, Arc<Check>);
+
+/// A check came to another result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// Its name.
+    pub name: String,
+    /// Whether it passes now.
+    pub passes: bool,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// Running checks. Dropping it ends them and waits for their thread.
+pub struct Tracking {
+    watches: Option<UnboundedSender<Vec<Watch>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Tracking {
+    /// Starts the thread, without checks. Their sockets are opened in `namespace`, or where the process is when there is
+    /// none; scripts run where the caller is. `on_turn` is called on that thread and must not block.
+    ///
+    /// # Errors
+    /// [`KernelError`] when the namespace cannot be entered or there is no thread to be had.
+    pub fn start(
+        namespace: Option<Namespace>,
+        on_turn: impl Fn(Turn) + Send + 'static,
+    ) -> Result<Self, KernelError> {
+        let scripts = Scripts::start()?;
+        let (watches, inbox) = unbounded_channel();
+        let (started, start) = mpsc::channel();
+        let work = move || {
+            let ready = namespace.map_or(Ok(()), |namespace| namespace.enter()).and_then(|()| {
+                let mut runtime = tokio::runtime::Builder::new_current_thread();
+                runtime.enable_all().build().map_err(KernelError::Thread)
+            });
+            match ready {
+                Ok(runtime) => {
+                    let _ = started.send(Ok(()));
+                    LocalSet::new()
+                        .block_on(&runtime, drive(inbox, Arc::new(Tools::new(scripts)), Arc::new(on_turn)));
+                }
+                Err(error) => drop(started.send(Err(error))),
+            }
+        };
+        let thread = thread::Builder::new().name("shunt-tracking".to_owned()).spawn(work);
+        let thread = thread.map_err(KernelError::Thread)?;
+        start.recv().unwrap_or_else(|_| Err(KernelError::Thread(std::io::Error::other("it ended early"))))?;
+        Ok(Self { watches: Some(watches), thread: Some(thread) })
+    }
+
+    /// Makes these checks from now on. One that stays as it is goes on; one that is new or different counts as failing
+    /// until it has passed.
+    pub fn set(&self, watches: Vec<Watch>) {
+        if let Some(sender) = &self.watches {
+            // The thread ends only after this sender.
+            let _ = sender.send(watches);
+        }
+    }
+}
+
+impl Drop for Tracking {
+    fn drop(&mut self) {
+        self.watches = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn drive(mut inbox: UnboundedReceiver<Vec<Watch>>, tools: Arc<Tools>, on_turn: Arc<dyn Fn(Turn)>) {
+    let mut running: HashMap<String, (Arc<Check>, AbortHandle)> = HashMap::new();
+    while let Some(watches) = inbox.recv().await {
+        tools.forget();
+        let mut before = std::mem::take(&mut running);
+        for (name, check) in watches {
+            let kept = before.remove(&name).filter(|(old, _)| *old == check);
+            let kept = kept.unwrap_or_else(|| {
+                let round = go_round(name.clone(), check.clone(), tools.clone(), on_turn.clone());
+                (check, spawn_local(round).abort_handle())
+            });
+            running.insert(name, kept);
+        }
+        for (name, (_, task)) in before {
+            task.abort();
+            if !running.contains_key(&name) {
+                on_turn(Turn { name, passes: false, reason: "it is not configured any more".to_owned() });
+            }
+        }
+    }
+}
+
+/// Makes a check again and again.
+async fn go_round(name: String, check: Arc<Check>, tools: Arc<Tools>, on_turn: Arc<dyn Fn(Turn)>) {
+    let rules = Rules { fall: check.fall, rise: check.rise, reentry: check.reentry };
+    // It fails until it has passed, and its first success is enough.
+    let mut judge = Judge::new(rules, false);
+    let mut beat = interval(check.interval);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told = false;
+    loop {
+        beat.tick().await;
+        let result = check::run(None, &check, &tools).await;
+        let opinion = judge.hear(Instant::now(), result.is_ok());
+        if !told || matches!(opinion, Opinion::Turned(_)) {
+            told = true;
+            let reason = words(&check, &result);
+            on_turn(Turn { name: name.clone(), passes: judge.is_up(), reason });
+        }
+    }
+}
+
+fn words(check: &Check, result: &Result<Success, Failure>) -> String {
+    match result {
+        Ok(_) => check.kind.success(),
+        Err(failure) => failure.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::SocketAddr;
+    use std::time::Duration;
+
+    use crate::health::CheckKind;
+
+    fn script(text: &str) -> Arc<Check> {
+        let command = vec!["/bin/sh".to_owned(), "-c".to_owned(), text.to_owned()];
+        Arc::new(Check {
+            kind: CheckKind::Script { command, dynamic: false },
+            to: SocketAddr::from(([0, 0, 0, 0], 0)),
+            from: None,
+            interval: Duration::from_millis(20),
+            timeout: Duration::from_secs(10),
+            retry_interval: None,
+            warmup: Duration::ZERO,
+            fall: 2,
+            rise: 1,
+            reentry: Duration::ZERO,
+        })
+    }
+
+    #[test]
+    fn turns_are_told_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("good");
+        std::fs::write(&file, "").unwrap();
+        let (sender, turns) = mpsc::channel();
+        let tracking = Tracking::start(None, move |turn| drop(sender.send(turn))).unwrap();
+        let watches =
+            |text: String| vec![("GOOD".to_owned(), script(&text)), ("BAD".to_owned(), script("exit 3"))];
+        let there = format!("test -e {}", file.display());
+        tracking.set(watches(there.clone()));
+        let next = || turns.recv_timeout(Duration::from_secs(30)).unwrap();
+        let mut first = [next(), next()].map(|turn| (turn.name, turn.passes));
+        first.sort();
+        assert_eq!(first, [("BAD".to_owned(), false), ("GOOD".to_owned(), true)]);
+        // The same again changes nothing.
+        tracking.set(watches(there));
+        std::fs::remove_file(&file).unwrap();
+        let turn = next();
+        assert_eq!((turn.name.as_str(), turn.passes), ("GOOD", false));
+        assert!(turn.reason.contains('1'), "{}", turn.reason);
+        tracking.set(Vec::new());
+        let mut last = [next(), next()].map(|turn| turn.name);
+        last.sort();
+        assert_eq!(last, ["BAD", "GOOD"]);
+    }
+}
