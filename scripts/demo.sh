@@ -1,18 +1,21 @@
 #!/usr/bin/env bash
 # From a fresh machine to real HTTP through a shunt director: installs, builds, lays out clients, router, director and
-# real servers in network namespaces, and shows DR, NAT and TUN at work in IPv4 and IPv6.
+# real servers in network namespaces, and shows DR, NAT and TUN at work in IPv4 and IPv6, and two directors of which one takes
+# over from the other.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 source "$repository/scripts/packages.sh"
 source "$repository/scripts/network.sh"
 source "$repository/scripts/director.sh"
 source "$repository/scripts/traffic.sh"
+source "$repository/scripts/pair.sh"
 
 usage() {
     cat <<'TEXT'
 usage: scripts/demo.sh [--keep] [--workers N] [--hugepages] [METHOD...]
 
-METHOD is dr, nat or tun; all three in turn when none is given.
+METHOD is dr, nat, tun, or pair: two directors, of which the master is killed under load and comes back. All four in turn when
+none is given.
 
   --keep        leave the last method's topology and director up, and say how to look around
   --workers N   N polling cores, and as many queues on each NIC (1)
@@ -48,12 +51,12 @@ parse_arguments() {
                 usage
                 exit 0
                 ;;
-            dr | nat | tun) methods+=("$1") ;;
-            *) wrong_use "'$1' is no option and no forwarding method: dr, nat and tun are known" ;;
+            dr | nat | tun | pair) methods+=("$1") ;;
+            *) wrong_use "'$1' is no option and nothing to show: dr, nat, tun and pair are known" ;;
         esac
         shift
     done
-    ((${#methods[@]} > 0)) || methods=(dr nat tun)
+    ((${#methods[@]} > 0)) || methods=(dr nat tun pair)
     ((workers <= $(nproc))) || wrong_use "--workers $workers: this machine has $(nproc) cores: at most as many workers"
 }
 
@@ -118,7 +121,7 @@ show_method() {
     lose_and_regain "$real"
     check "director's books balance" books_balance
     show_director_sight
-    if [[ -n $keep && $method == "${methods[-1]}" ]]; then
+    if [[ -n $keep && $method == "$kept_method" ]]; then
         disown "$director_pid"
         left_up=yes
         return 0
@@ -192,9 +195,13 @@ main() {
     mount_kernel_views
     prepare
 
-    local method summary
+    local method summary kept_method=''
+    # A pair is not left up.
     for method in "${methods[@]}"; do
-        show_method "$method"
+        [[ $method == pair ]] || kept_method=$method
+    done
+    for method in "${methods[@]}"; do
+        if [[ $method == pair ]]; then show_pair; else show_method "$method"; fi
     done
     [[ -z ${left_up:-} ]] || look_around
 

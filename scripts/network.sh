@@ -6,7 +6,7 @@
 #        router .254                                              (.254 and ::fe on every network)
 #           ├────────────────┐
 #        front: director .2  │     192.0.2.0/24      2001:db8:f::/64      VIP 192.0.2.10, 2001:db8:f::10
-#           │                │
+#           │                │                                             (a second director: .3 in front, .2 at the back)
 #        back: director .1 ──┤     10.1.0.0/24       2001:db8:1::/64
 #        ┌──────┬──────┬─────┘
 #     real1 .11 real2 .12 real3 .13                   DR and TUN replies pass the director by, NAT replies return to it
@@ -27,7 +27,7 @@ topology_directory() { printf '%s/shunt-%s\n' "${TMPDIR:-/tmp}" "$topology_name"
 
 namespaces_of() {
     local place
-    for place in "${clients[@]}" "${reals[@]}" router director switch; do
+    for place in "${clients[@]}" "${reals[@]}" router director director2 switch; do
         printf '%s-%s\n' "$topology_name" "$place"
     done
 }
@@ -95,6 +95,7 @@ make_namespaces() {
     done < <(namespaces_of)
     # The director's interfaces belong to shunt: the kernel has no address there and answers nothing.
     set_kernel "$topology_name-director" ipv6/conf/{all,default}/disable_ipv6=1
+    set_kernel "$topology_name-director2" ipv6/conf/{all,default}/disable_ipv6=1
     set_kernel "$topology_name-router" ipv4/ip_forward=1 ipv6/conf/all/forwarding=1
 }
 
@@ -117,6 +118,8 @@ make_networks() {
     plug router back back 10.1.0.254/24 2001:db8:1::fe/64
     plug director front front
     plug director back back
+    plug director2 front front
+    plug director2 back back
     for i in "${!clients[@]}"; do
         plug "${clients[i]}" eth0 clients "198.51.100.$((i + 1))/24" "2001:db8:c::$((i + 1))/64"
         default_route "${clients[i]}" 198.51.100.254 2001:db8:c::fe

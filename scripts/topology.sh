@@ -12,7 +12,7 @@ usage: scripts/topology.sh up NAME METHOD...      METHOD: dr, nat, tun; the real
        scripts/topology.sh start|stop NAME REAL   the web server of real1, real2 or real3
 
 NAME starts the names of all namespaces, so several topologies can stand side by side. PLACE is client1, client2,
-router, director, real1, real2, real3 or switch (which holds the bridges).
+router, director, director2, real1, real2, real3 or switch (which holds the bridges).
 
 The namespace of the director has the interfaces front and back and no address: shunt owns them. For tunnels
 `cargo build` must have built the helper decapsulate.
