@@ -105,6 +105,14 @@ fn files_become_toml(program: &str, dialect: Dialect, least: usize) {
 /// What keeps TOML that was written from being a configuration, but for what only the operator knows: his addresses.
 fn problems(path: &Path, text: &str) -> Option<String> {
     let text = text.replace("\"0.0.0.0:", "\"192.0.2.99:");
+    let text = if text.contains("[[service]]") {
+        text
+    } else {
+        format!(
+            "{text}\n[[service]]\nname = \"web\"\nlisten = \"192.0.2.10:80\"\nprotocol = \"tcp\"\n\
+                 real = [{{ address = \"192.0.2.21\" }}]\n"
+        )
+    };
     let (front, back) =
         ("addresses = [\"192.0.2.2/24\", \"2001:db8::2/64\"]", "addresses = [\"10.0.0.2/24\"]");
     let nic = |name: &str, addresses: &str| {
@@ -131,6 +139,11 @@ fn keepalived_files_become_toml() {
 #[test]
 fn piranha_files_become_toml() {
     files_become_toml("piranha", Dialect::Piranha, 2);
+}
+
+#[test]
+fn heartbeat_files_become_toml() {
+    files_become_toml("heartbeat", Dialect::Heartbeat, 1);
 }
 
 #[test]

@@ -16,8 +16,7 @@ const KNOWN: &[&str] =
     &["keepalive", "deadtime", "warntime", "initdead", "bcast", "mcast", "ucast", "auto_failback", "node"];
 /// What holds instead of the others.
 const INSTEAD: &[(&str, &str)] = &[
-    ("ping", "the link of the NIC counts; a gateway is not tracked yet"),
-    ("ping_group", "the link of the NIC counts; a gateway is not tracked yet"),
+    ("ping_group", "each host is asked by itself: name it with ping"),
     ("debugfile", "the log goes to the standard error"),
     ("logfile", "the log goes to the standard error"),
     ("logfacility", "the log goes to the standard error"),
@@ -58,6 +57,7 @@ struct Cluster {
     peers: Vec<IpAddr>,
     failback: Option<bool>,
     nodes: Vec<String>,
+    pings: Vec<IpAddr>,
 }
 
 /// Reads `ha.cf` or `haresources`, and the others in its folder, for the director of this host name.
@@ -164,6 +164,12 @@ impl Cluster {
                 };
                 self.failback.is_some()
             }
+            "ping" => {
+                let pings: Vec<IpAddr> = words[1..].iter().filter_map(|word| address(Some(word))).collect();
+                let good = pings.len() == words.len() - 1 && !pings.is_empty();
+                self.pings.extend(pings);
+                good
+            }
             "node" => {
                 self.nodes.extend(words[1..].iter().cloned());
                 words.len() > 1
@@ -247,5 +253,17 @@ fn resources(
     for (key, time) in [("start_grace", cluster.start_grace), ("warn_after", cluster.warn_after)] {
         router.keys.extend(time.map(|time| (origin.clone(), key, seconds(time))));
     }
+    // A director that loses the ping nodes gives way to one that has them, and stays when both have lost them.
+    let weight = i16::from(PRIORITIES.1) - i16::from(PRIORITIES.0) - 10;
+    router.tracks = cluster
+        .pings
+        .iter()
+        .map(|ping| {
+            let check = format!(
+                "{{ kind = \"ping\", address = \"{ping}\", interval = \"1s\", timeout = \"500ms\" }}"
+            );
+            format!("{{ name = \"ping-{ping}\", check = {check}, weight = {weight} }}")
+        })
+        .collect();
     router.write(origin, writer);
 }

@@ -44,9 +44,9 @@ impl Block {
 }
 
 const FILE: Keywords = &[
-    (Refused(LATER), "vrrp_instance"),
-    (Refused(LATER), "vrrp_sync_group"),
-    (Refused(LATER), "vrrp_script"),
+    (Supported("`[[vrrp]]`"), "vrrp_instance"),
+    (Supported("`[[vrrp_group]]`"), "vrrp_sync_group"),
+    (Supported("`track` of `[[vrrp]]`"), "vrrp_script"),
     (Supported("`track` of `[[vrrp]]`"), "track_file vrrp_track_file"),
     (Supported("`[[service]]`"), "virtual_server"),
     (Supported("`listen` of a `[[service]]` for each of its members"), "virtual_server_group"),
@@ -181,14 +181,14 @@ const GLOBAL_DEFS: Keywords = &[
     (Instead("`shunt status --json` shows what the data files would"), "data_use_instance"),
 ];
 const VRRP_SCRIPT: Keywords = &[
-    (Supported("`script` of a `track`"), "script"),
-    (Supported("`interval`"), "interval"),
-    (Supported("`timeout`"), "timeout"),
-    (Supported("`weight`"), "weight"),
-    (Supported("`rise`"), "rise"),
-    (Supported("`fall`"), "fall"),
-    (Supported("`user`"), "user"),
-    (Supported("`init_fail`"), "init_fail"),
+    (Supported("`command` of the check"), "script"),
+    (Supported("`interval` of the check"), "interval"),
+    (Supported("`timeout` of the check"), "timeout"),
+    (Supported("`weight` of `track`"), "weight"),
+    (Supported("`rise` of the check"), "rise"),
+    (Supported("`fall` of the check"), "fall"),
+    (Instead("scripts run as the director does: let the script change its user"), "user"),
+    (Instead("a check fails until it has passed"), "init_fail"),
 ];
 const TRACK_FILE: Keywords = &[
     (Supported("`file` of a `track`"), "file"),
@@ -197,9 +197,9 @@ const TRACK_FILE: Keywords = &[
 ];
 const VRRP_SYNC_GROUP: Keywords = &[
     (Supported("`members` of `[[vrrp_group]]`"), "group"),
-    (Refused(LATER), "track_file"),
-    (Refused(LATER), "track_script"),
-    (Refused(LATER), "track_interface"),
+    (Refused("use vrrp_script with a command that reads the file"), "track_file"),
+    (Supported("`track` of its members"), "track_script"),
+    (Supported("`track` of its members"), "track_interface"),
     (Refused("use vrrp_script with pidof"), "track_process"),
     (Refused("remove it: a gateway can be tracked by ARP or ping, a real server by a check"), "track_bfd"),
     (Refused(LATER), "notify_master"),
@@ -230,9 +230,9 @@ const VRRP_INSTANCE: Keywords = &[
     (Instead("VIPs are the services' own, and answer ping"), "no_accept"),
     (Instead("VIPs are the services' own, and answer ping"), "accept"),
     (Instead("VIPs have the MAC of the NIC, which is announced at a takeover"), "use_vmac"),
-    (Supported("`track` of `[[vrrp]]`"), "track_interface"),
-    (Refused(LATER), "track_file"),
-    (Refused(LATER), "track_script"),
+    (Supported("`track`"), "track_interface"),
+    (Refused("use vrrp_script with a command that reads the file"), "track_file"),
+    (Supported("`track`"), "track_script"),
     (Refused("use vrrp_script with pidof"), "track_process"),
     (Refused("remove it: a gateway can be tracked by ARP or ping, a real server by a check"), "track_bfd"),
     (Refused(LATER), "notify_master"),

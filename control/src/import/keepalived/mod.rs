@@ -46,10 +46,15 @@ pub fn import(path: &Path, files: &dyn Files, config_id: &str, interfaces: Inter
         _ => rest.push(statement.clone()),
     });
     global::write(&context, &mut writer);
+    for statement in rest.iter().filter(|statement| statement.keyword() == "vrrp_sync_group") {
+        vrrp::read_group(statement, &mut context, &mut writer);
+    }
+    for group in &context.sync_groups {
+        group.write(&mut writer);
+    }
     for statement in &rest {
         match statement.keyword() {
             "vrrp_instance" => vrrp::write(statement, &mut context, &mut writer),
-            "vrrp_sync_group" => vrrp::write_group(statement, &mut context, &mut writer),
             "virtual_server" => services::write(statement, &context, &mut writer),
             _ => {}
         }

@@ -9,7 +9,7 @@ use super::keywords::Block;
 use super::scripts::script;
 use super::tree::Statement;
 use super::values::{Values, walk};
-use super::vrrp::Tracked;
+use super::vrrp::{SyncGroup, Tracked};
 use crate::config::problem::Fault;
 use crate::import::interfaces::Interfaces;
 use crate::import::note::Origin;
@@ -28,6 +28,8 @@ pub struct Context {
     pub script_user: Option<String>,
     /// Scripts that are tracked.
     pub scripts: BTreeMap<String, Tracked>,
+    /// `vrrp_sync_group`s.
+    pub sync_groups: Vec<SyncGroup>,
     /// `vrrp_version`.
     pub version: Option<u8>,
     /// `lvs_timeouts`.

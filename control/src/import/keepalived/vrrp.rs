@@ -24,6 +24,18 @@ pub struct Tracked {
     pub weight: i16,
 }
 
+impl Tracked {
+    /// As a part of `track`, with keepalived's defaults where they differ from ours.
+    fn toml(&self, name: &str) -> String {
+        let said = |key: &str| self.keys.iter().any(|(known, _)| *known == key);
+        let usual = [("interval", quoted("1s")), ("fall", "1".to_owned()), ("rise", "1".to_owned())];
+        let usual = usual.into_iter().filter(|(key, _)| !said(key));
+        let keys = self.keys.iter().cloned().chain(usual).map(|(key, value)| format!(", {key} = {value}"));
+        let keys: String = keys.collect();
+        format!("name = {}, check = {{ kind = \"script\"{keys} }}", quoted(name))
+    }
+}
+
 /// Reads a `vrrp_script`.
 pub fn read_script(statement: &Statement, context: &mut Context, writer: &mut Writer) {
     let place = statement.line();
@@ -41,10 +53,6 @@ pub fn read_script(statement: &Statement, context: &mut Context, writer: &mut Wr
             "timeout" => values.seconds(0.01..=86_400.0).map(|time| ("timeout", seconds(time))),
             "rise" => values.integer(1..=100_u8).map(|count| ("rise", count.to_string())),
             "fall" => values.integer(1..=100_u8).map(|count| ("fall", count.to_string())),
-            "user" => {
-                values.rest("a user, and a group if it is not the user's").map(|user| ("user", quoted(&user)))
-            }
-            "init_fail" => Some(("init_fail", "true".to_owned())),
             _ => {
                 tracked.weight = weight(&mut values).unwrap_or(0);
                 None
@@ -56,13 +64,13 @@ pub fn read_script(statement: &Statement, context: &mut Context, writer: &mut Wr
     context.scripts.insert(name.to_owned(), tracked);
 }
 
-/// A weight, turned round by `reverse`.
+/// A weight; nothing here is better while it fails.
 fn weight(values: &mut Values<'_, '_>) -> Option<i16> {
     let weight = values.integer(WEIGHT)?;
-    match values.word() {
-        Some("reverse") => Some(-weight),
-        _ => Some(weight),
+    if values.peek().is_some() {
+        values.choice(&[("noreverse", ()), ("no_reverse", ())])?;
     }
+    Some(weight)
 }
 
 /// Writes the `[[vrrp]]` of a `vrrp_instance`.
@@ -75,6 +83,10 @@ pub fn write(statement: &Statement, context: &mut Context, writer: &mut Writer) 
     walk(statement.statements(), Block("vrrp_instance"), &place, writer, |statement, writer| {
         take(statement, &mut router, &place, context, writer);
     });
+    for group in context.sync_groups.iter().filter(|group| group.members.iter().any(|member| member == name))
+    {
+        router.tracks.extend(group.tracks.iter().cloned());
+    }
     router.keys = last_of_each(router.keys, |(_, key, _)| *key);
     for (present, keyword) in
         [(router.nic.is_some(), "interface"), (router.vrid.is_some(), "virtual_router_id")]
@@ -123,7 +135,7 @@ fn take(statement: &Statement, router: &mut Router, place: &str, context: &mut C
         }
         "unicast_peer" => return peers(statement, router, place, writer),
         "authentication" => return authentication(statement, router, place, writer),
-        "track_interface" | "track_script" | "track_file" => {
+        "track_interface" | "track_script" => {
             return tracks(statement, &mut router.tracks, place, context, writer);
         }
         "mcast_src_ip" | "unicast_src_ip" => {
@@ -257,21 +269,12 @@ fn tracks(
                 let Some(nic) = context.interfaces.nic(name, line.origin(), place, writer) else { continue };
                 (format!("nic = {}", quoted(&nic)), 0)
             }
-            "track_script" => match context.scripts.get(name) {
-                Some(tracked) => {
-                    let keys: Vec<String> =
-                        tracked.keys.iter().map(|(key, value)| format!("{key} = {value}")).collect();
-                    (keys.join(", "), tracked.weight)
-                }
+            _ => match context.scripts.get(name) {
+                Some(tracked) => (tracked.toml(name), tracked.weight),
                 None => {
-                    unknown(line, "vrrp_script", place, writer);
-                    continue;
-                }
-            },
-            _ => match context.track_files.iter().find(|(known, _)| known == name) {
-                Some((_, path)) => (format!("file = {}", quoted(path)), 1),
-                None => {
-                    unknown(line, "track_file", place, writer);
+                    let wrong = format!("there is no vrrp_script {name}");
+                    let fault = Fault::new(wrong, "a vrrp_script of the file has this name", "correct it");
+                    writer.refuse(line.origin(), place, fault);
                     continue;
                 }
             },
@@ -287,43 +290,59 @@ fn tracks(
     }
 }
 
-fn unknown(line: &Statement, kind: &str, place: &str, writer: &mut Writer) {
-    let wrong = format!("there is no {kind} {}", line.keyword());
-    writer.refuse(line.origin(), place, Fault::new(wrong, format!("a {kind} has this name"), "correct it"));
+/// A `vrrp_sync_group`.
+#[derive(Clone, Debug)]
+pub struct SyncGroup {
+    origin: Origin,
+    name: String,
+    members: Vec<String>,
+    keys: Vec<(Origin, &'static str, String)>,
+    /// What all members depend on.
+    tracks: Vec<String>,
 }
 
-/// Writes the `[[vrrp_group]]` of a `vrrp_sync_group`.
-pub fn write_group(statement: &Statement, context: &mut Context, writer: &mut Writer) {
+/// Reads a `vrrp_sync_group`.
+pub fn read_group(statement: &Statement, context: &mut Context, writer: &mut Writer) {
     let place = statement.line();
     let Some(name) = Values::of(statement, &place, writer).required("a group has a name") else { return };
-    let mut members = Vec::new();
-    let mut keys: Vec<(Origin, &'static str, String)> = Vec::new();
-    let mut tracked = Vec::new();
+    let mut group = SyncGroup {
+        origin: statement.origin().clone(),
+        name: name.to_owned(),
+        members: Vec::new(),
+        keys: Vec::new(),
+        tracks: Vec::new(),
+    };
     walk(
         statement.statements(),
         Block("vrrp_sync_group"),
         &place,
         writer,
         |statement, writer| match statement.keyword() {
-            "group" => members.extend(statement.statements().iter().map(|member| quoted(member.keyword()))),
-            "track_interface" | "track_script" | "track_file" => {
-                tracks(statement, &mut tracked, &place, context, writer);
+            "group" => {
+                group.members.extend(statement.statements().iter().map(|member| member.keyword().to_owned()));
+            }
+            "track_interface" | "track_script" => {
+                tracks(statement, &mut group.tracks, &place, context, writer);
             }
             keyword => {
                 let mut values = Values::of(statement, &place, writer);
                 let key = notify(keyword, &mut values, context);
-                keys.extend(key.map(|(key, value)| (statement.origin().clone(), key, value)));
+                group.keys.extend(key.map(|(key, value)| (statement.origin().clone(), key, value)));
             }
         },
     );
-    let keys = last_of_each(keys, |(_, key, _)| *key);
-    writer.table(statement.origin(), "[[vrrp_group]]");
-    writer.key(statement.origin(), "name", quoted(name));
-    writer.key(statement.origin(), "members", format!("[{}]", members.join(", ")));
-    for (origin, key, value) in &keys {
-        writer.key(origin, key, value);
-    }
-    if !tracked.is_empty() {
-        writer.key(statement.origin(), "track", format!("[{}]", tracked.join(", ")));
+    context.sync_groups.push(group);
+}
+
+impl SyncGroup {
+    /// Writes its `[[vrrp_group]]`.
+    pub fn write(&self, writer: &mut Writer) {
+        writer.table(&self.origin, "[[vrrp_group]]");
+        writer.key(&self.origin, "name", quoted(&self.name));
+        let members: Vec<String> = self.members.iter().map(|member| quoted(member)).collect();
+        writer.key(&self.origin, "members", format!("[{}]", members.join(", ")));
+        for (origin, key, value) in &last_of_each(self.keys.clone(), |(_, key, _)| *key) {
+            writer.key(origin, key, value);
+        }
     }
 }
