@@ -160,6 +160,7 @@ mod tests {
             fall: 2,
             rise: 1,
             reentry: Duration::ZERO,
+            alpha: false,
         })
     }
 

@@ -59,7 +59,7 @@ fn target(check: &config::Check, real: SocketAddr, alpha: bool) -> Check {
 pub fn watches(config: &Config) -> Vec<Watch> {
     let nobody = SocketAddr::from(([0, 0, 0, 0], 0));
     let watches = config.vrrp.iter().flat_map(|vrrp| &vrrp.watches);
-    watches.map(|watch| (watch.name.clone(), Arc::new(target(&watch.check, nobody)))).collect()
+    watches.map(|watch| (watch.name.clone(), Arc::new(target(&watch.check, nobody, false)))).collect()
 }
 
 /// NICs as their neighbours see them.

@@ -24,6 +24,8 @@ pub struct Common {
     pub warmup: Option<f64>,
     /// `delay_loop`.
     pub delay_loop: Option<f64>,
+    /// `alpha`.
+    pub alpha: Option<bool>,
     /// `virtualhost`.
     pub host: Option<String>,
 }
@@ -38,6 +40,7 @@ impl Common {
             "delay_before_retry" => self.delay_before_retry = values.seconds(0.0..=SECONDS_MAX),
             "warmup" => self.warmup = values.seconds(0.0..=SECONDS_MAX),
             "delay_loop" => self.delay_loop = values.seconds(0.001..=SECONDS_MAX),
+            "alpha" => self.alpha = values.boolean(),
             "virtualhost" => self.host = values.required("a host name").map(str::to_owned),
             _ => return false,
         }
@@ -128,6 +131,9 @@ fn times(kind: &str, common: &Common, retry: u32, delay: Option<f64>) -> Vec<(&'
     times.push(("rise", "1".to_owned()));
     if let Some(warmup) = common.warmup {
         times.push(("warmup", seconds(warmup)));
+    }
+    if common.alpha == Some(true) {
+        times.push(("alpha", "true".to_owned()));
     }
     times
 }

@@ -1,5 +1,6 @@
 //! Scripts of notifications, with the user that they run as.
 
+use super::checks::command as words;
 use super::services::Context;
 use super::values::Values;
 use crate::import::writer::quoted;
@@ -9,7 +10,7 @@ pub fn script(values: &mut Values<'_, '_>, context: &Context) -> Option<String> 
     let command = values.required("a program and its arguments, in quotation marks where it has some")?;
     let user = values.rest_or_none().or_else(|| context.script_user.clone());
     Some(match user {
-        Some(user) => format!("{{ command = {}, user = {} }}", quoted(command), quoted(&user)),
-        None => quoted(command),
+        Some(user) => format!("{{ command = {}, user = {} }}", words(command), quoted(&user)),
+        None => words(command),
     })
 }
