@@ -36,7 +36,7 @@ fn ask(kind: CheckKind, to: SocketAddr, timeout: Duration) -> Result<(), String>
     let key = RealKey { listen, protocol: Protocol::Tcp, address: to };
     let tools = Tools::new(Scripts::start().unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(run(&key, &check, &tools)).map(|_| ()).map_err(|failure| failure.to_string())
+    runtime.block_on(run(Some(&key), &check, &tools)).map(|_| ()).map_err(|failure| failure.to_string())
 }
 
 /// Runs a command to its end.
