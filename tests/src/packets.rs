@@ -19,6 +19,8 @@ pub mod number {
     pub const UDP: u8 = 17;
     /// IPv6 inside.
     pub const IPV6: u8 = 41;
+    /// SCTP.
+    pub const SCTP: u8 = 132;
     /// The fragment header of IPv6.
     pub const FRAGMENT: u8 = 44;
     /// ICMPv6.
@@ -157,6 +159,16 @@ impl Ip {
         self.carry(number::UDP, &udp_bytes(source_port, destination_port, data))
     }
 
+    /// An SCTP packet with these chunks.
+    #[must_use]
+    pub fn sctp(&self, source_port: u16, destination_port: u16, chunks: &[u8]) -> Vec<u8> {
+        let ports = [source_port, destination_port].map(u16::to_be_bytes);
+        let mut packet = [ports.as_flattened(), &[1, 2, 3, 4, 0, 0, 0, 0], chunks].concat();
+        let sum = crc32c(&packet);
+        packet[8..12].copy_from_slice(&sum.to_le_bytes());
+        self.carry(number::SCTP, &packet)
+    }
+
     /// An ICMP or ICMPv6 packet.
     #[must_use]
     pub fn icmp(&self, kind: u8, code: u8, rest: u32, data: &[u8]) -> Vec<u8> {
@@ -169,6 +181,12 @@ impl Ip {
 fn udp_bytes(source_port: u16, destination_port: u16, data: &[u8]) -> Vec<u8> {
     let words = [source_port, destination_port, 8 + data.len() as u16, 0].map(u16::to_be_bytes);
     [words.as_flattened(), data].concat()
+}
+
+/// CRC32c (RFC 9260, appendix A).
+fn crc32c(bytes: &[u8]) -> u32 {
+    let bit = |sum: u32| (sum >> 1) ^ (0x82f6_3b78 & (sum & 1).wrapping_neg());
+    !bytes.iter().fold(u32::MAX, |sum, &byte| (0..8).fold(sum ^ u32::from(byte), |sum, _| bit(sum)))
 }
 
 /// A TCP header and what follows it.
@@ -285,6 +303,8 @@ mod tests {
             read(v6.tcp(&tcp)),
             "000001>000002 2001:db8::1>2001:db8::2 hlim=7 tc=b9 flow=0 TCP 1000>80 SA seq=3 ack=4 data=3"
         );
+        // The check value of CRC32c's catalogue entry.
+        assert_eq!(super::crc32c(b"123456789"), 0xe306_9283);
         assert!(read(v4.udp(1, 2, b"x")).ends_with("UDP 1>2 len=9"));
         assert!(read(v6.udp(1, 2, b"x")).ends_with("UDP 1>2 len=9"));
         assert!(read(v4.udp_unsummed(1, 2, b"x")).ends_with("UDP 1>2 len=9 nosum"));

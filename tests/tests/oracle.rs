@@ -58,6 +58,11 @@ scenarios! {
     frag6_odd_dr frag6_odd_nat frag6_odd_tun
     frag6_ext_dr frag6_ext_nat
     bypass bypass6 schedule_icmp_dr schedule_icmp_nat schedule_icmp_tun schedule_icmp6_dr schedule_icmp6_nat schedule_icmp6_tun
+    frag6_small_dr frag6_small_nat frag6_small_tun
+    sched6_rr sched6_wrr sched6_lc sched6_wlc sched6_lblc sched6_lblcr sched6_sed sched6_nq sched6_fo sched6_ovf
+    sched_lc_changes sched_nq_changes tun6_gue tun6_gue_nocsum tun6_gue_csum tun6_gre_nocsum tun6_gre_csum
+    mtu6_tun_pmtu_disc icmp_unserved_dr icmp_unserved_tun icmp6_unserved_dr icmp6_unserved_tun fwmark6
+    reuse_syn_rst thresholds_lc
 }
 
 /// Frames read here as they read in the recordings.

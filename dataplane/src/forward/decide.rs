@@ -367,7 +367,7 @@ impl Forwarder {
         let services = &asked.tables.services;
         let exact = || services.find(flow.destination, flow.destination_port, flow.protocol);
         let Some(service) = asked.marked().or_else(exact).and_then(|id| asked.snapshot.service(id)) else {
-            return asked.no_service();
+            return over(replaces, asked.no_service());
         };
         let flags = asked.headers.tcp_flags;
         let sysctls = &asked.snapshot.sysctls;
@@ -375,12 +375,12 @@ impl Forwarder {
             return Err(Aside::Drop(DropReason::TransportHeader));
         }
         if flow.protocol == Protocol::Sctp && (!flags.syn() && !sysctls.sloppy_sctp || flags.rst()) {
-            return asked.unspoken();
+            return over(replaces, asked.unspoken());
         }
         let begins =
             flags.syn() || sysctls.sloppy_tcp || asked.tables.adopting.contains_key(&flow.destination);
         if flow.protocol == Protocol::Tcp && (!begins || flags.rst()) {
-            return asked.reset();
+            return over(replaces, asked.reset());
         }
         if replaces.is_none() && !A::table(&self.connections).may_have_room(now) {
             return Err(Aside::Drop(DropReason::TableFull));
@@ -524,7 +524,7 @@ impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
         if let Some(gathered) = self.gathered.filter(|_| A::BITS > 32) {
             return gathered.largest.saturating_add(overhead) <= hop.mtu;
         }
-        let tunnel = overhead > 0 && !self.snapshot.sysctls.pmtu_disc;
+        let tunnel = overhead > 0 && A::BITS == 32 && !self.snapshot.sysctls.pmtu_disc;
         tunnel || !A::dont_fragment(self.packet.bytes(), self.headers)
     }
 
@@ -570,6 +570,18 @@ impl<A> Answer<A> {
             Self::Reset => ReplyKind::Reset,
             Self::Error(_, kind, _) => *kind,
         }
+    }
+}
+
+/// What becomes of a packet that begins nothing, though what was there was given up for it (kernel: `ip_vs_in`, where
+/// `ip_vs_conn_expire_now` comes first).
+#[cold]
+fn over<A>(replaces: Option<ConnectionIndex>, decided: Decided<'_, A>) -> Decided<'_, A> {
+    let subject = Subject::Over(replaces, None);
+    match decided {
+        Ok(decision) => Ok(Decision { subject, ..decision }),
+        Err(Aside::Drop(reason)) if replaces.is_some() => Ok(Decision { subject, then: Then::Drop(reason) }),
+        Err(aside) => Err(aside),
     }
 }
 

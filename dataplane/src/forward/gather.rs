@@ -1,18 +1,34 @@
 //! Fragments for services and from NAT real servers: put together, treated as the one packet that they are, and fragmented
 //! again (kernel: `ip_vs_gather_frags`).
 
+use arrayvec::ArrayVec;
+
 use super::decide::{Asked, Case};
 use super::{Aside, Forwarder, Punt, Tables, Verdict};
 use crate::id::NicId;
 use crate::packet::Packet;
 use crate::reason::DropReason;
-use crate::reassembly::{Added, Whole};
+use crate::reassembly::{Added, FRAGMENTS_MAX, Whole};
 use crate::snapshot::{Local, Snapshot};
 use crate::time::Tick;
 use crate::wire::{Headers, IpVersion, ethernet, ipv6};
 
 /// ECN: congestion experienced.
 const CONGESTION: u8 = 0x03;
+
+/// IP packets of at most so many bytes are kept in one piece by the drivers of the recordings' NICs (kernel: `GOOD_COPY_LEN`
+/// without the Ethernet header).
+const COPIED: u16 = 114;
+
+/// How a datagram came.
+struct Came {
+    /// Bytes of it.
+    length: usize,
+    /// Bytes of its largest fragment.
+    largest: u16,
+    /// Where in its data fragments began, in order.
+    cuts: ArrayVec<usize, FRAGMENTS_MAX>,
+}
 
 /// What is known of the datagram that is at hand, when it came in fragments.
 #[derive(Clone, Copy, Debug)]
@@ -93,6 +109,7 @@ impl Forwarder {
     ) -> Verdict {
         let start = whole.start - ethernet::HEADER;
         let length = whole.length + ethernet::HEADER;
+        let came = Came { length: whole.length, largest: whole.largest, cuts: whole.cuts.clone() };
         // Those who reply write behind headers, and nobody looks at what the Ethernet header says of its sender.
         let mut packet = Packet::new(&mut whole.bytes, start, length, nic);
         packet.handed_over = true;
@@ -124,32 +141,57 @@ impl Forwarder {
             Verdict::Punt(_) | Verdict::Drop(_) => return verdict,
         };
         let mtu = mtu.min(snapshot.nic(out).map_or(u16::MAX, |view| view.mtu));
-        let same = packet.len() == length && matches!(verdict, Verdict::Send(_));
         // What came in fragments leaves in none larger; an answer is the director's own.
-        let largest = match verdict {
-            Verdict::Reply(..) => u16::MAX,
-            _ if A::BITS > 32 => whole.largest.max(ipv6::SMALLEST_MTU),
-            _ => whole.largest,
-        };
-        let identification = self.next_fragment_identification();
-        // IPv6 keeps the sender's cuts where those are of use to the way on, and no extension headers are in front of them
-        // (kernel: `ip6_fragment`, whose buffers have room for no more).
-        let smallest = usize::from(ipv6::SMALLEST_MTU);
-        let extended =
-            ipv6::unfragmentable(packet.bytes().get(ethernet::HEADER..).unwrap_or_default()).0 > ipv6::HEADER;
-        let keeps = !extended && (whole.largest >= ipv6::SMALLEST_MTU || whole.length <= smallest);
-        let done = if A::BITS > 32 && same && whole.length <= usize::from(whole.largest.min(mtu)) {
-            Ok(())
-        } else if A::BITS > 32 && same && whole.largest <= mtu && keeps {
-            self.pieces.split_at(&mut packet, out, &whole.cuts, identification)
-        } else if A::BITS > 32 && same && extended && whole.length <= smallest.min(mtu.into()) {
-            self.pieces.split_at(&mut packet, out, &[], identification)
-        } else {
-            self.pieces.split(&mut packet, out, mtu.min(largest), identification)
+        let done = match verdict {
+            Verdict::Send(_)
+                if ethernet::ethertype(packet.bytes()) == Some(ethernet::IPV6) && A::BITS > 32 =>
+            {
+                self.leave_v6(&mut packet, out, &came, mtu)
+            }
+            _ => {
+                let largest = match verdict {
+                    Verdict::Reply(..) => u16::MAX,
+                    _ if A::BITS > 32 => whole.largest.max(ipv6::SMALLEST_MTU),
+                    _ => whole.largest,
+                };
+                let identification = self.next_fragment_identification();
+                self.pieces.split(&mut packet, out, mtu.min(largest), identification)
+            }
         };
         match done.and_then(|()| self.pieces.push_first(out, packet.bytes())) {
             Ok(()) => Verdict::Gather,
             Err(reason) => Verdict::Drop(reason),
         }
+    }
+
+    /// An IPv6 datagram leaves: whole when no fragment of it was smaller, else in fragments, if only in one (kernel:
+    /// `ip6_fragment`). It keeps the sender's cuts where those are of use to the way on, and where the kernel does: where the
+    /// drivers of its NICs keep each frame in one piece.
+    fn leave_v6(
+        &mut self,
+        packet: &mut Packet<'_>,
+        out: NicId,
+        came: &Came,
+        mtu: u16,
+    ) -> Result<(), DropReason> {
+        let length = packet.len() - ethernet::HEADER;
+        if length <= usize::from(came.largest.min(mtu)) {
+            return Ok(());
+        }
+        let identification = self.next_fragment_identification();
+        // A tunnel's header goes in front of the first fragment.
+        let shift = length.saturating_sub(came.length);
+        let is_small = came.largest <= COPIED && shift % 8 == 0;
+        // Where extension headers are in front of them the kernel's buffers have room for no more.
+        let header = ipv6::unfragmentable(packet.bytes().get(ethernet::HEADER..).unwrap_or_default()).0;
+        let extended = header > ipv6::HEADER;
+        let keeps = is_small || (came.largest >= ipv6::SMALLEST_MTU && length == came.length);
+        if keeps && !extended && came.largest <= mtu {
+            let mut cuts = came.cuts.clone();
+            cuts.iter_mut().filter(|cut| **cut > 0).for_each(|cut| *cut += shift);
+            return self.pieces.split_at(packet, out, &cuts, identification);
+        }
+        let largest = mtu.min(came.largest.max(ipv6::SMALLEST_MTU));
+        self.pieces.split_v6(packet, out, usize::from(largest), identification)
     }
 }

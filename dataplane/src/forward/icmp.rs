@@ -41,6 +41,10 @@ impl Forwarder {
         if !is_error || headers.fragment != Fragment::Whole || headers.link_group {
             return None;
         }
+        // Without services the kernel's IPVS does not see packets.
+        if asked.tables.services.is_empty() {
+            return None;
+        }
         let about = quoted(frame, headers)?;
         match asked.local() {
             Err(aside) => Some(Err(aside)),
@@ -109,6 +113,7 @@ impl Forwarder {
         let found = table.find(table.hash(&flow), &flow, now)?;
         let real = asked.snapshot.real(table.entry(found.index).real())?;
         let ours = found.direction == Direction::FromClient
+            && real.configured
             && real.method == Method::Tun
             && seen.is(real.tunnel)
             && A::from_ip(real.address) == Some(about.destination);

@@ -139,7 +139,11 @@ impl Pieces {
         Ok(())
     }
 
-    fn split_v6(
+    /// Splits an IPv6 packet into fragments of at most `mtu` bytes: into one, when that holds all of it.
+    ///
+    /// # Errors
+    /// As [`Self::split`].
+    pub(super) fn split_v6(
         &mut self,
         packet: &mut Packet<'_>,
         nic: NicId,

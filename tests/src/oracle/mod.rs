@@ -44,7 +44,7 @@ impl fmt::Display for Report {
             Ok(comparison) => comparison,
             Err(why) => return write!(f, "not played\n{why}"),
         };
-        let Comparison { steps, frames, choices, outputs, differences } = comparison;
+        let Comparison { steps, frames, choices, outputs, differences, .. } = comparison;
         write!(f, "compared: {frames} frames in {steps} steps, {choices} choices, {outputs} outputs")?;
         if let Some(first) = differences.first() {
             write!(f, "; {} differences, the first:\n{}", differences.len(), first.trim_end())?;

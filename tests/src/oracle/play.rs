@@ -15,10 +15,9 @@ use shunt_dataplane::{reply, rewrite};
 use super::commands::{self, Unknown};
 use super::scenario::{CommandResult, FrameOut, Recording, Scenario, Step, StepResult};
 use crate::director::{Director, Outcome};
-use crate::text;
 
 /// What each step takes.
-const STEP: Duration = Duration::from_millis(10);
+pub const STEP: Duration = Duration::from_millis(10);
 /// Connections of either family: more than any scenario makes.
 const CONNECTIONS: u32 = 4096;
 /// Replies a second: never the limit.
@@ -50,6 +49,18 @@ pub fn play(scenario: &Scenario) -> Result<Recording, Unknown> {
     play_disturbed(scenario, |_, _| {})
 }
 
+/// Plays a scenario by a clock of which each step takes `pace`.
+///
+/// # Errors
+/// When it holds a command that the runner does not know.
+pub fn play_at(scenario: &Scenario, pace: Duration) -> Result<Recording, Unknown> {
+    let mut player = Player::set_up(scenario, pace)?;
+    for step in &scenario.steps {
+        player.step(step)?;
+    }
+    player.end(scenario)
+}
+
 /// Plays a scenario and calls `disturb` with the number of the step before each one.
 ///
 /// # Errors
@@ -58,28 +69,84 @@ pub fn play_disturbed(
     scenario: &Scenario,
     mut disturb: impl FnMut(usize, &mut Director),
 ) -> Result<Recording, Unknown> {
-    let mut director = bare_director();
-    let mut recording = Recording::default();
-    for line in &scenario.setup {
-        let result = command(line, &mut director)?;
-        if result.rc != 0 || !result.output.is_empty() {
-            recording.setup.push(result);
-        }
-    }
+    let mut player = Player::set_up(scenario, STEP)?;
     for (number, step) in scenario.steps.iter().enumerate() {
-        director.advance(STEP);
-        disturb(number, &mut director);
-        let result = play_step(step, &mut director)?;
-        if matches!(step, Step::Frame { new: true, .. }) {
-            recording.chosen.push(result.out.first().map(|out| text::hex(&out.frame.0[..6])));
+        player.step_after(step, |director| disturb(number, director))?;
+    }
+    player.end(scenario)
+}
+
+/// A director in the middle of a scenario.
+#[derive(Debug)]
+pub struct Player {
+    director: Director,
+    recording: Recording,
+    /// What each step takes.
+    pace: Duration,
+}
+
+impl Player {
+    /// Runs the setup of a scenario.
+    ///
+    /// # Errors
+    /// When it holds a command that the runner does not know.
+    pub fn set_up(scenario: &Scenario, pace: Duration) -> Result<Self, Unknown> {
+        let mut player = Self { director: bare_director(), recording: Recording::default(), pace };
+        for line in &scenario.setup {
+            let result = command(line, &mut player.director)?;
+            if result.rc != 0 || !result.output.is_empty() {
+                player.recording.setup.push(result);
+            }
         }
-        recording.steps.push(result);
-        director.expire();
+        Ok(player)
     }
-    for line in &scenario.end {
-        recording.end.push(command(line, &mut director)?);
+
+    /// Plays one step more.
+    ///
+    /// # Errors
+    /// When it is a command that the runner does not know.
+    ///
+    /// # Panics
+    /// Never: there is a last step when one was played.
+    pub fn step(&mut self, step: &Step) -> Result<&StepResult, Unknown> {
+        self.step_after(step, |_| {})
     }
-    Ok(recording)
+
+    fn step_after(
+        &mut self,
+        step: &Step,
+        disturb: impl FnOnce(&mut Director),
+    ) -> Result<&StepResult, Unknown> {
+        self.director.advance(self.pace);
+        disturb(&mut self.director);
+        self.recording.steps.push(play_step(step, &mut self.director)?);
+        self.director.expire();
+        Ok(self.recording.steps.last().expect("pushed"))
+    }
+
+    /// Runs the commands at the end; what was recorded.
+    ///
+    /// # Errors
+    /// When there is a command that the runner does not know.
+    pub fn end(mut self, scenario: &Scenario) -> Result<Recording, Unknown> {
+        for line in &scenario.end {
+            self.recording.end.push(command(line, &mut self.director)?);
+        }
+        self.recording.chosen = self.recording.choices(scenario);
+        Ok(self.recording)
+    }
+
+    /// What was played so far.
+    #[must_use]
+    pub const fn recording(&self) -> &Recording {
+        &self.recording
+    }
+
+    /// The director.
+    #[must_use]
+    pub const fn director(&self) -> &Director {
+        &self.director
+    }
 }
 
 fn play_step(step: &Step, director: &mut Director) -> Result<StepResult, Unknown> {

@@ -10,7 +10,7 @@ use shunt_dataplane::id::NicId;
 use crate::text;
 
 /// Commands that set the director up, then frames, commands and pauses, then commands that look at the end.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Scenario {
     /// What it is about.
     #[serde(default)]
@@ -27,7 +27,7 @@ pub struct Scenario {
 }
 
 /// One thing that happens.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(untagged)]
 pub enum Step {
     /// A frame arrives.
@@ -37,10 +37,10 @@ pub enum Step {
         /// The frame.
         frame: Hex,
         /// It begins a connection: which real server is taken is recorded apart.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "is_false")]
         new: bool,
         /// What it is.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "String::is_empty")]
         note: String,
     },
     /// A shell command.
@@ -58,6 +58,9 @@ pub enum Step {
 /// What a director did with a scenario: recorded of the kernel, or played by this one.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Recording {
+    /// The release of the kernel that it was recorded of; none when this director played.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
     /// Of the commands of the setup, those that failed or said something.
     #[serde(default)]
     pub setup: Vec<CommandResult>,
@@ -67,7 +70,7 @@ pub struct Recording {
     #[serde(default)]
     pub end: Vec<CommandResult>,
     /// Of the steps that begin a connection, the destination MAC of the first frame that left.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub chosen: Vec<Option<String>>,
 }
 
@@ -89,7 +92,7 @@ pub struct StepResult {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<String>,
     /// Its exit status.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub rc: i32,
     /// The frames that left.
     #[serde(default)]
@@ -111,6 +114,28 @@ pub struct FrameOut {
 #[derive(Deserialize, Serialize)]
 #[serde(remote = "NicId")]
 struct NicNumber(u8);
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde asks for it")]
+const fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde asks for it")]
+const fn is_zero(value: &i32) -> bool {
+    *value == 0
+}
+
+impl Recording {
+    /// Of the steps that begin a connection, the destination MAC of the first frame that left: what [`Self::chosen`]
+    /// should hold.
+    #[must_use]
+    pub fn choices(&self, scenario: &Scenario) -> Vec<Option<String>> {
+        let begins = |(step, _): &(&Step, &StepResult)| matches!(step, Step::Frame { new: true, .. });
+        let first =
+            |(_, result): (&Step, &StepResult)| result.out.first().map(|out| text::hex(&out.frame.0[..6]));
+        scenario.steps.iter().zip(&self.steps).filter(begins).map(first).collect()
+    }
+}
 
 /// Bytes, written as hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -162,4 +187,16 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Unreadable> {
     let unreadable = |why: String| Unreadable { path: path.to_owned(), why };
     let bytes = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
     serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))
+}
+
+/// Writes a scenario or a recording as those of the repository are written.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write<T: Serialize>(path: &Path, value: &T) -> std::io::Result<()> {
+    let mut bytes = Vec::new();
+    let pretty = serde_json::ser::PrettyFormatter::with_indent(b" ");
+    value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, pretty))?;
+    bytes.push(b'\n');
+    std::fs::write(path, bytes)
 }

@@ -1,0 +1,427 @@
+//! Random rules: the network of the recordings, services on its VIP, and real servers.
+//!
+//! What is left out by design:
+//! - `twos` draws at random, as do `drop_packet` and `drop_entry`.
+//! - One address is always one method: the kernel mixes up routes of different methods to one address.
+//! - The last service stays where there is NAT: without any the kernel lets answers of open connections through as they are,
+//!   which docs/differences.md tells of.
+//! - Persistence ends in 5 s, so that templates end apart from pauses (see [`super::trace`]).
+
+use super::coverage::About;
+use super::numbers::Numbers;
+
+/// A family of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// One address or the other.
+    pub fn address(self, v4: &str, v6: &str) -> String {
+        if self == Self::V4 { v4.to_owned() } else { v6.to_owned() }
+    }
+
+    /// The VIP.
+    #[must_use]
+    pub fn vip(self) -> String {
+        self.address("10.0.0.100", "2001:db8::100")
+    }
+
+    /// A client's address; there are 12.
+    #[must_use]
+    pub fn client(self, number: usize) -> String {
+        self.address(&format!("198.51.100.{number}"), &format!("2001:db8:c::{number:x}"))
+    }
+
+    /// A real server's address.
+    #[must_use]
+    pub fn real(self, number: usize) -> String {
+        self.address(&format!("10.1.0.{}", 10 + number), &format!("2001:db8:1::{}", 10 + number))
+    }
+
+    fn with_port(self, address: &str, l4_port: u16) -> String {
+        self.address(&format!("{address}:{l4_port}"), &format!("[{address}]:{l4_port}"))
+    }
+}
+
+/// Real servers that there may be, 1 to this.
+pub const REALS: usize = 7;
+/// All schedulers that choose the same for the same history.
+const SCHEDULERS: [&str; 13] =
+    ["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "mh", "sed", "nq", "fo", "ovf"];
+const TUNNELS: [&str; 8] = [
+    "",
+    " --tun-type ipip",
+    " --tun-type gre --tun-nocsum",
+    " --tun-type gre --tun-csum",
+    " --tun-type gue --tun-port 5555 --tun-nocsum",
+    " --tun-type gue --tun-port 5555 --tun-csum",
+    " --tun-type gue --tun-port 5555 --tun-remcsum",
+    " --tun-type gue --tun-port 5555",
+];
+
+/// How packets reach a real server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Direct routing.
+    Dr,
+    /// Network address translation.
+    Nat,
+    /// A tunnel of this kind, as options of ipvsadm.
+    Tun(&'static str),
+}
+
+impl Method {
+    fn random(numbers: &mut Numbers) -> Self {
+        match numbers.below(3) {
+            0 => Self::Dr,
+            1 => Self::Nat,
+            _ => Self::Tun(numbers.pick(&TUNNELS)),
+        }
+    }
+
+    /// The word of the configuration.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Dr => "dr",
+            Self::Nat => "nat",
+            Self::Tun(_) => "tun",
+        }
+    }
+
+    fn options(self) -> String {
+        match self {
+            Self::Dr => "-g".to_owned(),
+            Self::Nat => "-m".to_owned(),
+            Self::Tun(kind) => format!("-i{kind}"),
+        }
+    }
+}
+
+/// What a service listens for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// A port of TCP; 0 is all.
+    Tcp(u16),
+    /// A port of UDP; 0 is all.
+    Udp(u16),
+    /// A port of SCTP; 0 is all.
+    Sctp(u16),
+    /// A firewall mark.
+    Mark,
+}
+
+impl Listen {
+    const fn l4_port(self) -> u16 {
+        match self {
+            Self::Tcp(l4_port) | Self::Udp(l4_port) | Self::Sctp(l4_port) => l4_port,
+            Self::Mark => 0,
+        }
+    }
+}
+
+/// A service and its real servers.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// What it listens for.
+    pub listen: Listen,
+    family: Family,
+    scheduler: &'static str,
+    options: String,
+    /// The port of its NAT real servers.
+    real_port: u16,
+    /// The numbers of its real servers.
+    pub reals: Vec<usize>,
+    /// The weight that each was given last.
+    weights: [usize; REALS + 1],
+    /// The service is there.
+    pub there: bool,
+}
+
+/// All rules.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Of the VIP.
+    pub family: Family,
+    /// Of each real server's address.
+    pub methods: [Method; REALS + 1],
+    /// Services.
+    pub services: Vec<Service>,
+}
+
+impl Rules {
+    /// Random ones.
+    #[must_use]
+    pub fn random(numbers: &mut Numbers) -> Self {
+        let family = if numbers.percent(55) { Family::V4 } else { Family::V6 };
+        let all = Method::random(numbers);
+        let mixed = numbers.percent(20);
+        let methods = std::array::from_fn(|_| if mixed { Method::random(numbers) } else { all });
+        let first = numbers.weighted(&[
+            (40, Listen::Tcp(80)),
+            (18, Listen::Udp(53)),
+            (14, Listen::Sctp(9)),
+            (15, Listen::Mark),
+            (8, Listen::Tcp(0)),
+            (5, Listen::Udp(0)),
+        ]);
+        let mut listens = vec![first];
+        if first != Listen::Mark && numbers.percent(40) {
+            let second = numbers.pick(&[Listen::Tcp(443), Listen::Udp(5060), Listen::Sctp(2905)]);
+            listens.push(second);
+        }
+        let services = listens.into_iter().map(|listen| Service::random(family, listen, numbers)).collect();
+        Self { family, methods, services }
+    }
+
+    /// What is in them.
+    #[must_use]
+    pub fn about(&self) -> About {
+        let mut about =
+            About { family: if self.family == Family::V4 { "IPv4" } else { "IPv6" }, ..About::default() };
+        for service in &self.services {
+            about.methods.extend(service.reals.iter().map(|&real| self.methods[real].word()));
+            service.tell(&mut about);
+        }
+        about
+    }
+
+    /// The commands that set them up.
+    #[must_use]
+    pub fn setup(&mut self, numbers: &mut Numbers) -> Vec<String> {
+        let mut lines = network(self.family);
+        if self.services.iter().any(|service| service.listen == Listen::Mark) {
+            lines.push("tc qdisc add dev eth0 ingress".to_owned());
+            lines.push("tc filter add dev eth0 ingress matchall action skbedit mark 7".to_owned());
+        }
+        for (percent, name, values) in SYSCTLS {
+            if numbers.percent(percent) {
+                lines.push(sysctl(name, numbers.pick(values)));
+            }
+        }
+        if numbers.percent(15) {
+            lines.push(timeouts(numbers));
+        }
+        for service in &mut self.services {
+            lines.extend(service.all(&self.methods, numbers));
+        }
+        lines
+    }
+}
+
+/// Settings, how often they are set in a hundred, and to what.
+const SYSCTLS: [(usize, &str, &[u8]); 7] = [
+    (20, "expire_nodest_conn", &[1]),
+    (15, "expire_quiescent_template", &[1]),
+    (20, "sloppy_tcp", &[1]),
+    (20, "sloppy_sctp", &[1]),
+    (15, "nat_icmp_send", &[1]),
+    (10, "pmtu_disc", &[0]),
+    (35, "conn_reuse_mode", &[0, 2, 3]),
+];
+
+fn sysctl(name: &str, value: u8) -> String {
+    format!("echo {value} >/proc/sys/net/ipv4/vs/{name}")
+}
+
+/// One setting changed.
+pub fn random_sysctl(numbers: &mut Numbers) -> String {
+    // The first counts when a real server is deleted, which docs/differences.md tells of.
+    let (_, name, values) = numbers.pick(&SYSCTLS[1..]);
+    let value = numbers.pick(values);
+    sysctl(name, if numbers.percent(40) { 1 - value.min(1) } else { value })
+}
+
+/// `--set`.
+pub fn timeouts(numbers: &mut Numbers) -> String {
+    let (tcp, tcpfin, udp) =
+        (numbers.pick(&[0, 70, 250]), numbers.pick(&[0, 30, 50]), numbers.pick(&[0, 30, 70]));
+    format!("ipvsadm --set {tcp} {tcpfin} {udp}")
+}
+
+/// Addresses, routes and neighbours, so that there is no ARP.
+fn network(family: Family) -> Vec<String> {
+    let mut lines = vec![
+        "ip addr add 10.0.0.1/24 dev eth0".to_owned(),
+        "ip addr add 10.1.0.1/24 dev eth1".to_owned(),
+        "ip addr add 10.0.0.100/32 dev lo".to_owned(),
+        "ip route add default via 10.0.0.254".to_owned(),
+        neighbour("10.0.0.254", "c0:01", 0),
+    ];
+    let mut families = vec![Family::V4];
+    if family == Family::V6 {
+        families.push(Family::V6);
+        lines.extend([
+            "ip addr add 2001:db8::1/64 dev eth0".to_owned(),
+            "ip addr add 2001:db8:1::1/64 dev eth1".to_owned(),
+            "ip addr add 2001:db8::100/128 dev lo".to_owned(),
+            "ip route add default via 2001:db8::254".to_owned(),
+            neighbour("2001:db8::254", "c0:01", 0),
+        ]);
+    }
+    for number in 1..=REALS {
+        lines.extend(
+            families.iter().map(|family| neighbour(&family.real(number), &format!("b0:{}", 10 + number), 1)),
+        );
+    }
+    if family == Family::V6 {
+        lines.push("echo 1 >/proc/sys/net/ipv6/conf/all/forwarding".to_owned());
+    }
+    lines
+}
+
+fn neighbour(address: &str, mac: &str, nic: u8) -> String {
+    format!("ip neigh add {address} lladdr 02:00:00:00:{mac} dev eth{nic} nud permanent")
+}
+
+impl Service {
+    fn random(family: Family, listen: Listen, numbers: &mut Numbers) -> Self {
+        let count = numbers.pick(&[0, 1, 2, 2, 3, 3, 4, 5]);
+        let real_port = match listen.l4_port() {
+            0 => 0,
+            l4_port if numbers.percent(40) => 8000 + l4_port,
+            l4_port => l4_port,
+        };
+        let mut service = Self {
+            listen,
+            family,
+            scheduler: "",
+            options: String::new(),
+            real_port,
+            reals: (1..=count).collect(),
+            weights: [usize::MAX; REALS + 1],
+            there: true,
+        };
+        service.schedule(numbers);
+        service
+    }
+
+    /// Takes another scheduler and other options.
+    fn schedule(&mut self, numbers: &mut Numbers) {
+        self.scheduler = numbers.pick(&SCHEDULERS);
+        self.options = String::new();
+        if matches!(self.scheduler, "sh" | "mh") && numbers.percent(60) {
+            let flags = ["-b {}-fallback", "-b {}-port", "-b {}-fallback,{}-port"];
+            self.options += &format!(" {}", numbers.pick(&flags).replace("{}", self.scheduler));
+        }
+        let all_ports = self.listen.l4_port() == 0 && self.listen != Listen::Mark;
+        if all_ports || numbers.percent(25) {
+            self.options += &format!(" -p {}", numbers.pick(&[35, 55, 75]));
+            if numbers.percent(40) {
+                let masks =
+                    [("255.255.255.0", "112"), ("255.255.255.252", "126"), ("255.255.255.254", "127")];
+                let (v4, v6) = numbers.pick(&masks);
+                self.options += &format!(" -M {}", self.family.address(v4, v6));
+            }
+        }
+        if matches!(self.listen, Listen::Udp(_) | Listen::Mark) && numbers.percent(15) {
+            self.options += " -o";
+        }
+    }
+
+    fn tell(&self, about: &mut About) {
+        about.schedulers.insert(self.scheduler);
+        about.features.insert(match self.listen {
+            Listen::Tcp(0) | Listen::Udp(0) | Listen::Sctp(0) => "all ports",
+            Listen::Tcp(_) => "tcp",
+            Listen::Udp(_) => "udp",
+            Listen::Sctp(_) => "sctp",
+            Listen::Mark => "fwmark",
+        });
+        for (option, feature) in [("-p", "persistent"), ("-o", "one-packet"), ("-b", "scheduler flags")] {
+            if self.options.contains(&format!(" {option}")) {
+                about.features.insert(feature);
+            }
+        }
+    }
+
+    /// Its options of ipvsadm.
+    fn key(&self) -> String {
+        let at = |l4_port| self.family.with_port(&self.family.vip(), l4_port);
+        match self.listen {
+            Listen::Tcp(l4_port) => format!("-t {}", at(l4_port)),
+            Listen::Udp(l4_port) => format!("-u {}", at(l4_port)),
+            Listen::Sctp(l4_port) => format!("--sctp-service {}", at(l4_port)),
+            Listen::Mark => format!("-f 7{}", self.family.address("", " -6")),
+        }
+    }
+
+    fn real(&self, number: usize) -> String {
+        self.family.with_port(&self.family.real(number), self.real_port)
+    }
+
+    /// The commands that make it and its real servers.
+    #[must_use]
+    pub fn all(&mut self, methods: &[Method], numbers: &mut Numbers) -> Vec<String> {
+        let mut lines = vec![format!("ipvsadm -A {} -s {}{}", self.key(), self.scheduler, self.options)];
+        let reals = self.reals.clone();
+        lines.extend(reals.into_iter().map(|number| self.put('a', number, methods, numbers)));
+        lines
+    }
+
+    /// The command that adds (`a`) or edits (`e`) a real server.
+    fn put(&mut self, how: char, number: usize, methods: &[Method], numbers: &mut Numbers) -> String {
+        let weight = match numbers.pick(&[0, 1, 1, 1, 2, 3, 4, 5, 10, 100]) {
+            // An edit that changes nothing moves the kernel's wrr, which docs/differences.md tells of.
+            weight if weight == self.weights[number] => weight + 6,
+            weight => weight,
+        };
+        self.weights[number] = weight;
+        let (upper, lower) = (numbers.pick(&[2, 3, 5]), numbers.pick(&[0, 1, 2]));
+        let thresholds = if numbers.percent(15) { format!(" -x {upper} -y {lower}") } else { String::new() };
+        let options = methods[number].options();
+        format!("ipvsadm -{how} {} -r {} {options} -w {weight}{thresholds}", self.key(), self.real(number))
+    }
+
+    /// A random change of it, as a command.
+    pub fn change(
+        &mut self,
+        methods: &[Method],
+        is_last: bool,
+        about: &mut About,
+        numbers: &mut Numbers,
+    ) -> String {
+        if !self.there {
+            self.there = true;
+            return self.all(methods, numbers).join("; ");
+        }
+        let absent = (1..=REALS).filter(|number| !self.reals.contains(number)).collect::<Vec<_>>();
+        let what = numbers.weighted(&[(40, 'e'), (20, 'd'), (25, 'a'), (10, 'E'), (5, 'D')]);
+        match what {
+            'e' if !self.reals.is_empty() => {
+                about.features.insert("real server edited");
+                let number = numbers.pick(&self.reals);
+                self.put('e', number, methods, numbers)
+            }
+            'd' if !self.reals.is_empty() => {
+                about.features.insert("real server deleted");
+                let number = self.reals.remove(numbers.below(self.reals.len()));
+                format!("ipvsadm -d {} -r {}", self.key(), self.real(number))
+            }
+            'E' => {
+                about.features.insert("service edited");
+                self.schedule(numbers);
+                self.tell(about);
+                format!("ipvsadm -E {} -s {}{}", self.key(), self.scheduler, self.options)
+            }
+            'D' if !(is_last && methods.contains(&Method::Nat)) => {
+                about.features.insert("service deleted");
+                self.there = false;
+                format!("ipvsadm -D {}", self.key())
+            }
+            _ if absent.is_empty() => format!("ipvsadm -Z {}", self.key()),
+            _ => {
+                about.features.insert("real server added");
+                let number = numbers.pick(&absent);
+                self.reals.push(number);
+                about.methods.insert(methods[number].word());
+                self.put('a', number, methods, numbers)
+            }
+        }
+    }
+}

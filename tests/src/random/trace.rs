@@ -1,0 +1,440 @@
+//! Random packets and what changes between them.
+//!
+//! The trace is made while this director plays it, so that real servers answer the connections that they have, and
+//! errors quote packets that were sent. Pauses are whole multiples of 110 s: every timeout of the kernel, and how late its
+//! timers may be, then ends between two of them, not beside one.
+
+use std::net::IpAddr;
+
+use shunt_dataplane::id::Mac;
+
+use super::coverage::About;
+use super::numbers::Numbers;
+use super::rules::{Family, Listen, Rules, random_sysctl, timeouts};
+use super::{CHANGES, PACKETS};
+use crate::oracle::commands::Unknown;
+use crate::oracle::play::{Player, STEP};
+use crate::oracle::scenario::{Hex, Scenario, Step, StepResult};
+use crate::packets::{Ip, Tcp, ethernet, number};
+
+const CONNECTIONS: &str = "ipvsadm -lnc | tail -n +3 | sort";
+const STATISTICS: &str = "sleep 2.1; ipvsadm -Ln --stats --exact";
+/// What fits into the MTU with the longest headers.
+const FULL: usize = 1400;
+const ROUTER: Mac = Mac([2, 0, 0, 0, 0xc0, 1]);
+/// Chunk types (RFC 9260, 3.2): INIT, COOKIE ECHO, DATA and what ends an association.
+const CHUNKS: [u8; 10] = [0, 1, 2, 10, 11, 7, 8, 14, 9, 6];
+
+/// Adds steps and the questions at the end.
+///
+/// # Errors
+/// When the runner does not know a command that was made.
+pub fn add(
+    scenario: &mut Scenario,
+    rules: Rules,
+    about: &mut About,
+    numbers: &mut Numbers,
+    pauses: bool,
+) -> Result<(), Unknown> {
+    let player = Player::set_up(scenario, STEP)?;
+    let mut trace = Trace { rules, player, about, numbers, flows: Vec::new(), steps: Vec::new(), paused: 0 };
+    while trace.about.packets < PACKETS {
+        // The last chances for the changes that there must be.
+        let due = CHANGES * trace.about.packets / (PACKETS - 8);
+        if trace.about.changes < due {
+            trace.change()?;
+        }
+        trace.random(pauses)?;
+    }
+    scenario.steps = trace.steps;
+    let end = [
+        CONNECTIONS,
+        "ipvsadm -Ln",
+        "ipvsadm -Sn",
+        "ipvsadm -Ln --persistent-conn",
+        "ipvsadm -Ln --thresholds",
+    ];
+    scenario.end = end.map(str::to_owned).to_vec();
+    // A real server that comes back counts anew, which is a deliberate difference.
+    let deleted = ["real server deleted", "service deleted"];
+    if !deleted.iter().any(|feature| about.features.contains(feature)) {
+        scenario.end.push(STATISTICS.to_owned());
+    }
+    Ok(())
+}
+
+/// What a client uses a service by.
+#[derive(Clone, Debug)]
+struct Flow {
+    client: usize,
+    client_port: u16,
+    vip_port: u16,
+    protocol: u8,
+    /// The last of its packets that left towards a real server.
+    sent: Option<Sent>,
+}
+
+/// A packet that left towards a real server.
+#[derive(Clone, Debug)]
+struct Sent {
+    real: Mac,
+    packet: Vec<u8>,
+}
+
+struct Trace<'a> {
+    rules: Rules,
+    player: Player,
+    about: &'a mut About,
+    numbers: &'a mut Numbers,
+    flows: Vec<Flow>,
+    steps: Vec<Step>,
+    /// Long pauses so far.
+    paused: usize,
+}
+
+impl Trace<'_> {
+    fn random(&mut self, pauses: bool) -> Result<(), Unknown> {
+        let kinds = [
+            (34, 'n'),
+            (24, 'c'),
+            (16, 'r'),
+            (8, 'x'),
+            (4, 'l'),
+            (5, 'i'),
+            (3, 'b'),
+            (3, 'o'),
+            (3, 'f'),
+            (3, 'w'),
+        ];
+        match self.numbers.weighted(&kinds) {
+            'c' if !self.flows.is_empty() => self.continued(),
+            'r' if !self.flows.is_empty() => self.answered(),
+            'x' => self.change(),
+            'l' => {
+                let lists = [CONNECTIONS, "ipvsadm -Ln", "ipvsadm -Ln --thresholds", "ipvsadm -L --timeout"];
+                let list = self.numbers.pick(&lists);
+                self.command(list.to_owned())
+            }
+            'i' if !self.flows.is_empty() => self.error_from_client(),
+            'b' if !self.flows.is_empty() => self.error_from_behind(),
+            'o' => self.odd(),
+            'f' if !self.flows.is_empty() => self.fragmented(),
+            // A template that is extended again and again is a little late each time in the kernel.
+            'w' if pauses && self.paused < 1 + self.at_most() => {
+                self.about.features.insert("long pause");
+                let wait = if self.at_most() == 0 {
+                    110.0
+                } else {
+                    self.numbers.pick(&[110.0, 110.0, 220.0, 330.0])
+                };
+                self.paused += 1;
+                self.step(Step::Wait { wait }).map(drop)
+            }
+            _ => self.begun(),
+        }
+    }
+
+    /// Long pauses that there may be beside the first.
+    fn at_most(&self) -> usize {
+        if self.about.features.contains("persistent") { 0 } else { PACKETS }
+    }
+
+    fn step(&mut self, step: Step) -> Result<StepResult, Unknown> {
+        let result = self.player.step(&step)?.clone();
+        self.steps.push(step);
+        Ok(result)
+    }
+
+    fn command(&mut self, cmd: String) -> Result<(), Unknown> {
+        self.step(Step::Command { cmd }).map(drop)
+    }
+
+    fn change(&mut self) -> Result<(), Unknown> {
+        self.about.changes += 1;
+        let line = match self.numbers.below(10) {
+            0 => random_sysctl(self.numbers),
+            1 if self.numbers.percent(40) => timeouts(self.numbers),
+            _ => {
+                let which = self.numbers.below(self.rules.services.len());
+                let Rules { services, methods, .. } = &mut self.rules;
+                let is_last = services.iter().filter(|service| service.there).count() == 1;
+                services[which].change(methods, is_last, self.about, self.numbers)
+            }
+        };
+        self.command(line)
+    }
+
+    /// A frame from the client side, and where it went.
+    fn from_client(&mut self, packet: &[u8], new: bool, note: &str) -> Result<Option<Sent>, Unknown> {
+        self.about.packets += 1;
+        let frame = ethernet(Mac([2, 0, 0, 0, 0xd0, 0]), ROUTER, packet);
+        let step = Step::Frame { nic: 0, frame: Hex(frame), new, note: note.to_owned() };
+        let out = self.step(step)?.out;
+        let behind = out.iter().find(|out| out.nic.0 == 1 && out.frame.0.len() > 14);
+        Ok(behind.map(|out| Sent {
+            real: Mac(std::array::from_fn(|at| out.frame.0[at])),
+            packet: out.frame.0[14..].to_vec(),
+        }))
+    }
+
+    fn from_real(&mut self, real: Mac, packet: &[u8], note: &str) -> Result<(), Unknown> {
+        self.about.packets += 1;
+        let frame = Hex(ethernet(Mac([2, 0, 0, 0, 0xd0, 1]), real, packet));
+        self.step(Step::Frame { nic: 1, frame, new: false, note: note.to_owned() }).map(drop)
+    }
+
+    const fn family(&self) -> Family {
+        self.rules.family
+    }
+
+    /// A header, of every tenth packet an odd one; without options, which the kernel's own answers carry back.
+    fn header(&mut self, source: &str, destination: &str) -> Ip {
+        let ip = Ip::new(source, destination).id(self.numbers.below(1 << 16) as u16);
+        match self.numbers.below(60) {
+            0 => ip.ttl(1),
+            1 => ip.ttl(2),
+            2 => ip.tos(0xb9),
+            3 => ip.tos(3),
+            4 => ip.ttl(255).tos(0x10),
+            6..=15 => ip.df(),
+            _ => ip,
+        }
+    }
+
+    fn data(&mut self) -> Vec<u8> {
+        let length = self.numbers.weighted(&[(60, 0), (20, 5), (10, 100), (5, FULL), (5, FULL + 40)]);
+        (0..length).map(|at| at as u8).collect()
+    }
+
+    /// A packet of a flow; `flags` are of TCP.
+    fn packet(&mut self, flow: &Flow, flags: &str, chunk: u8) -> Vec<u8> {
+        let (client, vip) = (self.family().client(flow.client), self.family().vip());
+        let ip = self.header(&client, &vip);
+        let data = if flags == "S" { Vec::new() } else { self.data() };
+        transport(&ip, flow.protocol, (flow.client_port, flow.vip_port), (flags, chunk), &data)
+    }
+
+    /// A client begins.
+    fn begun(&mut self) -> Result<(), Unknown> {
+        let which = self.numbers.below(self.rules.services.len());
+        let listen = self.rules.services[which].listen;
+        let some = [80, 443, 22];
+        let (protocol, vip_port) = match listen {
+            Listen::Tcp(0) => (number::TCP, self.numbers.pick(&some)),
+            Listen::Udp(0) => (number::UDP, self.numbers.pick(&some)),
+            Listen::Tcp(l4_port) => (number::TCP, l4_port),
+            Listen::Udp(l4_port) => (number::UDP, l4_port),
+            Listen::Sctp(l4_port) => (number::SCTP, l4_port),
+            Listen::Mark => (
+                self.numbers.pick(&[number::TCP, number::TCP, number::UDP, number::SCTP]),
+                self.numbers.pick(&some),
+            ),
+        };
+        let client = 1 + self.numbers.below(12);
+        let client_port = 50_000 + self.numbers.below(40) as u16;
+        let mut flow = Flow { client, client_port, vip_port, protocol, sent: None };
+        let packet = self.packet(&flow, "S", 1);
+        flow.sent = self.from_client(&packet, true, "begins")?;
+        if flow.protocol == number::TCP && self.numbers.percent(50) {
+            if flow.sent.is_some() && self.numbers.percent(70) {
+                self.answer(&flow, "SA", 2)?;
+            }
+            let packet = self.packet(&flow, "A", 0);
+            flow.sent = self.from_client(&packet, false, "")?.or(flow.sent);
+        }
+        self.flows.push(flow);
+        Ok(())
+    }
+
+    /// A client goes on.
+    fn continued(&mut self) -> Result<(), Unknown> {
+        let which = self.numbers.below(self.flows.len());
+        let mut flow = self.flows[which].clone();
+        let flags = self
+            .numbers
+            .pick(&["A", "A", "PA", "PA", "FA", "FA", "R", "RA", "S", "SA", "SF", "SR", "P", "", "FPU"]);
+        let chunk = self.numbers.pick(&CHUNKS);
+        let mut packet = self.packet(&flow, flags, chunk);
+        if self.numbers.percent(3) {
+            let last = packet.len() - 1;
+            packet[last] ^= 0x55;
+            self.about.features.insert("wrong checksum");
+        }
+        let sent = self.from_client(&packet, false, "")?;
+        flow.sent = sent.or(flow.sent);
+        self.flows[which] = flow;
+        Ok(())
+    }
+
+    /// A real server answers.
+    fn answered(&mut self) -> Result<(), Unknown> {
+        let which = self.numbers.below(self.flows.len());
+        let flow = self.flows[which].clone();
+        let flags = self.numbers.pick(&["SA", "SA", "A", "A", "PA", "PA", "FA", "FA", "R", "RA", "S"]);
+        let chunk = self.numbers.pick(&CHUNKS);
+        self.answer(&flow, flags, chunk)
+    }
+
+    /// Where NAT sent the packet: the real server's own address answers. Others answer by another way, or, now and then, by this
+    /// one, as they should not.
+    fn answer(&mut self, flow: &Flow, flags: &str, chunk: u8) -> Result<(), Unknown> {
+        let Some(sent) = flow.sent.clone() else { return Ok(()) };
+        let Some((_, destination, protocol, at)) = addresses(&sent.packet) else { return Ok(()) };
+        let is_nat = destination.to_string() != self.family().vip() && protocol == flow.protocol;
+        // The kernel moves the state of IPv6 connections by them, which docs/differences.md tells of.
+        if !is_nat && (self.family() == Family::V6 || self.numbers.percent(95)) {
+            return Ok(());
+        }
+        let real = if is_nat { destination.to_string() } else { self.family().vip() };
+        let real_port =
+            sent.packet.get(at + 2..at + 4).map_or(0, |bytes| u16::from_be_bytes([bytes[0], bytes[1]]));
+        let real_port = if is_nat { real_port } else { flow.vip_port };
+        let client = self.family().client(flow.client);
+        let (ip, data) = (self.header(&real, &client), self.data());
+        let packet = transport(&ip, flow.protocol, (real_port, flow.client_port), (flags, chunk), &data);
+        self.about.features.insert(if is_nat { "nat answers" } else { "answers by way of the director" });
+        self.from_real(sent.real, &packet, "answer")
+    }
+
+    /// A client, or a router before it, sends an error about an answer.
+    fn error_from_client(&mut self) -> Result<(), Unknown> {
+        let which = self.numbers.below(self.flows.len());
+        let flow = self.flows[which].clone();
+        let (vip, client) = (self.family().vip(), self.family().client(flow.client));
+        let quoted = transport(
+            &Ip::new(&vip, &client).ttl(60),
+            flow.protocol,
+            (flow.vip_port, flow.client_port),
+            ("A", 0),
+            b"some data",
+        );
+        let router = self.family().address("192.0.2.7", "2001:db8:7::7");
+        let source = if self.numbers.percent(50) { router } else { client };
+        let packet = self.error(&source, &vip, &quoted);
+        self.about.features.insert("icmp from clients");
+        self.from_client(&packet, false, "error").map(drop)
+    }
+
+    /// A real server, or a router before it, sends an error about a packet.
+    fn error_from_behind(&mut self) -> Result<(), Unknown> {
+        let which = self.numbers.below(self.flows.len());
+        let Some(sent) = self.flows[which].sent.clone() else { return Ok(()) };
+        let Some((source, destination, ..)) = addresses(&sent.packet) else { return Ok(()) };
+        let length = sent.packet.len().min(self.numbers.pick(&[28 + 40, 100, 500]));
+        // An error comes from an address of its own, which a DR real server's reply does not have.
+        let behind = source.is_ipv4() == (self.family() == Family::V4);
+        if !behind || destination.to_string() == self.family().vip() {
+            return Ok(());
+        }
+        let packet = self.error(&destination.to_string(), &source.to_string(), &sent.packet[..length]);
+        self.about.features.insert("icmp from real servers");
+        self.from_real(sent.real, &packet, "error")
+    }
+
+    fn error(&mut self, source: &str, destination: &str, quoted: &[u8]) -> Vec<u8> {
+        let (kind, code, rest) = match self.family() {
+            Family::V4 => {
+                self.numbers.pick(&[(3, 1, 0), (3, 3, 0), (3, 4, 1400), (11, 0, 0), (12, 0, 0), (4, 0, 0)])
+            }
+            Family::V6 => self.numbers.pick(&[(1, 0, 0), (1, 4, 0), (2, 0, 1400), (3, 0, 0), (4, 0, 0)]),
+        };
+        Ip::new(source, destination).tos(0xc0).icmp(kind, code, rest, quoted)
+    }
+
+    /// What is about no service.
+    fn odd(&mut self) -> Result<(), Unknown> {
+        let (client, vip) = (self.family().client(1 + self.numbers.below(12)), self.family().vip());
+        let ip = self.header(&client, &vip);
+        let (kind, code) = if self.family() == Family::V4 { (8, 0) } else { (128, 0) };
+        let flags = self.numbers.pick(&["S", "A", "FA", "R", ""]);
+        let packet = match self.numbers.below(4) {
+            0 => ip.icmp(kind, code, 0x1_0001, b"ping"),
+            1 => ip.udp(50_100, 81, b"nobody"),
+            2 => ip.tcp(&Tcp::new(50_100, 80, flags).numbers(7, 8)),
+            _ => ip.tcp(&Tcp::new(50_100, 81, flags).numbers(7, 8)),
+        };
+        self.about.features.insert("of no service");
+        self.from_client(&packet, false, "odd").map(drop)
+    }
+
+    /// A datagram in fragments, all of which arrive, in any order.
+    fn fragmented(&mut self) -> Result<(), Unknown> {
+        let which = self.numbers.below(self.flows.len());
+        let flow = self.flows[which].clone();
+        let (client, vip) = (self.family().client(flow.client), self.family().vip());
+        let length = self.numbers.pick(&[200, 1600, 2500]);
+        let data = (0..length).map(|at| at as u8).collect::<Vec<_>>();
+        let id = self.numbers.below(1 << 16) as u16;
+        let whole = transport(
+            &Ip::new(&client, &vip).id(id),
+            flow.protocol,
+            (flow.client_port, flow.vip_port),
+            ("PA", 0),
+            &data,
+        );
+        let header = if self.family() == Family::V4 { 20 } else { 40 };
+        let cut = self.numbers.pick(&[64, 104, length / 16 * 8]);
+        let mut pieces = fragments(
+            &Ip::new(&client, &vip).id(id),
+            flow.protocol,
+            &whole[header..],
+            cut.max(64).max(length / 2 / 8 * 8),
+        );
+        if self.numbers.percent(40) {
+            pieces.reverse();
+        }
+        self.about.features.insert("fragments");
+        for piece in pieces {
+            self.from_client(&piece, false, "fragment")?;
+        }
+        Ok(())
+    }
+}
+
+/// A packet of TCP, UDP or SCTP.
+fn transport(
+    ip: &Ip,
+    protocol: u8,
+    (from, to): (u16, u16),
+    (flags, chunk): (&str, u8),
+    data: &[u8],
+) -> Vec<u8> {
+    match protocol {
+        number::TCP => {
+            let numbers = if flags == "S" { (0, 0) } else { (1, 1) };
+            ip.tcp(&Tcp::new(from, to, flags).numbers(numbers.0, numbers.1).data(data))
+        }
+        number::UDP => ip.udp(from, to, data),
+        _ => {
+            let length = (4 + data.len().max(4)) as u16;
+            let mut chunks = [&[chunk, 0][..], &length.to_be_bytes(), data].concat();
+            chunks.resize(usize::from(length).next_multiple_of(4), 1);
+            ip.sctp(from, to, &chunks)
+        }
+    }
+}
+
+/// The fragments of what follows a header, `size` bytes each.
+fn fragments(ip: &Ip, protocol: u8, data: &[u8], size: usize) -> Vec<Vec<u8>> {
+    let last = data.len().div_ceil(size) - 1;
+    let piece = |(number, piece): (usize, &[u8])| {
+        let (offset, more) = ((number * size / 8) as u16, u16::from(number < last));
+        if ip.source.is_ipv4() {
+            return Ip { fragment: more << 13 | offset, ..ip.clone() }.carry(protocol, piece);
+        }
+        let header =
+            [&[protocol, 0][..], &(offset << 3 | more).to_be_bytes(), &[0, 0], &ip.id.to_be_bytes()].concat();
+        ip.carry(number::FRAGMENT, &[&header, piece].concat())
+    };
+    data.chunks(size).enumerate().map(piece).collect()
+}
+
+/// Source, destination, protocol, and where the header ends.
+fn addresses(packet: &[u8]) -> Option<(IpAddr, IpAddr, u8, usize)> {
+    let v4 = |at: usize| Some(IpAddr::from(<[u8; 4]>::try_from(packet.get(at..at + 4)?).ok()?));
+    let v6 = |at: usize| Some(IpAddr::from(<[u8; 16]>::try_from(packet.get(at..at + 16)?).ok()?));
+    match packet.first()? >> 4 {
+        4 => Some((v4(12)?, v4(16)?, packet[9], usize::from(packet[0] & 15) * 4)),
+        _ => Some((v6(8)?, v6(24)?, packet[6], 40)),
+    }
+}
