@@ -25,7 +25,7 @@ impl Forwarder {
         let Some(flow) = asked.headers.flow() else { return self.leave(asked) };
         if asked.snapshot.sysctls.nat_icmp_send
             && asked.tables.nat_ports.contains_key(&(flow.source, flow.protocol, flow.source_port))
-            && !(flow.protocol == Protocol::Tcp && asked.headers.tcp_flags.rst())
+            && !(flow.protocol != Protocol::Udp && asked.headers.tcp_flags.rst())
         {
             let then =
                 asked.error(Error::PortUnreachable, ReplyKind::NoConnection, None, DropReason::NoConnection);

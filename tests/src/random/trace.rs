@@ -281,8 +281,9 @@ impl Trace<'_> {
         let Some(sent) = flow.sent.clone() else { return Ok(()) };
         let Some((_, destination, protocol, at)) = addresses(&sent.packet) else { return Ok(()) };
         let is_nat = destination.to_string() != self.family().vip() && protocol == flow.protocol;
-        // The kernel moves the state of IPv6 connections by them, which docs/differences.md tells of.
-        if !is_nat && (self.family() == Family::V6 || self.numbers.percent(95)) {
+        // For a firewall mark they move the kernel's states, which docs/differences.md tells of.
+        let is_marked = self.rules.services.iter().any(|service| service.listen == Listen::Mark);
+        if !is_nat && (is_marked || self.numbers.percent(95)) {
             return Ok(());
         }
         let real = if is_nat { destination.to_string() } else { self.family().vip() };
