@@ -165,7 +165,7 @@ impl Trace<'_> {
     }
 
     /// A frame from the client side, and where it went.
-    fn from_client(&mut self, packet: &[u8], new: bool, note: &str) -> Result<Option<Sent>, Unknown> {
+    fn client_sends(&mut self, packet: &[u8], new: bool, note: &str) -> Result<Option<Sent>, Unknown> {
         self.about.packets += 1;
         let frame = ethernet(Mac([2, 0, 0, 0, 0xd0, 0]), ROUTER, packet);
         let step = Step::Frame { nic: 0, frame: Hex(frame), new, note: note.to_owned() };
@@ -177,7 +177,7 @@ impl Trace<'_> {
         }))
     }
 
-    fn from_real(&mut self, real: Mac, packet: &[u8], note: &str) -> Result<(), Unknown> {
+    fn real_sends(&mut self, real: Mac, packet: &[u8], note: &str) -> Result<(), Unknown> {
         self.about.packets += 1;
         let frame = Hex(ethernet(Mac([2, 0, 0, 0, 0xd0, 1]), real, packet));
         self.step(Step::Frame { nic: 1, frame, new: false, note: note.to_owned() }).map(drop)
@@ -234,13 +234,13 @@ impl Trace<'_> {
         let client_port = 50_000 + self.numbers.below(40) as u16;
         let mut flow = Flow { client, client_port, vip_port, protocol, sent: None };
         let packet = self.packet(&flow, "S", 1);
-        flow.sent = self.from_client(&packet, true, "begins")?;
+        flow.sent = self.client_sends(&packet, true, "begins")?;
         if flow.protocol == number::TCP && self.numbers.percent(50) {
             if flow.sent.is_some() && self.numbers.percent(70) {
                 self.answer(&flow, "SA", 2)?;
             }
             let packet = self.packet(&flow, "A", 0);
-            flow.sent = self.from_client(&packet, false, "")?.or(flow.sent);
+            flow.sent = self.client_sends(&packet, false, "")?.or(flow.sent);
         }
         self.flows.push(flow);
         Ok(())
@@ -260,7 +260,7 @@ impl Trace<'_> {
             packet[last] ^= 0x55;
             self.about.features.insert("wrong checksum");
         }
-        let sent = self.from_client(&packet, false, "")?;
+        let sent = self.client_sends(&packet, false, "")?;
         flow.sent = sent.or(flow.sent);
         self.flows[which] = flow;
         Ok(())
@@ -294,7 +294,7 @@ impl Trace<'_> {
         let (ip, data) = (self.header(&real, &client), self.data());
         let packet = transport(&ip, flow.protocol, (real_port, flow.client_port), (flags, chunk), &data);
         self.about.features.insert(if is_nat { "nat answers" } else { "answers by way of the director" });
-        self.from_real(sent.real, &packet, "answer")
+        self.real_sends(sent.real, &packet, "answer")
     }
 
     /// A client, or a router before it, sends an error about an answer.
@@ -313,7 +313,7 @@ impl Trace<'_> {
         let source = if self.numbers.percent(50) { router } else { client };
         let packet = self.error(&source, &vip, &quoted);
         self.about.features.insert("icmp from clients");
-        self.from_client(&packet, false, "error").map(drop)
+        self.client_sends(&packet, false, "error").map(drop)
     }
 
     /// A real server, or a router before it, sends an error about a packet.
@@ -329,7 +329,7 @@ impl Trace<'_> {
         }
         let packet = self.error(&destination.to_string(), &source.to_string(), &sent.packet[..length]);
         self.about.features.insert("icmp from real servers");
-        self.from_real(sent.real, &packet, "error")
+        self.real_sends(sent.real, &packet, "error")
     }
 
     fn error(&mut self, source: &str, destination: &str, quoted: &[u8]) -> Vec<u8> {
@@ -355,7 +355,7 @@ impl Trace<'_> {
             _ => ip.tcp(&Tcp::new(50_100, 81, flags).numbers(7, 8)),
         };
         self.about.features.insert("of no service");
-        self.from_client(&packet, false, "odd").map(drop)
+        self.client_sends(&packet, false, "odd").map(drop)
     }
 
     /// A datagram in fragments, all of which arrive, in any order.
@@ -386,7 +386,7 @@ impl Trace<'_> {
         }
         self.about.features.insert("fragments");
         for piece in pieces {
-            self.from_client(&piece, false, "fragment")?;
+            self.client_sends(&piece, false, "fragment")?;
         }
         Ok(())
     }
