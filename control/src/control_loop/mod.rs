@@ -266,10 +266,11 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
         let longest = Duration::from_millis(longest_ms.into());
         let deadlines = [self.machine.deadline(), self.vrrp.machine.deadline()];
         let due = deadlines.into_iter().flatten().min().map(|due| due.saturating_duration_since(now));
-        // poll(2) counts in milliseconds; it is not worth it for less.
-        let nap_ms = due.map_or(longest, |due| due.min(longest)).as_millis() as u8;
+        // poll(2) counts in milliseconds; for less the kernel side can wait. A real-time thread must not spin.
+        let nap = due.map_or(longest, |due| due.min(longest));
+        let nap_ms = nap.as_millis() as u8;
         if nap_ms == 0 {
-            return std::thread::yield_now();
+            return std::thread::sleep(nap);
         }
         let fds: Vec<BorrowedFd<'_>> = self.kernel.fds().map(|(_, fd)| fd).collect();
         let mut fds: Vec<PollFd<'_>> =

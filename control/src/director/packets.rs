@@ -12,6 +12,7 @@ use shunt_dataplane::worker::{self, Injected, PacketEnds, Shared};
 use super::core::Message;
 use crate::control_loop::{Batch, Publish, Rings};
 use crate::neighbour::{Change, Event};
+use crate::notify::{self, Notifier, What};
 use crate::punt::{Frame, Held, Origin, Punted};
 use crate::vrrp;
 
@@ -87,13 +88,20 @@ pub struct Publications {
     core: Sender<Message>,
     applied: Arc<AtomicU64>,
     nics: Vec<String>,
+    notifier: Notifier,
 }
 
 impl Publications {
-    /// Speaks to the core thread; `nics` are the names of the NICs, for events.
+    /// Speaks to the core thread; `nics` are the names of the NICs, for events; what happens to virtual routers is told to
+    /// `notifier`, too.
     #[must_use]
-    pub const fn new(core: Sender<Message>, applied: Arc<AtomicU64>, nics: Vec<String>) -> Self {
-        Self { core, applied, nics }
+    pub const fn new(
+        core: Sender<Message>,
+        applied: Arc<AtomicU64>,
+        nics: Vec<String>,
+        notifier: Notifier,
+    ) -> Self {
+        Self { core, applied, nics, notifier }
     }
 
     fn nic(&self, nic: NicId) -> &str {
@@ -118,7 +126,16 @@ impl Publish for Publications {
     fn vrrp(&mut self, event: vrrp::Event) {
         use vrrp::Event::{Entered, Late, OtherAddresses, Refused, SplitBrain, SplitBrainOver};
         match event {
-            Entered { name, role, reason } => tracing::warn!("vrrp {name}: {}: {reason}", role.word()),
+            Entered { name, role, reason } => {
+                let text = format!("vrrp {name}: {}: {reason}", role.word());
+                tracing::warn!("{text}");
+                let what = match role {
+                    vrrp::Role::Master => What::VrrpMaster,
+                    vrrp::Role::Backup => What::VrrpBackup,
+                    vrrp::Role::Fault => What::VrrpFault,
+                };
+                self.notifier.tell(notify::Event::now(what, name, None, text), Vec::new());
+            }
             Late { name, from, gap } => {
                 tracing::warn!("vrrp {name}: {from} was silent for {gap:?}: its adverts come late");
             }
@@ -129,10 +146,14 @@ impl Publish for Publications {
                 "vrrp {name}: {from} has other VIPs than this director: both must have the same in the same virtual router"
             ),
             SplitBrain { name, rival, cause } => {
-                tracing::error!("vrrp {name}: {rival} acts as master, too: {cause}");
+                let text = format!("vrrp {name}: {rival} acts as master, too: {cause}");
+                tracing::error!("{text}");
+                self.notifier.tell(notify::Event::now(What::SplitBrain, name, None, text), Vec::new());
             }
             SplitBrainOver { name, rival, lasted } => {
-                tracing::warn!("vrrp {name}: {rival} no longer acts as master; both did for {lasted:?}");
+                let text = format!("vrrp {name}: {rival} no longer acts as master; both did for {lasted:?}");
+                tracing::warn!("{text}");
+                self.notifier.tell(notify::Event::now(What::SplitBrainOver, name, None, text), Vec::new());
             }
         }
     }

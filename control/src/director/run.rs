@@ -78,7 +78,7 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
     let core = Core::start(publisher, config, notifier.clone())
         .map_err(|error| StartError::of("runtime", &error))?;
     let rings = WorkerRings::new(std::mem::take(&mut workers.packets), shared.clone(), ports.pool.clone());
-    let publications = Publications::new(core.messages(), core.applied().clone(), names);
+    let publications = Publications::new(core.messages(), core.applied().clone(), names, notifier.clone());
     let (control_loop, control) = ControlLoop::new(rings, publications, kernel);
     let control_loop = std::thread::Builder::new()
         .name("shunt-neighbours".into())

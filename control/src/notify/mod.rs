@@ -38,6 +38,16 @@ pub enum What {
     QuorumUp,
     /// A service lost its quorum.
     QuorumDown,
+    /// A virtual router became master.
+    VrrpMaster,
+    /// A virtual router became backup.
+    VrrpBackup,
+    /// A virtual router is in fault.
+    VrrpFault,
+    /// Another host acts as master beside this director.
+    SplitBrain,
+    /// It no longer does.
+    SplitBrainOver,
     /// Events that this listener missed, since it was too slow.
     Missed,
 }
@@ -51,6 +61,11 @@ impl What {
             Self::RealDown => "real_down",
             Self::QuorumUp => "quorum_up",
             Self::QuorumDown => "quorum_down",
+            Self::VrrpMaster => "vrrp_master",
+            Self::VrrpBackup => "vrrp_backup",
+            Self::VrrpFault => "vrrp_fault",
+            Self::SplitBrain => "split_brain",
+            Self::SplitBrainOver => "split_brain_over",
             Self::Missed => "missed",
         }
     }
@@ -63,7 +78,7 @@ pub struct Event {
     pub at: u64,
     /// What happened.
     pub what: What,
-    /// The service's name.
+    /// The service's name, or the virtual router's.
     pub service: String,
     /// The real server's address, where it is about one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
