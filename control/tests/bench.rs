@@ -95,7 +95,8 @@ fn an_idle_worker_is_quiet_and_wakes_in_time() {
         let told = ["af_packet", "tap"].contains(&nic["pmd"].as_str().unwrap());
         assert_eq!(nic["told"], told, "{nic}");
         let used = nic["core_used"].as_f64().unwrap();
-        let bound = if told { 0.05 } else { 0.05_f64.max(floor * 2.0) };
+        // A worker that polls takes a whole core; other tests run beside this one.
+        let bound = if told { 0.05 } else { 0.05_f64.max(floor * 3.0) };
         assert!(used < bound, "{used} of a core, {bound} is the bound: {nic}");
         let (wake, busy) = (&nic["first_packet"], &nic["first_packet_busy"]);
         let late = busy["p99_us"].as_f64().unwrap().max(2500.0) * 2.0;

@@ -49,7 +49,7 @@ reasons! {
         IpHeader = "ip_header": "The IP header is malformed: version, header length, total length or an option.",
         IpChecksum = "ip_checksum": "The IPv4 header checksum is wrong.",
         TransportHeader = "transport_header": "The TCP, UDP or ICMP header is malformed or cut.",
-        TransportChecksum = "transport_checksum": "The transport checksum of a packet that the director would answer (a ping, or TCP that gets a reset) is wrong.",
+        TransportChecksum = "transport_checksum": "The transport checksum of a packet that the director would answer (a ping, TCP that gets a reset, or UDP for no service) is wrong.",
         ExtensionHeaders = "extension_headers": "More IPv6 extension headers, or longer ones, than the director follows.",
         Martian = "martian": "The source address cannot be one: loopback, multicast, unspecified, or an address of the director itself (RFC 1812, 5.3.7).",
         Group = "group": "Multicast or broadcast that nobody here asked for.",

@@ -1,7 +1,7 @@
 //! Which real server a new connection goes to: the one that its client persists at, else the one that the scheduler chooses
 //! (kernel: `ip_vs_sched_persist`, `ip_vs_schedule`).
 
-use super::commit::bound_port;
+use super::decide::real_port;
 use super::{Forwarder, Tables};
 use crate::address::Address;
 use crate::connections::{NewTemplate, TemplateIndex, TemplateKey};
@@ -102,7 +102,7 @@ pub(super) fn new_template<A: Address>(
         key,
         real: real.id,
         real_address: A::from_ip(real.address).unwrap_or(A::UNSPECIFIED),
-        real_port: if all_ports { L4Port(0) } else { bound_port(real, flow) },
+        real_port: if all_ports { L4Port(0) } else { real_port(real, flow.destination_port) },
         timeout: persistence.timeout,
     })
 }

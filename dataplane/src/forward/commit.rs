@@ -283,7 +283,7 @@ impl Forwarder {
             real: real.id,
             // A tunnel may be of the other family; then the real server knows its address.
             real_address: A::from_ip(real.address).unwrap_or(A::UNSPECIFIED),
-            real_port: bound_port(real, &flow),
+            real_port: real_port(real, flow.destination_port),
             nat: real.method == Method::Nat,
         };
         let ended = |entry: &Entry<A>| expired(snapshot, self.worker, &self.counters, entry);
@@ -477,11 +477,6 @@ fn route<A: Tables + IpVersion>(
     let own = snapshot.nic(hop.nic).and_then(A::nic_source).unwrap_or(A::UNSPECIFIED);
     dr::forward(packet.bytes_mut(), headers, hop, own);
     Verdict::Send(hop.nic)
-}
-
-/// Only NAT reaches another port; DR and TUN keep the service's (kernel: the port of `-r` is ignored).
-pub(super) fn bound_port<A: Address>(real: &Real, flow: &Flow<A>) -> crate::id::L4Port {
-    if real.method == Method::Nat { real_port(real, flow.destination_port) } else { flow.destination_port }
 }
 
 /// Whether a packet that does not go on moves its connection: not an answer that goes no further (kernel: `ip_forward`

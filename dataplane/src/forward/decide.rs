@@ -443,6 +443,11 @@ impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
         match self.headers.transport_protocol() {
             Some(Protocol::Tcp) => self.reset(),
             Some(Protocol::Sctp) => self.unspoken(),
+            _ if !self.headers.transport_checksum_holds(self.packet.bytes())
+                && !self.headers.checksum_not_filled(self.packet.bytes()) =>
+            {
+                Err(Aside::Drop(DropReason::TransportChecksum))
+            }
             _ => self.refuse(Error::PortUnreachable, ReplyKind::PortUnreachable, DropReason::Unwanted),
         }
     }

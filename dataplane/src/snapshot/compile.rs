@@ -188,7 +188,7 @@ impl Registry {
     ) -> CompiledReal {
         let workers = self.owners.workers;
         let mss_clamp = service.settings.mss_clamp;
-        let (service, all_ports) = (id, service.listen.port() == 0);
+        let service = id;
         let id = RealId(self.reals.number((service, plan.address), || RealRecord::new(workers)));
         let Some(record) = self.reals.get_mut(id.0) else {
             unreachable!("the real server was just given a number")
@@ -201,7 +201,7 @@ impl Registry {
             id,
             service,
             address: plan.address.ip(),
-            l4_port: L4Port(if all_ports { 0 } else { plan.address.port() }),
+            l4_port: L4Port(plan.address.port()),
             method: plan.method,
             tunnel: plan.tunnel,
             mss_clamp: mss_clamp && plan.method == Method::Tun,

@@ -160,11 +160,14 @@ fn of_vips(form: Form) -> Vec<Case> {
     *ping.last_mut().unwrap() ^= 1;
     let mut syn = to_vip(form).tcp(&Tcp::new(40000, 81, "S").data(b"data"));
     *syn.last_mut().unwrap() ^= 1;
+    let mut datagram = to_vip(form).udp(40000, 81, b"data");
+    *datagram.last_mut().unwrap() ^= 1;
     let quote = Ip::new(form.vip(), &form.client(1)).udp(53, 40000, b"");
     let error = if form == Form::V4 { 3 } else { 1 };
     let rows = [
         ("a ping with a wrong checksum", ping, DropReason::TransportChecksum),
         ("a SYN with a wrong checksum to no service", syn, DropReason::TransportChecksum),
+        ("UDP with a wrong checksum to no service", datagram, DropReason::TransportChecksum),
         ("an unknown ICMP type", to_vip(form).icmp(unknown, 0, 1, b""), DropReason::Unwanted),
         ("an ICMP error about no connection", to_vip(form).icmp(error, 3, 0, &quote), DropReason::Unwanted),
         ("RST to no service", to_vip(form).tcp(&Tcp::new(40000, 81, "R")), DropReason::NoConnection),

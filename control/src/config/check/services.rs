@@ -124,7 +124,8 @@ fn build_persistence(
     }
 }
 
-/// A service of all ports is persistent, and its real servers have no port (kernel: `ip_vs_add_service`).
+/// A service of all ports is persistent (kernel: `ip_vs_add_service`), and only NAT can give its packets another port. Of a firewall
+/// mark the kernel takes any port, which but NAT does nothing with.
 fn check_all_ports(service: &ServiceDocument, listen: &At<SocketAddr>, findings: &mut Findings<'_>) {
     if listen.value.port() != 0 {
         return;
@@ -137,7 +138,15 @@ fn check_all_ports(service: &ServiceDocument, listen: &At<SocketAddr>, findings:
         );
         findings.error(&service.place, &listen.at, fault);
     }
+    if Mark::of(listen.value).is_some() {
+        return;
+    }
     for real in &service.reals {
+        let method =
+            real.forward.as_ref().or(service.forward.as_ref()).map_or(Method::Dr, |method| method.value);
+        if method == Method::Nat {
+            continue;
+        }
         let Some(address) =
             real.address.as_ref().filter(|address| address.value.1.is_some_and(|port| port.0 > 0))
         else {

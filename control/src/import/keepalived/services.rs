@@ -402,10 +402,7 @@ fn checks_toml(checks: &[Check]) -> String {
 
 /// A real server's address, with its port where it can be another one than the service's.
 fn real_address(address: SocketAddr, method: &Method, listen: &Listen) -> String {
-    let kept = matches!(listen, Listen::Address(listen) if listen.port() == 0)
-        || matches!(listen, Listen::Mark { .. })
-        || method.forward != "nat"
-        || address.port() == 0;
+    let kept = address.port() == 0 || (matches!(listen, Listen::Address(_)) && method.forward != "nat");
     quoted(&if kept { address.ip().to_string() } else { address.to_string() })
 }
 
