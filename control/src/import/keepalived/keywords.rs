@@ -19,7 +19,8 @@ impl Block {
     #[must_use]
     pub fn keywords(self) -> Vec<(&'static str, Fate)> {
         let lists = BLOCKS.iter().filter(|(name, _)| *name == self.0).flat_map(|(_, lists)| lists.iter());
-        lists.flat_map(|(fate, words)| words.split(' ').map(|word| (word, *fate))).collect()
+        let keywords = lists.flat_map(|list| list.iter());
+        keywords.flat_map(|(fate, words)| words.split(' ').map(|word| (word, *fate))).collect()
     }
 
     /// What becomes of a keyword.
@@ -335,13 +336,17 @@ const REAL_SERVER: Keywords = &[
     ),
     (Refused("remove it: a gateway can be tracked by ARP or ping, a real server by a check"), "BFD_CHECK"),
 ];
-const HTTP_GET_SSL_GET: Keywords = &[
+/// What every checker has that asks a host.
+const CONNECTION: Keywords = &[
     (Supported("`address` of the check"), "connect_ip"),
     (Supported("`port`"), "connect_port"),
     (Supported("`from`"), "bindto"),
     (Instead("a check leaves by the NIC that its address belongs to"), "bind_if"),
     (Instead("a check has any source port"), "bind_port"),
     (Instead("checks pass no packet filter"), "fwmark"),
+];
+/// What every checker has.
+const TIMES: Keywords = &[
     (Supported("`timeout` of its checks"), "connect_timeout"),
     (Supported("`fall` of its checks, one more"), "retry nb_get_retry"),
     (Supported("`retry_interval` of its checks"), "delay_before_retry"),
@@ -352,6 +357,8 @@ const HTTP_GET_SSL_GET: Keywords = &[
         Instead("every failed check stands in `shunt status`; the log has changes of state"),
         "log_all_failures",
     ),
+];
+const HTTP_GET_SSL_GET: Keywords = &[
     (Instead("checks speak HTTP/1.1"), "http_protocol"),
     (Instead("every URL is asked in each check"), "fast_recovery"),
     (Supported("`path` and what else is asked of it, one check each"), "url"),
@@ -369,75 +376,10 @@ const URL: Keywords = &[
     (Instead("regular expressions need no stack here"), "regex_stack"),
     (Refused("remove it: the whole answer is searched"), "regex_min_offset regex_max_offset"),
 ];
-const TCP_CHECK: Keywords = &[
-    (Supported("`address` of the check"), "connect_ip"),
-    (Supported("`port`"), "connect_port"),
-    (Supported("`from`"), "bindto"),
-    (Instead("a check leaves by the NIC that its address belongs to"), "bind_if"),
-    (Instead("a check has any source port"), "bind_port"),
-    (Instead("checks pass no packet filter"), "fwmark"),
-    (Supported("`timeout` of its checks"), "connect_timeout"),
-    (Supported("`fall` of its checks, one more"), "retry nb_get_retry"),
-    (Supported("`retry_interval` of its checks"), "delay_before_retry"),
-    (Supported("`warmup` of its checks"), "warmup"),
-    (Supported("`interval` of its checks"), "delay_loop"),
-    (Supported("`alpha` of its checks"), "alpha"),
-    (
-        Instead("every failed check stands in `shunt status`; the log has changes of state"),
-        "log_all_failures",
-    ),
-];
-const SMTP_CHECK: Keywords = &[
-    (Supported("`address` of the check"), "connect_ip"),
-    (Supported("`port`"), "connect_port"),
-    (Supported("`from`"), "bindto"),
-    (Instead("a check leaves by the NIC that its address belongs to"), "bind_if"),
-    (Instead("a check has any source port"), "bind_port"),
-    (Instead("checks pass no packet filter"), "fwmark"),
-    (Supported("`timeout` of its checks"), "connect_timeout"),
-    (Supported("`fall` of its checks, one more"), "retry nb_get_retry"),
-    (Supported("`retry_interval` of its checks"), "delay_before_retry"),
-    (Supported("`warmup` of its checks"), "warmup"),
-    (Supported("`interval` of its checks"), "delay_loop"),
-    (Supported("`alpha` of its checks"), "alpha"),
-    (
-        Instead("every failed check stands in `shunt status`; the log has changes of state"),
-        "log_all_failures",
-    ),
-    (Supported("`helo`"), "helo_name"),
-    (Supported("`address` and `port` of a check"), "host"),
-];
-const DNS_CHECK: Keywords = &[
-    (Supported("`address` of the check"), "connect_ip"),
-    (Supported("`port`"), "connect_port"),
-    (Supported("`from`"), "bindto"),
-    (Instead("a check leaves by the NIC that its address belongs to"), "bind_if"),
-    (Instead("a check has any source port"), "bind_port"),
-    (Instead("checks pass no packet filter"), "fwmark"),
-    (Supported("`timeout` of its checks"), "connect_timeout"),
-    (Supported("`fall` of its checks, one more"), "retry nb_get_retry"),
-    (Supported("`retry_interval` of its checks"), "delay_before_retry"),
-    (Supported("`warmup` of its checks"), "warmup"),
-    (Supported("`interval` of its checks"), "delay_loop"),
-    (Supported("`alpha` of its checks"), "alpha"),
-    (
-        Instead("every failed check stands in `shunt status`; the log has changes of state"),
-        "log_all_failures",
-    ),
-    (Supported("`type`"), "type"),
-    (Supported("`name`"), "name"),
-];
+const SMTP_CHECK: Keywords =
+    &[(Supported("`helo`"), "helo_name"), (Supported("`address` and `port` of a check"), "host")];
+const DNS_CHECK: Keywords = &[(Supported("`type`"), "type"), (Supported("`name`"), "name")];
 const MISC_CHECK: Keywords = &[
-    (Supported("`timeout` of its checks"), "connect_timeout"),
-    (Supported("`fall` of its checks, one more"), "retry nb_get_retry"),
-    (Supported("`retry_interval` of its checks"), "delay_before_retry"),
-    (Supported("`warmup` of its checks"), "warmup"),
-    (Supported("`interval` of its checks"), "delay_loop"),
-    (Supported("`alpha` of its checks"), "alpha"),
-    (
-        Instead("every failed check stands in `shunt status`; the log has changes of state"),
-        "log_all_failures",
-    ),
     (Supported("`command`"), "misc_path"),
     (Supported("`timeout`"), "misc_timeout"),
     (Supported("`dynamic`"), "misc_dynamic"),
@@ -445,41 +387,7 @@ const MISC_CHECK: Keywords = &[
 ];
 const BFD_CHECK: Keywords =
     &[(Refused("remove it: a gateway can be tracked by ARP or ping, a real server by a check"), "name")];
-const PING_CHECK: Keywords = &[
-    (Supported("`address` of the check"), "connect_ip"),
-    (Supported("`port`"), "connect_port"),
-    (Supported("`from`"), "bindto"),
-    (Instead("a check leaves by the NIC that its address belongs to"), "bind_if"),
-    (Instead("a check has any source port"), "bind_port"),
-    (Instead("checks pass no packet filter"), "fwmark"),
-    (Supported("`timeout` of its checks"), "connect_timeout"),
-    (Supported("`fall` of its checks, one more"), "retry nb_get_retry"),
-    (Supported("`retry_interval` of its checks"), "delay_before_retry"),
-    (Supported("`warmup` of its checks"), "warmup"),
-    (Supported("`interval` of its checks"), "delay_loop"),
-    (Supported("`alpha` of its checks"), "alpha"),
-    (
-        Instead("every failed check stands in `shunt status`; the log has changes of state"),
-        "log_all_failures",
-    ),
-];
 const UDP_CHECK: Keywords = &[
-    (Supported("`address` of the check"), "connect_ip"),
-    (Supported("`port`"), "connect_port"),
-    (Supported("`from`"), "bindto"),
-    (Instead("a check leaves by the NIC that its address belongs to"), "bind_if"),
-    (Instead("a check has any source port"), "bind_port"),
-    (Instead("checks pass no packet filter"), "fwmark"),
-    (Supported("`timeout` of its checks"), "connect_timeout"),
-    (Supported("`fall` of its checks, one more"), "retry nb_get_retry"),
-    (Supported("`retry_interval` of its checks"), "delay_before_retry"),
-    (Supported("`warmup` of its checks"), "warmup"),
-    (Supported("`interval` of its checks"), "delay_loop"),
-    (Supported("`alpha` of its checks"), "alpha"),
-    (
-        Instead("every failed check stands in `shunt status`; the log has changes of state"),
-        "log_all_failures",
-    ),
     (Supported("`payload_hex`"), "payload"),
     (Supported("`require_reply`, `expect_regex`"), "require_reply"),
     (Supported("`min_reply`"), "min_reply_length"),
@@ -496,26 +404,26 @@ const SSL: Keywords = &[
 ];
 
 /// Every block, outermost first.
-pub const BLOCKS: &[(&str, Keywords)] = &[
-    ("file", FILE),
-    ("global_defs", GLOBAL_DEFS),
-    ("vrrp_script", VRRP_SCRIPT),
-    ("track_file", TRACK_FILE),
-    ("vrrp_sync_group", VRRP_SYNC_GROUP),
-    ("vrrp_instance", VRRP_INSTANCE),
-    ("authentication", AUTHENTICATION),
-    ("virtual_server_group", VIRTUAL_SERVER_GROUP),
-    ("virtual_server", VIRTUAL_SERVER),
-    ("real_server", REAL_SERVER),
-    ("HTTP_GET, SSL_GET", HTTP_GET_SSL_GET),
-    ("url", URL),
-    ("TCP_CHECK", TCP_CHECK),
-    ("SMTP_CHECK", SMTP_CHECK),
-    ("DNS_CHECK", DNS_CHECK),
-    ("MISC_CHECK", MISC_CHECK),
-    ("BFD_CHECK", BFD_CHECK),
-    ("PING_CHECK", PING_CHECK),
-    ("UDP_CHECK", UDP_CHECK),
-    ("FILE_CHECK", FILE_CHECK),
-    ("SSL", SSL),
+pub const BLOCKS: &[(&str, &[Keywords])] = &[
+    ("file", &[FILE]),
+    ("global_defs", &[GLOBAL_DEFS]),
+    ("vrrp_script", &[VRRP_SCRIPT]),
+    ("track_file", &[TRACK_FILE]),
+    ("vrrp_sync_group", &[VRRP_SYNC_GROUP]),
+    ("vrrp_instance", &[VRRP_INSTANCE]),
+    ("authentication", &[AUTHENTICATION]),
+    ("virtual_server_group", &[VIRTUAL_SERVER_GROUP]),
+    ("virtual_server", &[VIRTUAL_SERVER]),
+    ("real_server", &[REAL_SERVER]),
+    ("HTTP_GET, SSL_GET", &[CONNECTION, TIMES, HTTP_GET_SSL_GET]),
+    ("url", &[URL]),
+    ("TCP_CHECK", &[CONNECTION, TIMES]),
+    ("SMTP_CHECK", &[CONNECTION, TIMES, SMTP_CHECK]),
+    ("DNS_CHECK", &[CONNECTION, TIMES, DNS_CHECK]),
+    ("MISC_CHECK", &[TIMES, MISC_CHECK]),
+    ("BFD_CHECK", &[BFD_CHECK]),
+    ("PING_CHECK", &[CONNECTION, TIMES]),
+    ("UDP_CHECK", &[CONNECTION, TIMES, UDP_CHECK]),
+    ("FILE_CHECK", &[FILE_CHECK]),
+    ("SSL", &[SSL]),
 ];
