@@ -7,7 +7,7 @@ use shunt_dataplane::id::NicId;
 use super::networks::{Networks, everything, is_link_local, nic_of, numbered};
 use super::{Seen, unique_names};
 use crate::config::document::{Document, NicDocument, RouteDocument, nearest};
-use crate::config::problem::{Fault, Findings};
+use crate::config::problem::{At, Fault, Findings};
 use crate::config::{MTU_DEFAULT, Nic, Route, limit};
 
 /// Checks `[[nic]]`; none when one of them lacks something.
@@ -223,6 +223,25 @@ pub fn check_routes(
     routes
 }
 
+/// The NIC of a name; what `place` says of one that is not there is an error.
+pub(super) fn find_nic(
+    place: &str,
+    name: &At<String>,
+    document: &Document,
+    findings: &mut Findings<'_>,
+) -> Option<NicId> {
+    let found = nic_of(document, &name.value);
+    if found.is_none() {
+        let names = document.nics.iter().filter_map(|nic| nic.name.as_ref());
+        let names: Vec<&str> = names.map(|name| name.value.as_str()).collect();
+        let advice = nearest(&name.value, &names)
+            .map_or_else(|| "name one of these".to_owned(), |near| format!("did you mean \"{near}\"?"));
+        let holds = format!("the NICs are {}", names.join(", "));
+        findings.error(place, &name.at, Fault::new("no such NIC", holds, advice));
+    }
+    found
+}
+
 fn build_route(
     route: &RouteDocument,
     document: &Document,
@@ -231,20 +250,7 @@ fn build_route(
 ) -> Option<Route> {
     let mut named = None;
     if let Some(name) = &route.nic {
-        named = nic_of(document, &name.value);
-        if named.is_none() {
-            let names: Vec<&str> = document
-                .nics
-                .iter()
-                .filter_map(|nic| nic.name.as_ref())
-                .map(|name| name.value.as_str())
-                .collect();
-            let advice = nearest(&name.value, &names)
-                .map_or_else(|| "name one of these".to_owned(), |near| format!("did you mean \"{near}\"?"));
-            let holds = format!("the NICs are {}", names.join(", "));
-            findings.error(&route.place, &name.at, Fault::new("no such NIC", holds, advice));
-            return None;
-        }
+        named = Some(find_nic(&route.place, name, document, findings)?);
     }
     let to = route.to.as_ref()?.value;
     let Some(via) = &route.via else {

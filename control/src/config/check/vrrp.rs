@@ -9,6 +9,7 @@ use shunt_dataplane::id::NicId;
 
 use super::health::check_alone;
 use super::networks::{Networks, is_link_local, nic_of};
+use super::nics::find_nic;
 use super::{Seen, unique_names};
 use crate::config::document::{Document, VrrpDocument, VrrpGroupDocument, nearest};
 use crate::config::problem::{At, Fault, Findings};
@@ -28,7 +29,7 @@ pub fn check(document: &Document, networks: &Networks, findings: &mut Findings<'
     unique_names("virtual routers", names, findings);
     let (mut numbers, mut vips) = (Seen::new(), Seen::new());
     for vrrp in &document.vrrp {
-        let nic = vrrp.nic.as_ref().and_then(|name| find_nic(vrrp, name, document, findings));
+        let nic = vrrp.nic.as_ref().and_then(|name| find_nic(&vrrp.place, name, document, findings));
         check_number(vrrp, nic, &mut numbers, findings);
         check_addresses(vrrp, networks, document, &mut vips, findings);
         check_version(vrrp, findings);
@@ -57,7 +58,7 @@ fn check_tracks(
 ) -> Option<(Vec<Track>, Vec<Watch>)> {
     let (mut tracks, mut own) = (Some(Vec::new()), Vec::new());
     for track in &vrrp.track {
-        let nic = track.nic.as_ref().and_then(|name| find_nic(vrrp, name, document, findings));
+        let nic = track.nic.as_ref().and_then(|name| find_nic(&vrrp.place, name, document, findings));
         let place = format!("{}, track, check", vrrp.place);
         let check = track.check.as_ref().and_then(|check| check_alone(&place, check, networks, findings));
         let watch =
@@ -83,28 +84,6 @@ fn check_tracks(
         }
     }
     tracks.map(|tracks| (tracks, own))
-}
-
-fn find_nic(
-    vrrp: &VrrpDocument,
-    name: &At<String>,
-    document: &Document,
-    findings: &mut Findings<'_>,
-) -> Option<NicId> {
-    let found = nic_of(document, &name.value);
-    if found.is_none() {
-        let names: Vec<&str> = document
-            .nics
-            .iter()
-            .filter_map(|nic| nic.name.as_ref())
-            .map(|name| name.value.as_str())
-            .collect();
-        let advice = nearest(&name.value, &names)
-            .map_or_else(|| "name one of these".to_owned(), |near| format!("did you mean \"{near}\"?"));
-        let holds = format!("the NICs are {}", names.join(", "));
-        findings.error(&vrrp.place, &name.at, Fault::new("no such nic", holds, advice));
-    }
-    found
 }
 
 /// The family of its adverts.
