@@ -186,6 +186,9 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
                     |list| joined(list),
                     false,
                 );
+                if before.notify != after.notify {
+                    changes.add(Kind::Changed, &place, "notify".to_owned(), false);
+                }
             }
             (None, None) => {}
         }
@@ -257,12 +260,18 @@ fn vrrp(place: &str, pair: (Option<&Vrrp>, Option<&Vrrp>), config: &Config, chan
     changes.compare(place, "adopt", &before.adopt, &after.adopt, time, false);
     // A secret is not shown.
     let rest = |vrrp: &Vrrp| {
-        let Vrrp { source, ttl_min, auth, start_grace, warn_after, announcing, tracks, watches, .. } =
-            vrrp.clone();
-        (source, ttl_min, auth, start_grace, warn_after, announcing, tracks, watches)
+        let Vrrp {
+            source, ttl_min, auth, start_grace, warn_after, announcing, tracks, watches, notify, ..
+        } = vrrp.clone();
+        (source, ttl_min, auth, start_grace, warn_after, announcing, tracks, watches, notify)
     };
     if rest(before) != rest(after) {
-        changes.add(Kind::Changed, place, "source, ttl_min, auth, times, announcements or track", false);
+        changes.add(
+            Kind::Changed,
+            place,
+            "source, ttl_min, auth, times, announcements, track or notify",
+            false,
+        );
     }
 }
 

@@ -271,6 +271,8 @@ pub struct Vrrp {
     pub tracks: Vec<Track>,
     /// The checks among them.
     pub watches: Vec<Watch>,
+    /// The scripts that are told.
+    pub notify: Arc<crate::vrrp::Notify>,
 }
 
 /// A check that virtual routers depend on.

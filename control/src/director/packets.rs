@@ -14,7 +14,7 @@ use crate::control_loop::{Batch, Publish, Rings};
 use crate::neighbour::{Change, Event};
 use crate::notify::{self, Notifier, What};
 use crate::punt::{Frame, Held, Origin, Punted};
-use crate::vrrp;
+use crate::vrrp::{self, Told};
 
 /// A packet that a worker handed up.
 #[derive(Debug)]
@@ -109,6 +109,16 @@ impl Publications {
     }
 }
 
+/// The event of what a virtual router or group became.
+const fn what(told: Told) -> What {
+    match told {
+        Told::Role(vrrp::Role::Master) => What::VrrpMaster,
+        Told::Role(vrrp::Role::Backup) => What::VrrpBackup,
+        Told::Role(vrrp::Role::Fault) => What::VrrpFault,
+        Told::Stop => What::VrrpStop,
+    }
+}
+
 impl Publish for Publications {
     fn publish(&mut self, Batch(number): Batch, changes: Vec<Change>) {
         // A core that has ended publishes no more.
@@ -124,17 +134,25 @@ impl Publish for Publications {
     }
 
     fn vrrp(&mut self, event: vrrp::Event) {
-        use vrrp::Event::{Entered, Late, OtherAddresses, Refused, SplitBrain, SplitBrainOver};
+        use vrrp::Event::{
+            Entered, Group, Late, LowerPriority, OtherAddresses, Refused, SplitBrain, SplitBrainOver,
+        };
         match event {
-            Entered { name, role, reason } => {
+            Entered { name, role, reason, scripts } => {
                 let text = format!("vrrp {name}: {}: {reason}", role.word());
                 tracing::warn!("{text}");
-                let what = match role {
-                    vrrp::Role::Master => What::VrrpMaster,
-                    vrrp::Role::Backup => What::VrrpBackup,
-                    vrrp::Role::Fault => What::VrrpFault,
-                };
-                self.notifier.tell(notify::Event::now(what, name, None, text), Vec::new());
+                let told = if reason == vrrp::Reason::Stopped { Told::Stop } else { Told::Role(role) };
+                self.notifier.tell(notify::Event::now(what(told), name, None, text), scripts);
+            }
+            Group { name, told, scripts } => {
+                let text = format!("vrrp group {name}: {}", told.word());
+                tracing::warn!("{text}");
+                self.notifier.tell(notify::Event::now(what(told), name, None, text), scripts);
+            }
+            LowerPriority { name, from, priority, scripts } => {
+                let text = format!("vrrp {name}: an advert of {from} with priority {priority} as master");
+                let event = notify::Event::now(What::VrrpLowerPriority, name, None, text);
+                self.notifier.tell(event, scripts);
             }
             Late { name, from, gap } => {
                 tracing::warn!("vrrp {name}: {from} was silent for {gap:?}: its adverts come late");

@@ -104,6 +104,7 @@ pub fn routers(config: &Config, snapshot: &Snapshot, macs: &[Mac]) -> Vec<Instan
         warn_after: vrrp.warn_after,
         announcing: vrrp.announcing,
         tracks: vrrp.tracks.clone(),
+        notify: vrrp.notify.clone(),
     };
     config.vrrp.iter().map(router).collect()
 }

@@ -33,6 +33,20 @@ pub struct Script {
     pub user: Option<String>,
 }
 
+impl Script {
+    /// Adds words to the command: to its arguments, or to the line that the shell reads.
+    pub fn extend(&mut self, words: &[String]) {
+        match &mut self.command[..] {
+            [shell, option, line] if shell == "/bin/sh" && option == "-c" => {
+                for word in words {
+                    *line += &format!(" '{}'", word.replace('\'', r"'\''"));
+                }
+            }
+            _ => self.command.extend_from_slice(words),
+        }
+    }
+}
+
 impl fmt::Display for Script {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.command[..] {

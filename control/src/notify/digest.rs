@@ -60,6 +60,10 @@ impl Digests {
                     (What::RealUp, "up"),
                     (What::QuorumDown, "quorums lost"),
                     (What::QuorumUp, "gained"),
+                    (What::VrrpMaster, "times master"),
+                    (What::VrrpBackup, "times backup"),
+                    (What::VrrpFault, "virtual routers in fault"),
+                    (What::SplitBrain, "split brains"),
                 ];
                 let parts = counted.map(|(what, words)| (count(what), words));
                 let parts = parts.iter().filter(|(count, _)| *count > 0);

@@ -44,6 +44,10 @@ pub enum What {
     VrrpBackup,
     /// A virtual router is in fault.
     VrrpFault,
+    /// A virtual router ends with the director.
+    VrrpStop,
+    /// A master hears an advert of a lower priority.
+    VrrpLowerPriority,
     /// Another host acts as master beside this director.
     SplitBrain,
     /// It no longer does.
@@ -64,6 +68,8 @@ impl What {
             Self::VrrpMaster => "vrrp_master",
             Self::VrrpBackup => "vrrp_backup",
             Self::VrrpFault => "vrrp_fault",
+            Self::VrrpStop => "vrrp_stop",
+            Self::VrrpLowerPriority => "vrrp_lower_priority",
             Self::SplitBrain => "split_brain",
             Self::SplitBrainOver => "split_brain_over",
             Self::Missed => "missed",

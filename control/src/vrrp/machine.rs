@@ -7,7 +7,7 @@
 //! * one that has to give way takes its group along;
 //! * one that wants to be master waits until all of its group want to (keepalived prefers backup, too).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -15,7 +15,8 @@ use shunt_dataplane::address::Family;
 use shunt_dataplane::id::{Mac, NicId};
 
 use super::message::Heard;
-use super::output::{Cause, Counters, Listed, Output, Reason, Rival, Role};
+use super::notify::{Subject, Told};
+use super::output::{Cause, Counters, Event, Listed, Output, Reason, Rival, Role};
 use super::router::Router;
 use super::settings::{Group, Instance, Tracked, Vrid};
 
@@ -24,11 +25,21 @@ use super::settings::{Group, Instance, Tracked, Vrid};
 pub struct Machine {
     routers: Vec<Router>,
     groups: Vec<Group>,
-    /// What is watched and was told; what is missing counts as failing.
-    passing: BTreeSet<Tracked>,
+    /// What is watched, and whether it passes; what was not told yet counts as failing.
+    watched: BTreeMap<Tracked, bool>,
     places: HashMap<(NicId, Vrid, Family), usize>,
     counters: Counters,
+    /// What was told of groups, by their names.
+    told: BTreeMap<String, Told>,
     stopped: bool,
+}
+
+/// Why a virtual router has to be in fault by itself.
+#[derive(Clone, Debug)]
+struct OwnFault {
+    reason: Reason,
+    /// Or nobody has looked yet.
+    told: bool,
 }
 
 impl Machine {
@@ -47,11 +58,9 @@ impl Machine {
             self.routers.push(router);
         }
         for mut gone in before {
-            if gone.role() == Role::Master {
-                gone.resign(out);
-                out.push(Output::Moved);
-            }
+            gone.enter_fault(now, Reason::Removed, out);
         }
+        self.told.retain(|name, _| groups.iter().any(|group| group.name == *name));
         self.groups = groups;
         let key = |router: &Router| (router.settings.nic, router.settings.vrid, router.settings.family());
         self.places = self.routers.iter().enumerate().map(|(place, router)| (key(router), place)).collect();
@@ -60,8 +69,7 @@ impl Machine {
 
     /// Something that is watched passes or fails from now on.
     pub fn watched(&mut self, now: Instant, what: Tracked, passes: bool, out: &mut Vec<Output>) {
-        let news = if passes { self.passing.insert(what) } else { self.passing.remove(&what) };
-        if news {
+        if self.watched.insert(what, passes) != Some(passes) {
             self.reconsider(now, out);
         }
     }
@@ -137,6 +145,7 @@ impl Machine {
         for router in &mut self.routers {
             router.tick(now, &mut self.counters, out);
         }
+        self.tell_groups(out);
         self.count_sent();
     }
 
@@ -154,6 +163,7 @@ impl Machine {
         for router in &mut self.routers {
             router.enter_fault(now, Reason::Stopped, out);
         }
+        self.tell_groups(out);
         self.stopped = true;
         self.count_sent();
     }
@@ -186,22 +196,24 @@ impl Machine {
         if self.stopped {
             return;
         }
-        let faults: Vec<Option<Reason>> =
+        let faults: Vec<Option<OwnFault>> =
             (0..self.routers.len()).map(|place| self.own_fault(place)).collect();
         for place in 0..self.routers.len() {
             let of_mate = || {
                 let mate = self.mates(place).into_iter().find(|&mate| faults[mate].is_some())?;
-                Some(Reason::Group(self.routers[mate].settings.name.clone()))
+                let reason = Reason::Group(self.routers[mate].settings.name.clone());
+                Some(OwnFault { reason, told: faults[mate].as_ref()?.told })
             };
             let fault = faults[place].clone().or_else(of_mate);
-            let passing = &self.passing;
             let router = &mut self.routers[place];
             router.priority = router
                 .settings
-                .effective_priority(|what| passing.contains(what))
+                .effective_priority(|what| self.watched.get(what) == Some(&true))
                 .unwrap_or(router.settings.priority);
             match fault {
-                Some(reason) => router.enter_fault(now, reason, out),
+                // What is still to come is no news.
+                Some(fault) if !fault.told && !router.has_begun() => {}
+                Some(fault) => router.enter_fault(now, fault.reason, out),
                 None if router.role() == Role::Fault => router.enter_backup(now, None, Reason::Started, out),
                 None => {}
             }
@@ -210,17 +222,20 @@ impl Machine {
     }
 
     /// Why a virtual router has to be in fault by itself.
-    fn own_fault(&self, place: usize) -> Option<Reason> {
+    fn own_fault(&self, place: usize) -> Option<OwnFault> {
         let settings = &self.routers[place].settings;
-        let passes = |what: &Tracked| self.passing.contains(what);
-        if !passes(&Tracked::Link(settings.nic)) {
-            return Some(Reason::LinkDown);
+        let result = |what: &Tracked| self.watched.get(what).copied();
+        let link = result(&Tracked::Link(settings.nic));
+        if link != Some(true) {
+            return Some(OwnFault { reason: Reason::LinkDown, told: link.is_some() });
         }
-        let failing = settings.tracks.iter().find(|track| track.weight == 0 && !passes(&track.what))?;
-        Some(match &failing.what {
+        let fails = |what: &Tracked| result(what) != Some(true);
+        let failing = settings.tracks.iter().find(|track| track.weight == 0 && fails(&track.what))?;
+        let reason = match &failing.what {
             Tracked::Link(nic) => Reason::Tracked(format!("the link of NIC {nic}")),
             Tracked::Check(name) => Reason::Tracked(format!("the check {name}")),
-        })
+        };
+        Some(OwnFault { reason, told: result(&failing.what).is_some() })
     }
 
     /// The others of its groups.
@@ -230,6 +245,31 @@ impl Machine {
         let members: BTreeSet<&String> = groups.flat_map(|group| &group.members).collect();
         let is_mate = |&other: &usize| other != place && members.contains(&self.routers[other].settings.name);
         (0..self.routers.len()).filter(is_mate).collect()
+    }
+
+    /// Tells what groups became, when all members have begun.
+    fn tell_groups(&mut self, out: &mut Vec<Output>) {
+        let Self { groups, routers, told, .. } = self;
+        for group in groups {
+            let is_member = |router: &&Router| group.members.contains(&router.settings.name);
+            let members = || routers.iter().filter(is_member);
+            if members().next().is_none() || !members().all(Router::has_begun) {
+                continue;
+            }
+            let now = if members().all(Router::is_stopped) {
+                Told::Stop
+            } else if members().any(|router| router.role() == Role::Fault) {
+                Told::Role(Role::Fault)
+            } else if members().all(|router| router.role() == Role::Master) {
+                Told::Role(Role::Master)
+            } else {
+                Told::Role(Role::Backup)
+            };
+            if told.insert(group.name.clone(), now) != Some(now) {
+                let scripts = group.notify.scripts(Subject::Group(&group.name), now);
+                out.push(Output::Event(Event::Group { name: group.name.clone(), told: now, scripts }));
+            }
+        }
     }
 
     fn count_sent(&mut self) {

@@ -1,12 +1,14 @@
 //! Timelines of virtual routers: at a millisecond an input, and everything that comes out. The rows follow the state tables of
 //! RFC 9568, 6.4 (6.4.1 Initialize, 6.4.2 Backup, 6.4.3 Active) and RFC 3768, 6.4.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::message::{self, Envelope};
 use super::super::settings::{Announcing, Auth, Peer, Track, Version};
-use super::super::{Event, To};
+use super::super::{Event, Notify, To};
 use super::*;
+use crate::health::scripts::Script;
 
 const MAC: Mac = Mac([2, 0, 0, 0, 0xd0, 1]);
 const FRONT: NicId = NicId(0);
@@ -59,6 +61,7 @@ fn front() -> Instance {
         warn_after: Duration::ZERO,
         announcing: Announcing { repeat: 1, delay: Duration::ZERO, ..Announcing::default() },
         tracks: Vec::new(),
+        notify: Arc::default(),
     }
 }
 
@@ -139,8 +142,14 @@ impl Timeline {
             }
             Output::Announce { address, .. } => format!("announce {address}"),
             Output::Moved => return None,
-            Output::Event(Event::Entered { name, role, reason }) => {
-                format!("{name} is {}: {reason}", role.word())
+            Output::Event(Event::Entered { name, role, reason, scripts }) => {
+                format!("{name} is {}: {reason}{}", role.word(), run(scripts))
+            }
+            Output::Event(Event::Group { name, told, scripts }) => {
+                format!("group {name} is {}{}", told.word(), run(scripts))
+            }
+            Output::Event(Event::LowerPriority { from, priority, scripts, .. }) => {
+                format!("{from} has {priority}{}", run(scripts))
             }
             Output::Event(Event::Late { from, gap, .. }) => format!("{from} late by {} ms", gap.as_millis()),
             Output::Event(Event::Refused { from, refusal, .. }) => format!("refused {from}: {refusal}"),
@@ -165,6 +174,11 @@ impl Timeline {
             assert_eq!(self.run(at, input), expect, "row {row} at {at} ms");
         }
     }
+}
+
+/// The scripts that are run.
+fn run(scripts: &[Script]) -> String {
+    scripts.iter().map(|script| format!(", runs {}", script.command.join(" "))).collect()
 }
 
 const MASTER: [&str; 3] = ["front advert 100", "front is master: no master was heard", "announce 192.0.2.10"];
@@ -429,7 +443,10 @@ fn a_changed_priority_counts_at_once() {
 
 #[test]
 fn a_group_moves_together() {
-    let group = Group { name: "both".into(), members: vec!["front".into(), "back".into()] };
+    let members = vec!["front".into(), "back".into()];
+    let any = Script { command: vec!["/told".into()], user: None };
+    let notify = Arc::new(Notify { any: Some(any), ..Notify::default() });
+    let group = Group { name: "both".into(), members, notify };
     let mut timeline = Timeline::new(vec![front(), back()], vec![group]);
     timeline.table([
         // While one of them hears a master, none takes over.
@@ -446,6 +463,7 @@ fn a_group_moves_together() {
                 "back is master: the master 10.0.0.9 fell silent",
                 "announce 192.0.2.10",
                 "announce 10.0.0.10",
+                "group both is master, runs /told GROUP both MASTER 0",
             ],
         ),
         (
@@ -455,6 +473,7 @@ fn a_group_moves_together() {
                 "front is backup: 192.0.2.9 is master with priority 150",
                 "back advert 0",
                 "back is backup: it moves with front of its group",
+                "group both is backup, runs /told GROUP both BACKUP 0",
             ],
         ),
         (
@@ -463,14 +482,95 @@ fn a_group_moves_together() {
             vec![
                 "front is fault: it moves with back of its group",
                 "back is fault: the link of its NIC is down",
+                "group both is fault, runs /told GROUP both FAULT 0",
             ],
         ),
         (
             9000,
             Link(BACK, true),
-            vec!["front is backup: it begins by listening", "back is backup: it begins by listening"],
+            vec![
+                "front is backup: it begins by listening",
+                "back is backup: it begins by listening",
+                "group both is backup, runs /told GROUP both BACKUP 0",
+            ],
+        ),
+        (
+            9500,
+            Stop,
+            vec![
+                "front is fault: the director ends",
+                "back is fault: the director ends",
+                "group both is stopped, runs /told GROUP both STOP 0",
+            ],
         ),
     ]);
+}
+
+#[test]
+fn scripts_are_run_for_each_role() {
+    let script = |word: &str| Some(Script { command: vec![word.into()], user: None });
+    let notify = Notify {
+        master: script("/master"),
+        backup: script("/backup"),
+        fault: script("/fault"),
+        stop: script("/stop"),
+        any: script("/any"),
+        lower_priority: script("/lower"),
+    };
+    let told = Instance { notify: Arc::new(notify), ..front() };
+    let mut timeline = Timeline { instances: vec![told], ..Timeline::new(vec![front()], Vec::new()) };
+    timeline.table([
+        (10, Priority(100), vec![]),
+        (
+            3610,
+            Tick,
+            vec![
+                "front advert 100",
+                "front is master: no master was heard, runs /master, runs /any INSTANCE front MASTER 100",
+                "announce 192.0.2.10",
+            ],
+        ),
+        (
+            3700,
+            Advert(9, 90),
+            vec!["front advert 100", "192.0.2.9 has 90, runs /lower"],
+        ),
+        // Not again before the next advert, however many of them come.
+        (3800, Advert(9, 90), vec![]),
+        (
+            3900,
+            Link(FRONT, false),
+            vec![
+                "front advert 0",
+                "front is fault: the link of its NIC is down, runs /fault, runs /any INSTANCE front FAULT 100",
+            ],
+        ),
+        (
+            4000,
+            Link(FRONT, true),
+            vec!["front is backup: it begins by listening, runs /backup, runs /any INSTANCE front BACKUP 100"],
+        ),
+        (
+            5000,
+            Stop,
+            vec!["front is fault: the director ends, runs /stop, runs /any INSTANCE front STOP 100"],
+        ),
+    ]);
+}
+
+#[test]
+fn a_fault_is_told_from_the_start_when_it_is_known() {
+    let start = Instant::now();
+    let mut machine = Machine::default();
+    let out = &mut Vec::new();
+    let gateway = Track { what: Tracked::Check("gateway".into()), weight: 0 };
+    machine.set(start, vec![Instance { tracks: vec![gateway], ..front() }], Vec::new(), out);
+    machine.watched(start, Tracked::Link(FRONT), true, out);
+    assert_eq!((out.len(), &machine.list()[0].reason), (0, &Reason::NotStarted));
+    machine.watched(start, Tracked::Check("gateway".into()), false, out);
+    let reason = Reason::Tracked("the check gateway".into());
+    let entered = Event::Entered { name: "front".into(), role: Role::Fault, reason, scripts: Vec::new() };
+    assert_eq!(*out, [Output::Event(entered)]);
 }
 
 #[test]
@@ -613,7 +713,7 @@ fn settings_change_without_a_change_of_role() {
     out.clear();
     timeline.machine.set(now, vec![back()], Vec::new(), out);
     let shown: Vec<String> = out.iter().filter_map(|output| timeline.show(output)).collect();
-    assert_eq!(shown, ["front advert 0"]);
+    assert_eq!(shown, ["front advert 0", "front is fault: it is no longer in the configuration"]);
     assert_eq!(timeline.machine.vips().count(), 0);
 }
 

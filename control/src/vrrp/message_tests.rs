@@ -1,5 +1,7 @@
 //! Adverts byte by byte, beside those of keepalived 2.2.7.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use shunt_dataplane::id::NicId;
 
@@ -36,6 +38,7 @@ fn instance(version: Version, interval: u64, source: &str, addresses: &[&str]) -
         warn_after: Duration::ZERO,
         announcing: Announcing::default(),
         tracks: Vec::new(),
+        notify: Arc::default(),
     }
 }
 

@@ -7,6 +7,7 @@ mod announcements;
 mod digest;
 pub mod machine;
 pub mod message;
+mod notify;
 mod output;
 mod rival;
 mod router;
@@ -14,6 +15,7 @@ mod settings;
 
 pub use machine::Machine;
 pub use message::Refusal;
+pub use notify::{Notify, Told};
 pub use output::{Cause, Counters, Event, Listed, Output, PeerListed, Reason, Rival, Role, SplitBrain, To};
 pub use settings::{
     Announcing, Auth, Group, INTERVAL_MAX_V2, INTERVAL_MAX_V3, INTERVAL_MIN_V2, INTERVAL_MIN_V3, Instance,

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use shunt_dataplane::id::{Mac, NicId};
 
 use super::message::Refusal;
+use super::notify::Told;
 use super::settings::{Version, Vrid};
+use crate::health::scripts::Script;
 
 /// What the machine wants done, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +92,8 @@ pub enum Reason {
     Tracked(String),
     /// It moves with this member of its group.
     Group(String),
+    /// A reload took it out of the configuration.
+    Removed,
     /// The director ends.
     Stopped,
 }
@@ -108,6 +112,7 @@ impl fmt::Display for Reason {
             Self::LinkDown => f.write_str("the link of its NIC is down"),
             Self::Tracked(what) => write!(f, "{what} fails"),
             Self::Group(member) => write!(f, "it moves with {member} of its group"),
+            Self::Removed => f.write_str("it is no longer in the configuration"),
             Self::Stopped => f.write_str("the director ends"),
         }
     }
@@ -179,6 +184,28 @@ pub enum Event {
         role: Role,
         /// Why.
         reason: Reason,
+        /// What has to be run.
+        scripts: Vec<Script>,
+    },
+    /// All of a group are masters, one of it is in fault, or none of both is so any longer.
+    Group {
+        /// Which.
+        name: String,
+        /// What it is from now on.
+        told: Told,
+        /// What has to be run.
+        scripts: Vec<Script>,
+    },
+    /// A master heard an advert of a lower priority, or of the same and a lower address; told when there is a script for it.
+    LowerPriority {
+        /// Which virtual router.
+        name: String,
+        /// Whose advert.
+        from: IpAddr,
+        /// Its priority.
+        priority: u8,
+        /// What has to be run.
+        scripts: Vec<Script>,
     },
     /// A master's adverts come late (heartbeat: `warntime`).
     Late {

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use super::announcements::Announcements;
 use super::message::{self, Envelope, Heard, Refusal};
+use super::notify::{Subject, Told};
 use super::output::{Cause, Counters, Event, Listed, Output, PeerListed, Reason, Rival, Role, To};
 use super::rival::Rivalry;
 use super::settings::{Instance, Version};
@@ -160,7 +161,11 @@ impl Router {
     /// Something that it needs fails: a master resigns.
     pub(super) fn enter_fault(&mut self, now: Instant, reason: Reason, out: &mut Vec<Output>) {
         if self.role() == Role::Fault {
+            let begins = !self.has_begun();
             self.reason = reason;
+            if begins {
+                self.tell(out);
+            }
             return;
         }
         self.resign(out);
@@ -207,8 +212,25 @@ impl Router {
         if (before == Role::Master) != (self.role() == Role::Master) {
             out.push(Output::Moved);
         }
-        let name = self.settings.name.clone();
-        out.push(Output::Event(Event::Entered { name, role: self.role(), reason }));
+        self.tell(out);
+    }
+
+    /// Tells its role.
+    fn tell(&self, out: &mut Vec<Output>) {
+        let (name, reason, role) = (self.settings.name.clone(), self.reason.clone(), self.role());
+        let told = if reason == Reason::Stopped { Told::Stop } else { Told::Role(role) };
+        let scripts = self.settings.notify.scripts(Subject::Instance(&name, self.priority), told);
+        out.push(Output::Event(Event::Entered { name, role, reason, scripts }));
+    }
+
+    /// Whether the director ended it.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.reason == Reason::Stopped
+    }
+
+    /// Whether its role is one yet.
+    pub(super) fn has_begun(&self) -> bool {
+        self.reason != Reason::NotStarted
     }
 
     /// An advert for this virtual router; tells why it has to become a backup, if it has to.
@@ -277,6 +299,10 @@ impl Router {
                 if !std::mem::replace(&mut master.answered, true) {
                     self.send(self.priority, out);
                     self.announcements.again(now, &self.settings.announcing, &self.vips);
+                    if let Some(script) = &self.settings.notify.lower_priority {
+                        let (name, scripts) = (self.settings.name.clone(), vec![script.clone()]);
+                        out.push(Output::Event(Event::LowerPriority { name, from, priority, scripts }));
+                    }
                 }
                 self.notice(now, Rival::Director(from), Cause::NotHeard, out);
                 None

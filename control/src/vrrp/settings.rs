@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use shunt_dataplane::address::Family;
 use shunt_dataplane::id::NicId;
 
 use super::PRIORITY_OWNER;
+use super::notify::Notify;
 
 /// The shortest interval of version 2, which counts in seconds.
 pub const INTERVAL_MIN_V2: Duration = Duration::from_secs(1);
@@ -154,6 +156,8 @@ pub struct Instance {
     pub announcing: Announcing,
     /// What it depends on beside its own link.
     pub tracks: Vec<Track>,
+    /// The scripts that are told.
+    pub notify: Arc<Notify>,
 }
 
 impl Instance {
@@ -215,4 +219,6 @@ pub struct Group {
     pub name: String,
     /// Names of its members.
     pub members: Vec<String>,
+    /// The scripts that are told.
+    pub notify: Arc<Notify>,
 }

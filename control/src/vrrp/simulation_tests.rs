@@ -2,6 +2,7 @@
 //! link heals, and what the protocol promises must hold: soon one master, the best one alive, and never two for longer than an
 //! advert takes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -86,6 +87,7 @@ impl World {
                 warn_after: Duration::ZERO,
                 announcing: Announcing::default(),
                 tracks: Vec::new(),
+                notify: Arc::default(),
             };
             let fast = dice.roll(21) as i64 - 10;
             Director { machine: Machine::default(), settings, fast, alive: false }

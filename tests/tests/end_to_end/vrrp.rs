@@ -436,3 +436,48 @@ fn adverts_are_not_late_while_much_is_reloaded() {
     assert!(status.vrrp[0].sent > 5 && status.vrrp[0].masterships == 1, "{:?}", status.vrrp);
     assert!(gap < 3 * TENTH / 2, "{gap:?}");
 }
+
+/// Scripts are told what keepalived 2.2.7 tells in the same place: this is its log with the same scripts.
+#[test]
+fn scripts_are_told_as_keepalived_tells_them() {
+    let link = Link::new("192.0.2.10");
+    let log = link.lab.path("told");
+    let script = link.lab.write("tell.sh", &format!("#!/bin/sh\necho \"$@\" >> {}\n", log.display()));
+    let told = |subject: &str| {
+        let lines = std::fs::read_to_string(&log).unwrap_or_default();
+        lines.lines().filter_map(|line| line.strip_prefix(subject)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let scripts = |subject: &str| {
+        let script = script.display();
+        let line = |state: &str| {
+            format!("notify_{state} = [\"/bin/sh\", \"{script}\", \"{subject}\", \"{state}\"]\n")
+        };
+        let own: String = ["master", "backup", "fault", "stop"].map(line).concat();
+        format!("{own}notify = {{ command = \"/bin/sh {script} {subject}\", user = \"root\" }}\n")
+    };
+    let vrrp = format!(
+        "{SLOW}\n{}[[vrrp]]\nname = \"VI_2\"\nnic = \"front\"\nvrid = 52\naddresses = [\"192.0.2.11\"]\n{SLOW}\n{}\
+         [[vrrp_group]]\nname = \"VG_1\"\nmembers = [\"VI_1\", \"VI_2\"]\n{}",
+        scripts("one"),
+        scripts("two"),
+        scripts("group")
+    );
+    let director = link.director(&link.lab, "one", 2, &vrrp);
+    wait_for_role(&director, "master");
+    link.cut("one");
+    wait_for_role(&director, "fault");
+    link.hub.ip("link set port-one up");
+    wait_for_role(&director, "master");
+    director.signal(Signal::SIGTERM);
+    assert!(director.ended().success());
+    let wanted = |kind: &str, name: &str, priority: u8| {
+        let states = ["backup", "master", "fault", "backup", "master", "stop"];
+        let of = |state: &str| {
+            [format!(" {state}"), format!(" {kind} {name} {} {priority}", state.to_uppercase())]
+        };
+        states.iter().flat_map(|state| of(state)).collect::<Vec<_>>()
+    };
+    assert_eq!(told("one"), wanted("INSTANCE", "VI_1", 100));
+    assert_eq!(told("two"), wanted("INSTANCE", "VI_2", 100));
+    assert_eq!(told("group"), wanted("GROUP", "VG_1", 0));
+}

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use shunt_dataplane::address::Family;
@@ -306,6 +307,7 @@ fn build(
         },
         tracks,
         watches,
+        notify: Arc::new(vrrp.notify.clone()),
     })
 }
 
@@ -323,7 +325,8 @@ pub fn check_groups(document: &Document, findings: &mut Findings<'_>) -> Option<
     }
     let build = |group: &VrrpGroupDocument| {
         let members = group.members.iter().map(|member| member.value.clone()).collect();
-        Some(Group { name: group.name.as_ref()?.value.clone(), members })
+        let notify = Arc::new(group.notify.clone());
+        Some(Group { name: group.name.as_ref()?.value.clone(), members, notify })
     };
     document.vrrp_groups.iter().map(build).collect()
 }

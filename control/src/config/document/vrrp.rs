@@ -10,7 +10,7 @@ use super::service::within;
 use super::{CheckDocument, Section, name, place, required};
 use crate::config::limit;
 use crate::config::problem::{At, Fault, Findings, Span};
-use crate::vrrp::{Auth, Version};
+use crate::vrrp::{Auth, Notify, Version};
 
 /// A `[[vrrp]]` as written.
 #[derive(Debug)]
@@ -63,6 +63,8 @@ pub struct VrrpDocument {
     pub garp_refresh_repeat: Option<At<u8>>,
     /// `track`.
     pub track: Vec<TrackDocument>,
+    /// `notify_…`.
+    pub notify: Notify,
 }
 
 /// One entry of `track`.
@@ -103,7 +105,15 @@ const KEYS: &[&str] = &[
     "garp_refresh",
     "garp_refresh_repeat",
     "track",
+    "notify_master",
+    "notify_backup",
+    "notify_fault",
+    "notify_stop",
+    "notify",
+    "notify_master_rx_lower_pri",
 ];
+const GROUP_KEYS: &[&str] =
+    &["name", "members", "notify_master", "notify_backup", "notify_fault", "notify_stop", "notify"];
 
 impl VrrpDocument {
     pub(super) fn read(findings: &mut Findings<'_>, table: &DeTable<'_>, at: Span, number: usize) -> Self {
@@ -139,6 +149,7 @@ impl VrrpDocument {
                 .into_iter()
                 .map(|(at, table)| TrackDocument::read(section.findings(), table, at, &place))
                 .collect(),
+            notify: notify(&mut section),
             place: place.clone(),
             at: at.clone(),
         };
@@ -196,15 +207,18 @@ pub struct VrrpGroupDocument {
     pub name: Option<At<String>>,
     /// `members`.
     pub members: Vec<At<String>>,
+    /// `notify_…`.
+    pub notify: Notify,
 }
 
 impl VrrpGroupDocument {
     pub(super) fn read(findings: &mut Findings<'_>, table: &DeTable<'_>, at: Span, number: usize) -> Self {
         let place = place("vrrp_group", table, "name", number);
-        let mut section = Section::new(findings, &place, table, &at, &["name", "members"], &[]);
+        let mut section = Section::new(findings, &place, table, &at, GROUP_KEYS, &[]);
         let group = Self {
             name: section.parse("name", name),
             members: section.parse_list("members", name),
+            notify: notify(&mut section),
             place: place.clone(),
             at: at.clone(),
         };
@@ -217,6 +231,19 @@ impl VrrpGroupDocument {
             }
         }
         group
+    }
+}
+
+/// The scripts of a virtual router or a group.
+fn notify(section: &mut Section<'_, '_, '_, '_>) -> Notify {
+    let mut script = |key: &str| super::script::read(section, key);
+    Notify {
+        master: script("notify_master"),
+        backup: script("notify_backup"),
+        fault: script("notify_fault"),
+        stop: script("notify_stop"),
+        any: script("notify"),
+        lower_priority: script("notify_master_rx_lower_pri"),
     }
 }
 

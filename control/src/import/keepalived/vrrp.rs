@@ -177,6 +177,7 @@ fn notify(keyword: &str, values: &mut Values<'_, '_>, context: &Context) -> Opti
         "notify_fault" => "notify_fault",
         "notify_stop" => "notify_stop",
         "notify" => "notify",
+        "notify_master_rx_lower_pri" => "notify_master_rx_lower_pri",
         _ => return None,
     };
     script(values, context).map(|script| (key, script))
