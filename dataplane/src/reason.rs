@@ -101,6 +101,7 @@ reasons! {
         ProtocolUnreachable = "protocol_unreachable": "A transport protocol that no VIP speaks.",
         NetUnreachable = "net_unreachable": "No route to the destination.",
         TimeExceeded = "time_exceeded": "The TTL or hop limit ran out.",
+        ReassemblyTimeExceeded = "reassembly_time_exceeded": "Fragments of a datagram did not come in time.",
         NoConnection = "no_connection": "A NAT real server's packet of no connection (nat_icmp_send): ICMP port unreachable.",
         Tunnel = "tunnel": "An ICMP error about a tunnel, told to the client whose packet was inside.",
         TooBig = "too_big": "Larger than the MTU of the way on and not to be fragmented (RFC 1191, RFC 8201).",

@@ -1,12 +1,14 @@
 //! Datagrams of which fragments came (RFC 791, 3.2; RFC 8200, 4.5; kernel: `ip_frag_queue`, `ip6_frag_queue`): bounded in
 //! number, size and time. A fragment that overlaps another ends its datagram (RFC 5722, 3).
 
+use std::ops::Range;
+
 use arrayvec::ArrayVec;
 
-use crate::address::Address;
+use crate::id::NicId;
 use crate::reason::DropReason;
 use crate::time::{TICKS_PER_SECOND, Tick, Ticks};
-use crate::wire::{LARGEST_PACKET, ipv4};
+use crate::wire::{IpVersion, LARGEST_PACKET, ipv4};
 
 /// Datagrams of a worker and family that are incomplete at a time; a new one beyond them ends the oldest.
 pub const DATAGRAMS_MAX: usize = 32;
@@ -81,6 +83,12 @@ struct Datagram<A> {
     bytes: Vec<u8>,
     /// Bytes of its header; 0 before the first fragment came.
     header: usize,
+    /// Where in the header the protocol stands.
+    protocol_at: usize,
+    /// Bytes of the first fragment's data.
+    first: usize,
+    /// Where the latest fragment came in.
+    nic: NicId,
     /// Bytes of its data; none before the last fragment came.
     end: Option<usize>,
     /// What of the data is there, in order and apart from each other.
@@ -116,45 +124,57 @@ pub struct Whole {
     pub cuts: ArrayVec<usize, FRAGMENTS_MAX>,
 }
 
+/// A datagram whose time is over, in a buffer with room in front.
+#[derive(Debug)]
+pub struct Overdue {
+    /// For [`Reassembly::give_back`].
+    pub place: Place,
+    /// Where its latest fragment came in.
+    pub nic: NicId,
+    /// The buffer.
+    pub bytes: Vec<u8>,
+    /// Where in it the IP packet of the first fragment lies, as it came; none when that never came.
+    pub first: Option<Range<usize>>,
+}
+
 /// The incomplete datagrams of a worker and family.
 #[derive(Debug)]
 pub struct Reassembly<A> {
     datagrams: Box<[Datagram<A>]>,
+    /// Before this the time of none of them is over; none when there are none.
+    soonest: Option<Tick>,
 }
 
-impl<A: Address> Default for Reassembly<A> {
+impl<A: IpVersion> Default for Reassembly<A> {
     /// None; memory for all of them is taken here, and touched when it is needed.
     fn default() -> Self {
-        Self { datagrams: (0..DATAGRAMS_MAX).map(|_| Datagram::empty()).collect() }
+        Self { datagrams: (0..DATAGRAMS_MAX).map(|_| Datagram::empty()).collect(), soonest: None }
     }
 }
 
-impl<A: Address> Reassembly<A> {
+impl<A: IpVersion> Reassembly<A> {
     const KEPT: Ticks = if A::BITS > 32 { KEPT_V6 } else { KEPT_V4 };
 
-    /// Takes a fragment. `given_up` is called for each datagram that ends incomplete.
+    /// Takes a fragment that came in at `nic`. `given_up` is called for each datagram that ends incomplete.
     ///
     /// # Errors
     /// `Fragment` when it does not fit the others, whose datagram ends then.
     pub fn add(
         &mut self,
         part: &Part<'_, A>,
+        nic: NicId,
         now: Tick,
         mut given_up: impl FnMut(),
     ) -> Result<Added, DropReason> {
         let mut found = None;
         let mut free = None;
         let mut oldest = (0, u32::MAX);
-        for (place, datagram) in self.datagrams.iter_mut().enumerate() {
+        for (place, datagram) in self.datagrams.iter().enumerate() {
             let Some(key) = &datagram.key else {
                 free = Some(place);
                 continue;
             };
-            if datagram.until.has_come(now) {
-                datagram.key = None;
-                given_up();
-                free = Some(place);
-            } else if *key == part.key {
+            if *key == part.key {
                 found = Some(place);
             } else if datagram.until.remaining(now).0 < oldest.1 {
                 oldest = (place, datagram.until.remaining(now).0);
@@ -170,8 +190,11 @@ impl<A: Address> Reassembly<A> {
         };
         let datagram = &mut self.datagrams[place];
         if found.is_none() {
-            datagram.begin(part.key, now.after(Self::KEPT));
+            let until = now.after(Self::KEPT);
+            datagram.begin(part.key, until);
+            self.soonest.get_or_insert(until);
         }
+        datagram.nic = nic;
         match datagram.add(part) {
             Ok(true) => Ok(Added::Whole(Place(place))),
             Ok(false) => Ok(Added::Kept),
@@ -197,6 +220,32 @@ impl<A: Address> Reassembly<A> {
             congestion: datagram.ecn & ecn::CONGESTION != 0,
             cuts: datagram.cuts.clone(),
         }
+    }
+
+    /// Lends out a datagram whose time is over, which ends when it is [given back](Self::give_back); none when there is no such.
+    #[inline]
+    pub fn overdue(&mut self, now: Tick) -> Option<Overdue> {
+        if self.soonest?.has_come(now) { self.find_overdue(now) } else { None }
+    }
+
+    #[cold]
+    fn find_overdue(&mut self, now: Tick) -> Option<Overdue> {
+        let there = |datagram: &&mut Datagram<A>| datagram.key.is_some();
+        let untils = self.datagrams.iter_mut().filter(there).map(|datagram| datagram.until);
+        self.soonest = untils.min_by_key(|until| until.remaining(now).0);
+        if !self.soonest?.has_come(now) {
+            return None;
+        }
+        let is_over = |datagram: &Datagram<A>| datagram.key.is_some() && datagram.until.has_come(now);
+        let place = self.datagrams.iter().position(is_over)?;
+        let datagram = &mut self.datagrams[place];
+        let first = datagram.first_fragment();
+        Some(Overdue {
+            place: Place(place),
+            nic: datagram.nic,
+            bytes: std::mem::take(&mut datagram.bytes),
+            first,
+        })
     }
 
     /// Takes the buffer of a datagram back, which ends unless it is `kept` for its last fragment to come again. A buffer
@@ -229,12 +278,15 @@ mod ecn {
     pub const CONGESTION: u8 = 1 << 3;
 }
 
-impl<A: Address> Datagram<A> {
+impl<A: IpVersion> Datagram<A> {
     fn empty() -> Self {
         Self {
             key: None,
             bytes: vec![0; DATA + DATA_MAX],
             header: 0,
+            protocol_at: 0,
+            first: 0,
+            nic: NicId(0),
             end: None,
             there: ArrayVec::new(),
             cuts: ArrayVec::new(),
@@ -288,6 +340,14 @@ impl<A: Address> Datagram<A> {
         Ok(self.is_whole())
     }
 
+    /// Makes the first fragment of what is incomplete as it came.
+    fn first_fragment(&mut self) -> Option<Range<usize>> {
+        let key = self.key.filter(|_| self.header > 0 && !self.is_whole())?;
+        let header = DATA - self.header..DATA;
+        let start = A::restore_first_fragment(&mut self.bytes, header, self.protocol_at, key.identification);
+        Some(start..DATA + self.first)
+    }
+
     fn is_whole(&self) -> bool {
         let all = |&(from, to): &(usize, usize)| from == 0 && Some(to) == self.end;
         self.header > 0 && self.there.len() == 1 && self.there.first().is_some_and(all)
@@ -298,7 +358,7 @@ impl<A: Address> Datagram<A> {
             place.copy_from_slice(part.data);
         }
         if start == 0 {
-            self.header = part.header.len();
+            (self.header, self.protocol_at, self.first) = (part.header.len(), part.protocol.0, end);
             let header = self.bytes.get_mut(DATA - self.header..DATA).unwrap_or_default();
             header.copy_from_slice(part.header);
             if let Some(protocol) = header.get_mut(part.protocol.0) {
@@ -383,9 +443,9 @@ mod tests {
             let mut added = Ok(Added::Kept);
             for (number, (from, to)) in shuffled.into_iter().enumerate() {
                 prop_assert_eq!(added, Ok(Added::Kept));
-                added = reassembly.add(&part(1, from, &data[from..to], to < cut), Tick(0), || panic!());
+                added = reassembly.add(&part(1, from, &data[from..to], to < cut), NicId(0), Tick(0), || panic!());
                 if (from, to) == twice && number + 1 < parts.len() {
-                    let again = reassembly.add(&part(1, from, &data[from..to], to < cut), Tick(0), || panic!());
+                    let again = reassembly.add(&part(1, from, &data[from..to], to < cut), NicId(0), Tick(0), || panic!());
                     prop_assert_eq!(again, Ok(Added::Kept), "one that comes twice");
                 }
             }
@@ -411,9 +471,9 @@ mod tests {
         ] {
             let mut reassembly = Reassembly::default();
             let mut given_up = 0;
-            assert_eq!(reassembly.add(&first, Tick(0), || given_up += 1), Ok(Added::Kept));
+            assert_eq!(reassembly.add(&first, NicId(0), Tick(0), || given_up += 1), Ok(Added::Kept));
             assert_eq!(
-                reassembly.add(&second, Tick(0), || given_up += 1),
+                reassembly.add(&second, NicId(0), Tick(0), || given_up += 1),
                 Err(DropReason::Fragment),
                 "{what}"
             );
@@ -421,18 +481,18 @@ mod tests {
         }
         let mut reassembly = Reassembly::default();
         let last = part(1, 16, &[1; 5], false);
-        assert_eq!(reassembly.add(&last, Tick(0), || ()), Ok(Added::Kept));
+        assert_eq!(reassembly.add(&last, NicId(0), Tick(0), || ()), Ok(Added::Kept));
         let beyond = part(1, 24, &[1; 8], true);
-        assert_eq!(reassembly.add(&beyond, Tick(0), || ()), Err(DropReason::Fragment));
+        assert_eq!(reassembly.add(&beyond, NicId(0), Tick(0), || ()), Err(DropReason::Fragment));
     }
 
     #[test]
     fn congestion_and_df_are_those_of_all() {
         let mut reassembly = Reassembly::default();
         let large = Part { dont_fragment: true, ecn: 2, ..part(1, 0, &[1; 16], true) };
-        assert_eq!(reassembly.add(&large, Tick(0), || ()), Ok(Added::Kept));
+        assert_eq!(reassembly.add(&large, NicId(0), Tick(0), || ()), Ok(Added::Kept));
         let small = Part { ecn: 3, ..part(1, 16, &[1; 5], false) };
-        let added = reassembly.add(&small, Tick(0), || ());
+        let added = reassembly.add(&small, NicId(0), Tick(0), || ());
         let (_, whole) = whole(&mut reassembly, added);
         assert!(whole.dont_fragment && whole.congestion);
     }
@@ -442,12 +502,19 @@ mod tests {
         let mut reassembly = Reassembly::default();
         let mut given_up = 0;
         for number in 0..DATAGRAMS_MAX as u32 + 3 {
-            let added = reassembly.add(&part(number, 0, &[1; 8], true), Tick(number), || given_up += 1);
+            let added =
+                reassembly.add(&part(number, 0, &[1; 8], true), NicId(0), Tick(number), || given_up += 1);
             assert_eq!(added, Ok(Added::Kept));
         }
         assert_eq!((given_up, reassembly.len()), (3, DATAGRAMS_MAX), "the oldest went");
-        let late = Tick(KEPT_V4.0 + 1000);
-        assert_eq!(reassembly.add(&part(99, 8, &[1; 8], false), late, || given_up += 1), Ok(Added::Kept));
-        assert_eq!((given_up, reassembly.len()), (3 + DATAGRAMS_MAX, 1), "time is over");
+        assert!(reassembly.overdue(Tick(KEPT_V4.0 + 2)).is_none());
+        for ended in 1..=DATAGRAMS_MAX {
+            let late = Tick(KEPT_V4.0 + DATAGRAMS_MAX as u32 + 2);
+            let overdue = reassembly.overdue(late).unwrap();
+            assert_eq!(overdue.first, Some(DATA - 20..DATA + 8));
+            reassembly.give_back(overdue.place, overdue.bytes, false);
+            assert_eq!(reassembly.len(), DATAGRAMS_MAX - ended);
+            assert_eq!(reassembly.overdue(late).is_none(), reassembly.is_empty());
+        }
     }
 }

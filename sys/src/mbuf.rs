@@ -175,14 +175,6 @@ impl Mbuf {
         true
     }
 
-    /// A packet with these bytes from the same pool; nothing when the pool is empty or they do not fit.
-    pub fn sibling(&self, bytes: &[u8]) -> Option<Mbuf> {
-        // SAFETY: rte_mbuf_core.h: struct rte_mempool *pool, the pool of mbufs that this one came from and goes back to,
-        // which lives as long as any of them. rte_pktmbuf_alloc gives an mbuf that is the caller's, or NULL.
-        let mut mbuf = unsafe { Mbuf::from_raw(ffi::shim_pktmbuf_alloc(self.field(ffi::SHIM_MBUF_POOL)))? };
-        mbuf.fill(bytes).then_some(mbuf)
-    }
-
     /// The NIC that the packet came in on, or what [`set_nic`](Mbuf::set_nic) said last.
     #[inline]
     pub fn nic(&self) -> NicId {

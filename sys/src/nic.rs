@@ -136,8 +136,8 @@ pub(crate) struct OpenNic {
     descriptors: Vec<RawFd>,
     /// One control call at a time: rte_ethdev.h leaves that to the caller.
     control: Mutex<()>,
-    /// The NIC holds mbufs of these until its device is closed; fields are dropped in order.
-    _pools: Vec<Mempool>,
+    /// By receive queue, over and over. The NIC holds mbufs of these until its device is closed; fields are dropped in order.
+    pools: Vec<Mempool>,
 }
 
 impl Device {
@@ -194,7 +194,7 @@ impl Nic {
             started: false,
             descriptors: Vec::new(),
             control: Mutex::new(()),
-            _pools: settings.pools.clone(),
+            pools: settings.pools.clone(),
         };
         configure(&open, settings)?;
         open.call("start", || {
@@ -363,6 +363,11 @@ impl OpenNic {
         self.device.name()
     }
 
+    /// Where a receive queue's packets come from.
+    pub(crate) fn pool(&self, queue: QueueId) -> Option<&Mempool> {
+        self.pools.iter().cycle().nth(usize::from(queue.0))
+    }
+
     /// What becomes readable when a packet arrives at a receive queue.
     pub(crate) fn descriptor(&self, queue: QueueId) -> Option<BorrowedFd<'_>> {
         let descriptor = *self.descriptors.get(usize::from(queue.0))?;
@@ -463,7 +468,7 @@ fn configure(open: &OpenNic, settings: &NicSettings) -> Result<(), NicError> {
     let socket = crate::mempool::socket(open.numa_node()) as u32;
     let mut rx_conf = info.default_rxconf;
     rx_conf.offloads = conf.rxmode.offloads & info.rx_queue_offload_capa;
-    for (queue, pool) in (0..settings.rx_queues).zip(settings.pools.iter().cycle()) {
+    for (queue, pool) in (0..settings.rx_queues).zip(open.pools.iter().cycle()) {
         open.call(&format!("rx queue {queue}"), || {
             // SAFETY: rte_ethdev.h: rte_eth_rx_queue_setup takes a queue below the number configured, and a pool made for
             // mbufs, which the OpenNic keeps until the device is closed.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::ffi;
-use crate::mbuf::MbufBurst;
+use crate::mbuf::{Mbuf, MbufBurst};
 use crate::nic::{NicId, OpenNic};
 
 /// A queue's number within its NIC and direction.
@@ -48,6 +48,12 @@ impl RxQueue {
             burst.grow(received);
             received
         }
+    }
+
+    /// A packet with these bytes from the pool that what is received comes from; nothing when that is empty or they do not fit.
+    pub fn packet(&self, bytes: &[u8]) -> Option<Mbuf> {
+        let mut mbuf = self.nic.pool(self.queue)?.alloc()?;
+        mbuf.fill(bytes).then_some(mbuf)
     }
 
     pub(crate) fn open_nic(&self) -> &OpenNic {

@@ -38,6 +38,7 @@ pub struct Director {
     now: Tick,
     /// Bytes free in front of each frame and behind it.
     room: (usize, usize),
+    told: Vec<(NicId, Vec<u8>)>,
 }
 
 /// A frame and where it arrives.
@@ -100,6 +101,7 @@ impl Director {
             workers: (0..workers).map(worker).collect(),
             now: Tick(0),
             room: (HEAD_ROOM, TAIL_ROOM),
+            told: Vec::new(),
         }
     }
 
@@ -168,10 +170,22 @@ impl Director {
         }
     }
 
+    /// What was sent since the last call without a packet that it answers: that fragments did not come in time.
+    pub fn take_told(&mut self) -> Vec<(NicId, Vec<u8>)> {
+        std::mem::take(&mut self.told)
+    }
+
     /// One turn of expiry in every worker.
     pub fn expire(&mut self) {
         for worker in &mut self.workers {
             worker.expire_turn(&self.snapshot, self.now);
+            if worker.end_incomplete(&self.snapshot, self.now) {
+                for (_, nic, frame) in worker.pieces().iter() {
+                    worker.counters().made.add(1);
+                    worker.counters().sent.add(1);
+                    self.told.push((nic, frame.to_vec()));
+                }
+            }
         }
     }
 

@@ -86,7 +86,7 @@ impl Forwarder {
         };
         let counters = &self.counters;
         let reassembly = A::reassembly(&mut self.fragments);
-        let place = match reassembly.add(&part, now, || counters.incomplete.add(1)) {
+        let place = match reassembly.add(&part, packet.nic, now, || counters.incomplete.add(1)) {
             Ok(Added::Kept) => return Verdict::Gather,
             Ok(Added::Whole(place)) => place,
             Err(reason) => return Verdict::Drop(reason),

@@ -14,19 +14,21 @@ mod defence;
 mod explain;
 mod gather;
 mod icmp;
+mod incomplete;
 mod masquerade;
 mod pieces;
 mod schedule_icmp;
 mod unserved;
+mod upkeep;
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
 use crate::address::Address;
-use crate::connections::{Candidate, Entry, Table, Template};
+use crate::connections::{Candidate, Table};
 use crate::counters::WorkerCounters;
 use crate::flow::HashKey;
 use crate::id::{Generation, NicId, WorkerId};
@@ -35,8 +37,8 @@ use crate::processor;
 use crate::reason::{DropReason, PuntReason, ReplyKind};
 use crate::reassembly::Reassembly;
 use crate::reply::ReplyLimit;
-use crate::service::schedulers::{Cursor, Localities, Scheduler};
-use crate::service::{Real, Service, Unresolved};
+use crate::service::schedulers::{Cursor, Localities};
+use crate::service::{Real, Unresolved};
 use crate::snapshot::{Family, Snapshot};
 use crate::time::Tick;
 use crate::wire::plain::{Arrival, Plain};
@@ -345,29 +347,6 @@ impl Forwarder {
         }
     }
 
-    /// A new generation: takes the memory that it needs, so that no packet does.
-    #[cold]
-    fn take_up(&mut self, snapshot: &Snapshot) {
-        self.seen = snapshot.generation;
-        if self.cursors.len() < snapshot.services.len() {
-            self.cursors.resize(snapshot.services.len(), Cursor::default());
-        }
-        let learns = |scheduler| matches!(scheduler, Scheduler::Lblc | Scheduler::Lblcr);
-        if snapshot.services.iter().flatten().any(|service| learns(service.scheduler)) {
-            self.localities.prepare();
-        }
-        let persists = |service: &&Arc<Service>| service.settings.persistence.is_some();
-        for service in snapshot.services.iter().flatten().filter(persists) {
-            match service.listen {
-                SocketAddr::V4(_) => self.connections.v4.prepare_templates(),
-                SocketAddr::V6(_) => self.connections.v6.prepare_templates(),
-            }
-        }
-        if snapshot.reals.iter().flatten().any(|real| is_over(snapshot, real)) {
-            self.flushed = (0, 0);
-        }
-    }
-
     /// First stage: check, hash, ask for the bucket.
     #[inline(always)]
     fn stage(&self, arrival: &Arrival, packet: &Packet<'_>) -> Stage {
@@ -492,76 +471,6 @@ impl Forwarder {
             Err(aside) => aside.into(),
         }
     }
-
-    /// Ends connections whose time has come, a bounded number of them: what a worker calls each turn.
-    pub fn expire_turn(&mut self, snapshot: &Snapshot, now: Tick) {
-        // What ends with a generation does so though no packet comes.
-        if self.seen != snapshot.generation {
-            self.take_up(snapshot);
-        }
-        if self.flushed != (usize::MAX, usize::MAX) {
-            self.flush_turn(snapshot, now);
-        }
-        if snapshot.sysctls.drop_entry > 0 {
-            self.defend(snapshot, now);
-        }
-        let Self { worker, connections: Connections { v4, v6 }, counters, .. } = self;
-        v4.sweep_turn(now, |entry| commit::expired(snapshot, *worker, counters, entry));
-        v6.sweep_turn(now, |entry| commit::expired(snapshot, *worker, counters, entry));
-        v4.templates_mut().sweep_turn(now, |template| commit::template_ended(snapshot, *worker, template));
-        v6.templates_mut().sweep_turn(now, |template| commit::template_ended(snapshot, *worker, template));
-    }
-
-    /// Ends connections of real servers that were removed, a bounded number of them (kernel: `ip_vs_expire_nodest_conn_flush`).
-    #[cold]
-    fn flush_turn(&mut self, snapshot: &Snapshot, now: Tick) {
-        let Self { worker, connections: Connections { v4, v6 }, counters, flushed, .. } = self;
-        flush(v4, &mut flushed.0, snapshot, now, *worker, counters);
-        flush(v6, &mut flushed.1, snapshot, now, *worker, counters);
-    }
-
-    /// Ends connections whose time has come: looks at `budget` entries of each table, on from where the last
-    /// call stopped.
-    pub fn expire(&mut self, snapshot: &Snapshot, now: Tick, budget: usize) {
-        let Self { worker, connections: Connections { v4, v6 }, counters, .. } = self;
-        v4.sweep(now, budget, |entry| commit::expired(snapshot, *worker, counters, entry));
-        v6.sweep(now, budget, |entry| commit::expired(snapshot, *worker, counters, entry));
-    }
-}
-
-/// Entries of a table that are looked at in a turn for real servers that were removed.
-const FLUSH_ENTRIES: usize = 1024;
-
-/// True for a real server whose connections end: it was removed, and `expire_nodest_conn` is set. Those that left by an address of
-/// a masquerade end always: nobody else could answer by it.
-fn is_over(snapshot: &Snapshot, real: &Real) -> bool {
-    !real.configured && (snapshot.sysctls.expire_nodest_conn || real.is_masquerade())
-}
-
-/// Goes on with a pass through a table for the connections of real servers that were removed; `looked_at` so far.
-fn flush<A: Address>(
-    table: &mut Table<A>,
-    looked_at: &mut usize,
-    snapshot: &Snapshot,
-    now: Tick,
-    worker: WorkerId,
-    counters: &WorkerCounters,
-) {
-    let connections = table.pass();
-    let all = connections + table.templates().pass() as usize;
-    let removed = |real| snapshot.real(real).is_some_and(|real| is_over(snapshot, real));
-    let budget = FLUSH_ENTRIES.min(all.saturating_sub(*looked_at));
-    // Connections first: a template goes when it controls none.
-    let of_connections = budget.min(connections.saturating_sub(*looked_at));
-    let ended = |entry: &Entry<A>| commit::expired(snapshot, worker, counters, entry);
-    let mut place = *looked_at as u32;
-    table.sweep_from(&mut place, now, of_connections, |entry| removed(entry.real()), ended);
-    let ended = |template: &Template<A>| commit::template_ended(snapshot, worker, template);
-    let of_templates = (budget - of_connections) as u32;
-    let mut place = looked_at.saturating_sub(connections) as u32;
-    let unwanted = |template: &Template<A>| removed(template.real());
-    table.templates_mut().sweep_from(&mut place, now, of_templates, unwanted, ended);
-    *looked_at = if *looked_at + budget >= all { usize::MAX } else { *looked_at + budget };
 }
 
 /// The incomplete datagrams of a worker.

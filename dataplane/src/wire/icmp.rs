@@ -34,6 +34,8 @@ pub enum Error {
     PortUnreachable,
     /// The TTL or hop limit ran out (IPv4: 11/0; IPv6: 3/0).
     TimeExceeded,
+    /// Fragments of a datagram did not come in time (IPv4: 11/1; IPv6: 3/1).
+    ReassemblyTimeExceeded,
     /// Larger than the way on allows (IPv4: 3/4; IPv6: 2/0).
     TooBig {
         /// Bytes of the largest IP packet that passes.
@@ -59,6 +61,7 @@ impl Error {
             Self::ProtocolUnreachable => ReplyKind::ProtocolUnreachable,
             Self::PortUnreachable => ReplyKind::PortUnreachable,
             Self::TimeExceeded => ReplyKind::TimeExceeded,
+            Self::ReassemblyTimeExceeded => ReplyKind::ReassemblyTimeExceeded,
             Self::TooBig { .. } => ReplyKind::TooBig,
             Self::Told { .. } => ReplyKind::Tunnel,
         }

@@ -1,5 +1,7 @@
 //! What IPv4 and IPv6 have in common, under one trait, so that rewriting and replying are written once.
 
+use std::ops::Range;
+
 use super::Headers;
 use super::checksum::Sum;
 use super::quote::Inner;
@@ -74,6 +76,15 @@ pub trait IpVersion: Address {
     /// # Errors
     /// `ExtensionHeaders` when headers of this length cannot be put together.
     fn fragment_part<'a>(frame: &'a [u8], headers: &Headers<Self>) -> Result<Part<'a, Self>, DropReason>;
+
+    /// Makes of a `header` that was taken from the first fragment of a datagram that fragment's own again, and gives back where it
+    /// begins then: IPv6 takes 8 bytes in front of it. The protocol stands at `protocol_at` in it.
+    fn restore_first_fragment(
+        bytes: &mut [u8],
+        header: Range<usize>,
+        protocol_at: usize,
+        identification: u32,
+    ) -> usize;
 
     /// Makes the IP header of a frame right for its length, and no fragment's; IPv4: with or without DF.
     fn mend_header(frame: &mut [u8], dont_fragment: bool);

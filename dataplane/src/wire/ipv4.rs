@@ -1,6 +1,7 @@
 //! IPv4 headers and their options (RFC 791).
 
 use std::net::Ipv4Addr;
+use std::ops::Range;
 
 use super::checksum::Sum;
 use super::ip::{IpHeader, IpVersion};
@@ -297,6 +298,10 @@ impl IpVersion for Ipv4Addr {
         })
     }
 
+    fn restore_first_fragment(_: &mut [u8], header: Range<usize>, _: usize, _: u32) -> usize {
+        header.start
+    }
+
     fn mend_header(frame: &mut [u8], dont_fragment: bool) {
         let Some(packet) = frame.get_mut(ethernet::HEADER..) else { return };
         let total = packet.len() as u16;
@@ -334,6 +339,7 @@ impl IpVersion for Ipv4Addr {
             icmp::Error::PortUnreachable => (3, 3, 0),
             icmp::Error::TooBig { mtu } => (3, 4, u32::from(mtu)),
             icmp::Error::TimeExceeded => (11, 0, 0),
+            icmp::Error::ReassemblyTimeExceeded => (11, 1, 0),
             icmp::Error::Told { kind, code, word } => (kind, code, word),
         }
     }

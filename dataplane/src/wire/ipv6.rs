@@ -1,6 +1,7 @@
 //! IPv6 headers and their extensions (RFC 8200).
 
 use std::net::Ipv6Addr;
+use std::ops::Range;
 
 use super::checksum::Sum;
 use super::ip::{IpHeader, IpVersion};
@@ -321,6 +322,24 @@ impl IpVersion for Ipv6Addr {
         })
     }
 
+    fn restore_first_fragment(
+        bytes: &mut [u8],
+        header: Range<usize>,
+        protocol_at: usize,
+        identification: u32,
+    ) -> usize {
+        const LENGTH: usize = 8;
+        const MORE_FRAGMENTS: u8 = 1;
+        let (start, end) = (header.start.saturating_sub(LENGTH), header.end.saturating_sub(LENGTH));
+        let named_at = header.start + protocol_at;
+        let next = bytes.get(named_at).copied().unwrap_or_default();
+        put(bytes, named_at, [extension::FRAGMENT]);
+        bytes.copy_within(header, start);
+        put(bytes, end, [next, 0, 0, MORE_FRAGMENTS]);
+        put(bytes, end + 4, identification.to_be_bytes());
+        start
+    }
+
     fn mend_header(frame: &mut [u8], _: bool) {
         let Some(packet) = frame.get_mut(ethernet::HEADER..) else { return };
         let payload = packet.len().saturating_sub(HEADER) as u16;
@@ -343,6 +362,7 @@ impl IpVersion for Ipv6Addr {
             icmp::Error::PortUnreachable => (1, 4, 0),
             icmp::Error::TooBig { mtu } => (2, 0, u32::from(mtu)),
             icmp::Error::TimeExceeded => (3, 0, 0),
+            icmp::Error::ReassemblyTimeExceeded => (3, 1, 0),
             icmp::Error::Told { kind, code, word } => (kind, code, word),
             icmp::Error::ProtocolUnreachable => (4, 1, next_header_at(frame, headers) as u32),
         }

@@ -215,6 +215,10 @@ impl Worker {
         self.stopwatch.lap(Stage::TakeOver);
         work += self.inject(snapshot, &mut burst, now);
         self.stopwatch.lap(Stage::Inject);
+        if self.forwarder.end_incomplete(snapshot, now) {
+            self.take_pieces();
+            self.send_pieces();
+        }
         self.flush();
         self.stopwatch.lap(Stage::Transmit);
         self.forwarder.expire_turn(snapshot, now);
@@ -260,7 +264,7 @@ impl Worker {
             debug_assert!(fits, "a packet stays within its mbuf");
         }
         if !self.forwarder.pieces().is_empty() {
-            self.take_pieces(burst);
+            self.take_pieces();
         }
         match verdicts.first() {
             Some(&Verdict::Send(nic)) if verdicts.iter().all(|verdict| *verdict == Verdict::Send(nic)) => {
@@ -279,11 +283,11 @@ impl Worker {
 
     /// Puts the fragments that a burst left into buffers of their own.
     #[cold]
-    fn take_pieces(&mut self, burst: &MbufBurst) {
+    fn take_pieces(&mut self) {
         let counters = &self.shared.counters;
         for (_, nic, frame) in self.forwarder.pieces().iter() {
             counters.made.add(1);
-            match burst.first().and_then(|mbuf| mbuf.sibling(frame)) {
+            match self.nics.get(nic.index()).and_then(|queues| queues.rx.packet(frame)) {
                 Some(mbuf) => self.pieces.push((nic, mbuf)),
                 None => counters.dropped.at(DropReason::FragmentLost as usize).add(1),
             }

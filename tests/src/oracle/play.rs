@@ -119,7 +119,10 @@ impl Player {
     ) -> Result<&StepResult, Unknown> {
         self.director.advance(self.pace);
         disturb(&mut self.director);
-        self.recording.steps.push(play_step(step, &mut self.director)?);
+        let mut result = play_step(step, &mut self.director)?;
+        let told = self.director.take_told();
+        result.out.splice(0..0, told.iter().map(|(nic, frame)| FrameOut::new(*nic, frame)));
+        self.recording.steps.push(result);
         self.director.expire();
         Ok(self.recording.steps.last().expect("pushed"))
     }

@@ -86,8 +86,21 @@ impl Wire {
     ///
     /// # Panics
     /// When none comes within [`PATIENCE`]; it tells what came instead.
-    pub fn expect<T>(&self, what: &str, mut wanted: impl FnMut(&[u8]) -> Option<T>) -> T {
-        let deadline = Instant::now() + PATIENCE;
+    pub fn expect<T>(&self, what: &str, wanted: impl FnMut(&[u8]) -> Option<T>) -> T {
+        self.expect_within(PATIENCE, what, wanted)
+    }
+
+    /// The same, with a patience of one's own.
+    ///
+    /// # Panics
+    /// When it does not come.
+    pub fn expect_within<T>(
+        &self,
+        patience: Duration,
+        what: &str,
+        mut wanted: impl FnMut(&[u8]) -> Option<T>,
+    ) -> T {
+        let deadline = Instant::now() + patience;
         let mut others = Vec::new();
         while Instant::now() < deadline {
             let Some(frame) = self.receive() else { continue };
@@ -98,7 +111,7 @@ impl Wire {
         }
         let shown = others.iter().rev().take(12).rev().cloned().collect::<Vec<_>>().join("\n  ");
         panic!(
-            "{}: {what}: not within {PATIENCE:?}; {} others came:\n  {shown}",
+            "{}: {what}: not within {patience:?}; {} others came:\n  {shown}",
             self.interface,
             others.len()
         );

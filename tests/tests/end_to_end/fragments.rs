@@ -1,6 +1,11 @@
 //! Packets that are too large for the way on, and parts of packets.
 
+use std::time::Duration;
+
+use shunt_dataplane::reassembly::KEPT_V4;
+use shunt_dataplane::time::TICKS_PER_SECOND;
 use shunt_tests::text;
+use shunt_tests::topology::PATIENCE;
 use shunt_tests::topology::arms::{Arms, ROUTER, Running, real_mac};
 use shunt_tests::topology::frames::{Packet, Transport, at, icmp, ip, mend_ipv4_checksum};
 
@@ -140,5 +145,21 @@ fn fragments_are_gathered_for_services_and_routed_else() {
     arms.front.send(&first);
     arms.back.expect_frame(&passed(&running, first, 11));
     arms.back.expect_frame(&passed(&running, later, 11));
+    running.director.settled();
+}
+
+/// The sender of a datagram that stays incomplete is told (RFC 792: fragment reassembly time exceeded), though nothing else comes.
+#[test]
+fn who_sends_a_part_alone_is_told() {
+    let (arms, running) = Arms::on_taps(DNS);
+    let [first, _] = fragments(&running, "192.0.2.10:53");
+    arms.front.send(&first);
+    let kept = Duration::from_secs(KEPT_V4.0 as u64 / TICKS_PER_SECOND as u64);
+    let told = arms.front.expect_within(kept + PATIENCE, "time exceeded", |frame| {
+        let (from, to, kind, code) = icmp(frame)?;
+        let is = (from, to, kind, code) == (ip("192.0.2.10"), ip("198.51.100.7"), 11, 1);
+        is.then(|| frame.to_vec())
+    });
+    assert_eq!(told[14 + 20 + 8..], first[14..], "{}", text::frame(&told));
     running.director.settled();
 }
