@@ -53,7 +53,7 @@ type Transitions = [[SctpState; SctpState::COUNT]; Event::COUNT];
 const INPUT: Transitions = [
 //   NO  I1  IN  CS  CR  CW  CO  CE  ES  SS  SR  SA  RJ  CL
     [ES, I1, IN, CS, CR, CW, CO, CE, ES, SS, SR, SA, RJ, CL], // Data
-    [I1, IN, IN, CS, CR, CW, CO, CE, ES, SS, SR, SA, IN, I1], // Init
+    [I1, IN, IN, CS, CR, CW, CO, CE, ES, SS, SR, SA, IN, IN], // Init
     [CW, CW, CW, CS, CR, CO, CO, CE, ES, SS, SR, SA, RJ, CL], // InitAck
     [CR, IN, IN, CR, CR, CW, CO, CE, ES, SS, SR, SA, RJ, CL], // CookieEcho
     [ES, I1, IN, CS, CR, CW, CO, ES, ES, SS, SR, SA, RJ, CL], // CookieAck
@@ -86,7 +86,7 @@ const OUTPUT: Transitions = [
 const INPUT_ONLY: Transitions = [
 //   NO  I1  IN  CS  CR  CW  CO  CE  ES  SS  SR  SA  RJ  CL
     [ES, I1, IN, CS, CR, CW, CO, CE, ES, SS, SR, SA, RJ, CL], // Data
-    [I1, IN, IN, CS, CR, CW, CO, CE, ES, SS, SR, SA, IN, I1], // Init
+    [I1, IN, IN, CS, CR, CW, CO, CE, ES, SS, SR, SA, IN, IN], // Init
     [CE, CE, CE, CS, CR, CO, CO, CE, ES, SS, SR, SA, RJ, CL], // InitAck
     [ES, ES, ES, CR, CR, CW, CO, CE, ES, SS, SR, SA, RJ, CL], // CookieEcho
     [ES, I1, IN, CS, CR, CW, CO, ES, ES, SS, SR, SA, RJ, CL], // CookieAck

@@ -143,12 +143,11 @@ impl Forwarder {
                 let Some(found) = inserted else {
                     return Verdict::Drop(DropReason::TableFull);
                 };
-                let connection = Some((found, new.real));
-                let verdict = self.settle(snapshot, packet, headers, connection, decision.then, now);
+                let connection = (found, new.real);
                 if new.one_packet {
-                    self.remove::<A>(snapshot, found.index, now);
+                    return self.settle_one_packet(snapshot, packet, headers, connection, decision.then, now);
                 }
-                verdict
+                self.settle(snapshot, packet, headers, Some(connection), decision.then, now)
             }
         }
     }
@@ -195,6 +194,28 @@ impl Forwarder {
         {
             count_refused(packet, headers, real, cell, verdict);
         }
+        verdict
+    }
+
+    /// The same for a connection that ends with this packet: the kernel's errors about it, which come later, find none to
+    /// count for.
+    fn settle_one_packet<A: Tables + IpVersion>(
+        &mut self,
+        snapshot: &Snapshot,
+        packet: &mut Packet<'_>,
+        headers: &Headers<A>,
+        connection: (Found, &Real),
+        then: Then<'_, A>,
+        now: Tick,
+    ) -> Verdict {
+        let (found, real) = connection;
+        let goes_on = matches!(then, Then::Forward(_) | Then::Fragment(_));
+        let verdict = self.settle(snapshot, packet, headers, goes_on.then_some(connection), then, now);
+        if !goes_on && !matches!(verdict, Verdict::Punt(Punt::Unresolved(_))) {
+            let cell = real.counters.of(self.worker);
+            count(&cell.packets_in, &cell.bytes_in, headers.ip_length() as u64);
+        }
+        self.remove::<A>(snapshot, found.index, now);
         verdict
     }
 

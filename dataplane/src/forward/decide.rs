@@ -291,9 +291,9 @@ impl Forwarder {
             Case::Anew(index) | Case::RealRemoved(index) if self.masquerades::<A>(snapshot, index) => {
                 asked.stray()
             }
-            Case::Anew(index) => self.new_connection(&asked, Some(index), now),
             // Without services the kernel's IPVS does not see packets: the VIP's host answers.
-            Case::RealRemoved(_) if asked.tables.services.is_empty() => asked.no_service(),
+            Case::Anew(_) | Case::RealRemoved(_) if asked.tables.services.is_empty() => asked.no_service(),
+            Case::Anew(index) => self.new_connection(&asked, Some(index), now),
             Case::RealRemoved(index) if snapshot.sysctls.expire_nodest_conn => {
                 self.new_connection(&asked, Some(index), now)
             }
@@ -495,7 +495,7 @@ impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
             return if nat { Then::Drop(DropReason::Martian) } else { Then::Local };
         }
         if real.path_mtu.forget(self.now) {
-            real.measure();
+            self.snapshot.tunnels_to(real.address).for_each(Real::measure);
         }
         self.onward(real.way.as_ref(), real.overhead.get(), Some(self.headers.destination))
     }
@@ -559,6 +559,10 @@ impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
 
     /// An answer goes back to the sender by the routes.
     fn answer(&self, answer: Answer<A>) -> Then<'s, A> {
+        // IPv6 takes packets from the director's own addresses, and then tells itself.
+        if self.is_ours(self.headers.source) {
+            return Then::Drop(DropReason::Martian);
+        }
         match self.tables.way(self.headers.source) {
             Way::Known(hop) => Then::Reply(answer, hop),
             Way::Unresolved(unresolved) => Then::Punt(unresolved),

@@ -21,8 +21,10 @@ use crate::wire::{Fragment, Headers, IpVersion, array, ethernet, icmp, udp};
 /// An error about a packet that the director put into a tunnel.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TunnelError<'s, A> {
-    /// The tunnel's real server.
+    /// The real server of the client's connection.
     pub real: &'s Real,
+    /// One that the tunnel leads to: the same, or what was the connection's when the packet was sent.
+    pub path: &'s Real,
     /// The client's packet, as far as it is quoted.
     pub inner: Headers<A>,
     /// The path MTU that it tells of.
@@ -112,12 +114,9 @@ impl Forwarder {
         let table = A::table(&self.connections);
         let found = table.find(table.hash(&flow), &flow, now)?;
         let real = asked.snapshot.real(table.entry(found.index).real())?;
-        let ours = found.direction == Direction::FromClient
-            && real.configured
-            && real.method == Method::Tun
-            && seen.is(real.tunnel)
-            && A::from_ip(real.address) == Some(about.destination);
-        if !ours {
+        // Any tunnel that leads there will do: the client may be another real server's by now, and its old one removed.
+        let path = asked.snapshot.tunnels_to(about.destination.into()).find(|one| seen.is(one.tunnel))?;
+        if found.direction != Direction::FromClient {
             return None;
         }
         if !headers.transport_checksum_holds(frame) {
@@ -128,15 +127,15 @@ impl Forwarder {
         let word = array(message, icmp::field::WORD).map_or(0, u32::from_be_bytes);
         let too_big = A::error_words(icmp::Error::TooBig { mtu: 0 }, headers, frame);
         let mtu = ((kind, code) == (too_big.0, too_big.1)).then_some(word as u16);
-        let subject = Subject::Tunnel(TunnelError { real, inner, mtu });
+        let subject = Subject::Tunnel(TunnelError { real, path, inner, mtu });
         if mtu.is_some() && !A::dont_fragment(frame, &inner) {
             return Some(Ok(Decision { subject, then: Then::Drop(DropReason::PathMtu) }));
         }
         // What is told is what held until now: the next packet that is too large meets what was learned.
-        let word = match (mtu, real.way.as_ref()) {
-            (Some(_), Way::Known(hop)) => u32::from(hop.mtu.saturating_sub(real.overhead.get())),
-            _ => word,
-        };
+        let word = mtu.map_or(word, |told| {
+            let (mtu, overhead) = (real.mtu_of_last_route(told, path), (A::HEADER + seen.header) as u16);
+            u32::from(if mtu > SMALLEST_INSIDE + overhead { mtu - overhead } else { mtu })
+        });
         let error = icmp::Error::Told { kind, code, word };
         let then = match asked.tables.way(inner.source) {
             Way::Known(hop) => Then::Reply(Answer::Error(error, ReplyKind::Tunnel, inner.destination), hop),
@@ -223,9 +222,16 @@ impl Forwarder {
         then: Then<'_, A>,
         now: Tick,
     ) -> Verdict {
-        let TunnelError { real, inner, mtu } = error;
-        if let Some(mtu) = mtu {
-            real.learn(*mtu, now);
+        let TunnelError { real, path, inner, mtu } = error;
+        if let Some(mtu) = mtu.filter(|&mtu| path.would_learn(mtu)) {
+            let is_first = !path.path_mtu.is_learned();
+            path.path_mtu.learn(mtu, now);
+            for other in snapshot.tunnels_to(path.address) {
+                other.measure();
+                if is_first {
+                    other.path_changed();
+                }
+            }
         }
         let verdict = match then {
             Then::Reply(answer, hop) => self.reply(snapshot, packet, inner, answer, hop, now),
@@ -234,7 +240,8 @@ impl Forwarder {
                 Verdict::Drop(DropReason::Unwanted)
             }
         };
-        if matches!(verdict, Verdict::Reply(..)) {
+        // The kernel counts nothing for a real server that was removed.
+        if matches!(verdict, Verdict::Reply(..)) && real.configured {
             let cell = real.counters.of(self.worker);
             let told = packet.len().saturating_sub(ethernet::HEADER);
             for length in [inner.ip_length(), told] {
@@ -292,5 +299,7 @@ impl SeenTunnel {
     }
 }
 
+/// No path takes less than this (RFC 791), so that nobody is told of less.
+const SMALLEST_INSIDE: u16 = 68;
 /// The bits of GUE's first byte that count its options in words of four bytes.
 const GUE_OPTIONS: u8 = 0x1f;

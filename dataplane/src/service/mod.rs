@@ -17,10 +17,9 @@ use crate::connections::Timeouts;
 use crate::counters::RealCounters;
 use crate::id::{L4Port, NicId, Protocol, RealId, ServiceId};
 use crate::rewrite::tun;
-use crate::time::Tick;
 use crate::time::Ticks;
 use crate::wire::ethernet::Macs;
-use path_mtu::{Overhead, PathMtu};
+use path_mtu::{LastRoute, Overhead, PathMtu};
 use schedulers::{Flags, Lookup, Scheduler};
 use tunnel::Tunnel;
 
@@ -302,6 +301,8 @@ pub struct Real {
     pub mss_clamp: bool,
     /// What the path of its tunnel was found to take.
     pub path_mtu: PathMtu,
+    /// What its packets met last.
+    pub last_route: LastRoute,
 }
 
 impl Real {
@@ -331,11 +332,37 @@ impl Real {
         self.overhead.set(tunnel.saturating_add(path));
     }
 
-    /// Notes that the path of its tunnel takes no more than `mtu` bytes, unless that was known.
-    pub fn learn(&self, mtu: u16, now: Tick) {
-        if matches!(&self.way, Way::Known(hop) if mtu < self.path_mtu.of(hop.mtu)) {
-            self.path_mtu.learn(mtu, now);
-            self.measure();
+    /// Packets that it got.
+    fn packets(&self) -> u64 {
+        self.counters.sum(|cell| &cell.packets_in)
+    }
+
+    /// True when this is news about the path of its tunnel.
+    #[must_use]
+    pub fn would_learn(&self, mtu: u16) -> bool {
+        matches!(&self.way, Way::Known(hop) if mtu < self.path_mtu.of(hop.mtu))
+    }
+
+    /// The path of its tunnel is known for the first time.
+    pub fn path_changed(&self) {
+        self.last_route.learned(self.packets());
+    }
+
+    /// The real server's settings changed.
+    pub fn edited(&self) {
+        self.last_route.edited(self.packets());
+    }
+
+    /// The MTU that its clients are told of after an error that tells of `told` for the path to `other`.
+    #[must_use]
+    pub fn mtu_of_last_route(&self, told: u16, other: &Self) -> u16 {
+        let Way::Known(hop) = &self.way else { return told };
+        let mtu = self.last_route.mtu(self.packets(), told, hop.mtu, &self.path_mtu);
+        // A route that has a learned MTU already has the new one at once.
+        if mtu < hop.mtu && other.address == self.address {
+            mtu.min(told.max(path_mtu::SMALLEST))
+        } else {
+            mtu
         }
     }
 }

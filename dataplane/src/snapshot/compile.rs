@@ -13,7 +13,7 @@ use crate::route::{Route, RouteTable};
 use crate::service::bypass;
 use crate::service::mark::{Classifier, Mark};
 use crate::service::masquerade;
-use crate::service::path_mtu::Overhead;
+use crate::service::path_mtu::{Overhead, PathMtu};
 use crate::service::schedulers::Lookup;
 use crate::service::table::ServiceTable;
 use crate::service::tunnel::Tunnel;
@@ -31,6 +31,7 @@ impl Registry {
             nics,
             services: Box::default(),
             reals: Box::default(),
+            tunnels: Default::default(),
             v4: FamilyTables::compile(plan),
             v6: FamilyTables::compile(plan),
             timeouts: Arc::new(plan.timeouts.clone()),
@@ -193,9 +194,15 @@ impl Registry {
         let Some(record) = self.reals.get_mut(id.0) else {
             unreachable!("the real server was just given a number")
         };
-        record.removed_in = None;
+        let is_back = record.removed_in.take().is_some();
         record.elsewhere = elsewhere;
         let overload = record.limit(plan.thresholds);
+        let is_same = |last: &Real| {
+            let thresholds = last.overload.as_ref().map(|overload| overload.thresholds).unwrap_or_default();
+            (last.weight, last.method, last.tunnel, thresholds)
+                == (plan.weight, plan.method, plan.tunnel, plan.thresholds)
+        };
+        let was = record.last.take().filter(|last| !is_back && is_same(last));
         record.last = Some(Real {
             timeouts: timeouts.clone(),
             id,
@@ -210,11 +217,15 @@ impl Registry {
             way: Way::None,
             overhead: Overhead::default(),
             tunnel_source: None,
-            path_mtu: record.path_mtu.clone(),
+            path_mtu: self.paths.entry(plan.address.ip()).or_default().clone(),
+            last_route: record.last_route.clone(),
             counters: record.counters.clone(),
             weight: plan.weight,
             overload: overload.clone(),
         });
+        if let (None, Some(real)) = (was, &record.last) {
+            real.edited();
+        }
         CompiledReal { id, counters: record.counters.clone(), overload }
     }
 
@@ -241,6 +252,9 @@ impl Registry {
             };
             real.tunnel_source = snapshot.source_to(real.address);
             real.measure();
+            if real.configured && real.method == Method::Tun {
+                snapshot.tunnels.entry(real.address).or_default().push(real.id);
+            }
             reals[number as usize] = Some(real.clone());
         }
         snapshot.services = services.into();
@@ -270,7 +284,8 @@ fn stand_in(
         way: Way::None,
         overhead: Overhead::default(),
         tunnel_source: None,
-        path_mtu: record.path_mtu.clone(),
+        path_mtu: PathMtu::default(),
+        last_route: record.last_route.clone(),
         counters: record.counters.clone(),
         weight: 1,
         overload: None,

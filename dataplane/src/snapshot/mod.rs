@@ -90,6 +90,8 @@ pub struct Snapshot {
     pub services: Box<[Option<Arc<Service>>]>,
     /// Real servers by [`RealId`], those removed but still referred to included.
     pub reals: Box<[Option<Real>]>,
+    /// Where tunnels lead that are configured: an error about any of them is one of ours (kernel: `rs_table`).
+    pub tunnels: HashMap<IpAddr, Vec<RealId>, RandomState>,
     /// IPv4.
     pub v4: FamilyTables<Ipv4Addr>,
     /// IPv6.
@@ -117,6 +119,11 @@ impl Snapshot {
     #[must_use]
     pub fn real(&self, id: RealId) -> Option<&Real> {
         self.reals.get(id.index())?.as_ref()
+    }
+
+    /// The real servers of a tunnel to this address.
+    pub fn tunnels_to(&self, address: IpAddr) -> impl Iterator<Item = &Real> {
+        self.tunnels.get(&address).into_iter().flatten().filter_map(|&id| self.real(id))
     }
 
     /// A NIC.

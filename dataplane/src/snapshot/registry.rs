@@ -13,7 +13,7 @@ use crate::counters::RealCounters;
 use crate::flow::Owners;
 use crate::id::{Generation, Protocol, RealId, ServiceId};
 use crate::service::masquerade;
-use crate::service::path_mtu::PathMtu;
+use crate::service::path_mtu::{LastRoute, PathMtu};
 use crate::service::{Overload, Real, Service, Thresholds};
 
 /// What makes a service the same service.
@@ -29,6 +29,8 @@ pub struct Registry {
     pub(super) edition: u64,
     pub(super) services: Slots<ServiceKey, ServiceRecord>,
     pub(super) reals: Slots<RealKey, RealRecord>,
+    /// What the paths of tunnels were found to take, by where they lead.
+    pub(super) paths: HashMap<IpAddr, PathMtu>,
     acknowledged: Generation,
 }
 
@@ -46,8 +48,8 @@ pub(super) struct ServiceRecord {
 pub(super) struct RealRecord {
     /// Its counters.
     pub counters: RealCounters,
-    /// What the path of its tunnel was found to take.
-    pub path_mtu: PathMtu,
+    /// What its packets met last.
+    pub last_route: LastRoute,
     /// As connections saw it last.
     pub last: Option<Real>,
     /// The VIP of its service belongs to another director now.
@@ -63,7 +65,7 @@ impl RealRecord {
     pub fn new(workers: u8) -> Self {
         Self {
             counters: RealCounters::new(workers),
-            path_mtu: PathMtu::default(),
+            last_route: LastRoute::default(),
             last: None,
             elsewhere: false,
             removed_in: None,
@@ -93,6 +95,7 @@ impl Registry {
             edition: 0,
             services: Slots::default(),
             reals: Slots::default(),
+            paths: HashMap::new(),
             acknowledged: Generation(0),
         }
     }
@@ -136,6 +139,7 @@ impl Registry {
             let connections = record.counters.connections() + record.counters.sum(|cell| &cell.persistent);
             !unreachable || connections > 0
         });
+        self.paths.retain(|_, path| path.is_shared() || path.is_learned());
         let mut in_use = vec![false; self.services.capacity()];
         for (service, _) in self.reals.keys() {
             if let Some(in_use) = in_use.get_mut(service.index()) {

@@ -414,7 +414,8 @@ impl Service {
                 self.there = false;
                 format!("ipvsadm -D {}", self.key())
             }
-            _ if absent.is_empty() => format!("ipvsadm -Z {}", self.key()),
+            // The kernel adds its counters up every 2 s, and zeroes what they were then.
+            _ if absent.is_empty() => format!("sleep 2.1; ipvsadm -Z {}", self.key()),
             _ => {
                 about.features.insert("real server added");
                 let number = numbers.pick(&absent);
