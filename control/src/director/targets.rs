@@ -81,8 +81,8 @@ pub fn vips(config: &Config) -> Vec<Vip> {
 pub fn routers(config: &Config, snapshot: &Snapshot, macs: &[Mac]) -> Vec<Instance> {
     let peer = |vrrp: &config::Vrrp, address: IpAddr| {
         let hop = snapshot.first_hop(address).map_or(address, |(_, hop)| hop);
-        // Nobody but a neighbour can send what arrives with all of its TTL.
-        let least = if hop == address { TTL } else { 1 };
+        // Nobody but a neighbour can send what arrives with all of its TTL. keepalived's IPv6 adverts to peers begin with 64.
+        let least = if hop == address && address.is_ipv4() { TTL } else { 1 };
         Peer { address, hop, ttl_min: vrrp.ttl_min.unwrap_or(least) }
     };
     let router = |vrrp: &config::Vrrp| Instance {

@@ -14,6 +14,8 @@ use super::{Lab, wait_for};
 #[derive(Debug)]
 pub struct Keepalived {
     child: Child,
+    name: String,
+    file: PathBuf,
     log: PathBuf,
     speaker: PathBuf,
 }
@@ -25,16 +27,22 @@ impl Keepalived {
     /// When it does not start.
     #[must_use]
     pub fn start(lab: &Lab, place: &Place, name: &str, instance: &str) -> Self {
-        let text = format!(
-            "global_defs {{\n router_id {name}\n script_user root\n}}\nvrrp_instance VI_1 {{\n{instance}\n}}\n"
-        );
-        let file = lab.write(&format!("{name}.conf"), &text);
+        Self::start_all(lab, place, name, &format!("vrrp_instance VI_1 {{\n{instance}\n}}\n"))
+    }
+
+    /// The same with all of its instances and groups.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn start_all(lab: &Lab, place: &Place, name: &str, instances: &str) -> Self {
+        let file = lab.write(&format!("{name}.conf"), &with_globals(name, instances));
         let [log, main, speaker] = ["log", "pid", "vrrp"].map(|end| lab.path(&format!("{name}.{end}")));
         let output = File::create(&log).expect("a log");
         let mut command = Command::new("setpriv");
         command
             .args(["--pdeathsig", "KILL", "--", "keepalived", "--vrrp", "-n", "-l", "-D", "-f"])
-            .arg(file)
+            .arg(&file)
             .arg("-p")
             .arg(main)
             .arg("-r")
@@ -43,7 +51,7 @@ impl Keepalived {
             .stdout(output.try_clone().expect("a log"))
             .stderr(output);
         let child = place.run(move || command.spawn().expect("keepalived: run scripts/install.sh"));
-        let keepalived = Self { child, log, speaker };
+        let keepalived = Self { child, name: name.to_owned(), file, log, speaker };
         keepalived.wait_for("Entering BACKUP STATE");
         keepalived
     }
@@ -60,6 +68,24 @@ impl Keepalived {
     #[must_use]
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// The state that an instance entered last, as the log has it; empty before it entered one.
+    #[must_use]
+    pub fn state(&self, instance: &str) -> String {
+        let log = self.log();
+        let words = format!("({instance}) Entering ");
+        let last = log.lines().rev().find_map(|line| line.split_once(&words));
+        last.and_then(|(_, state)| state.split_whitespace().next()).unwrap_or_default().to_owned()
+    }
+
+    /// Gives it other instances and groups.
+    ///
+    /// # Panics
+    /// When its file cannot be written.
+    pub fn reload(&self, instances: &str) {
+        std::fs::write(&self.file, with_globals(&self.name, instances)).expect("its file");
+        self.signal(Signal::SIGHUP);
     }
 
     /// Ends it as an operator does: it gives its VIPs up.
@@ -83,9 +109,14 @@ impl Keepalived {
         let _ = self.child.wait();
     }
 
-    fn signal(&self, signal: Signal) {
+    /// Sends its first process a signal.
+    pub fn signal(&self, signal: Signal) {
         let _ = kill(Pid::from_raw(self.child.id() as i32), signal);
     }
+}
+
+fn with_globals(name: &str, instances: &str) -> String {
+    format!("global_defs {{\n router_id {name}\n script_user root\n}}\n{instances}")
 }
 
 impl Drop for Keepalived {
