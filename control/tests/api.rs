@@ -67,6 +67,10 @@ impl Director for Paper {
         Drops { drops: vec![count("no_real", 3), count("martian", 0)], ..Drops::default() }
     }
 
+    fn neighbours(&self) -> shunt::api::neighbours::Neighbours {
+        shunt::api::neighbours::Neighbours::default()
+    }
+
     fn connections(&self) -> Connections {
         let (queue, connections) = mpsc::channel(CONNECTIONS_QUEUE_MAX);
         let (count, lose_worker) = (self.connections, self.lose_worker);

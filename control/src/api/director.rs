@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use super::connections::Connection;
 use super::explain::{Explanation, Probe};
 use super::ipvsadm::{Change, Changed, Table};
+use super::neighbours::Neighbours;
 use super::status::{Drops, Status};
 use crate::config::diff::Changes;
 use crate::config::problem::{Problem, Problems};
@@ -37,6 +38,9 @@ pub trait Director: Send + Sync + 'static {
 
     /// Why packets were dropped, handed up or answered, counted since the start.
     fn drops(&self) -> Drops;
+
+    /// The neighbour table.
+    fn neighbours(&self) -> Neighbours;
 
     /// The connections of all workers. `queue` of [`CONNECTIONS_QUEUE_MAX`] is a good length.
     fn connections(&self) -> Connections;

@@ -9,6 +9,7 @@ pub mod explain;
 pub mod gather;
 pub mod ipvsadm;
 mod limited;
+pub mod neighbours;
 pub mod server;
 pub mod socket;
 pub mod status;

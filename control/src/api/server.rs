@@ -70,6 +70,7 @@ pub fn router(director: Arc<dyn Director>) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/drops", get(drops))
         .route("/v1/connections", get(connections))
+        .route("/v1/neighbours", get(neighbours))
         .route("/v1/events", get(events))
         .route("/v1/explain", get(explain))
         .route("/v1/configuration", get(configuration))
@@ -87,6 +88,10 @@ async fn status(State(director): State<Shared>) -> Response {
 
 async fn drops(State(director): State<Shared>) -> Response {
     Json(director.drops()).into_response()
+}
+
+async fn neighbours(State(director): State<Shared>) -> Response {
+    Json(director.neighbours()).into_response()
 }
 
 async fn configuration(State(director): State<Shared>) -> Response {

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::neighbours::{Conflict, Neighbour};
+
 /// Everything about now.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -34,6 +36,12 @@ pub struct Status {
     pub workers: Vec<Worker>,
     /// Virtual services, in the order of the configuration.
     pub services: Vec<Service>,
+    /// Neighbours, by NIC and address.
+    #[serde(default)]
+    pub neighbours: Vec<Neighbour>,
+    /// Other hosts that use addresses of the director.
+    #[serde(default)]
+    pub conflicts: Vec<Conflict>,
     /// Addresses that hosts are masqueraded by.
     #[serde(default)]
     pub masquerades: Vec<Masquerade>,

@@ -15,6 +15,7 @@ mod events;
 mod explain;
 mod import;
 mod ipvsadm;
+mod neighbours;
 mod output;
 mod run;
 mod status;
@@ -55,7 +56,9 @@ enum Command {
     Connections(connections::Arguments),
     /// Why packets were dropped, by reason
     Drops(drops::Arguments),
-    /// What happens to real servers and quorums, as it happens
+    /// Who is on the director's links: MACs, states, and who else uses its addresses
+    Neighbours(neighbours::Arguments),
+    /// What happens to real servers, quorums, virtual routers and addresses, as it happens
     Events(events::Arguments),
     /// What the director would do with a packet, and why
     Explain(explain::Arguments),
@@ -113,6 +116,7 @@ pub fn main() -> ExitCode {
         Command::Status(arguments) => status::run(&arguments),
         Command::Connections(arguments) => connections::run(&arguments),
         Command::Drops(arguments) => drops::run(&arguments),
+        Command::Neighbours(arguments) => neighbours::run(&arguments),
         Command::Events(arguments) => events::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),

@@ -9,7 +9,7 @@ use super::Outcome;
 use super::client::{Client, Failure, Target, run as speak};
 use super::output::{say, say_bytes};
 use super::table::{Table, seconds};
-use super::workers;
+use super::{neighbours, workers};
 use crate::api::Status;
 use crate::api::status::{Books, Masquerade, Quorum, Real, Service, SplitBrain, VirtualRouter};
 
@@ -83,6 +83,7 @@ fn text(status: &Status) -> String {
     text += &services(&status.services);
     text.push('\n');
     text += &masquerades(&status.masquerades);
+    text += &neighbours::conflicts(&status.conflicts);
     text += &not_in_file(&status.not_in_file);
     text += &books(&status.books);
     text += &limits(status);
@@ -347,6 +348,8 @@ mod tests {
                 quorum: Quorum { quorum: 2, hysteresis: 0, weight: 1, held: false },
                 sorry_server: Some(real("10.1.0.99:80", RealState::Serving, None)),
             }],
+            neighbours: Vec::new(),
+            conflicts: Vec::new(),
             masquerades: vec![Masquerade {
                 address: "192.0.2.2".to_owned(),
                 connections: 3,

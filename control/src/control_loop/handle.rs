@@ -3,17 +3,19 @@
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel as mpsc_channel};
 
+use shunt_dataplane::id::Mac;
+
 use super::{Counters, VrrpReport};
 use crate::kernel::{KernelError, NicSide};
 use crate::neighbour::machine::Key;
-use crate::neighbour::{Counters as NeighbourCounters, Listed, Nic, Vip};
+use crate::neighbour::{Conflict, Counters as NeighbourCounters, Listed, Named, Nic, Vip};
 use crate::vrrp::{Group, Instance, Tracked};
 
 pub(super) enum Command {
     Owned(Vec<Nic>, Vec<Vip>),
     Routers(Vec<Instance>, Vec<Group>),
     Watched(Tracked, bool),
-    Wanted(Vec<Key>),
+    Named(Vec<(Key, Named)>, Vec<(Key, Mac)>),
     Announce,
     Kernel(Vec<NicSide>, Sender<Result<(), KernelError>>),
     Report(Sender<Report>),
@@ -24,6 +26,8 @@ pub(super) enum Command {
 pub struct Report {
     /// The neighbour table.
     pub neighbours: Vec<Listed>,
+    /// Other hosts that use addresses of the director.
+    pub conflicts: Vec<Conflict>,
     /// What the neighbour machine counts.
     pub neighbour_counters: NeighbourCounters,
     /// What the loop counts.
@@ -63,9 +67,9 @@ impl Control {
         move |what, passes| drop(commands.send(Command::Watched(what, passes)))
     }
 
-    /// The neighbours to keep resolved from now on.
-    pub fn set_wanted(&self, wanted: Vec<Key>) {
-        self.tell(Command::Wanted(wanted));
+    /// The neighbours that the configuration names from now on: those to keep resolved, and those whose MAC it says.
+    pub fn set_named(&self, wanted: Vec<(Key, Named)>, told: Vec<(Key, Mac)>) {
+        self.tell(Command::Named(wanted, told));
     }
 
     /// Announces all VIPs again.

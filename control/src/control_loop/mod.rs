@@ -189,7 +189,9 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
                     }
                     Command::Routers(instances, groups) => self.set_routers(now, instances, groups),
                     Command::Watched(what, passes) => self.watched(now, what, passes),
-                    Command::Wanted(wanted) => self.machine.set_wanted(now, wanted, &mut self.outputs),
+                    Command::Named(wanted, told) => {
+                        self.machine.set_named(now, wanted, told, &mut self.outputs);
+                    }
                     Command::Announce => self.machine.announce(now, &mut self.outputs),
                     Command::Kernel(sides, answer) => drop(answer.send(self.kernel.update(&sides))),
                     Command::Report(answer) => drop(answer.send(self.report())),
@@ -205,8 +207,8 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
                 Output::Transmit { nic, frame } => self.transmit(nic, &frame),
                 Output::Change(change) => self.batches.gather(change),
                 Output::Event(event) => {
-                    if let Event::Conflict { nic, address, other } = event {
-                        self.claimed(nic, address, other);
+                    if let Event::Conflict(conflict) = event {
+                        self.claimed(conflict.nic, conflict.address, conflict.other);
                     }
                     self.publish.event(event);
                 }
@@ -283,6 +285,7 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
     fn report(&self) -> Report {
         Report {
             neighbours: self.machine.neighbours().collect(),
+            conflicts: self.machine.conflicts().collect(),
             neighbour_counters: self.machine.counters(),
             counters: self.counters,
             held: self.machine.waiting() + self.batches.held(),

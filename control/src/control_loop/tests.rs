@@ -108,6 +108,7 @@ fn start() -> (ControlLoop<Shared, Shared>, Control, Shared) {
         mtu: 1500,
         addresses: vec!["192.0.2.2/24".parse().unwrap()],
         gateways: Vec::new(),
+        neighbours: Vec::new(),
         routes: Vec::new(),
     };
     let kernel = Kernel::start(std::slice::from_ref(&side)).unwrap();

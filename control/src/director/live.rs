@@ -12,11 +12,12 @@ use shunt_dataplane::worker::{Answer, ConnectionView, Question, QuestionEnds, Sh
 use tokio::sync::{mpsc, watch};
 
 use super::core::{Applied, Core, Message, View};
-use super::{status, targets};
+use super::{status, status_neighbours, targets};
 use crate::api::director::{
     CONNECTIONS_QUEUE_MAX, Connections, Director, Events, Later, Refusal, Reloaded, Running,
 };
 use crate::api::ipvsadm::{Change, Changed, Table};
+use crate::api::neighbours::Neighbours;
 use crate::api::{Connection, Drops, Explanation, Probe, ProbeStep, Status};
 use crate::config::Config;
 use crate::config::check::Machine;
@@ -138,7 +139,9 @@ impl Live {
             parts.control.set_owned(targets::nics(&view.config, &self.macs), targets::vips(&view.config));
             let routers = targets::routers(&view.config, &view.snapshot, &self.macs);
             parts.control.set_routers(routers, view.config.vrrp_groups.clone());
-            parts.control.set_wanted(targets::wanted(&view.config, &view.snapshot));
+            parts
+                .control
+                .set_named(targets::wanted(&view.config, &view.snapshot), targets::told(&view.config));
             if let Err(error) = parts.control.update_kernel(targets::sides(&view.config, &self.macs)) {
                 tracing::error!("kernel-side interface: {error}");
             }
@@ -369,6 +372,11 @@ impl Director for Handle {
     fn drops(&self) -> Drops {
         let workers: Vec<_> = self.0.workers.iter().map(|worker| &*worker.counters).collect();
         Drops::of(&workers)
+    }
+
+    fn neighbours(&self) -> Neighbours {
+        let report = self.0.with_parts(|parts| parts.control.report()).unwrap_or_default();
+        status_neighbours::neighbours(&self.0.view.load_full(), &report)
     }
 
     fn events(&self) -> Option<Events> {

@@ -12,6 +12,7 @@ pub mod packets;
 mod placement;
 pub mod run;
 mod status;
+mod status_neighbours;
 mod status_vrrp;
 pub mod targets;
 pub mod workers;

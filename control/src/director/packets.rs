@@ -92,8 +92,8 @@ pub struct Publications {
 }
 
 impl Publications {
-    /// Speaks to the core thread; `nics` are the names of the NICs, for events; what happens to virtual routers is told to
-    /// `notifier`, too.
+    /// Speaks to the core thread; `nics` are the names of the NICs, for events; what happens to virtual routers, and conflicts of
+    /// addresses, are told to `notifier`, too.
     #[must_use]
     pub const fn new(
         core: Sender<Message>,
@@ -106,6 +106,11 @@ impl Publications {
 
     fn nic(&self, nic: NicId) -> &str {
         self.nics.get(nic.index()).map_or("?", String::as_str)
+    }
+
+    fn tell(&self, what: What, address: IpAddr, real: Option<IpAddr>, text: String) {
+        let real = real.map(|real| real.to_string());
+        self.notifier.tell(notify::Event::now(what, address.to_string(), real, text), Vec::new());
     }
 }
 
@@ -188,10 +193,32 @@ impl Publish for Publications {
                 "nic {}: {address} does not answer: packets to it wait and are dropped: check its cable, address and netmask",
                 self.nic(nic)
             ),
-            Event::Conflict { nic, address, other } => tracing::error!(
-                "nic {}: {other} also claims {address}: traffic may reach either: take the address off the other host",
-                self.nic(nic)
-            ),
+            Event::Disputed { nic, address, mac, other } => {
+                let text = format!(
+                    "nic {}: both {mac} and {other} answer for {address}: the director keeps to {mac}: take the address off one \
+                     of them",
+                    self.nic(nic)
+                );
+                tracing::error!("{text}");
+                self.tell(What::NeighbourConflict, address, None, text);
+            }
+            Event::Conflict(conflict) => {
+                let text = format!("nic {}: {conflict}", self.nic(conflict.nic));
+                tracing::error!("{text}");
+                self.tell(What::AddressConflict, conflict.address, conflict.real(), text);
+            }
+            Event::ConflictOver { conflict, lasted } => {
+                let text = format!(
+                    "nic {}: {} no longer claims {}: it was heard {} times in {} s",
+                    self.nic(conflict.nic),
+                    conflict.other,
+                    conflict.address,
+                    conflict.count,
+                    lasted.as_secs()
+                );
+                tracing::warn!("{text}");
+                self.tell(What::AddressConflictOver, conflict.address, conflict.real(), text);
+            }
         }
     }
 }

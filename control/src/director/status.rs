@@ -11,8 +11,8 @@ use shunt_dataplane::worker::{ANSWER_RING_MAX, INJECT_RING_MAX, PUNT_RING_MAX};
 
 use super::core::View;
 use super::live::Live;
-use super::status_vrrp;
 use super::workers::HAND_OVER_RING_MAX;
+use super::{status_neighbours, status_vrrp};
 use crate::api::Status;
 use crate::api::status::{
     Books, Cost, Limit, Masquerade, Nic, Notified, Quorum, Real, RealState, Service, Vip, Worker,
@@ -46,6 +46,8 @@ pub(super) fn status(live: &Live) -> Status {
         vrrp_counters: status_vrrp::counters(&report.vrrp),
         workers: (0..live.workers.len()).map(|place| worker(live, &view, place)).collect(),
         services: view.config.services.iter().map(|of| service(&view, of, &health)).collect(),
+        neighbours: status_neighbours::table(&view, &report),
+        conflicts: status_neighbours::conflicts(&view, &report),
         masquerades: view.snapshot.reals.iter().flatten().filter_map(masquerade).collect(),
         not_in_file: live.not_in_file().list.iter().map(ToString::to_string).collect(),
         notified: {
@@ -298,7 +300,7 @@ fn advice(live: &Live, view: &View, nics: &[Nic], limits: &[Limit], report: &Rep
             service.name
         ));
     }
-    for listed in report.neighbours.iter().filter(|listed| listed.wanted && listed.mac.is_none()) {
+    for listed in report.neighbours.iter().filter(|listed| listed.named.is_some() && listed.mac.is_none()) {
         let nic = view.config.nics.get(listed.nic.index()).map_or("?", |nic| nic.name.as_str());
         lines.push(format!(
             "{} does not answer on nic \"{nic}\": packets to it are dropped: check that it is up and in that network",

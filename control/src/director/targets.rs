@@ -1,6 +1,6 @@
 //! What a configuration asks of health checks, neighbours and the kernel-side interface.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::config::{self, Config};
 use crate::health::{Check, Target};
 use crate::kernel::NicSide;
 use crate::neighbour::machine::Key;
-use crate::neighbour::{Nic, Vip};
+use crate::neighbour::{Named, Nic, Vip};
 use crate::tracking::Watch;
 use crate::vrrp::message::TTL;
 use crate::vrrp::{Instance, Peer};
@@ -109,22 +109,37 @@ pub fn routers(config: &Config, snapshot: &Snapshot, macs: &[Mac]) -> Vec<Instan
     config.vrrp.iter().map(router).collect()
 }
 
-/// Neighbours that must always be known: those on the way to real servers, and gateways.
+/// Neighbours that must always be known, and what for: real servers, those on the way to them, gateways, peers.
 #[must_use]
-pub fn wanted(config: &Config, snapshot: &Snapshot) -> Vec<Key> {
-    let reals = snapshot.reals.iter().flatten().filter(|real| real.configured && real.way != Way::Local);
-    let reals = reals.map(|real| real.address);
+pub fn wanted(config: &Config, snapshot: &Snapshot) -> Vec<(Key, Named)> {
+    let mut wanted: BTreeMap<Key, Named> = BTreeMap::new();
+    let mut want = |to: IpAddr, near: Option<NicId>, named: Named| {
+        let hop = snapshot.first_hop(to).or(near.map(|nic| (nic, to)));
+        if let Some((nic, hop)) = hop {
+            let named = if hop == to { named } else { Named::Router };
+            let first = wanted.entry((nic, hop)).or_insert(named);
+            *first = named.min(*first);
+        }
+    };
+    let reals = snapshot.reals.iter().flatten();
+    for real in reals.filter(|real| real.configured && real.way != Way::Local) {
+        want(real.address, None, Named::Real);
+    }
     let gateways = config.nics.iter().flat_map(|nic| nic.gateways.iter().copied());
-    let routers = config.routes.iter().filter_map(|route| route.via);
-    let near = |to: IpAddr| snapshot.first_hop(to);
-    let asked = |&(nic, address): &Key| !config.names_neighbour(nic, address);
-    let mut wanted: BTreeSet<Key> =
-        reals.chain(gateways).chain(routers).filter_map(near).filter(asked).collect();
+    for router in gateways.chain(config.routes.iter().filter_map(|route| route.via)) {
+        want(router, None, Named::Router);
+    }
     for vrrp in &config.vrrp {
-        let way = |peer: &IpAddr| near(*peer).unwrap_or((vrrp.nic, *peer));
-        wanted.extend(vrrp.peers.iter().map(way));
+        vrrp.peers.iter().for_each(|peer| want(*peer, Some(vrrp.nic), Named::Director));
     }
     wanted.into_iter().collect()
+}
+
+/// Neighbours whose MAC the file names.
+#[must_use]
+pub fn told(config: &Config) -> Vec<(Key, Mac)> {
+    let nics = (0..=u8::MAX).map(NicId).zip(&config.nics);
+    nics.flat_map(|(id, nic)| nic.neighbours.iter().map(move |one| ((id, one.address), one.mac))).collect()
 }
 
 /// The VIPs of services that an address of this NIC, and so the director itself, is a real server of: its kernel side
@@ -146,6 +161,7 @@ pub fn sides(config: &Config, macs: &[Mac]) -> Vec<NicSide> {
         mtu: nic.mtu,
         addresses: nic.addresses.iter().copied().chain(served(config, nic)).collect(),
         gateways: nic.gateways.clone(),
+        neighbours: nic.neighbours.iter().map(|one| (one.address, one.mac)).collect(),
         routes: (config.routes.iter())
             .filter(|route| route.nic == NicId(number as u8))
             .map(|route| (route.to, route.via))

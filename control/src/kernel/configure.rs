@@ -92,6 +92,27 @@ async fn apply_one(handle: &Handle, metric: u32, tap: &Tap, side: &NicSide) -> R
     for (what, route) in new {
         told(name, || what, handle.route().add(route).replace().execute()).await?;
     }
+    neighbours(handle, tap, side).await
+}
+
+/// Tells the kernel the MACs that nobody will answer for.
+async fn neighbours(handle: &Handle, tap: &Tap, side: &NicSide) -> Result<(), KernelError> {
+    let name = &tap.interface;
+    let known = |address: &IpAddr| side.neighbours.iter().any(|(named, _)| named == address);
+    for (address, mac) in tap.side.neighbours.iter().filter(|(address, _)| !known(address)) {
+        let mut old = handle.neighbours().add(tap.index, *address).link_layer_address(&mac.0);
+        let old = handle.neighbours().del(old.message_mut().clone()).execute();
+        // It may be gone already, with the address that it was reached from.
+        if let Err(error) = old.await {
+            warn!(
+                "kernel-side interface: {name}: neighbour {address} was not there to be taken away: {error}"
+            );
+        }
+    }
+    for (address, mac) in &side.neighbours {
+        let add = handle.neighbours().add(tap.index, *address).link_layer_address(&mac.0).replace();
+        told(name, || format!("neighbour {address} at {mac}"), add.execute()).await?;
+    }
     Ok(())
 }
 

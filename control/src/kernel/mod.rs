@@ -37,6 +37,8 @@ pub struct NicSide {
     pub addresses: Vec<IpNet>,
     /// Routers for everything that has no route.
     pub gateways: Vec<IpAddr>,
+    /// Neighbours whose MAC the configuration names.
+    pub neighbours: Vec<(IpAddr, Mac)>,
     /// Routes out of this NIC, and their routers; none when destinations are neighbours.
     pub routes: Vec<(IpNet, Option<IpAddr>)>,
 }
@@ -157,7 +159,13 @@ fn open(nic: NicId, side: &NicSide) -> Result<Tap, KernelError> {
         .map_err(tap)?;
     device.set_nonblocking(true).map_err(tap)?;
     let index = device.if_index().map_err(tap)?;
-    let bare = NicSide { addresses: Vec::new(), gateways: Vec::new(), routes: Vec::new(), ..side.clone() };
+    let bare = NicSide {
+        addresses: Vec::new(),
+        gateways: Vec::new(),
+        neighbours: Vec::new(),
+        routes: Vec::new(),
+        ..side.clone()
+    };
     Ok(Tap { device, interface, index, side: bare })
 }
 

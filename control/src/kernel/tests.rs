@@ -10,7 +10,7 @@ use std::{fs, thread};
 use nix::poll::{PollFd, PollFlags, poll};
 
 use super::*;
-use crate::neighbour::{Machine, Nic, Output};
+use crate::neighbour::{Machine, Named, Nic, Output};
 
 fn side(last: u8) -> NicSide {
     NicSide {
@@ -22,6 +22,10 @@ fn side(last: u8) -> NicSide {
             format!("2001:db8::{last}/64").parse().unwrap(),
         ],
         gateways: vec!["192.0.2.254".parse().unwrap(), "fe80::1".parse().unwrap()],
+        neighbours: vec![
+            ("192.0.2.77".parse().unwrap(), Mac([2, 0, 0, 0, 0, 0x77])),
+            ("2001:db8::77".parse().unwrap(), Mac([2, 0, 0, 0, 0, 0x78])),
+        ],
         routes: vec![
             (format!("198.51.{last}.0/24").parse().unwrap(), Some("192.0.2.99".parse().unwrap())),
             (format!("2001:db8:{last}::/48").parse().unwrap(), None),
@@ -134,8 +138,8 @@ fn a_kernel_answers_the_machines_questions() {
         Vec::new(),
         &mut out,
     );
-    let asked = host.addresses.iter().map(|network| (NicId(0), network.addr()));
-    machine.set_wanted(now, asked, &mut out);
+    let asked = host.addresses.iter().map(|network| ((NicId(0), network.addr()), Named::Real));
+    machine.set_named(now, asked, [], &mut out);
     let mut resolved = Vec::new();
     let mut buffer = vec![0; Kernel::FRAME_MAX];
     while resolved.len() < 2 {

@@ -4,32 +4,35 @@
 //! come out. A neighbour's life:
 //!
 //! ```text
-//!            wanted, or a packet needs it              answer               its time is up
-//! (unknown) ─────────────────────────────▶ Incomplete ────────▶ Known ─────────────────────▶ Probing
-//!     ▲  │                                  │ ▲  asks each        ▲ ▲                          │  │
-//!     │  │ it asked the director            │ │  second           │ └────────── answer ────────┘  │
-//!     │  └──────────────────────────────────┼─┼───────────────────┘                               │
-//!     └──── not wanted: forgotten ──────────┘ └────────────── PROBES_MAX without an answer ───────┘
+//!            named, or a packet needs it              answer                  its time is up
+//! (unknown) ─────────────────────────────▶ Incomplete ────────▶ Reachable ─────────────────────▶ Probe
+//!     ▲  │                                  │ ▲  asks each        ▲ ▲    another MAC is claimed   │ │ ▲
+//!     │  │ it asked the director            │ │  second           │ └─────────── answer ──────────┘ │ │
+//!     │  └──────────────────────────────────┼─┼──▶ Stale ─────────┼─────── its time is up ──────────┼─┘
+//!     └──── a stranger: forgotten ──────────┘ └───────────────────┼── PROBES_MAX without an answer ─┘
+//!                                                 another MAC answers, the known one does not
 //! ```
 //!
-//! A neighbour that is wanted stays in Incomplete and is asked each second for as long as it takes.
+//! A neighbour that the configuration names stays in Incomplete and is asked each second for as long as it takes. No MAC is
+//! replaced by what nobody asked for: see [`super::entry`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Instant;
 
 use hashbrown::{HashMap, HashSet};
 use shunt_dataplane::id::{Mac, NicId};
-use shunt_dataplane::reason::DropReason;
 
 use super::allowance::Allowance;
-use super::entry::{Entry, Heard, State};
+use super::conflict::{Cause, Conflict, Conflicts, vrid};
+use super::entry::{Entry, Heard, Said, State};
+use super::index::{Index, Marks};
 use super::message::{self, Message, Speaker};
-use super::output::{Change, Counters, Event, Listed, Output};
+use super::output::{Change, Counters, Event, Listed, Named, Output, Refused, Standing};
 use super::owned::{Nic, Owned, Vip};
 use super::{
-    ANNOUNCE_INTERVAL, ANNOUNCEMENTS, CONFLICT_INTERVAL, INCOMPLETE_MAX, NEIGHBOURS_MAX, PROBES_MAX,
-    PUBLICATION_MAX, WAITING_MAX,
+    ANNOUNCE_INTERVAL, ANNOUNCEMENTS, CHANGE_INTERVAL, PROBES_MAX, PUBLICATION_MAX, REQUESTS_BURST_MAX,
+    REQUESTS_PER_SECOND_MAX, WAITING_MAX,
 };
 
 /// A neighbour: the NIC behind which it is, and its address.
@@ -41,13 +44,9 @@ pub type Key = (NicId, IpAddr);
 pub struct Machine<P> {
     owned: Owned,
     entries: HashMap<Key, Entry<P>>,
-    /// What is due when, the entries' own `due`.
-    timers: BTreeSet<(Instant, Key)>,
+    index: Index,
     announcements: BTreeMap<(Instant, Key), u8>,
-    conflicts: HashMap<Key, Instant>,
-    /// Unwanted entries without a MAC.
-    incomplete: usize,
-    waiting: usize,
+    conflicts: Conflicts,
     allowance: Allowance,
     counters: Counters,
 }
@@ -59,12 +58,10 @@ impl<P> Machine<P> {
         Self {
             owned: Owned::default(),
             entries: HashMap::new(),
-            timers: BTreeSet::new(),
+            index: Index::default(),
             announcements: BTreeMap::new(),
-            conflicts: HashMap::new(),
-            incomplete: 0,
-            waiting: 0,
-            allowance: Allowance::new(now),
+            conflicts: Conflicts::new(now),
+            allowance: Allowance::new(now, REQUESTS_BURST_MAX, REQUESTS_PER_SECOND_MAX),
             counters: Counters::default(),
         }
     }
@@ -76,7 +73,7 @@ impl<P> Machine<P> {
         }
         let owned = &self.owned;
         self.announcements.retain(|&(_, (nic, address)), _| owned.answers(nic, address));
-        self.conflicts.retain(|&(nic, address), _| owned.answers(nic, address));
+        self.conflicts.retain(|nic, address| owned.answers(nic, address));
         let gone: Vec<Key> = self
             .entries
             .keys()
@@ -94,38 +91,44 @@ impl<P> Machine<P> {
         self.set_owned(now, self.owned.nics().to_vec(), vips, out);
     }
 
-    /// The neighbours to keep resolved from now on: real servers and gateways. Others are learned as packets
-    /// need them.
-    pub fn set_wanted(
+    /// The neighbours that the configuration names from now on: those to keep resolved, and those whose MAC it says, which are
+    /// never asked. Others are learned as packets need them.
+    pub fn set_named(
         &mut self,
         now: Instant,
-        wanted: impl IntoIterator<Item = Key>,
+        wanted: impl IntoIterator<Item = (Key, Named)>,
+        told: impl IntoIterator<Item = (Key, Mac)>,
         out: &mut Vec<Output<P>>,
     ) {
-        let wanted: HashSet<Key> =
-            wanted.into_iter().filter(|&(nic, address)| !self.owned.answers(nic, address)).collect();
-        let unwanted: Vec<Key> = self
-            .entries
-            .iter()
-            .filter(|(key, entry)| entry.wanted && !wanted.contains(*key))
-            .map(|(key, _)| *key)
-            .collect();
-        for key in unwanted {
-            match self.entries.get_mut(&key) {
-                Some(entry) if entry.mac().is_some() => entry.wanted = false,
-                _ => self.forget(key, out),
+        let owned = &self.owned;
+        let foreign = |key: &Key| owned.nic(key.0).is_some() && !owned.answers(key.0, key.1);
+        let mut wanted: HashMap<Key, Named> = wanted.into_iter().filter(|(key, _)| foreign(key)).collect();
+        let told: HashMap<Key, Mac> = told.into_iter().filter(|(key, _)| foreign(key)).collect();
+        let known: Vec<Key> = self.entries.keys().copied().collect();
+        for key in known {
+            let (named, told) = (wanted.get(&key).copied(), told.get(&key).copied());
+            let stays = self.with_entry(key, |entry| {
+                let no_use = named.is_none() && entry.named.is_some() && entry.mac().is_none();
+                entry.named = named;
+                match (entry.state, told) {
+                    (State::Static { mac }, told) => told == Some(mac),
+                    (_, Some(_)) => false,
+                    (_, None) => !no_use,
+                }
+            });
+            if stays != Some(true) {
+                self.forget(key, out);
             }
         }
-        for key in wanted {
-            match self.entries.get_mut(&key) {
-                Some(entry) if entry.wanted => {}
-                Some(entry) => {
-                    entry.wanted = true;
-                    if entry.mac().is_none() {
-                        self.incomplete -= 1;
-                    }
-                }
-                None => self.add(key, Entry::new(now, true)),
+        for (key, mac) in told {
+            let named = wanted.remove(&key);
+            if !self.entries.contains_key(&key) {
+                self.add(key, Entry::of_static(now, named, mac));
+            }
+        }
+        for (key, named) in wanted {
+            if !self.entries.contains_key(&key) {
+                self.add(key, Entry::new(now, Some(named)));
             }
         }
         self.tick(now, out);
@@ -147,27 +150,20 @@ impl<P> Machine<P> {
         let Some(own) = self.owned.nic(nic).map(|nic| nic.mac) else { return false };
         let message = match Message::parse(frame, own) {
             Ok(message) => message,
-            Err(reason) => {
-                *match reason {
-                    DropReason::EtherType | DropReason::Unwanted | DropReason::OtherMac => {
-                        &mut self.counters.unwanted
-                    }
-                    _ => &mut self.counters.malformed,
-                } += 1;
+            Err(refused) => {
+                self.counters.refuse(refused);
                 return false;
             }
         };
+        let from = match message {
+            Message::Request { sender_mac, frame_source, .. } => Some(sender_mac.unwrap_or(frame_source)),
+            Message::Reply { mac, .. } => mac,
+        };
+        if from.is_some_and(|mac| self.owned.nics().iter().any(|nic| nic.mac == mac)) {
+            self.counters.refuse(Refused::Looped);
+            return false;
+        }
         match message {
-            Message::Request { sender_mac, frame_source, .. }
-                if sender_mac.unwrap_or(frame_source) == own =>
-            {
-                self.counters.looped += 1;
-                false
-            }
-            Message::Reply { mac, .. } if mac == Some(own) => {
-                self.counters.looped += 1;
-                false
-            }
             Message::Request { sender, sender_mac, frame_source, target } => {
                 let to = sender_mac.unwrap_or(frame_source);
                 self.request(now, nic, (sender, sender_mac), target, to, out);
@@ -176,11 +172,15 @@ impl<P> Machine<P> {
             Message::Reply { address, mac, solicited, overrides } => {
                 if self.owned.answers(nic, address) {
                     if let Some(other) = mac {
-                        self.conflict(now, (nic, address), other, out);
+                        self.conflict(now, (nic, address), other, true, out);
                     }
                     return false;
                 }
-                self.heard(now, (nic, address), mac, solicited, overrides, out);
+                let known = self.entries.get(&(nic, address)).and_then(Entry::mac);
+                if let Some(mac) = mac.or(known) {
+                    let said = Said { mac, solicited, overrides, asks: false };
+                    self.heard(now, (nic, address), said, out);
+                }
                 true
             }
         }
@@ -202,26 +202,20 @@ impl<P> Machine<P> {
             return;
         }
         if !self.entries.contains_key(&key) {
-            if self.entries.len() >= NEIGHBOURS_MAX || self.incomplete >= INCOMPLETE_MAX {
+            if self.index.asks_enough(nic) || !self.make_room(nic, out) {
                 self.counters.table_full += 1;
                 return;
             }
-            self.add(key, Entry::new(now, false));
+            self.add(key, Entry::new(now, None));
         }
-        let Some(entry) = self.entries.get_mut(&key) else { return };
-        if self.waiting >= WAITING_MAX && entry.waiting.is_empty() {
-            self.counters.waiting_full += 1;
-        } else {
-            if self.waiting >= WAITING_MAX {
-                entry.waiting.pop_front();
-                self.waiting -= 1;
-                self.counters.waiting_full += 1;
+        let full = self.index.waiting() >= WAITING_MAX;
+        let dropped = self.with_entry(key, |entry| {
+            if full && entry.waiting.pop_front().is_none() {
+                return 1;
             }
-            let dropped = entry.wait(packet);
-            self.waiting += 1;
-            self.waiting -= dropped;
-            self.counters.waiting_full += dropped as u64;
-        }
+            usize::from(full) + entry.wait(packet)
+        });
+        self.counters.waiting_full += dropped.unwrap_or(1) as u64;
         self.tick(now, out);
     }
 
@@ -242,11 +236,14 @@ impl<P> Machine<P> {
                 self.announcements.insert((now + ANNOUNCE_INTERVAL, key), left - 1);
             }
         }
-        while let Some(&(due, key)) = self.timers.first() {
+        while let Some((due, key)) = self.index.first() {
             if due > now || !self.allowance.take() {
                 break;
             }
             self.due(now, key, out);
+        }
+        for (conflict, lasted) in self.conflicts.tick(now) {
+            out.push(Output::Event(Event::ConflictOver { conflict, lasted }));
         }
     }
 
@@ -254,9 +251,9 @@ impl<P> Machine<P> {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let announcement = self.announcements.first_key_value().map(|(&(due, _), _)| due);
-        let timer = self.timers.first().map(|&(due, _)| due);
-        let due = announcement.into_iter().chain(timer).min()?;
-        Some(due.max(self.allowance.next()))
+        let timer = self.index.first().map(|(due, _)| due);
+        let asking = announcement.into_iter().chain(timer).min().map(|due| due.max(self.allowance.next()));
+        asking.into_iter().chain(self.conflicts.deadline()).min()
     }
 
     /// The MAC of a neighbour, when it is known.
@@ -271,21 +268,35 @@ impl<P> Machine<P> {
         self.counters
     }
 
-    /// The table, for an operator and for a snapshot that starts anew.
+    /// The table, for an operator.
     pub fn neighbours(&self) -> impl Iterator<Item = Listed> {
         self.entries.iter().map(|(&(nic, address), entry)| Listed {
             nic,
             address,
             mac: entry.mac(),
-            wanted: entry.wanted,
+            standing: match entry.state {
+                State::Incomplete { asked } if asked >= PROBES_MAX => Standing::Failed,
+                State::Incomplete { .. } => Standing::Incomplete,
+                State::Reachable { .. } => Standing::Reachable,
+                State::Stale { .. } => Standing::Stale,
+                State::Probe { .. } => Standing::Probe,
+                State::Static { .. } => Standing::Static,
+            },
+            named: entry.named,
+            since: entry.since,
             waiting: entry.waiting.len(),
         })
+    }
+
+    /// Other hosts that use addresses of the director.
+    pub fn conflicts(&self) -> impl Iterator<Item = Conflict> {
+        self.conflicts.list()
     }
 
     /// Packets that wait for all neighbours together.
     #[must_use]
     pub const fn waiting(&self) -> usize {
-        self.waiting
+        self.index.waiting()
     }
 
     fn request(
@@ -299,23 +310,24 @@ impl<P> Machine<P> {
     ) {
         let answered = self.owned.answers(nic, target);
         if self.owned.answers(nic, sender) {
-            return self.conflict(now, (nic, sender), to, out);
+            return self.conflict(now, (nic, sender), to, true, out);
+        }
+        if !answered {
+            self.counters.refuse(Refused::NotOwned);
         }
         if sender.is_unspecified() {
             if answered {
-                self.conflict(now, (nic, target), to, out);
+                self.conflict(now, (nic, target), to, false, out);
             }
         } else if let Some(mac) = sender_mac {
-            // RFC 826: whoever asks for the director will hear from it next; of others what is known is kept fresh.
             let key = (nic, sender);
-            if answered && !self.entries.contains_key(&key) && self.owned.on_link(nic, sender) {
-                if self.entries.len() >= NEIGHBOURS_MAX {
-                    self.counters.table_full += 1;
-                } else {
-                    self.add(key, Entry::new(now, false));
-                }
+            if answered && !self.entries.contains_key(&key) {
+                self.learn(now, key, out);
             }
-            self.heard(now, key, Some(mac), false, true, out);
+            if answered || self.entries.contains_key(&key) {
+                let said = Said { mac, solicited: false, overrides: true, asks: answered };
+                self.heard(now, key, said, out);
+            }
         }
         if let Some(mac) = self.owned.nic(nic).map(|nic| nic.mac).filter(|_| answered) {
             self.counters.answered += 1;
@@ -324,97 +336,173 @@ impl<P> Machine<P> {
         }
     }
 
-    /// A MAC was heard for a neighbour; only those in the table matter.
-    fn heard(
-        &mut self,
-        now: Instant,
-        key: Key,
-        mac: Option<Mac>,
-        confirmed: bool,
-        overrides: bool,
-        out: &mut Vec<Output<P>>,
-    ) {
-        let Some(entry) = self.entries.get_mut(&key) else { return };
-        let Some(mac) = mac.or(entry.mac()) else { return };
-        let (nic, address) = key;
-        let due = entry.due;
-        let heard = entry.hear(now, mac, confirmed, overrides);
-        let (new_due, wanted) = (entry.due, entry.wanted);
-        self.waiting -= entry.waiting.len();
-        let released = std::mem::take(&mut entry.waiting);
-        if let Heard::New { old } = heard {
-            out.push(Output::Change(Change { nic, address, mac: Some(mac) }));
-            match old {
-                Some(from) => out.push(Output::Event(Event::MacChanged { nic, address, from, to: mac })),
-                None if wanted => out.push(Output::Event(Event::Resolved { nic, address, mac })),
-                None => self.incomplete -= 1,
-            }
+    /// Takes in a host that asks for the director, as far as there is room: it will hear from the director next (RFC 826).
+    fn learn(&mut self, now: Instant, key: Key, out: &mut Vec<Output<P>>) {
+        let (nic, sender) = key;
+        if !self.owned.on_link(nic, sender) {
+            return self.counters.refuse(Refused::OffLink);
         }
-        out.extend(released.into_iter().map(Output::Release));
-        self.timers.remove(&(due, key));
-        self.timers.insert((new_due, key));
+        // Who came a moment ago stays, else each asker of a flood would be published, and its end too.
+        let settled = self.index.gives_way(nic).is_some_and(|(since, _)| since + CHANGE_INTERVAL <= now);
+        if self.index.is_full(nic) && !(settled && self.make_room(nic, out)) {
+            self.counters.table_full += 1;
+            return self.counters.refuse(Refused::Full);
+        }
+        self.add(key, Entry::new(now, None));
     }
 
-    /// An entry's time is up: ask, or give up.
+    /// Makes room for one more stranger behind a NIC, at the cost of one that never answered a question; false when all did.
+    fn make_room(&mut self, nic: NicId, out: &mut Vec<Output<P>>) -> bool {
+        if !self.index.is_full(nic) {
+            return true;
+        }
+        let Some((_, key)) = self.index.gives_way(nic) else { return false };
+        self.counters.evicted += 1;
+        self.forget(key, out);
+        true
+    }
+
+    /// Something was heard about a neighbour; only those in the table matter.
+    fn heard(&mut self, now: Instant, key: Key, said: Said, out: &mut Vec<Output<P>>) {
+        match self.with_entry(key, |entry| entry.hear(now, said)) {
+            None => self.counters.refuse(Refused::Unknown),
+            Some(heard) => self.follow(key, heard, out),
+        }
+    }
+
+    /// Does what follows from what was heard.
+    fn follow(&mut self, key: Key, heard: Heard, out: &mut Vec<Output<P>>) {
+        let (nic, address) = key;
+        let Some((Some(mac), named)) = self.entries.get(&key).map(|entry| (entry.mac(), entry.named)) else {
+            if let Heard::Refused(refused) = heard {
+                self.counters.refuse(refused);
+            }
+            return;
+        };
+        match heard {
+            Heard::Same | Heard::Waiting => {}
+            Heard::Refused(refused) => self.counters.refuse(refused),
+            Heard::Disputed { other } => {
+                self.counters.refuse(Refused::Unasked);
+                out.push(Output::Event(Event::Disputed { nic, address, mac, other }));
+            }
+            Heard::New { old } => {
+                out.push(Output::Change(Change { nic, address, mac: Some(mac) }));
+                match old {
+                    Some(from) => {
+                        out.push(Output::Event(Event::MacChanged { nic, address, from, to: mac }));
+                    }
+                    None if named.is_some() => {
+                        out.push(Output::Event(Event::Resolved { nic, address, mac }));
+                    }
+                    None => {}
+                }
+            }
+        }
+        let released = self.with_entry(key, |entry| std::mem::take(&mut entry.waiting)).unwrap_or_default();
+        out.extend(released.into_iter().map(Output::Release));
+    }
+
+    /// An entry's time is up: decide, ask, or give up.
     fn due(&mut self, now: Instant, key: Key, out: &mut Vec<Output<P>>) {
         let (nic, address) = key;
         let Some(speaker) = self.owned.speaker(nic, address) else { return self.forget(key, out) };
-        let Some(entry) = self.entries.get_mut(&key) else { return };
-        self.timers.remove(&(entry.due, key));
+        if let Some(heard) = self.with_entry(key, |entry| entry.decide(now)).flatten() {
+            return self.follow(key, heard, out);
+        }
+        let Some(entry) = self.entries.get(&key) else { return };
         let (asked, mac) = match entry.state {
             State::Incomplete { asked } => (asked, None),
-            State::Known { mac } => (0, Some(mac)),
-            State::Probing { mac, asked } => (asked, Some(mac)),
+            State::Reachable { mac } | State::Stale { mac } => (0, Some(mac)),
+            State::Probe { mac, asked } => (asked, Some(mac)),
+            State::Static { .. } => return,
         };
         if asked >= PROBES_MAX {
-            if !entry.wanted {
+            if entry.named.is_none() {
                 return self.forget(key, out);
             }
-            self.counters.unresolved += entry.waiting.len() as u64;
-            self.waiting -= entry.waiting.len();
-            entry.waiting.clear();
+            self.silent(now, key, asked, mac, out);
+        }
+        let at = self.with_entry(key, |entry| {
+            let at = entry.to_ask();
+            entry.asked(now);
+            at
+        });
+        self.counters.requests += 1;
+        out.push(Output::Transmit { nic, frame: message::request(speaker, address, at.flatten()) });
+    }
+
+    /// A neighbour that the configuration names does not answer.
+    fn silent(&mut self, now: Instant, key: Key, asked: u32, mac: Option<Mac>, out: &mut Vec<Output<P>>) {
+        let (nic, address) = key;
+        let given_up = self.with_entry(key, |entry| {
             if mac.is_some() {
                 entry.state = State::Incomplete { asked };
-                out.push(Output::Change(Change { nic, address, mac: None }));
+                entry.since = now;
             }
-            if !std::mem::replace(&mut entry.told_silent, true) {
-                out.push(Output::Event(Event::Silent { nic, address }));
-            }
+            let dropped = entry.waiting.len();
+            entry.waiting.clear();
+            (dropped, std::mem::replace(&mut entry.told_silent, true))
+        });
+        let Some((dropped, told)) = given_up else { return };
+        self.counters.unresolved += dropped as u64;
+        if mac.is_some() {
+            out.push(Output::Change(Change { nic, address, mac: None }));
         }
-        // The last question goes to everybody: the address may have moved to another MAC.
-        let at = mac.filter(|_| asked + 1 < PROBES_MAX);
-        entry.asked(now);
-        let due = entry.due;
-        self.timers.insert((due, key));
-        self.counters.requests += 1;
-        out.push(Output::Transmit { nic, frame: message::request(speaker, address, at) });
+        if !told {
+            out.push(Output::Event(Event::Silent { nic, address }));
+        }
+    }
+
+    /// Changes an entry; none when there is no such one.
+    fn with_entry<T>(&mut self, key: Key, change: impl FnOnce(&mut Entry<P>) -> T) -> Option<T> {
+        let entry = self.entries.get_mut(&key)?;
+        let before = Marks::of(entry);
+        let result = change(entry);
+        let after = Marks::of(entry);
+        if before != after {
+            self.index.remove(key, before);
+            self.index.add(key, after);
+        }
+        Some(result)
     }
 
     fn add(&mut self, key: Key, entry: Entry<P>) {
-        if !entry.wanted {
-            self.incomplete += 1;
-        }
-        self.timers.insert((entry.due, key));
+        self.index.add(key, Marks::of(&entry));
         self.entries.insert(key, entry);
     }
 
     fn forget(&mut self, key: Key, out: &mut Vec<Output<P>>) {
         let Some(entry) = self.entries.remove(&key) else { return };
-        self.timers.remove(&(entry.due, key));
-        self.waiting -= entry.waiting.len();
+        self.index.remove(key, Marks::of(&entry));
         self.counters.unresolved += entry.waiting.len() as u64;
-        if entry.mac().is_some() {
+        if entry.mac().is_some() && !entry.is_static() {
             out.push(Output::Change(Change { nic: key.0, address: key.1, mac: None }));
-        } else if !entry.wanted {
-            self.incomplete -= 1;
         }
     }
 
-    fn conflict(&mut self, now: Instant, key: Key, other: Mac, out: &mut Vec<Output<P>>) {
-        let told = self.conflicts.get(&key).is_some_and(|last| now < *last + CONFLICT_INTERVAL);
-        if !told {
-            self.conflicts.insert(key, now);
-            out.push(Output::Event(Event::Conflict { nic: key.0, address: key.1, other }));
+    /// Another host claims an address of the director. One that uses it, not only asks for it, is answered with an announcement
+    /// (RFC 5227, 2.4), except about the VIPs of virtual routers, which VRRP sees to.
+    fn conflict(&mut self, now: Instant, key: Key, other: Mac, uses: bool, out: &mut Vec<Output<P>>) {
+        self.counters.refuse(Refused::Claim);
+        let entries = &self.entries;
+        let cause = || {
+            let known =
+                entries.iter().filter(|((nic, _), entry)| *nic == key.0 && entry.mac() == Some(other));
+            let named = known.filter_map(|((_, address), entry)| Some((entry.named?, *address)));
+            let named =
+                named.min_by_key(|(named, address)| (address.is_ipv4() != key.1.is_ipv4(), *named, *address));
+            match (named, vrid(other)) {
+                (Some((named, address)), _) => Cause::Neighbour(named, address),
+                (None, Some(vrid)) => Cause::VirtualRouter(vrid),
+                (None, None) => Cause::Stranger,
+            }
+        };
+        let Some(conflict) = self.conflicts.notice(now, key, other, cause) else { return };
+        out.push(Output::Event(Event::Conflict(conflict)));
+        let by_vrrp = |vip: &Vip| vip.nic.is_some() && vip.address == key.1;
+        if uses && !self.owned.vips().iter().any(by_vrrp) {
+            self.announcements.insert((now, key), 1);
         }
     }
 }

@@ -9,7 +9,9 @@ use shunt_dataplane::id::{Mac, NicId};
 use shunt_dataplane::wire::ndp::link_local;
 
 use super::super::message::{self, Message, Speaker};
-use super::super::{INCOMPLETE_MAX, NEIGHBOURS_MAX, WAITING_MAX, WAITING_PER_NEIGHBOUR_MAX};
+use super::super::{
+    CONFLICT_OVER, INCOMPLETE_PER_NIC_MAX, NEIGHBOURS_PER_NIC_MAX, WAITING_MAX, WAITING_PER_NEIGHBOUR_MAX,
+};
 use super::super::{REQUESTS_BURST_MAX, REQUESTS_PER_SECOND_MAX};
 use super::*;
 
@@ -23,6 +25,8 @@ enum Input {
     Own,
     Vips(&'static [&'static str]),
     Wanted(&'static [(NicId, &'static str)]),
+    /// The configuration says their MACs.
+    Told(&'static [(NicId, &'static str, Mac)]),
     Announce,
     /// A host at this MAC asks: who has .1? tell .0.
     Asks(NicId, Mac, &'static str, &'static str),
@@ -81,7 +85,12 @@ impl Timeline {
                 machine.set_vips(now, vips, out);
             }
             Wanted(wanted) => {
-                machine.set_wanted(now, wanted.iter().map(|&(nic, address)| (nic, ip(address))), out)
+                let wanted = wanted.iter().map(|&(nic, address)| ((nic, ip(address)), Named::Real));
+                machine.set_named(now, wanted, [], out);
+            }
+            Told(told) => {
+                let told = told.iter().map(|&(nic, address, mac)| ((nic, ip(address)), mac));
+                machine.set_named(now, [], told, out);
             }
             Announce => machine.announce(now, out),
             Asks(nic, mac, sender, target) => {
@@ -140,8 +149,14 @@ fn show(output: &Output<u32>) -> String {
             format!("{address} moved {} to {}", tail(*from), tail(*to))
         }
         Output::Event(Event::Silent { address, .. }) => format!("silent {address}"),
-        Output::Event(Event::Conflict { address, other, .. }) => {
+        Output::Event(Event::Conflict(Conflict { address, other, .. })) => {
             format!("conflict {address} with {}", tail(*other))
+        }
+        Output::Event(Event::ConflictOver { conflict: Conflict { address, other, count, .. }, lasted }) => {
+            format!("over {address} with {}: {count} in {lasted:?}", tail(*other))
+        }
+        Output::Event(Event::Disputed { address, mac, other, .. }) => {
+            format!("disputed {address} {} by {}", tail(*mac), tail(*other))
         }
     }
 }
@@ -308,25 +323,140 @@ fn who_asks_the_director_is_learned_and_confirmed_later() {
 }
 
 #[test]
-fn unasked_news_updates_known_neighbours_only() {
+fn unasked_news_make_the_director_ask_and_change_nothing_by_themselves() {
     let mut timeline = Timeline::new();
     timeline.run(2_000, Wanted(&[(BACK, "10.0.0.21"), (BACK, "2001:db8:b::21")]));
     timeline.table([
         (2_100, Answers(BACK, REAL, "10.0.0.21"), vec!["nic 1: 10.0.0.21 at 21", "resolved 10.0.0.21"]),
         (2_100, Tells(BACK, OTHER, "10.0.0.50"), vec![]),
         (2_100, Tells(BACK, OTHER, "2001:db8:b::50"), vec![]),
-        // Within a second of the last change: asked once the second is over.
-        (2_200, Tells(BACK, OTHER, "10.0.0.21"), vec![]),
-        (3_050, Tick, vec!["nic 1: 2001:db8:b::2 asks all for 2001:db8:b::21"]),
-        (3_100, Tick, vec!["nic 1: 10.0.0.2 asks 21 for 10.0.0.21"]),
-        (3_200, Tells(BACK, OTHER, "10.0.0.21"), vec!["nic 1: 10.0.0.21 at 99", "10.0.0.21 moved 21 to 99"]),
-        (3_200, Tick, vec!["nic 1: 10.0.0.2 asks 99 for 10.0.0.21"]),
+        // It boots and says so: asked at once, and again a second later at the earliest.
+        (2_200, Tells(BACK, REAL, "2001:db8:b::21"), vec![]),
+        (2_200, Tick, vec!["nic 1: 2001:db8:b::2 asks all for 2001:db8:b::21"]),
+        (2_201, Tells(BACK, REAL, "2001:db8:b::21"), vec![]),
         (
-            3_300,
-            Tells(BACK, REAL, "2001:db8:b::21"),
+            2_202,
+            Answers(BACK, REAL, "2001:db8:b::21"),
             vec!["nic 1: 2001:db8:b::21 at 21", "resolved 2001:db8:b::21"],
         ),
+        // It moved: everybody is asked, the old MAC has a moment, then the new one has the address.
+        (5_000, Tells(BACK, OTHER, "10.0.0.21"), vec![]),
+        (5_000, Tick, vec!["nic 1: 10.0.0.2 asks all for 10.0.0.21"]),
+        (5_001, Answers(BACK, OTHER, "10.0.0.21"), vec![]),
+        (5_099, Tick, vec![]),
+        (5_100, Tick, vec!["nic 1: 10.0.0.21 at 99", "10.0.0.21 moved 21 to 99"]),
+        // Back at once: not before a second is over.
+        (5_200, Tells(BACK, REAL, "10.0.0.21"), vec![]),
+        (6_099, Tick, vec![]),
+        (6_100, Tick, vec!["nic 1: 10.0.0.2 asks all for 10.0.0.21"]),
+        (6_101, Answers(BACK, REAL, "10.0.0.21"), vec![]),
+        (6_200, Tick, vec!["nic 1: 10.0.0.21 at 21", "10.0.0.21 moved 99 to 21"]),
+        (36_199, Tick, vec!["nic 1: 2001:db8:b::2 asks 21 for 2001:db8:b::21"]),
+        (36_200, Tick, vec!["nic 1: 10.0.0.2 asks 21 for 10.0.0.21"]),
     ]);
+    let counters = timeline.machine.counters();
+    assert_eq!((counters.of(Refused::Unknown), counters.of(Refused::Unasked)), (2, 4));
+}
+
+#[test]
+fn who_still_answers_keeps_its_address_and_the_dispute_is_told_once_in_a_while() {
+    let mut timeline = Timeline::new();
+    timeline.run(2_000, Wanted(&[(BACK, "10.0.0.21")]));
+    let asks = "nic 1: 10.0.0.2 asks all for 10.0.0.21";
+    timeline.table([
+        (2_100, Answers(BACK, REAL, "10.0.0.21"), vec!["nic 1: 10.0.0.21 at 21", "resolved 10.0.0.21"]),
+        // A spoofer needs no question; it changes nothing and hears one.
+        (5_000, Answers(BACK, OTHER, "10.0.0.21"), vec![]),
+        (5_000, Tick, vec![asks]),
+        (5_001, Answers(BACK, OTHER, "10.0.0.21"), vec![]),
+        (5_050, Answers(BACK, REAL, "10.0.0.21"), vec!["disputed 10.0.0.21 21 by 99"]),
+        (5_100, Tick, vec![]),
+        // It goes on: asked again when ten seconds are over, told again then.
+        (6_000, Asks(BACK, OTHER, "10.0.0.21", "10.0.0.2"), vec!["nic 1: answers 99 10.0.0.2 is 02"]),
+        (15_049, Tick, vec![]),
+        (15_050, Tick, vec![asks]),
+        (15_051, Answers(BACK, REAL, "10.0.0.21"), vec![]),
+        (15_052, Answers(BACK, OTHER, "10.0.0.21"), vec!["disputed 10.0.0.21 21 by 99"]),
+        (16_000, Tick, vec![]),
+    ]);
+    assert_eq!(timeline.machine.mac((BACK, ip("10.0.0.21"))), Some(REAL));
+}
+
+#[test]
+fn while_the_known_mac_is_asked_no_other_may_answer() {
+    let mut timeline = Timeline::new();
+    timeline.run(2_000, Wanted(&[(BACK, "10.0.0.21")]));
+    timeline.run(2_100, Answers(BACK, REAL, "10.0.0.21"));
+    timeline.table([
+        (32_100, Tick, vec!["nic 1: 10.0.0.2 asks 21 for 10.0.0.21"]),
+        (32_101, Answers(BACK, OTHER, "10.0.0.21"), vec![]),
+        (32_101, Tick, vec!["nic 1: 10.0.0.2 asks all for 10.0.0.21"]),
+        (32_102, Answers(BACK, REAL, "10.0.0.21"), vec![]),
+        (33_000, Tick, vec![]),
+        // The known MAC is silent, and the last question goes to everybody: whoever answers has it.
+        (62_102, Tick, vec!["nic 1: 10.0.0.2 asks 21 for 10.0.0.21"]),
+        (63_102, Tick, vec!["nic 1: 10.0.0.2 asks 21 for 10.0.0.21"]),
+        (64_102, Tick, vec!["nic 1: 10.0.0.2 asks all for 10.0.0.21"]),
+        (
+            64_103,
+            Answers(BACK, OTHER, "10.0.0.21"),
+            vec!["nic 1: 10.0.0.21 at 99", "10.0.0.21 moved 21 to 99"],
+        ),
+    ]);
+}
+
+#[test]
+fn what_the_configuration_says_holds_whatever_is_heard() {
+    let mut timeline = Timeline::new();
+    timeline.table([
+        (2_000, Resolve(BACK, "10.0.0.21", 1), vec!["nic 1: 10.0.0.2 asks all for 10.0.0.21"]),
+        (2_001, Answers(BACK, OTHER, "10.0.0.21"), vec!["nic 1: 10.0.0.21 at 99", "release 1"]),
+        // What was learned gives way to what the file says, which is not the machine's to publish.
+        (2_500, Told(&[(BACK, "10.0.0.21", REAL)]), vec!["nic 1: 10.0.0.21 at none"]),
+        (3_000, Tells(BACK, OTHER, "10.0.0.21"), vec![]),
+        (3_000, Answers(BACK, OTHER, "10.0.0.21"), vec![]),
+        (3_000, Asks(BACK, OTHER, "10.0.0.21", "10.0.0.2"), vec!["nic 1: answers 99 10.0.0.2 is 02"]),
+        (3_000, Tells(BACK, REAL, "10.0.0.21"), vec![]),
+        (90_000, Tick, vec![]),
+        (90_000, Resolve(BACK, "10.0.0.21", 2), vec![]),
+    ]);
+    let listed: Vec<_> = timeline.machine.neighbours().map(|one| (one.mac, one.standing)).collect();
+    assert_eq!(listed, [(Some(REAL), Standing::Static)]);
+    assert_eq!(timeline.machine.counters().of(Refused::Static), 3);
+    assert_eq!(timeline.machine.deadline(), None);
+    timeline.table([
+        (91_000, Told(&[(BACK, "10.0.0.21", REAL)]), vec![]),
+        (92_000, Told(&[]), vec![]),
+        (92_000, Wanted(&[(BACK, "10.0.0.21")]), vec!["nic 1: 10.0.0.2 asks all for 10.0.0.21"]),
+    ]);
+}
+
+#[test]
+fn each_standing_is_listed() {
+    let mut timeline = Timeline::new();
+    timeline.run(2_000, Wanted(&[(BACK, "10.0.0.21"), (BACK, "10.0.0.22")]));
+    timeline.run(2_100, Answers(BACK, REAL, "10.0.0.21"));
+    timeline.run(31_000, Asks(BACK, OTHER, "10.0.0.99", "10.0.0.2"));
+    for at in [2_000, 3_000, 4_000] {
+        timeline.run(at, Tick);
+    }
+    let mut standing = |at: u64, address: &str| {
+        timeline.run(at, Tick);
+        let found = timeline.machine.neighbours().find(|one| one.address == ip(address));
+        found.map(|one| one.standing.word())
+    };
+    for (at, address, want) in [
+        (31_000, "10.0.0.21", "reachable"),
+        (31_000, "10.0.0.22", "failed"),
+        (31_000, "10.0.0.99", "stale"),
+        (32_100, "10.0.0.21", "probe"),
+        (36_000, "10.0.0.99", "probe"),
+    ] {
+        assert_eq!(standing(at, address), Some(want), "{address} at {at}");
+    }
+    timeline.run(37_000, Resolve(FRONT, "192.0.2.9", 1));
+    let last = timeline.machine.neighbours().find(|one| one.address == ip("192.0.2.9"));
+    assert_eq!(last.map(|one| one.standing), Some(Standing::Incomplete));
 }
 
 #[test]
@@ -344,24 +474,80 @@ fn an_advertisement_without_override_casts_doubt_only() {
     let now = timeline.start + Duration::from_millis(9_000);
     timeline.machine.frame(now, FRONT, &frame, &mut out);
     assert_eq!(out, []);
-    timeline.table([(9_000, Tick, vec!["nic 0: 2001:db8::2 asks 21 for 2001:db8::21"])]);
+    timeline.table([(9_000, Tick, vec!["nic 0: 2001:db8::2 asks all for 2001:db8::21"])]);
+    // In answer to the question neither.
+    timeline.machine.frame(now, FRONT, &frame, &mut out);
+    timeline.table([(9_100, Tick, vec!["nic 0: 2001:db8::2 asks 21 for 2001:db8::21"])]);
+    assert_eq!(timeline.machine.mac((FRONT, ip("2001:db8::21"))), Some(REAL));
 }
 
 #[test]
-fn a_conflict_is_told_once_in_a_while_and_changes_nothing() {
+fn a_conflict_is_told_once_in_a_while_defended_and_over_when_it_is_silent() {
     let mut timeline = Timeline::new();
     timeline.run(1_000, Vips(&["192.0.2.10"]));
     timeline.run(2_000, Tick);
+    let told = "conflict 192.0.2.10 with 99";
+    let defends = "nic 0: tells all 192.0.2.10 is 01";
     timeline.table([
-        (3_000, Tells(FRONT, OTHER, "192.0.2.10"), vec!["conflict 192.0.2.10 with 99"]),
+        (3_000, Tells(FRONT, OTHER, "192.0.2.10"), vec![told]),
+        (3_000, Tick, vec![defends]),
         (4_000, Answers(FRONT, OTHER, "192.0.2.10"), vec![]),
         (5_000, Asks(FRONT, OTHER, "192.0.2.10", "192.0.2.2"), vec![]),
-        (13_000, Tells(FRONT, OTHER, "192.0.2.10"), vec!["conflict 192.0.2.10 with 99"]),
-        // The director's own frames, come back through a loop.
+        (5_000, Tick, vec![]),
+        (13_000, Tells(FRONT, OTHER, "192.0.2.10"), vec![told]),
+        (13_000, Tick, vec![defends]),
+        // The director's own frames, come back through a loop, or by its other NIC.
         (14_000, Tells(FRONT, DIRECTOR[0], "192.0.2.10"), vec![]),
+        (14_000, Tells(FRONT, DIRECTOR[1], "192.0.2.10"), vec![]),
         (14_000, Asks(FRONT, DIRECTOR[0], "192.0.2.2", "192.0.2.10"), vec![]),
     ]);
-    assert_eq!(timeline.machine.counters().looped, 2);
+    let [conflict] = timeline.machine.conflicts().collect::<Vec<_>>()[..] else { panic!() };
+    assert_eq!((conflict.count, conflict.other, conflict.cause), (4, OTHER, Cause::Stranger));
+    assert_eq!(conflict.last - conflict.since, Duration::from_secs(10));
+    assert_eq!(timeline.machine.counters().of(Refused::Looped), 3);
+    assert_eq!(timeline.machine.deadline(), Some(timeline.start + Duration::from_secs(3) + CONFLICT_OVER));
+    timeline.table([
+        (72_999, Tick, vec![]),
+        (73_000, Tick, vec!["over 192.0.2.10 with 99: 4 in 10s"]),
+        (80_000, Tells(FRONT, OTHER, "192.0.2.10"), vec![told]),
+    ]);
+}
+
+#[test]
+fn a_conflict_names_who_it_is() {
+    let mut timeline = Timeline::new();
+    timeline.run(1_000, Vips(&["192.0.2.10", "2001:db8::10"]));
+    timeline.run(2_000, Wanted(&[(FRONT, "192.0.2.21")]));
+    timeline.run(2_100, Answers(FRONT, REAL, "192.0.2.21"));
+    timeline.run(3_000, Tells(FRONT, REAL, "192.0.2.10"));
+    timeline.run(3_500, Tells(FRONT, Mac([0, 0, 0x5e, 0, 1, 51]), "2001:db8::10"));
+    let conflicts = timeline.machine.conflicts().map(|one| (one.address, one.cause));
+    let conflicts: BTreeMap<_, _> = conflicts.collect();
+    assert_eq!(conflicts[&ip("192.0.2.10")], Cause::Neighbour(Named::Real, ip("192.0.2.21")));
+    assert_eq!(conflicts[&ip("2001:db8::10")], Cause::VirtualRouter(51));
+    let text = timeline.machine.conflicts().find(|one| one.address.is_ipv4()).unwrap().to_string();
+    assert!(text.contains("real server 192.0.2.21") && text.contains("arp_ignore=1"), "{text}");
+}
+
+#[test]
+fn conflicts_about_many_addresses_are_told_at_a_bounded_rate_and_vrrp_defends_its_own() {
+    let mut timeline = Timeline::new();
+    let now = timeline.start + Duration::from_secs(2);
+    let vips = (0..200).map(|n| Vip { nic: Some(FRONT), address: IpAddr::from([192, 0, 2, 20 + n]) });
+    timeline.machine.set_vips(now, vips.collect(), &mut Vec::new());
+    for at in [3_000, 4_000] {
+        timeline.run(at, Tick);
+    }
+    let mut out = Vec::new();
+    for millisecond in 0..1_000 {
+        let now = timeline.start + Duration::from_millis(5_000 + millisecond);
+        let address = IpAddr::from([192, 0, 2, 20 + (millisecond % 200) as u8]);
+        timeline.machine.frame(now, FRONT, &message::announcement(Speaker { mac: OTHER, address }), &mut out);
+        timeline.machine.tick(now, &mut out);
+    }
+    let told = out.iter().map(show).filter(|line| line.starts_with("conflict")).count();
+    assert!((20..=25).contains(&told), "{told}");
+    assert_eq!(out.len(), told, "nothing is announced in VRRP's place");
 }
 
 #[test]
@@ -374,7 +560,7 @@ fn a_flood_for_many_addresses_stays_bounded_and_wanted_ones_pass() {
         timeline.machine.resolve(now, (FRONT, address), n, &mut out);
     }
     let machine = &mut timeline.machine;
-    assert!(machine.neighbours().count() <= INCOMPLETE_MAX);
+    assert!(machine.neighbours().count() <= INCOMPLETE_PER_NIC_MAX);
     assert!(machine.waiting() <= WAITING_MAX);
     // 2 s of flood.
     assert!(out.len() <= (2 * REQUESTS_PER_SECOND_MAX + REQUESTS_BURST_MAX) as usize, "{}", out.len());
@@ -392,22 +578,41 @@ fn a_flood_for_many_addresses_stays_bounded_and_wanted_ones_pass() {
 }
 
 #[test]
-fn a_flood_of_askers_stays_bounded() {
+fn a_flood_of_askers_stays_bounded_and_who_answered_once_is_kept() {
     let mut timeline = Timeline::new();
+    timeline.run(2_000, Wanted(&[(FRONT, "192.0.2.21")]));
+    timeline.run(2_001, Answers(FRONT, REAL, "192.0.2.21"));
+    timeline.run(2_002, Resolve(FRONT, "192.0.2.9", 1));
+    timeline.run(2_003, Answers(FRONT, REAL, "192.0.2.9"));
     let mut out = Vec::new();
-    for n in 0..40_000_u32 {
-        let now = timeline.start + Duration::from_millis(2_000);
+    let mut ask = |timeline: &mut Timeline, n: u32, at: u64| {
+        let now = timeline.start + Duration::from_millis(at);
         let address = IpAddr::from((u128::from(n + 16) | 0x2001_0db8 << 96).to_be_bytes());
         let frame = message::request(Speaker { mac: OTHER, address }, ip("2001:db8::2"), None);
         timeline.machine.frame(now, FRONT, &frame, &mut out);
         out.clear();
+    };
+    for n in 0..40_000 {
+        ask(&mut timeline, n, 2_100);
     }
-    assert_eq!(timeline.machine.neighbours().count(), NEIGHBOURS_MAX);
+    let full = NEIGHBOURS_PER_NIC_MAX + 1;
+    assert_eq!(timeline.machine.neighbours().count(), full, "the real server is beside them");
+    assert_eq!(timeline.machine.counters().evicted, 0, "who came a moment ago stays");
+    // The other NIC has its own share.
+    timeline.run(2_100, Asks(BACK, OTHER, "10.0.0.99", "10.0.0.2"));
+    assert_eq!(timeline.machine.neighbours().count(), full + 1);
+    // A packet's neighbour has a place, and later ones that ask, too.
+    timeline.run(2_101, Resolve(FRONT, "192.0.2.8", 1));
+    ask(&mut timeline, 50_000, 4_000);
+    assert_eq!(timeline.machine.neighbours().count(), full + 1);
+    assert_eq!(timeline.machine.counters().evicted, 2);
+    for known in ["192.0.2.21", "192.0.2.9"] {
+        assert_eq!(timeline.machine.mac((FRONT, ip(known))), Some(REAL));
+    }
     for millisecond in (7_000..60_000).step_by(50) {
         timeline.run(millisecond, Tick);
     }
-    assert_eq!(timeline.machine.neighbours().count(), 0);
-    assert_eq!(timeline.machine.deadline(), None);
+    assert_eq!(timeline.machine.neighbours().count(), 1, "all but the real server");
 }
 
 #[test]
@@ -425,10 +630,11 @@ fn the_oldest_packet_gives_way() {
 #[test]
 fn many_wanted_neighbours_are_asked_at_a_bounded_rate() {
     let mut timeline = Timeline::new();
-    let wanted = (1..=5_000_u32).map(|n| (BACK, IpAddr::from((0x0a01_0000 + n).to_be_bytes())));
+    let wanted =
+        (1..=5_000_u32).map(|n| ((BACK, IpAddr::from((0x0a01_0000 + n).to_be_bytes())), Named::Real));
     let mut out = Vec::new();
     let mut now = timeline.start + Duration::from_millis(2_000);
-    timeline.machine.set_wanted(now, wanted, &mut out);
+    timeline.machine.set_named(now, wanted, [], &mut out);
     assert_eq!(out.len(), REQUESTS_BURST_MAX as usize);
     while out.len() < 5_000 {
         let deadline = timeline.machine.deadline().unwrap();
@@ -487,9 +693,68 @@ proptest! {
             let counters = machine.counters();
             let dropped = counters.unresolved + counters.waiting_full + counters.table_full + counters.circling;
             prop_assert_eq!(packets.0, packets.1 + machine.waiting() + dropped as usize, "packets balance");
-            prop_assert_eq!(machine.timers.len(), machine.entries.len(), "one timer each");
-            let incomplete = machine.entries.values().filter(|e| !e.wanted && e.mac().is_none()).count();
-            prop_assert_eq!(machine.incomplete, incomplete);
+            let mut index = Index::default();
+            machine.entries.iter().for_each(|(key, entry)| index.add(*key, Marks::of(entry)));
+            prop_assert_eq!(&machine.index, &index);
+        }
+    }
+
+    /// The director was not asked to ask: whatever is heard, no MAC that the file names and none that answered changes.
+    #[test]
+    fn nothing_heard_changes_a_mac_without_a_question(
+        frames in proptest::collection::vec(
+            (0_u64..3_000, 0_usize..5, 0_u8..4, 0_u8..4, any::<bool>(), any::<bool>()),
+            1..100,
+        )
+    ) {
+        let mut timeline = Timeline::new();
+        timeline.run(1_000, Vips(&["192.0.2.10", "2001:db8::10"]));
+        let wanted: Vec<Key> = ["192.0.2.21", "2001:db8::21"].map(|one| (FRONT, ip(one))).to_vec();
+        let told: Vec<Key> = ["192.0.2.22", "2001:db8::22"].map(|one| (FRONT, ip(one))).to_vec();
+        let now = timeline.start + Duration::from_millis(2_000);
+        let mut out = Vec::new();
+        timeline.machine.set_named(
+            now,
+            wanted.iter().map(|key| (*key, Named::Real)),
+            told.iter().map(|key| (*key, REAL)),
+            &mut out,
+        );
+        timeline.run(2_001, Answers(FRONT, REAL, "192.0.2.21"));
+        timeline.run(2_001, Answers(FRONT, REAL, "2001:db8::21"));
+        let mut asked: HashSet<IpAddr> = HashSet::new();
+        let mut at = 2_002;
+        for (later, kind, host, mac, v6, overrides) in frames {
+            at += later;
+            let now = timeline.start + Duration::from_millis(at);
+            let mac = Mac([2, 0, 0, 0, 1, mac]);
+            let prefix = if v6 { "2001:db8::" } else { "192.0.2." };
+            let address = ip(&format!("{prefix}{}", 20 + host));
+            let speaker = Speaker { mac, address };
+            let mut frame = match kind {
+                0 => message::announcement(speaker),
+                1 => message::request(speaker, ip(&format!("{prefix}{}", 10)), None),
+                2 => message::request(speaker, ip(&format!("{prefix}{}", 99)), Some(DIRECTOR[0])),
+                _ => answer(FRONT, mac, &address.to_string()),
+            };
+            if v6 && !overrides && frame[54] == 136 && frame[58] & 0x20 != 0 {
+                frame[58] &= !0x20;
+                let (sum, over) = u16::from_be_bytes([frame[56], frame[57]]).overflowing_add(0x2000);
+                frame[56..58].copy_from_slice(&(sum + u16::from(over)).to_be_bytes());
+            }
+            let mut out = Vec::new();
+            timeline.machine.frame(now, FRONT, &frame, &mut out);
+            for key in &told {
+                prop_assert_eq!(timeline.machine.mac(*key), Some(REAL));
+            }
+            for key in wanted.iter().filter(|key| !asked.contains(&key.1)) {
+                prop_assert_eq!(timeline.machine.mac(*key), Some(REAL));
+            }
+            let mut sent = Vec::new();
+            timeline.machine.tick(now, &mut sent);
+            for line in sent.iter().map(show).filter(|line| line.contains(" asks ")) {
+                asked.extend(line.rsplit(' ').next().and_then(|target| target.parse::<IpAddr>().ok()));
+            }
+            prop_assert!(timeline.machine.neighbours().count() <= 16);
         }
     }
 }

@@ -12,6 +12,8 @@ use shunt_dataplane::wire::arp::{self, Arp, Operation};
 use shunt_dataplane::wire::ndp::{self, Solicitation};
 use shunt_dataplane::wire::{self, Frame, ethernet};
 
+use super::output::Refused;
+
 /// The director forwards packets for others (RFC 4861, 4.4: the router flag).
 const ROUTER: bool = true;
 
@@ -46,28 +48,40 @@ impl Message {
     /// Reads a frame that arrived on a NIC with this MAC.
     ///
     /// # Errors
-    /// What is wrong with it; `EtherType` when it is neither ARP nor neighbour discovery, `Unwanted` when it is of a
-    /// kind of neighbour discovery that the director does not heed (routers, redirects).
-    pub fn parse(frame: &[u8], nic: Mac) -> Result<Self, DropReason> {
-        let frame_source = ethernet::source(frame).ok_or(DropReason::Truncated)?;
+    /// What is wrong with it; `Kind` when it is neither ARP nor neighbour discovery, not for this NIC, or of a kind of
+    /// neighbour discovery that the director does not heed (routers, redirects).
+    pub fn parse(frame: &[u8], nic: Mac) -> Result<Self, Refused> {
+        let frame_source = ethernet::source(frame).ok_or(Refused::Malformed)?;
         if frame_source.is_group() {
-            return Err(DropReason::Martian);
+            return Err(Refused::Malformed);
         }
-        match wire::parse(frame, nic, wire::LARGEST_PACKET)? {
+        match wire::parse(frame, nic, wire::LARGEST_PACKET).map_err(refused)? {
             Frame::Arp => {
-                from_arp(&arp::parse(frame)?, frame_source, ethernet::destination(frame) == Some(nic))
+                let arp = arp::parse(frame).map_err(refused)?;
+                from_arp(&arp, frame_source, ethernet::destination(frame) == Some(nic))
             }
             Frame::V6(headers) if headers.is_neighbour_discovery(frame) => {
-                from_discovery(ndp::parse(frame, &headers)?, frame_source)
+                if headers.ttl != ndp::HOP_LIMIT {
+                    return Err(Refused::HopLimit);
+                }
+                from_discovery(ndp::parse(frame, &headers).map_err(refused)?, frame_source)
             }
-            Frame::V4(_) | Frame::V6(_) => Err(DropReason::EtherType),
+            Frame::V4(_) | Frame::V6(_) => Err(Refused::Kind),
         }
     }
 }
 
-fn from_arp(arp: &Arp, frame_source: Mac, unicast: bool) -> Result<Message, DropReason> {
+/// What is wrong with a frame, in the neighbour machine's words.
+const fn refused(reason: DropReason) -> Refused {
+    match reason {
+        DropReason::EtherType | DropReason::Unwanted | DropReason::OtherMac => Refused::Kind,
+        _ => Refused::Malformed,
+    }
+}
+
+fn from_arp(arp: &Arp, frame_source: Mac, unicast: bool) -> Result<Message, Refused> {
     if arp.sender_mac == Mac::default() {
-        return Err(DropReason::Martian);
+        return Err(Refused::Malformed);
     }
     let reply = |solicited| Message::Reply {
         address: arp.sender.into(),
@@ -84,11 +98,11 @@ fn from_arp(arp: &Arp, frame_source: Mac, unicast: bool) -> Result<Message, Drop
             frame_source,
             target: arp.target.into(),
         }),
-        Operation::Request => Err(DropReason::Martian),
+        Operation::Request => Err(Refused::Malformed),
     }
 }
 
-fn from_discovery(message: ndp::Message, frame_source: Mac) -> Result<Message, DropReason> {
+fn from_discovery(message: ndp::Message, frame_source: Mac) -> Result<Message, Refused> {
     let valid = |target: Ipv6Addr, mac: Option<Mac>| target.is_valid_source() && mac != Some(Mac::default());
     match message {
         ndp::Message::Solicitation(asked) if valid(asked.target, asked.source_mac) => Ok(Message::Request {
@@ -103,8 +117,8 @@ fn from_discovery(message: ndp::Message, frame_source: Mac) -> Result<Message, D
             solicited: said.solicited,
             overrides: said.overrides,
         }),
-        ndp::Message::Solicitation(_) | ndp::Message::Advertisement(_) => Err(DropReason::Martian),
-        ndp::Message::Other(_) => Err(DropReason::Unwanted),
+        ndp::Message::Solicitation(_) | ndp::Message::Advertisement(_) => Err(Refused::Malformed),
+        ndp::Message::Other(_) => Err(Refused::Kind),
     }
 }
 
@@ -210,7 +224,7 @@ mod tests {
                 |solicited| Message::Reply { address: ip(address), mac: Some(A), solicited, overrides: true };
             assert_eq!(Message::parse(&reply(from, ip(target), B), B), Ok(told(true)));
             assert_eq!(Message::parse(&announcement(from), B), Ok(told(false)));
-            assert_eq!(Message::parse(&reply(from, ip(target), B), A), Err(DropReason::OtherMac));
+            assert_eq!(Message::parse(&reply(from, ip(target), B), A), Err(Refused::Kind));
         }
         let from = Speaker { mac: A, address: ip("2001:db8::1") };
         let nobody = Message::parse(&reply(from, ip("::"), B), B);
@@ -232,14 +246,15 @@ mod tests {
         let arp = request(Speaker { mac: A, address: ip("192.0.2.1") }, ip("192.0.2.2"), None);
         let nd = request(Speaker { mac: A, address: ip("2001:db8::1") }, ip("2001:db8::2"), None);
         for (name, frame, at, bytes, want) in [
-            ("frame from a group", &arp, 6, &[1][..], DropReason::Martian),
-            ("ether type", &arp, 12, &[0x88, 0xcc], DropReason::EtherType),
-            ("sender MAC zero", &arp, 22, &[0; 6], DropReason::Martian),
-            ("sender loopback", &arp, 28, &[127], DropReason::Martian),
-            ("target multicast", &arp, 38, &[224], DropReason::Martian),
-            ("not discovery", &nd, 54, &[128], DropReason::EtherType),
+            ("frame from a group", &arp, 6, &[1][..], Refused::Malformed),
+            ("ether type", &arp, 12, &[0x88, 0xcc], Refused::Kind),
+            ("sender MAC zero", &arp, 22, &[0; 6], Refused::Malformed),
+            ("sender loopback", &arp, 28, &[127], Refused::Malformed),
+            ("target multicast", &arp, 38, &[224], Refused::Malformed),
+            ("passed on by a router", &nd, 21, &[254], Refused::HopLimit),
+            ("not discovery", &nd, 54, &[128], Refused::Kind),
             // 134 for 135 in the high byte of a word of the sum.
-            ("router advertisement", &nd, 54, &[134, 0, nd[56] + 1], DropReason::Unwanted),
+            ("router advertisement", &nd, 54, &[134, 0, nd[56] + 1], Refused::Kind),
         ] {
             let mut frame = frame.clone();
             frame[at..at + bytes.len()].copy_from_slice(bytes);

@@ -3,24 +3,30 @@
 //! [`machine`] decides and does no I/O; the control loop feeds it what workers punt and carries out what it says.
 
 mod allowance;
+mod conflict;
 mod entry;
+mod index;
 pub mod machine;
 pub mod message;
 mod output;
 mod owned;
 
+pub use conflict::{Cause, Conflict};
 pub use machine::Machine;
-pub use output::{Change, Counters, Event, Listed, Output};
+pub use output::{Change, Counters, Event, Listed, Named, Output, Refused, Standing};
 pub use owned::{Nic, Vip};
 
 use std::time::Duration;
 
-/// Neighbours in the table. Wanted ones (real servers, gateways) always have a place; further ones are refused
-/// and counted.
+/// Neighbours in the table that the configuration does not name. Those that it names (real servers, routers, peers, static ones)
+/// always have a place; of the others those that never answered a question give way, the oldest first, and further ones are
+/// refused and counted.
 pub const NEIGHBOURS_MAX: usize = 16_384;
-/// Unwanted neighbours that were asked for and have not answered yet: a scan of the link's addresses through the
+/// Those of one NIC: a flood on one link leaves the others their places.
+pub const NEIGHBOURS_PER_NIC_MAX: usize = NEIGHBOURS_MAX / 4;
+/// Those of one NIC that were asked for and have not answered yet: a scan of the link's addresses through the
 /// director fills no more than this.
-pub const INCOMPLETE_MAX: usize = 512;
+pub const INCOMPLETE_PER_NIC_MAX: usize = 256;
 /// Packets that wait for one neighbour; the oldest gives way.
 pub const WAITING_PER_NEIGHBOUR_MAX: usize = 16;
 /// Packets that wait for all neighbours together.
@@ -38,15 +44,24 @@ pub const UNCONFIRMED: Duration = Duration::from_secs(5);
 pub const RETRANSMIT: Duration = Duration::from_secs(1);
 /// Questions without an answer after which a neighbour counts as gone (RFC 4861, 10: `MAX_UNICAST_SOLICIT`).
 pub const PROBES_MAX: u32 = 3;
-/// How long a changed MAC must have held before it may change again: two hosts with one address must not make
-/// the table flap with each packet (the kernel's `locktime`).
+/// How long a MAC holds at least that replaced another, and how often claims of others make the director ask: two hosts with
+/// one address must not make the table flap with each packet (the kernel's `locktime`).
 pub const CHANGE_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the MAC known so far has to answer when another host claims its address.
+pub const DOUBT: Duration = Duration::from_millis(100);
 /// How often an address is announced when it is taken, and how far apart.
 pub const ANNOUNCEMENTS: u8 = 2;
 /// The time between two announcements of an address (RFC 5227, 1.1: `ANNOUNCE_INTERVAL` is 2 s).
 pub const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(1);
-/// How often a conflict about one address is told (RFC 5227, 1.1: `DEFEND_INTERVAL`).
+/// How often a conflict about one address is told, and the director's own address defended (RFC 5227, 1.1:
+/// `DEFEND_INTERVAL`).
 pub const CONFLICT_INTERVAL: Duration = Duration::from_secs(10);
+/// Conflicts told a second, whatever their addresses; further ones are told when they are heard again.
+pub const CONFLICTS_PER_SECOND_MAX: u32 = 5;
+/// Conflicts told at once.
+pub const CONFLICTS_BURST_MAX: u32 = 20;
+/// How long a conflict must not have been heard to be over.
+pub const CONFLICT_OVER: Duration = Duration::from_secs(60);
 /// How long workers may take to pick up a neighbour. A packet that still comes back as unresolved afterwards is
 /// dropped, so that it cannot circle.
 pub const PUBLICATION_MAX: Duration = Duration::from_secs(5);

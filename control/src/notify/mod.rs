@@ -52,6 +52,12 @@ pub enum What {
     SplitBrain,
     /// It no longer does.
     SplitBrainOver,
+    /// Another host uses, or wants to use, an address of this director.
+    AddressConflict,
+    /// It was not heard for a while.
+    AddressConflictOver,
+    /// Two hosts answer for the address of a neighbour, such as a real server or a router.
+    NeighbourConflict,
     /// Events that this listener missed, since it was too slow.
     Missed,
 }
@@ -72,6 +78,9 @@ impl What {
             Self::VrrpLowerPriority => "vrrp_lower_priority",
             Self::SplitBrain => "split_brain",
             Self::SplitBrainOver => "split_brain_over",
+            Self::AddressConflict => "address_conflict",
+            Self::AddressConflictOver => "address_conflict_over",
+            Self::NeighbourConflict => "neighbour_conflict",
             Self::Missed => "missed",
         }
     }
@@ -84,9 +93,9 @@ pub struct Event {
     pub at: u64,
     /// What happened.
     pub what: What,
-    /// The service's name, or the virtual router's.
+    /// The service's name, the virtual router's, or the address that two hosts have.
     pub service: String,
-    /// The real server's address, where it is about one.
+    /// The real server's address, where it is about one, or where one is the likely cause.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub real: Option<String>,
     /// In words.

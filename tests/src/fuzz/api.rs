@@ -68,6 +68,10 @@ impl Director for Desk {
         Drops::default()
     }
 
+    fn neighbours(&self) -> shunt::api::neighbours::Neighbours {
+        shunt::api::neighbours::Neighbours::default()
+    }
+
     fn connections(&self) -> Connections {
         let (to, from) = mpsc::channel::<Result<Connection, Refusal>>(1);
         drop(to);
