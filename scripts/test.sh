@@ -13,7 +13,8 @@ Installs what is missing, builds, and runs: cargo fmt --check, clippy, all tests
 property tests, network namespaces), the instructions that a packet takes against their baseline, and the demo. Takes
 root, and no hugepages.
 
-  --all   also the long runs: tests that are marked as ignored because they take long, and libFuzzer, a minute for each target
+  --all   also the long runs: tests that are marked as ignored because they take long, adverts beside a reload of 5,000
+          services, and libFuzzer, a minute for each target
 
 Exit code: 0 all passed, 1 something did not, 2 wrong use.
 TEXT
@@ -107,6 +108,9 @@ main() {
     cargo_tests
     part "instructions for a packet" cargo run --release --locked --quiet --bin instructions
     part "cache lines that move between workers" cargo run --release --locked --quiet --bin shared_writes
+    [[ -z $all ]] || part "adverts while 5,000 services are reloaded" env SHUNT_SERVICES=5000 \
+        SHUNT_BINARY="$repository/target/release/shunt" \
+        cargo test --locked -p shunt-tests --test end_to_end adverts_are_never_late -- --nocapture
     [[ -z $all ]] || part "fuzzing" scripts/fuzz.sh --for 60 --at-once 2
     part "demo" scripts/demo.sh
     part "demo with two workers" scripts/demo.sh --workers 2

@@ -111,6 +111,19 @@ pub fn real_time(priority: u8) -> io::Result<()> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Gives the calling thread a larger share of its CPU than other ordinary threads have (nice(2): -20 to 19, the lowest takes
+/// most; sched(7)).
+///
+/// # Errors
+///
+/// `EACCES` without `CAP_SYS_NICE` or an `RLIMIT_NICE`.
+pub fn nice(value: i8) -> io::Result<()> {
+    use nix::libc;
+    // SAFETY: setpriority(2) takes numbers; on Linux PRIO_PROCESS and 0 mean the calling thread.
+    let done = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, value.into()) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

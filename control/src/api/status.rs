@@ -108,6 +108,9 @@ pub struct VirtualRouter {
     pub sent: u64,
     /// Microseconds: the longest time between two adverts sent as master.
     pub longest_gap: u64,
+    /// Those adverts by the microseconds that they left after they were due.
+    #[serde(default)]
+    pub lateness: Vec<Bucket>,
     /// How often it became master.
     pub masterships: u64,
 }

@@ -116,6 +116,11 @@ fn virtual_routers(routers: &[VirtualRouter]) -> String {
         let [vrid, version] = numbers;
         let words = [name.clone(), nic.clone(), vrid, version, role.clone(), priority.to_string()];
         table.row(words.into_iter().chain([seconds(*since), reason.clone()]).collect());
+        let blank = String::new;
+        if let Some(said) = adverts(router) {
+            let cells = std::iter::repeat_n(blank(), 6).chain([said]);
+            table.row(["  adverts".to_owned()].into_iter().chain(cells).collect());
+        }
         for peer in &router.peers {
             let priority = peer.priority.map_or_else(String::new, |priority| priority.to_string());
             let said = match &peer.refused {
@@ -123,7 +128,6 @@ fn virtual_routers(routers: &[VirtualRouter]) -> String {
                 None => format!("{} adverts, the last one {} ms ago", peer.received, peer.heard),
             };
             let name = format!("  heard {}", peer.address);
-            let blank = String::new;
             table.row(vec![name, blank(), blank(), blank(), blank(), priority, blank(), said]);
         }
     }
@@ -134,6 +138,31 @@ fn virtual_routers(routers: &[VirtualRouter]) -> String {
     };
     let splits: String = routers.iter().filter_map(split).collect();
     format!("{}{splits}\n", table.text())
+}
+
+/// How late a virtual router's adverts were; none before it was master for an interval.
+fn adverts(router: &VirtualRouter) -> Option<String> {
+    let all: u64 = router.lateness.iter().map(|bucket| bucket.count).sum();
+    // The upper end of the bucket in which the advert of this place lies.
+    let late = |place: u64| {
+        let mut before = 0;
+        let found = router.lateness.iter().find(|bucket| {
+            before += bucket.count;
+            before >= place
+        });
+        found.map(|bucket| milliseconds(2 * bucket.from))
+    };
+    let (most, all_of_them) = (late(all - all / 100)?, late(all)?);
+    let gap = milliseconds(router.longest_gap);
+    Some(format!(
+        "{} sent, 99 % within {most} of their time, all within {all_of_them}, longest gap {gap}",
+        router.sent
+    ))
+}
+
+/// Microseconds as milliseconds.
+fn milliseconds(microseconds: u64) -> String {
+    format!("{}.{} ms", microseconds / 1000, microseconds % 1000 / 100)
 }
 
 fn nics(status: &Status) -> String {
@@ -278,7 +307,9 @@ fn limits(status: &Status) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::status::{Limit, Nic, Notified, Quorum, RealState, Vip, VrrpCounters, VrrpPeer, Worker};
+    use crate::api::status::{
+        Bucket, Limit, Nic, Notified, Quorum, RealState, Vip, VrrpCounters, VrrpPeer, Worker,
+    };
 
     #[test]
     fn for_people() {
@@ -322,6 +353,9 @@ mod tests {
                     received: 7,
                     refused: None,
                 }],
+                sent: 1200,
+                longest_gap: 104_700,
+                lateness: vec![Bucket { from: 512, count: 1190 }, Bucket { from: 4096, count: 10 }],
                 split_brain: Some(SplitBrain {
                     rival: "192.0.2.3".to_owned(),
                     since: 5,
@@ -374,6 +408,7 @@ VIPs of another director: 192.0.2.11
 
 VRRP               NIC    VRID  VERSION  ROLE    PRIORITY  SINCE  WHY
 VI_1               front    51        3  master       100     1m  no master was heard
+  adverts                                                         1200 sent, 99 % within 1.0 ms of their time, all within 8.1 ms, longest gap 104.7 ms
   heard 192.0.2.3                                      50         7 adverts, the last one 80 ms ago
 split brain: VI_1: 192.0.2.3 for 5s: it does not give way
 

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::core::View;
-use crate::api::status::{SplitBrain, VirtualRouter, VrrpCounters, VrrpPeer};
+use crate::api::status::{Bucket, SplitBrain, VirtualRouter, VrrpCounters, VrrpPeer};
 use crate::control_loop::VrrpReport;
 use crate::vrrp::{Counters, Listed};
 
@@ -50,6 +50,7 @@ fn router(view: &View, listed: &Listed) -> VirtualRouter {
         }),
         sent: listed.sent,
         longest_gap: listed.longest_gap.as_micros() as u64,
+        lateness: listed.lateness.buckets().map(|(from, count)| Bucket { from, count }).collect(),
         masterships: listed.masterships,
     }
 }

@@ -19,6 +19,9 @@ use crate::config::{Config, Idle};
 
 /// Packets on their way from one worker to another.
 pub const HAND_OVER_RING_MAX: u32 = 1024;
+/// The niceness of workers that sleep when they have nothing to do: packets, and the adverts among them, do not wait for
+/// other programs' work.
+const NICENESS: i8 = -10;
 /// What a nap may take longer than asked for, in nanoseconds.
 const TIMER_SLACK: u32 = 10_000;
 
@@ -87,7 +90,7 @@ pub fn start(
         };
         workers.packets.push(packets);
         workers.questions.push(questions);
-        workers.threads.push(spawn(id, parts, usize::from(*core), ports)?);
+        workers.threads.push(spawn(id, parts, (usize::from(*core), idle), ports)?);
     }
     Ok(workers)
 }
@@ -112,7 +115,7 @@ fn queues(ports: &mut Ports) -> Vec<NicQueues> {
 fn spawn(
     id: WorkerId,
     parts: impl FnOnce() -> WorkerParts + Send + 'static,
-    core: usize,
+    (core, idle): (usize, Idle),
     ports: &Ports,
 ) -> Result<JoinHandle<()>, StartError> {
     let eal = ports.eal.clone();
@@ -128,6 +131,10 @@ fn spawn(
         };
         // Naps are longer without it, nothing else.
         let _ = thread::set_timer_slack(TIMER_SLACK);
+        if idle == Idle::Adaptive {
+            // Without the right to it they are as nice as others.
+            let _ = thread::nice(NICENESS);
+        }
         let worker = Worker::new(parts());
         drop(report.send(Ok(())));
         worker.run();

@@ -5,6 +5,7 @@
 
 mod announcements;
 mod digest;
+mod lateness;
 pub mod machine;
 pub mod message;
 mod notify;
@@ -13,6 +14,7 @@ mod rival;
 mod router;
 mod settings;
 
+pub use lateness::Lateness;
 pub use machine::Machine;
 pub use message::Refusal;
 pub use notify::{Notify, Told};

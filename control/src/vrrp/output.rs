@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use shunt_dataplane::id::{Mac, NicId};
 
+use super::lateness::Lateness;
 use super::message::Refusal;
 use super::notify::Told;
 use super::settings::{Version, Vrid};
@@ -315,6 +316,8 @@ pub struct Listed {
     pub sent: u64,
     /// The longest time between two adverts sent as master.
     pub longest_gap: Duration,
+    /// How late those adverts were.
+    pub lateness: Lateness,
     /// How often it became master.
     pub masterships: u64,
 }

@@ -17,6 +17,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::announcements::Announcements;
+use super::lateness::Lateness;
 use super::message::{self, Envelope, Heard, Refusal};
 use super::notify::{Subject, Told};
 use super::output::{Cause, Counters, Event, Listed, Output, PeerListed, Reason, Rival, Role, To};
@@ -43,6 +44,7 @@ pub(super) struct Router {
     sequence: u32,
     sent: u64,
     longest_gap: Duration,
+    lateness: Lateness,
     masterships: u64,
 }
 
@@ -117,6 +119,7 @@ impl Router {
             sequence: 0,
             sent: 0,
             longest_gap: Duration::ZERO,
+            lateness: Lateness::default(),
             masterships: 0,
             settings,
         }
@@ -385,6 +388,7 @@ impl Router {
         let State::Master(master) = &mut self.state else { return };
         let interval = self.settings.interval;
         self.longest_gap = self.longest_gap.max(now.saturating_duration_since(master.sent));
+        self.lateness.note(now.saturating_duration_since(master.due));
         // In step, unless steps were missed.
         let next = master.due + interval;
         master.due = if next > now && next <= now + interval { next } else { now + interval };
@@ -499,6 +503,7 @@ impl Router {
             split_brain: self.rivalry.split_brain(),
             sent: self.sent,
             longest_gap: self.longest_gap,
+            lateness: self.lateness,
             masterships: self.masterships,
         }
     }

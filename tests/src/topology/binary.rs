@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
-/// The path of `shunt`, of the same build as this test program.
+/// The path of `shunt`: what the variable `SHUNT_BINARY` says, else that of the same build as this test program.
 ///
 /// # Panics
 /// When it cannot be built.
@@ -13,6 +13,9 @@ use std::time::SystemTime;
 pub fn shunt() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
+        if let Some(path) = std::env::var_os("SHUNT_BINARY") {
+            return std::path::absolute(path).expect("a path");
+        }
         let program = std::env::current_exe().expect("this program's path");
         let folder = program.ancestors().find(|folder| folder.ends_with("deps")).and_then(Path::parent);
         let folder = folder.expect("this program lies in target/PROFILE/deps");

@@ -1,5 +1,6 @@
 //! The other end of a cable: sends and receives exact frames by a packet socket.
 
+use std::io::IoSliceMut;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -7,8 +8,8 @@ use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, recvfrom, send, setsockopt,
-    socket, sockopt,
+    AddressFamily, ControlMessageOwned, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, recvfrom,
+    recvmsg, send, setsockopt, socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 
@@ -75,6 +76,37 @@ impl Wire {
                     return Some(buffer);
                 }
                 // A tap goes down with its director.
+                Err(Errno::EAGAIN | Errno::ENETDOWN) => return None,
+                Err(Errno::EINTR) => {}
+                Err(error) => panic!("{}: {error}", self.interface),
+            }
+        }
+    }
+
+    /// Like [`Self::receive`], with the kernel's time of its arrival, since 1970: a test that is late does not move it.
+    ///
+    /// # Panics
+    /// When the interface is gone.
+    #[must_use]
+    pub fn receive_stamped(&self) -> Option<(Duration, Vec<u8>)> {
+        setsockopt(&self.socket, sockopt::ReceiveTimestampns, &true).expect("times of arrival");
+        let mut buffer = vec![0; 1 << 16];
+        let mut room = nix::cmsg_space!(nix::sys::time::TimeSpec);
+        loop {
+            let mut parts = [IoSliceMut::new(&mut buffer)];
+            let came =
+                recvmsg::<LinkAddr>(self.socket.as_raw_fd(), &mut parts, Some(&mut room), MsgFlags::empty());
+            match came {
+                Ok(message) if message.address.is_some_and(|from| from.pkttype() == OUTGOING) => {}
+                Ok(message) => {
+                    let stamp = message.cmsgs().ok()?.find_map(|part| match part {
+                        ControlMessageOwned::ScmTimestampns(stamp) => Some(Duration::from(stamp)),
+                        _ => None,
+                    })?;
+                    let length = message.bytes;
+                    buffer.truncate(length);
+                    return Some((stamp, buffer));
+                }
                 Err(Errno::EAGAIN | Errno::ENETDOWN) => return None,
                 Err(Errno::EINTR) => {}
                 Err(error) => panic!("{}: {error}", self.interface),
