@@ -1,5 +1,5 @@
 //! A real server that fails its check: new connections never reach it, not even those whose client uses the ports of an
-//! older connection again; connections that stand stay where they are.
+//! older connection again; connections that stand stay where they are, and UDP, which has none, goes to another one.
 
 use shunt_dataplane::forward::Verdict;
 use shunt_dataplane::id::{Mac, NicId, Protocol};
@@ -10,17 +10,29 @@ use shunt_tests::director::Director;
 use shunt_tests::network::{self, BACK, FRONT, Form, ROUTER, nic_mac, real_mac};
 use shunt_tests::packets::{Ip, Tcp, ethernet};
 
+/// For a packet of UDP, instead of TCP flags.
+const UDP: &str = "UDP";
+
 fn from_client(form: Form, flags: &str) -> Vec<u8> {
     let ip = Ip::new(&form.client(1), form.vip());
-    ethernet(nic_mac(FRONT), ROUTER, &ip.tcp(&Tcp::new(40000, 80, flags)))
+    let packet = match flags {
+        UDP => ip.udp(40000, 80, b"question"),
+        flags => ip.tcp(&Tcp::new(40000, 80, flags)),
+    };
+    ethernet(nic_mac(FRONT), ROUTER, &packet)
 }
 
 /// A director with two real servers and a connection to the one added last, which then fails its check.
 fn with_a_dead_real(form: Form) -> Director {
-    let service = network::service(form, Protocol::Tcp, 80, Scheduler::Rr, Method::Dr, 2);
+    with_a_dead_real_after(form, Protocol::Tcp, &["S", "A"])
+}
+
+fn with_a_dead_real_after(form: Form, protocol: Protocol, packets: &[&str]) -> Director {
+    let service = network::service(form, protocol, 80, Scheduler::Rr, Method::Dr, 2);
     let mut director = Director::new(1, 64, network::plan(vec![service]));
-    assert_eq!(reached(&mut director, form, "S"), Some(real_mac(2)));
-    assert_eq!(reached(&mut director, form, "A"), Some(real_mac(2)));
+    for packet in packets {
+        assert_eq!(reached(&mut director, form, packet), Some(real_mac(2)));
+    }
     director.publish(|plan| plan.services[0].reals[1].up = false);
     director
 }
@@ -56,6 +68,22 @@ fn a_standing_connection_stays() {
         for flags in ["A", "PA", "SA", "FA"] {
             assert_eq!(reached(&mut director, form, flags), Some(real_mac(2)), "{flags}");
         }
+    }
+}
+
+/// A resolver that asks again and again by one port is not left with a server that is dead.
+#[test]
+fn udp_goes_to_a_living_real() {
+    for form in Form::BOTH {
+        let mut director = with_a_dead_real_after(form, Protocol::Udp, &[UDP, UDP]);
+        assert_eq!(reached(&mut director, form, UDP), Some(real_mac(1)));
+        director.publish(|plan| plan.services[0].reals[1].up = true);
+        assert_eq!(reached(&mut director, form, UDP), Some(real_mac(1)), "and stays there");
+        assert_eq!(director.connections().len(), 1);
+        director.publish(|plan| plan.services[0].reals.iter_mut().for_each(|real| real.up = false));
+        let outcome = director.take(FRONT, &from_client(form, UDP));
+        assert_eq!(outcome.verdict, Verdict::Reply(NicId(0), ReplyKind::NoReal));
+        assert!(director.connections().is_empty());
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use shunt_dataplane::forward::Step;
 use shunt_dataplane::id::{Protocol, WorkerId};
 use shunt_dataplane::service::schedulers::Scheduler;
-use shunt_dataplane::service::{Method, Persistence};
+use shunt_dataplane::service::{Method, Persistence, Standing};
 use shunt_dataplane::time::Ticks;
 use shunt_tests::director::{Arrival, Director};
 use shunt_tests::network::{self, Form};
@@ -66,7 +66,8 @@ fn connections_of_a_removed_real_server_end_at_once() {
     for _ in 0..20 {
         director.expire();
     }
-    let real = director.snapshot().reals.iter().flatten().find(|real| real.configured).unwrap().id;
+    let real =
+        director.snapshot().reals.iter().flatten().find(|real| real.standing == Standing::Up).unwrap().id;
     let left = director.connections().len();
     assert!((connections / 3..=connections * 2 / 3).contains(&left), "{left} of {connections}");
     assert_eq!(templates(&director) * connections, left * before, "templates go with their connections");

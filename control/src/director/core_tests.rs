@@ -5,6 +5,7 @@ use std::time::Instant;
 use shunt_dataplane::flow::HashKey;
 use shunt_dataplane::flow::Owners;
 use shunt_dataplane::id::Mac;
+use shunt_dataplane::service::Standing;
 
 use super::super::targets;
 use super::*;
@@ -63,7 +64,7 @@ fn publications(config: &Config, step: Duration) -> u64 {
     }
     let view = core.view().load();
     assert_eq!(view.state.standings.len(), (SERVICES * REALS) as usize);
-    assert!(view.snapshot.reals.iter().flatten().all(|real| !real.up));
+    assert!(view.snapshot.reals.iter().flatten().all(|real| real.standing == Standing::Down));
     view.snapshot.generation.0 - begin
 }
 

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use shunt_dataplane::counters::{Counter, NicCell, RealCell};
 use shunt_dataplane::reason::{DropReason, PuntReason};
-use shunt_dataplane::service::Way;
 use shunt_dataplane::service::mark::Mark;
+use shunt_dataplane::service::{Standing, Way};
 use shunt_dataplane::worker::{ANSWER_RING_MAX, INJECT_RING_MAX, PUNT_RING_MAX};
 
 use super::core::View;
@@ -220,7 +220,7 @@ fn reached(view: &View, service: &config::Service, real: &config::Real) -> Real 
 /// What an address counts that hosts are masqueraded by.
 fn masquerade(real: &shunt_dataplane::service::Real) -> Option<Masquerade> {
     let sum = |field: fn(&RealCell) -> &Counter| real.counters.sum(field);
-    (real.is_masquerade() && real.configured).then(|| Masquerade {
+    (real.is_masquerade() && real.standing != Standing::Removed).then(|| Masquerade {
         address: real.address.to_string(),
         connections: real.counters.connections(),
         connections_total: sum(|cell| &cell.connections),

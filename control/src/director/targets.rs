@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use shunt_dataplane::id::{Mac, NicId};
-use shunt_dataplane::service::Way;
 use shunt_dataplane::service::mark::Mark;
+use shunt_dataplane::service::{Standing, Way};
 use shunt_dataplane::snapshot::Snapshot;
 use shunt_dataplane::wire::ndp::link_local;
 
@@ -122,7 +122,7 @@ pub fn wanted(config: &Config, snapshot: &Snapshot) -> Vec<(Key, Named)> {
         }
     };
     let reals = snapshot.reals.iter().flatten();
-    for real in reals.filter(|real| real.configured && real.way != Way::Local) {
+    for real in reals.filter(|real| real.standing != Standing::Removed && real.way != Way::Local) {
         want(real.address, None, Named::Real);
     }
     let gateways = config.nics.iter().flat_map(|nic| nic.gateways.iter().copied());

@@ -9,7 +9,7 @@ use crate::flow::Flow;
 use crate::id::L4Port;
 use crate::service::mark::Mark;
 use crate::service::schedulers::{self, Choice, Client, Cursor};
-use crate::service::{Persistence, Real, Service};
+use crate::service::{Persistence, Real, Service, Standing};
 use crate::snapshot::Snapshot;
 use crate::time::Tick;
 
@@ -126,5 +126,5 @@ fn template_key<A: Address>(service: &Service, persistence: Persistence, flow: &
 /// that fails its check takes none, of which the kernel knows nothing.
 fn takes_its_clients(snapshot: &Snapshot, service: &Service, real: &Real) -> bool {
     let quiesced = real.weight == 0 && snapshot.sysctls.expire_quiescent_template;
-    real.service == service.id && real.configured && real.up && !quiesced
+    real.service == service.id && real.standing == Standing::Up && !quiesced
 }

@@ -15,7 +15,7 @@ use crate::packet::Packet;
 use crate::reason::{DropReason, ReplyKind};
 use crate::reply;
 use crate::service::schedulers::Choice;
-use crate::service::{Method, NextHop, Real, Unresolved, Way};
+use crate::service::{Method, NextHop, Real, Standing, Unresolved, Way};
 use crate::snapshot::{FamilyTables, Local, Snapshot};
 use crate::time::Tick;
 use crate::wire::icmp::Error;
@@ -123,7 +123,7 @@ pub(super) enum Case {
     Fragment,
     /// Of no connection.
     NotFound,
-    /// A SYN by the ports of this connection, which it ends.
+    /// A SYN, or a UDP packet for a real server that is down, by the ports of this connection, which it ends.
     Anew(ConnectionIndex),
     /// The real server of this connection was taken out of the configuration.
     RealRemoved(ConnectionIndex),
@@ -197,9 +197,8 @@ impl Forwarder {
                         return Err(case);
                     }
                 }
-                // The kernel leaves the connections of a removed real server as they are: neither state nor time move.
-                if !real.configured {
-                    return Err(Case::RealRemoved(found.index));
+                if real.standing != Standing::Up {
+                    return Err(case_of_standing(found, real, flow.protocol));
                 }
                 passable(headers, real.way.hop(), real.overhead.get())
             }
@@ -616,14 +615,25 @@ fn case_of_syn<A: Address>(
     if is_begun_anew(snapshot, entry, real, flags) {
         return Some(Case::Anew(found.index));
     }
-    (real.mss_clamp && real.configured).then_some(Case::Stopped(found))
+    (real.mss_clamp && real.standing != Standing::Removed).then_some(Case::Stopped(found))
+}
+
+/// What a packet of a connection is whose real server is not up. The kernel leaves the connections of one that was removed as they
+/// are: neither state nor time move.
+#[cold]
+fn case_of_standing(found: Found, real: &Real, protocol: Protocol) -> Case {
+    match real.standing {
+        Standing::Removed => Case::RealRemoved(found.index),
+        Standing::Down if protocol == Protocol::Udp => Case::Anew(found.index),
+        Standing::Down | Standing::Up => Case::Stopped(found),
+    }
 }
 
 /// True when a SYN begins a new connection though one with its ports is there: that one is over, or its real server
 /// fails its check, or takes no more connections and `expire_nodest_conn` is set.
 fn is_begun_anew<A: Address>(snapshot: &Snapshot, entry: &Entry<A>, real: &Real, flags: TcpFlags) -> bool {
     entry.is_reused_by(flags.0, snapshot.sysctls.conn_reuse_mode)
-        || (real.configured && !real.up && !flags.ack())
+        || (real.standing == Standing::Down && !flags.ack())
         || (snapshot.sysctls.expire_nodest_conn && real.weight == 0)
 }
 

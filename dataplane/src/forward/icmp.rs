@@ -12,7 +12,7 @@ use crate::packet::Packet;
 use crate::reason::{DropReason, ReplyKind};
 use crate::rewrite::{self, quote as requote, tun};
 use crate::service::tunnel::{Tunnel, TunnelChecksum};
-use crate::service::{Method, Real, Way};
+use crate::service::{Method, Real, Standing, Way};
 use crate::snapshot::{Local, Snapshot};
 use crate::time::Tick;
 use crate::wire::quote::{inside, quoted};
@@ -241,7 +241,7 @@ impl Forwarder {
             }
         };
         // The kernel counts nothing for a real server that was removed.
-        if matches!(verdict, Verdict::Reply(..)) && real.configured {
+        if matches!(verdict, Verdict::Reply(..)) && real.standing != Standing::Removed {
             let cell = real.counters.of(self.worker);
             let told = packet.len().saturating_sub(ethernet::HEADER);
             for length in [inner.ip_length(), told] {

@@ -9,7 +9,7 @@ use crate::connections::{Entry, Table, Template};
 use crate::counters::WorkerCounters;
 use crate::id::WorkerId;
 use crate::service::schedulers::{Cursor, Scheduler};
-use crate::service::{Real, Service};
+use crate::service::{Real, Service, Standing};
 use crate::snapshot::Snapshot;
 use crate::time::Tick;
 
@@ -79,7 +79,7 @@ const FLUSH_ENTRIES: usize = 1024;
 /// True for a real server whose connections end: it was removed, and `expire_nodest_conn` is set. Those that left by an address of
 /// a masquerade end always: nobody else could answer by it.
 fn is_over(snapshot: &Snapshot, real: &Real) -> bool {
-    !real.configured && (snapshot.sysctls.expire_nodest_conn || real.is_masquerade())
+    real.standing == Standing::Removed && (snapshot.sysctls.expire_nodest_conn || real.is_masquerade())
 }
 
 /// Goes on with a pass through a table for the connections of real servers that were removed; `looked_at` so far.

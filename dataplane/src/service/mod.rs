@@ -262,6 +262,17 @@ impl Way<&NextHop> {
     }
 }
 
+/// Whether a real server takes packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It does.
+    Up,
+    /// Its health check fails: TCP and SCTP connections stay; new ones, by old ports too, and UDP go elsewhere.
+    Down,
+    /// It was taken out of the configuration: packets of its connections are dropped.
+    Removed,
+}
+
 /// A real server as the connections that use it see it. What every packet reads lies in the first cache line.
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]
@@ -274,10 +285,8 @@ pub struct Real {
     pub way: Way,
     /// How packets reach it.
     pub method: Method,
-    /// False once it was taken out of the configuration: packets of its connections are dropped.
-    pub configured: bool,
-    /// False while its health check fails: connections stay, new ones by old ports go elsewhere.
-    pub up: bool,
+    /// Whether it takes packets.
+    pub standing: Standing,
     /// Bytes that packets to it become longer by; more than any packet may have when there is no
     /// [`tunnel_source`](Self::tunnel_source) though it needs one.
     pub overhead: Overhead,

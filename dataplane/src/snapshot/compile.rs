@@ -17,7 +17,7 @@ use crate::service::path_mtu::{Overhead, PathMtu};
 use crate::service::schedulers::Lookup;
 use crate::service::table::ServiceTable;
 use crate::service::tunnel::Tunnel;
-use crate::service::{Candidate, Method, NextHop, Overload, Real, Service, ServiceTimeouts, Way};
+use crate::service::{Candidate, Method, NextHop, Overload, Real, Service, ServiceTimeouts, Standing, Way};
 use crate::wire::ethernet::Macs;
 
 impl Registry {
@@ -212,8 +212,7 @@ impl Registry {
             method: plan.method,
             tunnel: plan.tunnel,
             mss_clamp: mss_clamp && plan.method == Method::Tun,
-            configured: true,
-            up: plan.up,
+            standing: if plan.up { Standing::Up } else { Standing::Down },
             way: Way::None,
             overhead: Overhead::default(),
             tunnel_source: None,
@@ -238,7 +237,9 @@ impl Registry {
         let mut reals = vec![None; self.reals.capacity()];
         for (number, record) in self.reals.iter_mut() {
             let Some(real) = &mut record.last else { continue };
-            real.configured = record.removed_in.is_none();
+            if record.removed_in.is_some() {
+                real.standing = Standing::Removed;
+            }
             real.way = if real.is_masquerade() || real.is_bypass() {
                 // Each of its connections has a way of its own.
                 Way::None
@@ -252,7 +253,7 @@ impl Registry {
             };
             real.tunnel_source = snapshot.source_to(real.address);
             real.measure();
-            if real.configured && real.method == Method::Tun {
+            if real.standing != Standing::Removed && real.method == Method::Tun {
                 snapshot.tunnels.entry(real.address).or_default().push(real.id);
             }
             reals[number as usize] = Some(real.clone());
@@ -279,8 +280,7 @@ fn stand_in(
         method,
         tunnel: Tunnel::default(),
         mss_clamp: false,
-        configured: true,
-        up: true,
+        standing: Standing::Up,
         way: Way::None,
         overhead: Overhead::default(),
         tunnel_source: None,

@@ -227,7 +227,7 @@ mod tests {
     use crate::flow::HashKey;
     use crate::id::{Mac, NicId, WorkerId};
     use crate::service::schedulers::Scheduler;
-    use crate::service::{Method, Settings, Way};
+    use crate::service::{Method, Settings, Standing, Way};
     use crate::snapshot::{NeighbourPlan, NicPlan, Plan, RealPlan, RoutePlan};
 
     fn registry() -> Registry {
@@ -277,7 +277,7 @@ mod tests {
             .iter()
             .map(|candidate| snapshot.real(candidate.real).unwrap().address.to_string());
         assert_eq!(order.collect::<Vec<_>>(), ["192.0.2.23", "192.0.2.21"]);
-        assert!(snapshot.reals.iter().flatten().all(|real| real.configured));
+        assert!(snapshot.reals.iter().flatten().all(|real| real.standing == Standing::Up));
     }
 
     #[test]
@@ -312,7 +312,7 @@ mod tests {
         registry.counters(id).unwrap().of(WorkerId(1)).active.add(1);
         let one = plan(&["192.0.2.21:80"]);
         let snapshot = registry.compile(&one);
-        assert!(!snapshot.real(id).unwrap().configured);
+        assert_eq!(snapshot.real(id).unwrap().standing, Standing::Removed);
         registry.acknowledge(snapshot.generation);
         assert!(registry.compile(&one).real(id).is_some(), "it still has a connection");
         assert_eq!(registry.compile(&both).real(id).unwrap().address.to_string(), "192.0.2.22");
