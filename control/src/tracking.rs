@@ -13,10 +13,11 @@ use tokio::task::{AbortHandle, LocalSet, spawn_local};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::health::check::{self, Tools};
-use crate::health::judge::{Judge, Opinion, Rules};
+use crate::health::judge::{Judge, Rules};
 use crate::health::scripts::Scripts;
 use crate::health::{Check, Failure, Success};
 use crate::kernel::{KernelError, Namespace};
+use crate::vrrp::Reading;
 
 /// A check with the name that virtual routers know it by.
 pub type Watch = (String, Arc<Check>);
@@ -26,8 +27,8 @@ pub type Watch = (String, Arc<Check>);
 pub struct Turn {
     /// Its name.
     pub name: String,
-    /// Whether it passes now.
-    pub passes: bool,
+    /// How it stands now.
+    pub reading: Reading,
     /// Why, in words.
     pub reason: String,
 }
@@ -106,7 +107,8 @@ async fn drive(mut inbox: UnboundedReceiver<Vec<Watch>>, tools: Arc<Tools>, on_t
         for (name, (_, task)) in before {
             task.abort();
             if !running.contains_key(&name) {
-                on_turn(Turn { name, passes: false, reason: "it is not configured any more".to_owned() });
+                let reason = "it is not configured any more".to_owned();
+                on_turn(Turn { name, reading: Reading::Fails, reason });
             }
         }
     }
@@ -119,21 +121,27 @@ async fn go_round(name: String, check: Arc<Check>, tools: Arc<Tools>, on_turn: A
     let mut judge = Judge::new(rules, false);
     let mut beat = interval(check.interval);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut told = false;
+    let (mut told, mut passing) = (None, Reading::Passes);
     loop {
         beat.tick().await;
         let result = check::run(None, &check, &tools).await;
-        let opinion = judge.hear(Instant::now(), result.is_ok());
-        if !told || matches!(opinion, Opinion::Turned(_)) {
-            told = true;
-            let reason = words(&check, &result);
-            on_turn(Turn { name: name.clone(), passes: judge.is_up(), reason });
+        judge.hear(Instant::now(), result.is_ok());
+        match result {
+            Ok(Success::Shift(shift)) => passing = Reading::Shift(shift),
+            Ok(_) => passing = Reading::Passes,
+            // As long as it counts as passing the last number holds.
+            Err(_) => {}
+        }
+        let reading = if judge.is_up() { passing } else { Reading::Fails };
+        if told.replace(reading) != Some(reading) {
+            on_turn(Turn { name: name.clone(), reading, reason: words(&check, &result) });
         }
     }
 }
 
 fn words(check: &Check, result: &Result<Success, Failure>) -> String {
     match result {
+        Ok(Success::Shift(shift)) => format!("{shift:+} for the priority"),
         Ok(_) => check.kind.success(),
         Err(failure) => failure.to_string(),
     }
@@ -176,18 +184,45 @@ mod tests {
         let there = format!("test -e {}", file.display());
         tracking.set(watches(there.clone()));
         let next = || turns.recv_timeout(Duration::from_secs(30)).unwrap();
-        let mut first = [next(), next()].map(|turn| (turn.name, turn.passes));
+        let mut first = [next(), next()].map(|turn| (turn.name, turn.reading == Reading::Passes));
         first.sort();
         assert_eq!(first, [("BAD".to_owned(), false), ("GOOD".to_owned(), true)]);
         // The same again changes nothing.
         tracking.set(watches(there));
         std::fs::remove_file(&file).unwrap();
         let turn = next();
-        assert_eq!((turn.name.as_str(), turn.passes), ("GOOD", false));
+        assert_eq!((turn.name.as_str(), turn.reading), ("GOOD", Reading::Fails));
         assert!(turn.reason.contains('1'), "{}", turn.reason);
         tracking.set(Vec::new());
         let mut last = [next(), next()].map(|turn| turn.name);
         last.sort();
         assert_eq!(last, ["BAD", "GOOD"]);
+    }
+
+    #[test]
+    fn numbers_of_a_file_are_told_as_they_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("load");
+        let (sender, turns) = mpsc::channel();
+        let tracking = Tracking::start(None, move |turn| drop(sender.send(turn))).unwrap();
+        let kind = CheckKind::File { path: path.clone(), factor: Some(-2), missing: Some(0) };
+        tracking.set(vec![("LOAD".to_owned(), Arc::new(Check { kind, ..Check::clone(&script("")) }))]);
+        let mut last = None;
+        let mut next = || loop {
+            // A file is empty for a moment while it is written.
+            let turn = turns.recv_timeout(Duration::from_secs(30)).unwrap();
+            if last.replace(turn.reading) != Some(turn.reading) && turn.reading != Reading::Fails {
+                return turn.reading;
+            }
+        };
+        assert_eq!(next(), Reading::Shift(0));
+        let write = |text: &str| {
+            std::fs::write(folder.path().join("new"), text).unwrap();
+            std::fs::rename(folder.path().join("new"), &path).unwrap();
+        };
+        write("7\n");
+        assert_eq!(next(), Reading::Shift(-14));
+        write("-3");
+        assert_eq!(next(), Reading::Shift(6));
     }
 }

@@ -63,7 +63,7 @@ pub const TEXT_MAX: usize = 4096;
 /// The longest word of a command, in bytes.
 pub const COMMAND_MAX: usize = 4096;
 /// What the number of a file is multiplied by at most (keepalived: the bound of a tracked file's weight).
-pub const FACTOR_MAX: i32 = 254;
+pub const FACTOR_MAX: i32 = i32::MAX;
 /// The largest quorum (keepalived: that of weights).
 pub const QUORUM_MAX: u32 = i32::MAX as u32;
 /// The most checks of a real server.

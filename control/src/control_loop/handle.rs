@@ -9,12 +9,12 @@ use super::{Counters, VrrpReport};
 use crate::kernel::{KernelError, NicSide};
 use crate::neighbour::machine::Key;
 use crate::neighbour::{Conflict, Counters as NeighbourCounters, Listed, Named, Nic, Vip};
-use crate::vrrp::{Group, Instance, Tracked};
+use crate::vrrp::{Group, Instance, Reading, Tracked};
 
 pub(super) enum Command {
     Owned(Vec<Nic>, Vec<Vip>),
     Routers(Vec<Instance>, Vec<Group>),
-    Watched(Tracked, bool),
+    Watched(Tracked, Reading),
     Named(Vec<(Key, Named)>, Vec<(Key, Mac)>),
     Announce,
     Kernel(Vec<NicSide>, Sender<Result<(), KernelError>>),
@@ -55,16 +55,16 @@ impl Control {
         self.tell(Command::Routers(instances, groups));
     }
 
-    /// Something that virtual routers depend on passes or fails from now on.
-    pub fn watched(&self, what: Tracked, passes: bool) {
-        self.tell(Command::Watched(what, passes));
+    /// How something that virtual routers depend on stands from now on.
+    pub fn watched(&self, what: Tracked, reading: Reading) {
+        self.tell(Command::Watched(what, reading));
     }
 
     /// A way for another thread to tell that.
-    pub fn watcher(&self) -> impl Fn(Tracked, bool) + Send + 'static {
+    pub fn watcher(&self) -> impl Fn(Tracked, Reading) + Send + 'static {
         let commands = self.commands.clone();
         // A loop that has ended needs no commands.
-        move |what, passes| drop(commands.send(Command::Watched(what, passes)))
+        move |what, reading| drop(commands.send(Command::Watched(what, reading)))
     }
 
     /// The neighbours that the configuration names from now on: those to keep resolved, and those whose MAC it says.

@@ -188,7 +188,7 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
                         self.own(now);
                     }
                     Command::Routers(instances, groups) => self.set_routers(now, instances, groups),
-                    Command::Watched(what, passes) => self.watched(now, what, passes),
+                    Command::Watched(what, reading) => self.watched(now, what, reading),
                     Command::Named(wanted, told) => {
                         self.machine.set_named(now, wanted, told, &mut self.outputs);
                     }

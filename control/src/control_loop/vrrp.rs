@@ -11,7 +11,7 @@ use super::{ControlLoop, Publish, Rings};
 use crate::neighbour::message::{Speaker, announcement};
 use crate::neighbour::{Nic, Vip};
 use crate::punt::{Frame as _, Held};
-use crate::vrrp::{Group, Instance, Listed, Machine, Output, To, Tracked};
+use crate::vrrp::{Group, Instance, Listed, Machine, Output, Reading, To, Tracked};
 
 /// The priority of the loop among real-time threads, where the system allows one: above none but ordinary ones.
 const REAL_TIME_PRIORITY: u8 = 10;
@@ -67,8 +67,8 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
         self.vrrp.machine.set(now, instances, groups, &mut self.vrrp.outputs);
     }
 
-    pub(super) fn watched(&mut self, now: Instant, what: Tracked, passes: bool) {
-        self.vrrp.machine.watched(now, what, passes, &mut self.vrrp.outputs);
+    pub(super) fn watched(&mut self, now: Instant, what: Tracked, reading: Reading) {
+        self.vrrp.machine.watched(now, what, reading, &mut self.vrrp.outputs);
     }
 
     /// An advert that a worker handed up.

@@ -160,7 +160,7 @@ impl Live {
             let up = kernel.or_else(driver).unwrap_or(true);
             if known.replace(up) != Some(up) {
                 self.with_parts(|parts| {
-                    parts.control.watched(Tracked::Link(NicId(number as u8)), up);
+                    parts.control.watched(Tracked::Link(NicId(number as u8)), up.into());
                 });
             }
         }

@@ -24,7 +24,7 @@ use crate::kernel::Kernel;
 use crate::notify::Notifier;
 use crate::publish::Publisher;
 use crate::tracking::{Tracking, Turn};
-use crate::vrrp::Tracked;
+use crate::vrrp::{Reading, Tracked};
 
 /// Runs the director until it is told to stop.
 ///
@@ -90,9 +90,12 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
         .map_err(|error| StartError::of("health checks", &error))?;
     let watcher = control.watcher();
     let on_turn = move |turn: Turn| {
-        let Turn { name, passes, reason } = turn;
-        tracing::info!("tracked \"{name}\" {}: {reason}", if passes { "passes" } else { "fails" });
-        watcher(Tracked::Check(name), passes);
+        let Turn { name, reading, reason } = turn;
+        tracing::info!(
+            "tracked \"{name}\" {}: {reason}",
+            if reading == Reading::Fails { "fails" } else { "passes" }
+        );
+        watcher(Tracked::Check(name), reading);
     };
     let tracking =
         Tracking::start(Some(namespace), on_turn).map_err(|error| StartError::of("tracking", &error))?;

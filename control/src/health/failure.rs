@@ -83,6 +83,13 @@ pub enum Failure {
     Unreadable(String),
     /// The file, or the weight that it gives, says so.
     SaysDown,
+    /// Too few processes run, or too many.
+    Processes {
+        /// How many run.
+        running: u32,
+        /// How many should, in words.
+        wanted: String,
+    },
     /// No check has been made yet, and the service begins without its real servers.
     NotYet,
 }
@@ -118,6 +125,7 @@ impl fmt::Display for Failure {
             Self::NotRun(error) => write!(f, "script cannot be run: {error}"),
             Self::Unreadable(error) => write!(f, "file cannot be read: {error}"),
             Self::SaysDown => f.write_str("file says down"),
+            Self::Processes { running, wanted } => write!(f, "{running} processes run, wanted {wanted}"),
             Self::NotYet => f.write_str("not checked yet"),
         }
     }

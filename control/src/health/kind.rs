@@ -50,10 +50,62 @@ pub enum CheckKind {
     File {
         /// Its absolute path.
         path: PathBuf,
-        /// With it the file's number, so many times, is added to the weight (keepalived: `weight` of a `track_file`);
-        /// without it the number is the weight.
+        /// With it the file's number, so many times, is added to the weight or the priority (keepalived: `weight` of a
+        /// `track_file`), and with a factor of 0 only the number 0 is good; without it the number is the weight.
         factor: Option<i32>,
+        /// The number where there is no file; none: that is a failure.
+        missing: Option<i64>,
     },
+    /// As many processes run as should (keepalived: `vrrp_track_process`).
+    Process(Process),
+}
+
+/// Which processes are counted, and how many there should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// The program, and arguments if they matter.
+    pub command: Vec<String>,
+    /// What of a process is compared with it.
+    pub compare: Compare,
+    /// The least of them.
+    pub quorum: u32,
+    /// The most of them; none: any number.
+    pub quorum_max: Option<u32>,
+}
+
+impl Process {
+    /// How many there should be, in words.
+    #[must_use]
+    pub fn wanted(&self) -> String {
+        match (self.quorum, self.quorum_max) {
+            (least, None) => format!("{least} or more"),
+            (_, Some(0)) => "none".to_owned(),
+            (least, Some(most)) => format!("{least} to {most}"),
+        }
+    }
+}
+
+/// What of a process is compared (keepalived: `param_match`, `full_command`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compare {
+    /// Its name as the kernel has it, cut after 15 bytes.
+    Name,
+    /// Its whole command line.
+    Command,
+    /// The beginning of its command line, argument by argument.
+    First,
+    /// The beginning of its command line, where the last argument may go on.
+    Beginning,
+}
+
+impl Compare {
+    /// The words of the configuration.
+    pub const WORDS: &[(&str, Self)] = &[
+        ("name", Self::Name),
+        ("command", Self::Command),
+        ("first", Self::First),
+        ("beginning", Self::Beginning),
+    ];
 }
 
 /// An HTTP check.
@@ -207,19 +259,20 @@ impl CheckKind {
             Self::Script { .. } => "script",
             Self::Send { .. } => "send",
             Self::File { .. } => "file",
+            Self::Process(_) => "process",
         }
     }
 
     /// True when a host is asked.
     #[must_use]
     pub const fn asks_a_host(&self) -> bool {
-        !matches!(self, Self::Script { .. } | Self::File { .. })
+        !matches!(self, Self::Script { .. } | Self::File { .. } | Self::Process(_))
     }
 
     /// True when a port of the real server is asked.
     #[must_use]
     pub const fn asks_a_port(&self) -> bool {
-        !matches!(self, Self::Ping | Self::Script { .. } | Self::File { .. })
+        !matches!(self, Self::Ping | Self::Script { .. } | Self::File { .. } | Self::Process(_))
     }
 
     /// True when TCP is spoken.
@@ -242,6 +295,7 @@ impl CheckKind {
             Self::Script { .. } => "script succeeds".to_owned(),
             Self::Send { expect, .. } => format!("answer has {expect}"),
             Self::File { .. } => "file says up".to_owned(),
+            Self::Process(process) => format!("{} runs", process.command.join(" ")),
         }
     }
 }
@@ -266,8 +320,16 @@ impl fmt::Display for CheckKind {
                 write!(f, " {command:?}{}", if *dynamic { ", dynamic" } else { "" })
             }
             Self::Send { send, expect } => write!(f, " {send:?}, expect {expect}"),
-            Self::File { path, factor: None } => write!(f, " {}", path.display()),
-            Self::File { path, factor: Some(factor) } => write!(f, " {} × {factor}", path.display()),
+            Self::File { path, factor, missing } => {
+                write!(f, " {}", path.display())?;
+                factor.map_or(Ok(()), |factor| write!(f, " × {factor}"))?;
+                missing.map_or(Ok(()), |number| write!(f, ", {number} where it is missing"))
+            }
+            Self::Process(process) => {
+                let word = Compare::WORDS.iter().find(|(_, known)| *known == process.compare);
+                let word = word.map_or("", |(word, _)| word);
+                write!(f, " {} by {word}, {}", process.command.join(" "), process.wanted())
+            }
         }
     }
 }

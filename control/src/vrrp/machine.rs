@@ -18,15 +18,15 @@ use super::message::Heard;
 use super::notify::{Subject, Told};
 use super::output::{Cause, Counters, Event, Listed, Output, Reason, Rival, Role};
 use super::router::Router;
-use super::settings::{Group, Instance, Tracked, Vrid};
+use super::settings::{Group, Instance, Reading, Tracked, Vrid};
 
 /// All virtual routers.
 #[derive(Clone, Debug, Default)]
 pub struct Machine {
     routers: Vec<Router>,
     groups: Vec<Group>,
-    /// What is watched, and whether it passes; what was not told yet counts as failing.
-    watched: BTreeMap<Tracked, bool>,
+    /// What is watched, and how it stands; what was not told yet counts as failing.
+    watched: BTreeMap<Tracked, Reading>,
     places: HashMap<(NicId, Vrid, Family), usize>,
     counters: Counters,
     /// What was told of groups, by their names.
@@ -67,9 +67,9 @@ impl Machine {
         self.reconsider(now, out);
     }
 
-    /// Something that is watched passes or fails from now on.
-    pub fn watched(&mut self, now: Instant, what: Tracked, passes: bool, out: &mut Vec<Output>) {
-        if self.watched.insert(what, passes) != Some(passes) {
+    /// How something that is watched stands from now on.
+    pub fn watched(&mut self, now: Instant, what: Tracked, reading: Reading, out: &mut Vec<Output>) {
+        if self.watched.insert(what, reading) != Some(reading) {
             self.reconsider(now, out);
         }
     }
@@ -208,7 +208,7 @@ impl Machine {
             let router = &mut self.routers[place];
             router.priority = router
                 .settings
-                .effective_priority(|what| self.watched.get(what) == Some(&true))
+                .effective_priority(|what| self.watched.get(what).copied())
                 .unwrap_or(router.settings.priority);
             match fault {
                 // What is still to come is no news.
@@ -226,11 +226,10 @@ impl Machine {
         let settings = &self.routers[place].settings;
         let result = |what: &Tracked| self.watched.get(what).copied();
         let link = result(&Tracked::Link(settings.nic));
-        if link != Some(true) {
+        if link != Some(Reading::Passes) {
             return Some(OwnFault { reason: Reason::LinkDown, told: link.is_some() });
         }
-        let fails = |what: &Tracked| result(what) != Some(true);
-        let failing = settings.tracks.iter().find(|track| track.weight == 0 && fails(&track.what))?;
+        let failing = settings.tracks.iter().find(|track| !track.allows(result(&track.what)))?;
         let reason = match &failing.what {
             Tracked::Link(nic) => Reason::Tracked(format!("the link of NIC {nic}")),
             Tracked::Check(name) => Reason::Tracked(format!("the check {name}")),

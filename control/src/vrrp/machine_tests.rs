@@ -19,6 +19,7 @@ enum Input {
     /// Link of a NIC.
     Link(NicId, bool),
     /// A check.
+    Number(&'static str, i32),
     Check(&'static str, bool),
     /// An advert of another director for VRID 51 on the first NIC, by the last byte of its address.
     Advert(u8, u8),
@@ -104,8 +105,11 @@ impl Timeline {
         let out = &mut Vec::new();
         let machine = &mut self.machine;
         match input {
-            Link(nic, up) => machine.watched(now, Tracked::Link(nic), up, out),
-            Check(name, passes) => machine.watched(now, Tracked::Check(name.into()), passes, out),
+            Link(nic, up) => machine.watched(now, Tracked::Link(nic), up.into(), out),
+            Number(name, number) => {
+                machine.watched(now, Tracked::Check(name.into()), Reading::Shift(number), out);
+            }
+            Check(name, passes) => machine.watched(now, Tracked::Check(name.into()), passes.into(), out),
             Advert(last, priority) => {
                 machine.frame(now, FRONT, MAC, &frame(&self.instances[0], last, priority, at as u32), out);
             }
@@ -407,7 +411,7 @@ fn a_master_without_link_is_none() {
 
 #[test]
 fn weights_change_the_priority() {
-    let track = |what: &str, weight| Track { what: Tracked::Check(what.into()), weight };
+    let track = |what: &str, weight| Track { what: Tracked::Check(what.into()), weight, reverse: false };
     let tracks = vec![track("gateway", -30), track("disk", 20), track("process", 0)];
     let mut timeline = Timeline::new(vec![Instance { tracks, ..front() }], Vec::new());
     timeline.table([
@@ -425,6 +429,49 @@ fn weights_change_the_priority() {
         (5000, Check("process", false), vec!["front advert 0", "front is fault: the check process fails"]),
     ]);
     assert_eq!(timeline.machine.list()[0].priority, 100);
+}
+
+#[test]
+fn numbers_are_added_to_the_priority() {
+    let track = |what: &str| Track { what: Tracked::Check(what.into()), weight: 0, reverse: false };
+    let tracks = vec![track("load"), track("disk")];
+    let mut timeline = Timeline::new(vec![Instance { tracks, ..front() }], Vec::new());
+    let begins = "front is backup: it begins by listening";
+    timeline.table([
+        (100, Number("load", -30), vec![]),
+        (200, Number("disk", 7), vec![begins]),
+        (3900, Tick, vec!["front advert 77", "front is master: no master was heard", "announce 192.0.2.10"]),
+        (4000, Number("load", 20), vec![]),
+        (4900, Tick, vec!["front advert 127"]),
+        (4950, Number("load", 2_000), vec![]),
+        (5900, Tick, vec!["front advert 254"]),
+        (5950, Number("load", i32::MIN), vec![]),
+        (6900, Tick, vec!["front advert 1"]),
+        // One that fails forbids a master, as keepalived has it of -254 and less.
+        (7000, Check("load", false), vec!["front advert 0", "front is fault: the check load fails"]),
+        (7100, Number("load", 0), vec!["front is backup: it begins by listening"]),
+    ]);
+}
+
+#[test]
+fn reverse_is_the_other_way_round() {
+    let track = |weight| Track { what: Tracked::Link(FRONT), weight, reverse: true };
+    for (weight, reading, allows, shift) in [
+        (0, Reading::Passes, false, 0),
+        (0, Reading::Fails, true, 0),
+        (10, Reading::Passes, true, -10),
+        (10, Reading::Fails, true, 0),
+        (-10, Reading::Passes, true, 0),
+        (-10, Reading::Fails, true, 10),
+    ] {
+        let track = track(weight);
+        assert_eq!(
+            (track.allows(Some(reading)), track.shift(Some(reading))),
+            (allows, shift),
+            "{weight} {reading:?}"
+        );
+    }
+    assert!(track(0).allows(None) && !Track { reverse: false, ..track(0) }.allows(None));
 }
 
 #[test]
@@ -563,11 +610,11 @@ fn a_fault_is_told_from_the_start_when_it_is_known() {
     let start = Instant::now();
     let mut machine = Machine::default();
     let out = &mut Vec::new();
-    let gateway = Track { what: Tracked::Check("gateway".into()), weight: 0 };
+    let gateway = Track { what: Tracked::Check("gateway".into()), weight: 0, reverse: false };
     machine.set(start, vec![Instance { tracks: vec![gateway], ..front() }], Vec::new(), out);
-    machine.watched(start, Tracked::Link(FRONT), true, out);
+    machine.watched(start, Tracked::Link(FRONT), Reading::Passes, out);
     assert_eq!((out.len(), &machine.list()[0].reason), (0, &Reason::NotStarted));
-    machine.watched(start, Tracked::Check("gateway".into()), false, out);
+    machine.watched(start, Tracked::Check("gateway".into()), Reading::Fails, out);
     let reason = Reason::Tracked("the check gateway".into());
     let entered = Event::Entered { name: "front".into(), role: Role::Fault, reason, scripts: Vec::new() };
     assert_eq!(*out, [Output::Event(entered)]);

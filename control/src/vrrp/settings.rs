@@ -108,8 +108,51 @@ pub struct Track {
     /// What is watched.
     pub what: Tracked,
     /// 0: while it fails there is no master here. Above 0: added to the priority while all is well; below: taken off
-    /// while it fails.
+    /// while it fails. Of no meaning where a number is watched, which is added itself.
     pub weight: i16,
+    /// The other way round: with weight 0 there is no master here while all is well; else what would be added is taken off, and
+    /// the other way round (keepalived: `reverse`).
+    pub reverse: bool,
+}
+
+/// How something that is watched stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// It fails.
+    Fails,
+    /// It passes.
+    Passes,
+    /// It is a number that is added to the priority (keepalived: `track_file`).
+    Shift(i32),
+}
+
+impl From<bool> for Reading {
+    fn from(passes: bool) -> Self {
+        if passes { Self::Passes } else { Self::Fails }
+    }
+}
+
+impl Track {
+    /// Whether there may be a master here, as far as this is concerned; nothing that was read counts as failing.
+    #[must_use]
+    pub fn allows(&self, reading: Option<Reading>) -> bool {
+        match reading {
+            Some(Reading::Shift(_)) => true,
+            _ if self.weight != 0 => true,
+            reading => (reading == Some(Reading::Passes)) != self.reverse,
+        }
+    }
+
+    /// What it adds to the priority.
+    #[must_use]
+    pub fn shift(&self, reading: Option<Reading>) -> i32 {
+        let weight = i32::from(self.weight) * if self.reverse { -1 } else { 1 };
+        match reading {
+            Some(Reading::Shift(shift)) => shift,
+            reading if (reading == Some(Reading::Passes)) == (self.weight > 0) => weight,
+            _ => 0,
+        }
+    }
 }
 
 /// What is watched.
@@ -179,18 +222,16 @@ impl Instance {
         self.name == other.name && key(self) == key(other)
     }
 
-    /// The priority with these checks passed (`passes`); none when one without weight fails.
+    /// The priority with what it depends on as it was read; none when one without weight fails.
     #[must_use]
-    pub fn effective_priority(&self, passes: impl Fn(&Tracked) -> bool) -> Option<u8> {
+    pub fn effective_priority(&self, read: impl Fn(&Tracked) -> Option<Reading>) -> Option<u8> {
         let mut priority = i32::from(self.priority);
         for track in &self.tracks {
-            let passed = passes(&track.what);
-            if track.weight == 0 && !passed {
+            let reading = read(&track.what);
+            if !track.allows(reading) {
                 return None;
             }
-            if passed == (track.weight > 0) {
-                priority += i32::from(track.weight);
-            }
+            priority = priority.saturating_add(track.shift(reading));
         }
         // keepalived leaves an owner's priority alone, too.
         let owner = self.priority == PRIORITY_OWNER;

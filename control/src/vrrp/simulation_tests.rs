@@ -153,7 +153,7 @@ impl World {
         let settings = director.settings.clone();
         self.with(number, |machine, now, out| {
             machine.set(now, vec![settings], Vec::new(), out);
-            machine.watched(now, Tracked::Link(NIC), true, out);
+            machine.watched(now, Tracked::Link(NIC), Reading::Passes, out);
         });
     }
 

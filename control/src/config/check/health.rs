@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shunt_dataplane::id::Protocol;
+use shunt_dataplane::service::mark::Mark;
 
 use super::networks::Networks;
 use crate::config::document::{CheckDocument, RealDocument, ServiceDocument};
@@ -22,7 +23,10 @@ pub fn checks(
     networks: &Networks,
     findings: &mut Findings<'_>,
 ) -> Option<Arc<[Check]>> {
-    build_all(&service.place, service.checks.as_deref().unwrap_or_default(), service, networks, findings)
+    // Those of marks may have ports of their own.
+    let have_ports = service.reals.iter().all(has_port);
+    let checks = service.checks.as_deref().unwrap_or_default();
+    build_all(&service.place, checks, service, have_ports, networks, findings)
 }
 
 /// The checks that a real server has instead.
@@ -32,13 +36,20 @@ pub fn checks_of_real(
     networks: &Networks,
     findings: &mut Findings<'_>,
 ) -> Option<Arc<[Check]>> {
-    build_all(&real.place, real.checks.as_deref().unwrap_or_default(), service, networks, findings)
+    let checks = real.checks.as_deref().unwrap_or_default();
+    build_all(&real.place, checks, service, has_port(real), networks, findings)
+}
+
+/// Whether a real server names its port.
+fn has_port(real: &RealDocument) -> bool {
+    real.address.as_ref().is_some_and(|address| address.value.1.is_some())
 }
 
 fn build_all(
     place: &str,
     documents: &[CheckDocument],
     service: &ServiceDocument,
+    have_ports: bool,
     networks: &Networks,
     findings: &mut Findings<'_>,
 ) -> Option<Arc<[Check]>> {
@@ -53,7 +64,7 @@ fn build_all(
             [_] => format!("{place}, check"),
             _ => format!("{place}, check {}", number + 1),
         };
-        ports(&place, document, service, findings);
+        ports(&place, document, service, have_ports, findings);
         let built = build(&place, document, networks, findings);
         all = all.and_then(|mut all: Vec<Check>| {
             all.push(built?);
@@ -118,12 +129,20 @@ fn build(
     })
 }
 
-/// Whether the port that is asked is known, and likely to answer.
-fn ports(place: &str, check: &CheckDocument, service: &ServiceDocument, findings: &mut Findings<'_>) {
+/// Whether the port that is asked is known, and likely to answer; `have_ports`: the real servers name theirs.
+fn ports(
+    place: &str,
+    check: &CheckDocument,
+    service: &ServiceDocument,
+    have_ports: bool,
+    findings: &mut Findings<'_>,
+) {
     let Some(kind) = check.kind.as_ref().filter(|kind| kind.asks_a_port() && check.l4_port.is_none()) else {
         return;
     };
-    if service.listen.as_ref().is_some_and(|listen| listen.value.port() == 0) {
+    let listen = service.listen.as_ref().map(|listen| listen.value);
+    let knows_port = |listen: SocketAddr| listen.port() != 0 || (have_ports && Mark::of(listen).is_some());
+    if listen.is_some_and(|listen| !knows_port(listen)) {
         let holds = "a service of all ports has none to ask at";
         findings.missing(place, &check.at, Fault::new("a check without a port", holds, "add port = …"));
     }

@@ -79,8 +79,9 @@ fn check_tracks(
             nic.map(Tracked::Link).or_else(|| watch.as_ref().map(|watch| Tracked::Check(watch.name.clone())));
         own.extend(watch);
         let weight = track.weight.as_ref().map_or(0, |weight| weight.value);
+        let reverse = track.reverse.as_ref().is_some_and(|reverse| reverse.value);
         match (&mut tracks, what) {
-            (Some(tracks), Some(what)) => tracks.push(Track { what, weight }),
+            (Some(tracks), Some(what)) => tracks.push(Track { what, weight, reverse }),
             _ => tracks = None,
         }
     }

@@ -11,7 +11,9 @@ use super::service::within;
 use super::{Placed, Section, required};
 use crate::config::limit;
 use crate::config::problem::{At, Fault, Findings, Span};
-use crate::health::kind::{Body, CheckKind, Http, Pattern, QueryType, Tls, Udp};
+use crate::health::kind::{
+    Body, CheckKind, Compare, Http, Pattern, Process as Processes, QueryType, Tls, Udp,
+};
 
 /// A health check as written.
 #[derive(Debug)]
@@ -57,9 +59,10 @@ enum Word {
     Script,
     Send,
     File,
+    Process,
 }
 
-use Word::{Dns, File, Https, Ping, Script, Send, Smtp, Tcp};
+use Word::{Dns, File, Https, Ping, Process, Script, Send, Smtp, Tcp};
 
 const WORDS: &[(&str, Word)] = &[
     ("tcp", Tcp),
@@ -72,6 +75,7 @@ const WORDS: &[(&str, Word)] = &[
     ("script", Script),
     ("send", Send),
     ("file", File),
+    ("process", Process),
 ];
 const EVERY: &[&str] = &[
     "kind",
@@ -112,6 +116,11 @@ const SOME: &[(&str, &[Word])] = &[
     ("command", &[Script]),
     ("dynamic", &[Script]),
     ("factor", &[File]),
+    ("missing", &[File]),
+    ("process", &[Process]),
+    ("compare", &[Process]),
+    ("quorum", &[Process]),
+    ("quorum_max", &[Process]),
 ];
 
 type Reading<'s, 'a, 'i, 'f, 't> = &'s mut Section<'a, 'i, 'f, 't>;
@@ -227,7 +236,42 @@ fn kind(section: Reading<'_, '_, '_, '_, '_>, word: Word) -> Option<CheckKind> {
                 section.missing(required("path", "a file has a path", "path = \"/run/web.state\""));
             }
             let factor = section.integer("factor", -limit::FACTOR_MAX..=limit::FACTOR_MAX, "times");
-            CheckKind::File { path: path?, factor: factor.map(|factor| factor.value) }
+            let missing =
+                section.integer("missing", i64::from(i32::MIN)..=i64::from(i32::MAX), "where it is missing");
+            CheckKind::File {
+                path: path?,
+                factor: factor.map(|factor| factor.value),
+                missing: missing.map(|missing| missing.value),
+            }
+        }
+        Process => {
+            let command: Vec<String> = section
+                .parse_list("process", super::script::word)
+                .into_iter()
+                .map(|word| word.value)
+                .collect();
+            if command.is_empty() {
+                let holds = "a check of processes names their program, and arguments if they matter";
+                section.missing(required("process", holds, "process = \"haproxy\""));
+            }
+            let default = if command.len() > 1 { Compare::Command } else { Compare::Name };
+            let least: Option<At<u32>> = section.integer("quorum", 0..=limit::QUORUM_MAX, "processes");
+            let most: Option<At<u32>> = section.integer("quorum_max", 0..=limit::QUORUM_MAX, "processes");
+            let quorum_max = most.as_ref().map(|most| most.value);
+            let quorum = least.map_or(1.min(quorum_max.unwrap_or(1)), |least| least.value);
+            if let Some(most) = most.filter(|most| most.value < quorum) {
+                let holds = format!("at least {quorum} are wanted");
+                section.error(
+                    &most.at,
+                    Fault::new("quorum_max below quorum", holds, "raise it, or lower quorum"),
+                );
+            }
+            CheckKind::Process(Processes {
+                command,
+                compare: section.word("compare", Compare::WORDS, &[]).map_or(default, |word| word.value),
+                quorum,
+                quorum_max,
+            })
         }
     })
 }

@@ -32,13 +32,7 @@ fn with_user(findings: &mut Findings<'_>, table: &DeTable<'_>, at: &Span, place:
 
 /// A list of words as they are, or a line for the shell.
 pub(super) fn command(section: &mut Section<'_, '_, '_, '_>, key: &str) -> Vec<String> {
-    let words = section.parse_list(key, |text| {
-        if text.is_empty() || text.contains('\0') || text.len() > limit::COMMAND_MAX {
-            let holds = format!("1 to {} bytes, none of them 0", limit::COMMAND_MAX);
-            return Err(Fault::new("not a word of a command", holds, "name the command and its arguments"));
-        }
-        Ok(text.to_owned())
-    });
+    let words = section.parse_list(key, word);
     let words = words.into_iter().map(|word| word.value);
     match section.raw(key).map(|value| (value.get_ref(), value.span())) {
         Some((DeValue::String(_), _)) => {
@@ -50,4 +44,13 @@ pub(super) fn command(section: &mut Section<'_, '_, '_, '_>, key: &str) -> Vec<S
         }
         _ => words.collect(),
     }
+}
+
+/// A word of a command.
+pub(super) fn word(text: &str) -> Result<String, Fault> {
+    if text.is_empty() || text.contains('\0') || text.len() > limit::COMMAND_MAX {
+        let holds = format!("1 to {} bytes, none of them 0", limit::COMMAND_MAX);
+        return Err(Fault::new("not a word of a command", holds, "name the command and its arguments"));
+    }
+    Ok(text.to_owned())
 }

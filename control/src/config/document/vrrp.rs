@@ -80,6 +80,8 @@ pub struct TrackDocument {
     pub check: Option<CheckDocument>,
     /// `weight`.
     pub weight: Option<At<i16>>,
+    /// `reverse`.
+    pub reverse: Option<At<bool>>,
 }
 
 const KEYS: &[&str] = &[
@@ -170,7 +172,7 @@ impl VrrpDocument {
 impl TrackDocument {
     fn read(findings: &mut Findings<'_>, table: &DeTable<'_>, at: Span, vrrp: &str) -> Self {
         let place = format!("{vrrp}, track");
-        let keys = ["nic", "name", "check", "weight"];
+        let keys = ["nic", "name", "check", "weight", "reverse"];
         let mut section = Section::new(findings, &place, table, &at, &keys, &[]);
         let check = section.table("check");
         let check = check.map(|(at, table)| {
@@ -180,7 +182,8 @@ impl TrackDocument {
             nic: section.parse("nic", name),
             name: section.parse("name", name),
             check,
-            weight: section.integer("weight", -253..=253, "(0: no master while it fails)"),
+            weight: section.integer("weight", -254..=254, "(0: no master while it fails)"),
+            reverse: section.boolean("reverse"),
             at: at.clone(),
         };
         if section.has("nic") == section.has("check") {

@@ -1,6 +1,6 @@
 //! A file that an operator or a program writes: `up`, `down`, or a number.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,7 +15,12 @@ const FILE_MAX: u64 = 64;
 /// A shift by so much or less takes the real server out (keepalived: `check_file.c`).
 const SHIFT_DOWN: i64 = -254;
 
-pub async fn run(path: &Path, factor: Option<i32>, places: &Arc<Semaphore>) -> Result<Success, Failure> {
+pub async fn run(
+    path: &Path,
+    factor: Option<i32>,
+    missing: Option<i64>,
+    places: &Arc<Semaphore>,
+) -> Result<Success, Failure> {
     let path = path.to_owned();
     let place =
         places.clone().acquire_owned().await.map_err(|error| Failure::Unreadable(error.to_string()))?;
@@ -27,7 +32,13 @@ pub async fn run(path: &Path, factor: Option<i32>, places: &Arc<Semaphore>) -> R
         Ok::<_, std::io::Error>(text)
     });
     let text = read.await.map_err(|error| Failure::Unreadable(error.to_string()))?;
-    judge(&text.map_err(|error| Failure::Unreadable(without_number(&error)))?, factor)
+    match (text, missing) {
+        (Ok(text), _) => judge(&text, factor),
+        (Err(error), Some(number)) if error.kind() == ErrorKind::NotFound => {
+            judge(number.to_string().as_bytes(), factor)
+        }
+        (Err(error), _) => Err(Failure::Unreadable(without_number(&error))),
+    }
 }
 
 fn judge(text: &[u8], factor: Option<i32>) -> Result<Success, Failure> {
@@ -43,6 +54,9 @@ fn judge(text: &[u8], factor: Option<i32>) -> Result<Success, Failure> {
         let weight = u32::try_from(number).ok().filter(|weight| *weight <= WEIGHT_MAX);
         return weight.map(Success::Weight).ok_or_else(unknown);
     };
+    if factor == 0 {
+        return if number == 0 { Ok(Success::Up) } else { Err(Failure::SaysDown) };
+    }
     match number.saturating_mul(factor.into()) {
         shift if shift <= SHIFT_DOWN => Err(Failure::SaysDown),
         shift => Ok(Success::Shift(shift.min(i64::from(WEIGHT_MAX)) as i32)),
@@ -60,6 +74,9 @@ mod tests {
         assert_eq!(judge(b"12\n", None), Ok(Success::Weight(12)));
         assert_eq!(judge(b"-3\n", Some(2)), Ok(Success::Shift(-6)));
         assert_eq!(judge(b"-254", Some(1)), Err(Failure::SaysDown));
+        assert_eq!(judge(b"-1", Some(254)), Err(Failure::SaysDown));
+        assert_eq!(judge(b"0", Some(0)), Ok(Success::Up));
+        assert_eq!(judge(b"7", Some(0)), Err(Failure::SaysDown));
         assert_eq!(judge(b"9999999999", Some(9)), Ok(Success::Shift(65_535)));
         for wrong in [&b"-1"[..], b"65536", b"", b"yes", b"\xff"] {
             let failure = judge(wrong, None).unwrap_err().to_string();

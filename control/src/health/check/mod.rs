@@ -4,6 +4,7 @@ mod dns;
 mod file;
 mod http;
 mod ping;
+mod process;
 mod script;
 mod send;
 mod smtp;
@@ -27,6 +28,7 @@ use super::{Check, CheckKind, Failure, RealKey, Success};
 pub struct Tools {
     scripts: Scripts,
     tls: tls::Connectors,
+    /// Places of those that read files.
     files: Arc<Semaphore>,
 }
 
@@ -73,7 +75,10 @@ pub async fn run(key: Option<&RealKey>, check: &Check, tools: &Tools) -> Result<
             let stream = connect(check, deadline).await?;
             deadline.answer(send::run(stream, send, expect)).await
         }
-        CheckKind::File { path, factor } => deadline.answer(file::run(path, *factor, &tools.files)).await,
+        CheckKind::File { path, factor, missing } => {
+            deadline.answer(file::run(path, *factor, *missing, &tools.files)).await
+        }
+        CheckKind::Process(asked) => deadline.answer(process::run(asked, &tools.files)).await,
     }
 }
 

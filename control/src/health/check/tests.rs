@@ -280,7 +280,8 @@ fn scripts_and_files_speak() {
 
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state");
-    let file = || ask_fully(CheckKind::File { path: path.clone(), factor: None }, nowhere, LONG);
+    let file =
+        || ask_fully(CheckKind::File { path: path.clone(), factor: None, missing: None }, nowhere, LONG);
     assert_eq!(file().unwrap_err().to_string(), "file cannot be read: no such file or directory");
     std::fs::write(&path, "12\n").unwrap();
     assert_eq!(file(), Ok(Success::Weight(12)));
@@ -321,7 +322,8 @@ fn a_file_system_that_hangs_takes_so_many_threads_and_no_more() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     // Opening a pipe that nobody writes hangs.
     runtime.block_on(async {
-        let asked = || tokio::time::timeout(Duration::from_millis(10), file::run(&path, None, &tools.files));
+        let asked =
+            || tokio::time::timeout(Duration::from_millis(10), file::run(&path, None, None, &tools.files));
         for _ in 0..FILES_READING_MAX + 4 {
             assert!(asked().await.is_err());
         }

@@ -1,6 +1,9 @@
 //! Checkers of a real server (`TCP_CHECK { … }`) become checks.
 
+use std::collections::BTreeMap;
+
 use super::keywords::Block;
+use super::tracking::{FILE_WEIGHT, TrackedFile, Weight, weight_within};
 use super::tree::Statement;
 use super::values::{Values, walk};
 use super::words::{Token, tokens};
@@ -71,7 +74,7 @@ impl Check {
 pub fn read(
     statement: &Statement,
     common: &Common,
-    files: &[(String, String)],
+    files: &BTreeMap<String, TrackedFile>,
     ssl: Option<&str>,
     place: &str,
     writer: &mut Writer,
@@ -113,10 +116,12 @@ pub fn read(
 /// The times of a check, with keepalived's defaults where they differ from ours; one success is enough for it.
 fn times(kind: &str, common: &Common, retry: u32, delay: Option<f64>) -> Vec<(&'static str, String)> {
     let interval = common.delay_loop.unwrap_or(60.0);
-    let mut times = vec![("interval", seconds(interval))];
     if kind == "file" {
-        return times;
+        // keepalived is told by the kernel.
+        let once = || "1".to_owned();
+        return vec![("interval", seconds(1.0)), ("fall", once()), ("rise", once())];
     }
+    let mut times = vec![("interval", seconds(interval))];
     if kind != "script" {
         times.push(("timeout", seconds(common.connect_timeout.unwrap_or(5.0))));
     }
@@ -149,7 +154,7 @@ impl Reader {
         &mut self,
         kind: &str,
         statement: &Statement,
-        files: &[(String, String)],
+        files: &BTreeMap<String, TrackedFile>,
         place: &str,
         writer: &mut Writer,
     ) {
@@ -194,22 +199,30 @@ impl Reader {
                 values.integer(0..=65_507_u32).map(|bytes| ("max_reply", bytes.to_string()))
             }
             ("file", "track_file") => values.required("the name of a track_file").and_then(|name| {
-                let found =
-                    files.iter().find(|(known, _)| known == name).map(|(_, path)| ("path", quoted(path)));
-                if found.is_none() {
+                let Some(file) = files.get(name) else {
                     let wrong = format!("there is no track_file {name}");
                     let fault = Fault::new(wrong, "a track_file of the file has this name", "correct it");
                     writer.refuse(statement.origin(), place, fault);
+                    return None;
+                };
+                self.keys.push(("missing", file.missing.to_string()));
+                if self.keys.iter().all(|(key, _)| *key != "factor") {
+                    self.keys.push(("factor", factor(file.weight)));
                 }
-                found
+                Some(("path", quoted(&file.path)))
             }),
-            ("file", "weight") => values
-                .integer(-2_147_483_647..=2_147_483_647_i64)
-                .map(|weight| ("factor", weight.to_string())),
+            ("file", "weight") => {
+                weight_within(&mut values, FILE_WEIGHT).map(|weight| ("factor", factor(weight)))
+            }
             _ => None,
         };
         self.keys.extend(key);
     }
+}
+
+/// How often a file's number counts.
+fn factor(weight: Weight) -> String {
+    (if weight.reverse { -weight.number } else { weight.number }).to_string()
 }
 
 fn url(statement: &Statement, place: &str, writer: &mut Writer) -> Vec<(&'static str, String)> {

@@ -91,54 +91,77 @@ pub fn ssl(statement: &Statement, context: &mut Context, writer: &mut Writer) {
     });
 }
 
-/// Reads a `track_file`.
-pub fn track_file(statement: &Statement, context: &mut Context, writer: &mut Writer) {
-    let place = statement.line();
-    let Some(name) = Values::of(statement, &place, writer).required("a track_file has a name") else {
-        return;
-    };
-    walk(statement.statements(), Block("track_file"), &place, writer, |statement, writer| {
-        if statement.keyword() == "file" {
-            let file = Values::of(statement, &place, writer).required("a path");
-            context.track_files.extend(file.map(|file| (name.to_owned(), file.to_owned())));
-        }
-    });
+/// What a route of keepalived says.
+#[derive(Default)]
+struct Route {
+    to: Option<IpNet>,
+    via: Option<IpAddr>,
+    device: Option<String>,
 }
 
-/// Reads `static_routes`; routes to a network by a router have an equal.
-pub fn routes(statement: &Statement, context: &mut Context, writer: &mut Writer) {
-    for route in statement.statements() {
-        let mut words = route.words.iter().map(String::as_str).peekable();
-        let mut next = |word: &str| words.next_if_eq(&word).is_some();
-        let _ = next("to");
-        let to = words
-            .next()
-            .and_then(|word| if word == "default" { "0.0.0.0/0".parse().ok() } else { network(word) });
-        let via =
-            (words.next_if(|word| ["via", "gw"].contains(word)).is_some()).then(|| words.next()).flatten();
-        let via = via.and_then(|word| word.parse::<IpAddr>().ok());
-        let device = (words.next_if_eq(&"dev").is_some()).then(|| words.next()).flatten();
-        let (Some(to), Some(via), None) = (to, via, words.next()) else {
-            let holds = "`NETWORK via ROUTER [dev INTERFACE]` has an equal in [[route]]";
-            let fault = Fault::new(
-                format!("the route {} is not supported", route.line()),
-                holds,
-                "write it so, or remove it",
-            );
-            writer.refuse(route.origin(), "static_routes", fault);
+impl Route {
+    /// None when it says something that has no equal.
+    fn read(words: &[String]) -> Option<Self> {
+        let mut route = Self::default();
+        let mut words = words.iter().map(String::as_str);
+        while let Some(word) = words.next() {
+            match word {
+                "to" | "unicast" => {}
+                "via" | "gw" => {
+                    let router = words.next()?;
+                    // The family may stand before it.
+                    let router = if ["inet", "inet6"].contains(&router) { words.next()? } else { router };
+                    route.via = Some(router.parse().ok()?);
+                }
+                "dev" => route.device = Some(words.next()?.to_owned()),
+                // The director sends from its own addresses, and its own routes come first.
+                "src" | "scope" | "proto" | "protocol" | "metric" | "preference" => drop(words.next()?),
+                _ if route.to.is_none() => route.to = Some(network(word)?),
+                _ => return None,
+            }
+        }
+        (route.to.is_some() && (route.via.is_some() || route.device.is_some())).then_some(route)
+    }
+}
+
+/// Reads `static_routes` and `virtual_routes`; routes to a network, by a router or to neighbours, have an equal.
+pub fn routes(statement: &Statement, place: &str, context: &mut Context, writer: &mut Writer) {
+    for line in statement.statements() {
+        let read = Route::read(&line.words);
+        let Some(Route { to: Some(mut to), via, device }) = read else {
+            let holds =
+                "`NETWORK via ROUTER [dev INTERFACE]` and `NETWORK dev INTERFACE` have an equal in [[route]]";
+            let wrong = format!("the route {} is not supported", line.line());
+            writer.refuse(line.origin(), place, Fault::new(wrong, holds, "write it so, or remove it"));
             continue;
         };
-        let nic =
-            device.and_then(|device| context.interfaces.nic(device, route.origin(), "static_routes", writer));
-        writer.table(route.origin(), "[[route]]");
-        writer.key(route.origin(), "to", quoted(&to.to_string()));
-        writer.key(route.origin(), "via", quoted(&via.to_string()));
+        if let (IpAddr::V4(_), Some(IpAddr::V6(_)), 0) = (to.addr(), via, to.prefix_len()) {
+            // `default` is of the router's family.
+            to = everything_v6(to);
+        }
+        let nic = device.and_then(|device| context.interfaces.nic(&device, line.origin(), place, writer));
+        // Several instances may have one.
+        if !context.routes.insert((to, via, nic.clone())) {
+            continue;
+        }
+        writer.table(line.origin(), "[[route]]");
+        writer.key(line.origin(), "to", quoted(&to.to_string()));
+        if let Some(via) = via {
+            writer.key(line.origin(), "via", quoted(&via.to_string()));
+        }
         if let Some(nic) = nic {
-            writer.key(route.origin(), "nic", quoted(&nic));
+            writer.key(line.origin(), "nic", quoted(&nic));
         }
     }
 }
 
+fn everything_v6(otherwise: IpNet) -> IpNet {
+    IpNet::new(IpAddr::from([0; 16]), 0).unwrap_or(otherwise)
+}
+
 fn network(word: &str) -> Option<IpNet> {
+    if word == "default" {
+        return IpNet::new(IpAddr::from([0; 4]), 0).ok();
+    }
     word.parse().ok().or_else(|| word.parse::<IpAddr>().ok().map(IpNet::from))
 }

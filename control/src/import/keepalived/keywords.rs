@@ -69,8 +69,13 @@ const FILE: Keywords = &[
     (Instead("own addresses stand in `addresses` of a `[[nic]]`"), "static_ipaddress"),
     (Instead("routes of the director stay while it runs"), "track_group"),
     (Refused("use `[[route]]`; policy routing is the router's work"), "static_rules"),
-    (Refused("use vrrp_script with pidof, or a check of what the process serves"), "vrrp_track_process"),
-    (Refused("remove it: a gateway can be tracked by ARP or ping, a real server by a check"), "bfd_instance"),
+    (Supported("`track` of `[[vrrp]]`"), "vrrp_track_process"),
+    (
+        Refused(
+            "remove it: watch the host itself, by `track` with a ping every 100 ms (`vrrp_script` with ping), or by a check of the real server",
+        ),
+        "bfd_instance",
+    ),
     (Instead("announcements of all NICs are limited to a rate that switches take"), "garp_group"),
     (Instead("`track` takes a link as down as soon as it is"), "interface_up_down_delays"),
 ];
@@ -185,24 +190,39 @@ const VRRP_SCRIPT: Keywords = &[
     (Supported("`command` of the check"), "script"),
     (Supported("`interval` of the check"), "interval"),
     (Supported("`timeout` of the check"), "timeout"),
-    (Supported("`weight` of `track`"), "weight"),
+    (Supported("`weight` and `reverse` of `track`"), "weight"),
     (Supported("`rise` of the check"), "rise"),
     (Supported("`fall` of the check"), "fall"),
     (Instead("scripts run as the director does: let the script change its user"), "user"),
     (Instead("a check fails until it has passed"), "init_fail"),
 ];
 const TRACK_FILE: Keywords = &[
-    (Supported("`file` of a `track`"), "file"),
-    (Supported("`weight`"), "weight"),
-    (Instead("the file is made by whoever writes it"), "init_file"),
+    (Supported("`path` of the check"), "file"),
+    (Supported("`factor` of the check"), "weight"),
+    (Supported("`missing` of the check; the file is made by whoever writes it"), "init_file"),
+];
+const VRRP_TRACK_PROCESS: Keywords = &[
+    (Supported("`process` of the check"), "process"),
+    (Supported("`compare`"), "param_match full_command"),
+    (Supported("`weight` and `reverse` of `track`"), "weight"),
+    (Supported("`quorum`"), "quorum"),
+    (Supported("`quorum_max`"), "quorum_max"),
+    (Supported("`rise` of the check, in looks of half a second"), "fork_delay"),
+    (Supported("`fall` of the check, in looks of half a second"), "terminate_delay"),
+    (Supported("`rise` and `fall` of the check"), "delay"),
 ];
 const VRRP_SYNC_GROUP: Keywords = &[
     (Supported("`members` of `[[vrrp_group]]`"), "group"),
-    (Refused("use vrrp_script with a command that reads the file"), "track_file"),
+    (Supported("`track` of its members"), "track_file"),
     (Supported("`track` of its members"), "track_script"),
     (Supported("`track` of its members"), "track_interface"),
-    (Refused("use vrrp_script with pidof"), "track_process"),
-    (Refused("remove it: a gateway can be tracked by ARP or ping, a real server by a check"), "track_bfd"),
+    (Supported("`track` of its members"), "track_process"),
+    (
+        Refused(
+            "remove it: watch the host itself, by `track` with a ping every 100 ms (`vrrp_script` with ping), or by a check of the real server",
+        ),
+        "track_bfd",
+    ),
     (Supported("`notify_master`"), "notify_master"),
     (Supported("`notify_backup`"), "notify_backup"),
     (Supported("`notify_fault`"), "notify_fault"),
@@ -235,10 +255,15 @@ const VRRP_INSTANCE: Keywords = &[
     (Instead("VIPs are the services' own, and answer ping"), "accept"),
     (Instead("VIPs have the MAC of the NIC, which is announced at a takeover"), "use_vmac"),
     (Supported("`track`"), "track_interface"),
-    (Refused("use vrrp_script with a command that reads the file"), "track_file"),
+    (Supported("`track`"), "track_file"),
     (Supported("`track`"), "track_script"),
-    (Refused("use vrrp_script with pidof"), "track_process"),
-    (Refused("remove it: a gateway can be tracked by ARP or ping, a real server by a check"), "track_bfd"),
+    (Supported("`track`"), "track_process"),
+    (
+        Refused(
+            "remove it: watch the host itself, by `track` with a ping every 100 ms (`vrrp_script` with ping), or by a check of the real server",
+        ),
+        "track_bfd",
+    ),
     (Supported("`notify_master`"), "notify_master"),
     (Supported("`notify_backup`"), "notify_backup"),
     (Supported("`notify_fault`"), "notify_fault"),
@@ -270,8 +295,9 @@ const VRRP_INSTANCE: Keywords = &[
         "lower_prio_no_advert higher_prio_send_advert",
     ),
     (Instead("VIPs do not depend on each other here"), "promote_secondaries"),
-    (Refused("use `[[route]]`, which stays"), "virtual_routes"),
+    (Supported("`[[route]]`, which stays while this director is backup"), "virtual_routes"),
     (Refused("remove it: policy routing is the router's work"), "virtual_rules"),
+    (Refused("remove it: state synchronisation is not supported yet"), "lvs_sync_daemon_interface"),
     (
         Instead("the addresses of an advert are always compared, and a difference is told"),
         "skip_check_adv_addr",
@@ -337,7 +363,12 @@ const REAL_SERVER: Keywords = &[
         Supported("`check`"),
         "HTTP_GET SSL_GET TCP_CHECK SMTP_CHECK DNS_CHECK MISC_CHECK PING_CHECK UDP_CHECK FILE_CHECK",
     ),
-    (Refused("remove it: a gateway can be tracked by ARP or ping, a real server by a check"), "BFD_CHECK"),
+    (
+        Refused(
+            "remove it: watch the host itself, by `track` with a ping every 100 ms (`vrrp_script` with ping), or by a check of the real server",
+        ),
+        "BFD_CHECK",
+    ),
 ];
 /// What every checker has that asks a host.
 const CONNECTION: Keywords = &[
@@ -388,8 +419,12 @@ const MISC_CHECK: Keywords = &[
     (Supported("`dynamic`"), "misc_dynamic"),
     (Refused(LATER), "user"),
 ];
-const BFD_CHECK: Keywords =
-    &[(Refused("remove it: a gateway can be tracked by ARP or ping, a real server by a check"), "name")];
+const BFD_CHECK: Keywords = &[(
+    Refused(
+        "remove it: watch the host itself, by `track` with a ping every 100 ms (`vrrp_script` with ping), or by a check of the real server",
+    ),
+    "name",
+)];
 const UDP_CHECK: Keywords = &[
     (Supported("`payload_hex`"), "payload"),
     (Supported("`require_reply`, `expect_regex`"), "require_reply"),
@@ -412,6 +447,7 @@ pub const BLOCKS: &[(&str, &[Keywords])] = &[
     ("global_defs", &[GLOBAL_DEFS]),
     ("vrrp_script", &[VRRP_SCRIPT]),
     ("track_file", &[TRACK_FILE]),
+    ("vrrp_track_process", &[VRRP_TRACK_PROCESS]),
     ("vrrp_sync_group", &[VRRP_SYNC_GROUP]),
     ("vrrp_instance", &[VRRP_INSTANCE]),
     ("authentication", &[AUTHENTICATION]),

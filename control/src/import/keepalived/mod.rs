@@ -9,6 +9,7 @@ mod groups;
 pub mod keywords;
 mod scripts;
 mod services;
+mod tracking;
 pub mod tree;
 mod values;
 mod vrrp;
@@ -25,6 +26,7 @@ use self::tree::Statement;
 use self::values::walk;
 use super::files::Files;
 use super::interfaces::Interfaces;
+use super::note::Fate;
 use super::writer::{Imported, Writer};
 
 /// Reads keepalived.conf for the director that calls itself `config_id` (lines after `@config_id` are for it).
@@ -41,8 +43,9 @@ pub fn import(path: &Path, files: &dyn Files, config_id: &str, interfaces: Inter
         "virtual_server_group" => groups::read(statement, &mut context.groups, writer),
         "SSL" => global::ssl(statement, &mut context, writer),
         "vrrp_script" => vrrp::read_script(statement, &mut context, writer),
-        "track_file" | "vrrp_track_file" => global::track_file(statement, &mut context, writer),
-        "static_routes" => global::routes(statement, &mut context, writer),
+        "track_file" | "vrrp_track_file" => tracking::read_file(statement, &mut context, writer),
+        "vrrp_track_process" => tracking::read_process(statement, &mut context, writer),
+        "static_routes" => global::routes(statement, "static_routes", &mut context, writer),
         _ => rest.push(statement.clone()),
     });
     global::write(&context, &mut writer);
@@ -51,6 +54,17 @@ pub fn import(path: &Path, files: &dyn Files, config_id: &str, interfaces: Inter
     }
     for group in &context.sync_groups {
         group.write(&mut writer);
+    }
+    let instances = rest.iter().filter(|statement| statement.keyword() == "vrrp_instance");
+    for (instance, routes) in instances.flat_map(|one| one.statements().iter().map(move |inner| (one, inner)))
+    {
+        if routes.keyword() == "virtual_routes" {
+            let place = instance.line();
+            let stays =
+                "its routes stay while this director is backup, where nothing is forwarded for its VIPs";
+            writer.tell(routes.origin(), &place, "virtual_routes", Fate::Instead(stays));
+            global::routes(routes, &place, &mut context, &mut writer);
+        }
     }
     for statement in &rest {
         match statement.keyword() {

@@ -3,13 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
+
 use super::checks::{self, Check, Common};
 use super::groups::{Groups, Listen};
 use super::keywords::Block;
 use super::scripts::script;
+use super::tracking::{Tracked, TrackedFile};
 use super::tree::Statement;
 use super::values::{Values, walk};
-use super::vrrp::{SyncGroup, Tracked};
+use super::vrrp::SyncGroup;
 use crate::config::problem::Fault;
 use crate::import::interfaces::Interfaces;
 use crate::import::note::Origin;
@@ -20,8 +23,10 @@ use crate::import::writer::{Writer, last_of_each, quoted, seconds};
 pub struct Context {
     /// Virtual server groups.
     pub groups: Groups,
-    /// Names of track files and their paths.
-    pub track_files: Vec<(String, String)>,
+    /// Files that are tracked.
+    pub track_files: BTreeMap<String, TrackedFile>,
+    /// Processes that are tracked.
+    pub processes: BTreeMap<String, Tracked>,
     /// `ca` of `SSL`.
     pub ca: Option<String>,
     /// `script_user`.
@@ -42,6 +47,8 @@ pub struct Context {
     pub interfaces: Interfaces,
     /// VIPs that the file names.
     pub vips: BTreeSet<IpAddr>,
+    /// Routes that were written: to, router, NIC.
+    pub routes: BTreeSet<(IpNet, Option<IpAddr>, Option<String>)>,
 }
 
 /// How packets reach a real server.

@@ -5,36 +5,13 @@ use std::net::IpAddr;
 use super::keywords::Block;
 use super::scripts::script;
 use super::services::Context;
+use super::tracking::{Tracked, tracks, weight};
 use super::tree::Statement;
 use super::values::{Values, walk};
 use crate::config::problem::Fault;
 use crate::import::note::{Fate, Origin};
 use crate::import::vrrp::Router;
 use crate::import::writer::{Writer, last_of_each, quoted, seconds};
-
-/// Weights of what is tracked.
-const WEIGHT: std::ops::RangeInclusive<i16> = -254..=254;
-
-/// What a script or file that is tracked says of itself: keys and values, and its weight.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Tracked {
-    /// Keys and values as TOML has them.
-    pub keys: Vec<(&'static str, String)>,
-    /// Its weight where none is said.
-    pub weight: i16,
-}
-
-impl Tracked {
-    /// As a part of `track`, with keepalived's defaults where they differ from ours.
-    fn toml(&self, name: &str) -> String {
-        let said = |key: &str| self.keys.iter().any(|(known, _)| *known == key);
-        let usual = [("interval", quoted("1s")), ("fall", "1".to_owned()), ("rise", "1".to_owned())];
-        let usual = usual.into_iter().filter(|(key, _)| !said(key));
-        let keys = self.keys.iter().cloned().chain(usual).map(|(key, value)| format!(", {key} = {value}"));
-        let keys: String = keys.collect();
-        format!("name = {}, check = {{ kind = \"script\"{keys} }}", quoted(name))
-    }
-}
 
 /// Reads a `vrrp_script`.
 pub fn read_script(statement: &Statement, context: &mut Context, writer: &mut Writer) {
@@ -54,7 +31,7 @@ pub fn read_script(statement: &Statement, context: &mut Context, writer: &mut Wr
             "rise" => values.integer(1..=100_u8).map(|count| ("rise", count.to_string())),
             "fall" => values.integer(1..=100_u8).map(|count| ("fall", count.to_string())),
             _ => {
-                tracked.weight = weight(&mut values).unwrap_or(0);
+                tracked.weight = weight(&mut values).unwrap_or_default();
                 None
             }
         };
@@ -62,15 +39,6 @@ pub fn read_script(statement: &Statement, context: &mut Context, writer: &mut Wr
     });
     tracked.keys = last_of_each(tracked.keys, |(key, _)| *key);
     context.scripts.insert(name.to_owned(), tracked);
-}
-
-/// A weight; nothing here is better while it fails.
-fn weight(values: &mut Values<'_, '_>) -> Option<i16> {
-    let weight = values.integer(WEIGHT)?;
-    if values.peek().is_some() {
-        values.choice(&[("noreverse", ()), ("no_reverse", ())])?;
-    }
-    Some(weight)
 }
 
 /// Writes the `[[vrrp]]` of a `vrrp_instance`.
@@ -135,7 +103,7 @@ fn take(statement: &Statement, router: &mut Router, place: &str, context: &mut C
         }
         "unicast_peer" => return peers(statement, router, place, writer),
         "authentication" => return authentication(statement, router, place, writer),
-        "track_interface" | "track_script" => {
+        "track_interface" | "track_script" | "track_file" | "track_process" => {
             return tracks(statement, &mut router.tracks, place, context, writer);
         }
         "mcast_src_ip" | "unicast_src_ip" => {
@@ -255,42 +223,6 @@ fn authentication(statement: &Statement, router: &mut Router, place: &str, write
     router.keys.push((statement.origin().clone(), "auth", value));
 }
 
-/// Lines of `track_interface`, `track_script` and `track_file`: a name, and a weight if it is not the one it has itself.
-fn tracks(
-    statement: &Statement,
-    tracks: &mut Vec<String>,
-    place: &str,
-    context: &mut Context,
-    writer: &mut Writer,
-) {
-    for line in statement.statements() {
-        let name = line.keyword();
-        let (what, default) = match statement.keyword() {
-            "track_interface" => {
-                let Some(nic) = context.interfaces.nic(name, line.origin(), place, writer) else { continue };
-                (format!("nic = {}", quoted(&nic)), 0)
-            }
-            _ => match context.scripts.get(name) {
-                Some(tracked) => (tracked.toml(name), tracked.weight),
-                None => {
-                    let wrong = format!("there is no vrrp_script {name}");
-                    let fault = Fault::new(wrong, "a vrrp_script of the file has this name", "correct it");
-                    writer.refuse(line.origin(), place, fault);
-                    continue;
-                }
-            },
-        };
-        let mut values = Values::of(line, place, writer);
-        let said = (values.peek() == Some("weight")).then(|| {
-            values.word();
-            weight(&mut values)
-        });
-        let weight = said.flatten().unwrap_or(default);
-        let weight = if weight == 0 { String::new() } else { format!(", weight = {weight}") };
-        tracks.push(format!("{{ {what}{weight} }}"));
-    }
-}
-
 /// A `vrrp_sync_group`.
 #[derive(Clone, Debug)]
 pub struct SyncGroup {
@@ -322,7 +254,7 @@ pub fn read_group(statement: &Statement, context: &mut Context, writer: &mut Wri
             "group" => {
                 group.members.extend(statement.statements().iter().map(|member| member.keyword().to_owned()));
             }
-            "track_interface" | "track_script" => {
+            "track_interface" | "track_script" | "track_file" | "track_process" => {
                 tracks(statement, &mut group.tracks, &place, context, writer);
             }
             keyword => {

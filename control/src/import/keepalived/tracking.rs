@@ -1,0 +1,241 @@
+//! What instances and groups depend on: `track_interface`, `track_script`, `track_file`, `track_process`.
+
+use super::keywords::Block;
+use super::services::Context;
+use super::tree::Statement;
+use super::values::{Values, walk};
+use crate::config::problem::Fault;
+use crate::import::note::Fate;
+use crate::import::writer::{Writer, last_of_each, quoted, seconds};
+
+/// Weights of what is tracked.
+const WEIGHT: std::ops::RangeInclusive<i32> = -254..=254;
+/// Weights of files.
+pub const FILE_WEIGHT: std::ops::RangeInclusive<i32> = -2_147_483_647..=2_147_483_647;
+/// Between two looks at files and processes, which keepalived is told of by the kernel, in seconds.
+const LOOK: f64 = 0.5;
+
+/// A weight, and whether it counts the other way round.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Weight {
+    /// The number.
+    pub number: i32,
+    /// `reverse`.
+    pub reverse: bool,
+}
+
+/// What a script or process that is tracked says of itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tracked {
+    /// The kind of the check; none for a script.
+    pub kind: Option<&'static str>,
+    /// Keys and values as TOML has them.
+    pub keys: Vec<(&'static str, String)>,
+    /// Its weight where none is said.
+    pub weight: Weight,
+}
+
+/// A file that is tracked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrackedFile {
+    /// Its path.
+    pub path: String,
+    /// Its weight where none is said.
+    pub weight: Weight,
+    /// The number where there is no file.
+    pub missing: i64,
+}
+
+impl Tracked {
+    /// As a part of `track`, with keepalived's defaults where they differ from ours.
+    fn toml(&self, name: &str, weight: Weight) -> String {
+        let said = |key: &str| self.keys.iter().any(|(known, _)| *known == key);
+        let usual = [("interval", quoted("1s")), ("fall", "1".to_owned()), ("rise", "1".to_owned())];
+        let usual = usual.into_iter().filter(|(key, _)| !said(key));
+        let keys = self.keys.iter().cloned().chain(usual).map(|(key, value)| format!(", {key} = {value}"));
+        let keys: String = keys.collect();
+        let kind = quoted(self.kind.unwrap_or("script"));
+        format!("{{ name = {}, check = {{ kind = {kind}{keys} }}{} }}", quoted(name), weight.toml())
+    }
+}
+
+impl TrackedFile {
+    /// As a part of `track`: its number is added to the priority, as often as the weight says.
+    fn toml(&self, name: &str, weight: Weight) -> String {
+        let Weight { number, reverse } = weight;
+        let factor = if reverse { -number } else { number };
+        // A check of another factor is another check.
+        let name = if weight == self.weight { name.to_owned() } else { format!("{name}:{factor}") };
+        let reverse = Weight { number: 0, reverse: reverse && number == 0 };
+        format!(
+            "{{ name = {}, check = {{ kind = \"file\", path = {}, factor = {factor}, missing = {}, interval = {}, fall = 1, rise = 1 }}{} }}",
+            quoted(&name),
+            quoted(&self.path),
+            self.missing,
+            seconds(LOOK),
+            reverse.toml()
+        )
+    }
+}
+
+impl Weight {
+    /// `, weight = …, reverse = true` as far as it is not the default.
+    fn toml(self) -> String {
+        let weight = if self.number == 0 { String::new() } else { format!(", weight = {}", self.number) };
+        if self.reverse { weight + ", reverse = true" } else { weight }
+    }
+}
+
+/// A weight of a script, a process or an interface.
+pub fn weight(values: &mut Values<'_, '_>) -> Option<Weight> {
+    weight_within(values, WEIGHT)
+}
+
+/// A weight within bounds, and `reverse` or `noreverse`.
+pub fn weight_within(values: &mut Values<'_, '_>, bounds: std::ops::RangeInclusive<i32>) -> Option<Weight> {
+    let number = values.integer(bounds)?;
+    let words = [("reverse", true), ("noreverse", false), ("no_reverse", false)];
+    let reverse = values.peek().is_some() && values.choice(&words)?;
+    Some(Weight { number, reverse })
+}
+
+/// Reads a `track_file`.
+pub fn read_file(statement: &Statement, context: &mut Context, writer: &mut Writer) {
+    let place = statement.line();
+    let Some(name) = Values::of(statement, &place, writer).required("a track_file has a name") else {
+        return;
+    };
+    let mut path = None;
+    let mut file =
+        TrackedFile { path: String::new(), weight: Weight { number: 1, reverse: false }, missing: 0 };
+    walk(statement.statements(), Block("track_file"), &place, writer, |statement, writer| {
+        let mut values = Values::of(statement, &place, writer);
+        match statement.keyword() {
+            "file" => path = values.required("a path").map(str::to_owned),
+            "weight" => file.weight = weight_within(&mut values, FILE_WEIGHT).unwrap_or(file.weight),
+            _ => {
+                if values.peek().is_some_and(|word| word != "overwrite") {
+                    file.missing = values.integer(i64::from(i32::MIN)..=i64::from(i32::MAX)).unwrap_or(0);
+                }
+                if values.peek() == Some("overwrite") {
+                    let instead = "a file that is missing counts as this number, and none is written";
+                    writer.tell(statement.origin(), &place, "init_file overwrite", Fate::Instead(instead));
+                }
+            }
+        }
+    });
+    match path {
+        Some(path) => drop(context.track_files.insert(name.to_owned(), TrackedFile { path, ..file })),
+        None => {
+            let fault = Fault::new("file is missing", "a track_file names its file", "add file \"/run/…\"");
+            writer.refuse(statement.origin(), &place, fault);
+        }
+    }
+}
+
+/// Reads a `vrrp_track_process`.
+pub fn read_process(statement: &Statement, context: &mut Context, writer: &mut Writer) {
+    let place = statement.line();
+    let Some(name) = Values::of(statement, &place, writer).required("a vrrp_track_process has a name") else {
+        return;
+    };
+    let (mut words, mut compare, mut full) = (Vec::new(), None, false);
+    let mut tracked = Tracked {
+        kind: Some("process"),
+        keys: vec![("interval", seconds(LOOK))],
+        weight: Weight { number: 1, reverse: false },
+    };
+    walk(statement.statements(), Block("vrrp_track_process"), &place, writer, |statement, writer| {
+        let mut values = Values::of(statement, &place, writer);
+        // The first look that finds the change counts when nothing is to be waited for.
+        let looks = |time: f64| ((time / LOOK).ceil() as u32 + 1).to_string();
+        let delay = 0.0..=45.0;
+        match statement.keyword() {
+            "process" => {
+                words.clear();
+                words.extend(std::iter::from_fn(|| values.word()).map(quoted));
+            }
+            "param_match" => compare = values.choice(&[("initial", "beginning"), ("partial", "first")]),
+            "full_command" => full = true,
+            "weight" => tracked.weight = weight(&mut values).unwrap_or(tracked.weight),
+            "quorum" => {
+                tracked
+                    .keys
+                    .extend(values.integer(1..=65_535_u32).map(|count| ("quorum", count.to_string())));
+            }
+            "quorum_max" => {
+                let count = values.integer(0..=65_535_u32);
+                tracked.keys.extend(count.map(|count| ("quorum_max", count.to_string())));
+            }
+            "fork_delay" => tracked.keys.extend(values.seconds(delay).map(|time| ("rise", looks(time)))),
+            "terminate_delay" => tracked.keys.extend(values.seconds(delay).map(|time| ("fall", looks(time)))),
+            _ => {
+                let time = values.seconds(delay);
+                tracked
+                    .keys
+                    .extend(time.into_iter().flat_map(|time| [("rise", looks(time)), ("fall", looks(time))]));
+            }
+        }
+    });
+    if words.is_empty() {
+        let fault = Fault::new("process is missing", "it names a program", "add process \"haproxy\"");
+        return writer.refuse(statement.origin(), &place, fault);
+    }
+    // `param_match` with a program alone: one that has no parameters.
+    let alone = words.len() == 1;
+    let compare = match (compare, full || !alone) {
+        (Some(_), _) if alone => "command",
+        (Some(compare), _) => compare,
+        (None, true) => "command",
+        (None, false) => "name",
+    };
+    let mut keys = vec![("process", format!("[{}]", words.join(", "))), ("compare", quoted(compare))];
+    keys.extend(last_of_each(tracked.keys, |(key, _)| *key));
+    context.processes.insert(name.to_owned(), Tracked { keys, ..tracked });
+}
+
+/// Lines of `track_…`: a name, and a weight if it is not the one it has itself.
+pub fn tracks(
+    statement: &Statement,
+    tracks: &mut Vec<String>,
+    place: &str,
+    context: &mut Context,
+    writer: &mut Writer,
+) {
+    for line in statement.statements() {
+        let name = line.keyword();
+        let mut values = Values::of(line, place, writer);
+        let said = (values.peek() == Some("weight")).then(|| {
+            values.word();
+            let bounds = if statement.keyword() == "track_file" { FILE_WEIGHT } else { WEIGHT };
+            weight_within(&mut values, bounds)
+        });
+        let said = said.flatten();
+        let (what, found) = match statement.keyword() {
+            "track_interface" => {
+                let Some(nic) = context.interfaces.nic(name, line.origin(), place, writer) else { continue };
+                ("", Some(format!("{{ nic = {}{} }}", quoted(&nic), said.unwrap_or_default().toml())))
+            }
+            "track_file" => {
+                let file = context.track_files.get(name);
+                ("track_file", file.map(|file| file.toml(name, said.unwrap_or(file.weight))))
+            }
+            "track_process" => {
+                let process = context.processes.get(name);
+                ("vrrp_track_process", process.map(|one| one.toml(name, said.unwrap_or(one.weight))))
+            }
+            _ => {
+                let script = context.scripts.get(name);
+                ("vrrp_script", script.map(|script| script.toml(name, said.unwrap_or(script.weight))))
+            }
+        };
+        match found {
+            Some(track) => tracks.push(track),
+            None => {
+                let wrong = format!("there is no {what} {name}");
+                let holds = format!("a {what} of the file has this name");
+                writer.refuse(line.origin(), place, Fault::new(wrong, holds, "correct it"));
+            }
+        }
+    }
+}
