@@ -64,7 +64,7 @@ scenarios! {
     sched_lc_changes sched_nq_changes tun6_gue tun6_gue_nocsum tun6_gue_csum tun6_gre_nocsum tun6_gre_csum
     mtu6_tun_pmtu_disc icmp_unserved_dr icmp_unserved_tun icmp6_unserved_dr icmp6_unserved_tun fwmark6
     reuse_syn_rst thresholds_lc
-    delete_reuse icmp_tun_known odd6_own_source ops_refused ops6_refused states_sctp_closed
+    delete_reuse icmp_tun_known odd6_own_source ops_refused ops6_refused states_sctp_closed thresholds_reuse
 }
 
 /// Frames read here as they read in the recordings.

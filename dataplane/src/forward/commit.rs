@@ -288,9 +288,7 @@ impl Forwarder {
         now: Tick,
     ) -> Option<Found> {
         let real = new.real;
-        if let Some(old) = new.replaces {
-            self.remove::<A>(snapshot, old, now);
-        }
+        let twice = new.replaces.is_some_and(|old| self.replace::<A>(snapshot, old, real, now));
         let template = match &new.template {
             Controlling::None => None,
             Controlling::Existing(index) => Some(*index),
@@ -325,10 +323,34 @@ impl Forwarder {
         cell.inactive.add(1);
         cell.connections.add(1);
         if let Some(overload) = &real.overload {
-            overload.update(real.counters.connections());
+            let total = real.counters.connections();
+            // In the kernel the old one ends at the next tick.
+            if twice {
+                overload.update(total + 1);
+            }
+            overload.update(total);
         }
         self.counters.connections_made.add(1);
         Some(Found { index, direction: Direction::FromClient })
+    }
+
+    /// Takes a connection out for a new one of `real`; true when that had it too and its overload is left to the caller.
+    #[cold]
+    fn replace<A: Tables>(
+        &mut self,
+        snapshot: &Snapshot,
+        old: ConnectionIndex,
+        real: &Real,
+        now: Tick,
+    ) -> bool {
+        if A::table(&self.connections).entry(old).real() != real.id {
+            self.remove::<A>(snapshot, old, now);
+            return false;
+        }
+        let table = A::table_mut(&mut self.connections);
+        uncount(table.entry(old), real, self.worker, &self.counters);
+        table.remove(old, now);
+        true
     }
 
     /// Makes a template, in the place of one that has become stale; none when there is no room.
@@ -527,12 +549,19 @@ pub(super) fn expired<A: Address>(
     counters: &WorkerCounters,
     entry: &Entry<A>,
 ) {
-    counters.connections_expired.add(1);
-    if let Some(real) = snapshot.real(entry.real()) {
-        let cell = real.counters.of(worker);
-        if entry.counts_as_active() { &cell.active } else { &cell.inactive }.subtract(1);
-        if let Some(overload) = &real.overload {
-            overload.update(real.counters.connections());
-        }
+    let Some(real) = snapshot.real(entry.real()) else {
+        counters.connections_expired.add(1);
+        return;
+    };
+    uncount(entry, real, worker, counters);
+    if let Some(overload) = &real.overload {
+        overload.update(real.counters.connections());
     }
+}
+
+/// A connection of a real server counts no more.
+fn uncount<A: Address>(entry: &Entry<A>, real: &Real, worker: WorkerId, counters: &WorkerCounters) {
+    counters.connections_expired.add(1);
+    let cell = real.counters.of(worker);
+    if entry.counts_as_active() { &cell.active } else { &cell.inactive }.subtract(1);
 }
