@@ -71,7 +71,7 @@ pub fn import(path: &Path, files: &dyn Files, host: &str, mut interfaces: Interf
     }
     let authkeys = beside("authkeys");
     if files.read(&authkeys).is_ok() {
-        let origin = Origin { file: authkeys, line: 1, column: 1 };
+        let origin = Origin { file: authkeys.into(), line: 1, column: 1 };
         let instead = "adverts of VRRP version 3 carry no proof; directors of one link hear each other alone";
         writer.tell(&origin, "authkeys", "authkeys", Fate::Instead(instead));
     }
@@ -96,7 +96,7 @@ fn lines(path: &Path, files: &dyn Files, writer: &mut Writer) -> Vec<Line> {
     let text = match files.read(path) {
         Ok(text) => text,
         Err(error) => {
-            let origin = Origin { file: path.to_owned(), line: 1, column: 1 };
+            let origin = Origin { file: path.into(), line: 1, column: 1 };
             let holds = "ha.cf and haresources stand in one folder";
             writer.refuse(
                 &origin,
@@ -116,7 +116,7 @@ fn lines(path: &Path, files: &dyn Files, writer: &mut Writer) -> Vec<Line> {
             Some(line) => line.words.extend(words),
             None => {
                 let column = row.len() - row.trim_start().len() + 1;
-                let origin = Origin { file: path.to_owned(), line: number + 1, column };
+                let origin = Origin { file: path.into(), line: number + 1, column };
                 lines.push(Line { origin, words: words.collect() });
             }
         }

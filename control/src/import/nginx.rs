@@ -37,7 +37,7 @@ const DEPTH_MAX: usize = 16;
 #[must_use]
 pub fn import(path: &Path, files: &dyn Files) -> Imported {
     let mut writer = Writer::default();
-    let origin = Origin { file: path.to_owned(), line: 1, column: 1 };
+    let origin = Origin { file: path.into(), line: 1, column: 1 };
     let directives = read(path, files, &origin, 0, &mut writer);
     let mut upstreams = Vec::new();
     let mut listens = Vec::new();
@@ -510,7 +510,7 @@ impl Tokens<'_> {
                 _ => break,
             }
         }
-        let origin = Origin { file: self.path.to_owned(), line: self.line, column: self.column };
+        let origin = Origin { file: self.path.into(), line: self.line, column: self.column };
         let token = match self.take()? {
             ';' => Token::End,
             '{' => Token::Open,

@@ -1,15 +1,16 @@
 //! What an import tells of a line that has no equal.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::Path;
+use std::sync::Arc;
 
 use crate::config::problem::{Fault, Severity};
 
 /// A place in a file that is imported.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Origin {
-    /// The file.
-    pub file: PathBuf,
+    /// The file; all places in it share its name.
+    pub file: Arc<Path>,
     /// Its line, from 1.
     pub line: usize,
     /// The character of the line, from 1.

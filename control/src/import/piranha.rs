@@ -76,7 +76,7 @@ pub fn import(path: &Path, files: &dyn Files, mut interfaces: Interfaces) -> Imp
     let items = match files.read(path) {
         Ok(text) => items(path, &text, &mut writer),
         Err(error) => {
-            let origin = Origin { file: path.to_owned(), line: 1, column: 1 };
+            let origin = Origin { file: path.into(), line: 1, column: 1 };
             let fault =
                 Fault::new(format!("cannot be read ({error})"), "it is a readable file", "name another");
             writer.refuse(&origin, "file", fault);
@@ -127,11 +127,11 @@ impl Item {
 /// The items of the file, blocks with theirs.
 fn items(path: &Path, text: &str, writer: &mut Writer) -> Vec<Item> {
     let mut open: Vec<Vec<Item>> = vec![Vec::new()];
-    let mut last = Origin { file: path.to_owned(), line: 1, column: 1 };
+    let mut last = Origin { file: path.into(), line: 1, column: 1 };
     for (number, row) in text.lines().enumerate() {
         let content = row.trim();
         let column = row.len() - row.trim_start().len() + 1;
-        let origin = Origin { file: path.to_owned(), line: number + 1, column };
+        let origin = Origin { file: path.into(), line: number + 1, column };
         last = origin.clone();
         if content.is_empty() || content.starts_with('#') {
             continue;

@@ -148,6 +148,14 @@ impl Arms {
 }
 
 impl Running {
+    /// A director with the whole of its configuration, whose neighbours are known.
+    #[must_use]
+    pub fn of_director(arms: &Arms, configuration: &str) -> Self {
+        let running = Self::of(Director::start(&arms.lab, configuration));
+        running.director.wait_resolved();
+        running
+    }
+
     fn of(director: Director) -> Self {
         let status = director.status();
         let [front, back] = [0, 1].map(|nic| mac(&status, nic));

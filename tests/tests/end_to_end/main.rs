@@ -9,6 +9,7 @@ mod forwarding;
 mod fragments;
 mod health;
 mod idle;
+mod imported;
 mod ipvsadm;
 mod limits;
 mod localnode;

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::words::without_comment;
 use crate::config::problem::{Fault, printable};
@@ -68,7 +69,7 @@ impl<'a> Expansion<'a> {
     /// All lines of a file.
     #[must_use]
     pub fn read(mut self, path: &Path, writer: &mut Writer) -> Vec<Line> {
-        let origin = Origin { file: path.to_owned(), line: 1, column: 1 };
+        let origin = Origin { file: path.into(), line: 1, column: 1 };
         self.file(path, &origin, 0, true, writer);
         self.lines
     }
@@ -100,11 +101,12 @@ impl<'a> Expansion<'a> {
         };
         let (folder, check) = (self.folder.clone(), self.include_check);
         self.folder = path.parent().map(Path::to_owned).unwrap_or_default();
+        let file: Arc<Path> = path.into();
         let mut rows = text.lines().enumerate();
         while let Some((number, row)) = rows.next() {
             let content = without_comment(row).trim_end();
             let column = content.len() - content.trim_start().len() + 1;
-            let origin = Origin { file: path.to_owned(), line: number + 1, column };
+            let origin = Origin { file: file.clone(), line: number + 1, column };
             let content = content.trim_start();
             if content.is_empty() {
                 continue;

@@ -35,9 +35,10 @@ pub fn import(path: &Path, files: &dyn Files, config_id: &str, interfaces: Inter
     let mut writer = Writer::default();
     let lines = Expansion::new(files, config_id).read(path, &mut writer);
     let statements = tree::statements(&lines, &mut writer);
+    drop(lines);
     let mut context = Context { interfaces, ..Context::default() };
     // What others refer to comes first, wherever it stands.
-    let mut rest: Vec<Statement> = Vec::new();
+    let mut rest: Vec<&Statement> = Vec::new();
     walk(&statements, Block("file"), "file", &mut writer, |statement, writer| match statement.keyword() {
         "global_defs" => global::read(statement, &mut context, writer),
         "virtual_server_group" => groups::read(statement, &mut context.groups, writer),
@@ -46,7 +47,7 @@ pub fn import(path: &Path, files: &dyn Files, config_id: &str, interfaces: Inter
         "track_file" | "vrrp_track_file" => tracking::read_file(statement, &mut context, writer),
         "vrrp_track_process" => tracking::read_process(statement, &mut context, writer),
         "static_routes" => global::routes(statement, "static_routes", &mut context, writer),
-        _ => rest.push(statement.clone()),
+        _ => rest.push(statement),
     });
     global::write(&context, &mut writer);
     for statement in rest.iter().filter(|statement| statement.keyword() == "vrrp_sync_group") {

@@ -114,14 +114,14 @@ pub fn write(statement: &Statement, context: &Context, writer: &mut Writer) {
     walk(statement.statements(), Block("virtual_server"), &place, writer, |statement, writer| {
         if statement.keyword() == "real_server" {
             // After everything that holds for all of them, wherever that stands.
-            reals.push(statement.clone());
+            reals.push(statement);
         } else {
             server.take(statement, context, writer);
         }
     });
     server.keys = last_of_each(server.keys, |(_, key, _)| *key);
     server.sorry_keys = last_of_each(server.sorry_keys, |(key, _)| *key);
-    for real in &reals {
+    for real in reals {
         let real = server.real(real, context, writer);
         server.reals.extend(real);
     }

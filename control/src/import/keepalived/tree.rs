@@ -153,12 +153,12 @@ fn close(open: &mut Vec<Vec<Statement>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::PathBuf;
+    use std::path::Path;
 
     fn read(text: &str) -> (String, Vec<String>) {
         let line = |(number, text): (usize, &str)| Line {
             text: text.trim().to_owned(),
-            origin: Origin { file: PathBuf::from("k"), line: number + 1, column: 1 },
+            origin: Origin { file: Path::new("k").into(), line: number + 1, column: 1 },
             verbatim: true,
         };
         let lines: Vec<Line> = text.lines().enumerate().map(line).collect();

@@ -155,12 +155,12 @@ impl<'s, 'w> Values<'s, 'w> {
 }
 
 /// Gives the statements of a block that mean something here to `take`, and tells of the others.
-pub fn walk(
-    statements: &[Statement],
+pub fn walk<'s>(
+    statements: &'s [Statement],
     block: Block,
     place: &str,
     writer: &mut Writer,
-    mut take: impl FnMut(&Statement, &mut Writer),
+    mut take: impl FnMut(&'s Statement, &mut Writer),
 ) {
     for statement in statements {
         match block.fate(statement.keyword()) {
