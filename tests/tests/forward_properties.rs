@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use shunt::ipvsadm::table::Table;
 use shunt_dataplane::forward::{BURST_MAX, Step, Verdict};
-use shunt_dataplane::id::WorkerId;
+use shunt_dataplane::id::{Mac, WorkerId};
 use shunt_dataplane::reason::DropReason;
 use shunt_dataplane::service::masquerade::MasqueradeRule;
 use shunt_dataplane::service::schedulers::Scheduler;
@@ -135,6 +135,45 @@ proptest! {
             prop_assert_eq!(state(&singly), state(&together));
             singly.advance(pause);
             together.advance(pause);
+        }
+    }
+
+    /// Frames to the MAC of a virtual router, among others to the NIC's own, become what they become there.
+    #[test]
+    fn a_virtual_mac_is_as_good(
+        scheduler in scheduler(),
+        bursts in vec(vec((traffic::any_frame(), any::<bool>()), 1..=BURST_MAX), 1..5),
+    ) {
+        let mut own = director(1, CONNECTIONS, scheduler);
+        let mut both = director(1, CONNECTIONS, scheduler);
+        let mut backup = director(1, CONNECTIONS, scheduler);
+        let virtual_mac = Mac([0, 0, 0x5e, 0, 1, 51]);
+        for director in [&mut own, &mut both] {
+            director.publish(|plan| plan.nics.iter_mut().for_each(|nic| nic.virtual_macs = vec![virtual_mac]));
+        }
+        for burst in bursts {
+            let (plain, mixed): (Vec<Arrival>, Vec<Arrival>) = burst.into_iter().map(|(arrival, moves)| {
+                let mut frame = arrival.frame.clone();
+                if moves && frame.starts_with(&network::nic_mac(arrival.nic).0) {
+                    frame[..6].copy_from_slice(&virtual_mac.0);
+                }
+                let moved = Arrival { nic: arrival.nic, frame };
+                (arrival, moved)
+            }).unzip();
+            let want = own.burst(WorkerId(0), &plain);
+            let got = both.burst(WorkerId(0), &mixed);
+            for ((want, got), arrival) in want.iter().zip(&got).zip(&mixed) {
+                prop_assert_eq!(want.verdict, got.verdict, "{}", text::frame(&arrival.frame));
+                prop_assert_eq!(want.frame.get(12..), got.frame.get(12..), "{}", text::frame(&arrival.frame));
+            }
+            prop_assert_eq!(own.connections(), both.connections());
+            // Not master: they are another director's.
+            for arrival in mixed.iter().filter(|arrival| arrival.frame.starts_with(&virtual_mac.0)) {
+                let outcome = backup.take(arrival.nic, &arrival.frame);
+                let short = arrival.frame.len() < 14;
+                let reason = if short { DropReason::Truncated } else { DropReason::OtherMac };
+                prop_assert_eq!(outcome.verdict, Verdict::Drop(reason));
+            }
         }
     }
 

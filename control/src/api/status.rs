@@ -90,6 +90,10 @@ pub struct VirtualRouter {
     pub vrid: u8,
     /// Its version.
     pub version: u8,
+    /// The MAC of its VIPs; null for the NIC's.
+    pub virtual_mac: Option<String>,
+    /// How frames to that MAC arrive.
+    pub virtual_mac_by: Option<String>,
     /// `master`, `backup` or `fault`.
     pub role: String,
     /// Seconds in this role.

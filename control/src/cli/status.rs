@@ -117,9 +117,14 @@ fn virtual_routers(routers: &[VirtualRouter]) -> String {
         let words = [name.clone(), nic.clone(), vrid, version, role.clone(), priority.to_string()];
         table.row(words.into_iter().chain([seconds(*since), reason.clone()]).collect());
         let blank = String::new;
+        let mut more = |name: String, said: String| {
+            table.row([name].into_iter().chain(std::iter::repeat_n(blank(), 6)).chain([said]).collect());
+        };
         if let Some(said) = adverts(router) {
-            let cells = std::iter::repeat_n(blank(), 6).chain([said]);
-            table.row(["  adverts".to_owned()].into_iter().chain(cells).collect());
+            more("  adverts".to_owned(), said);
+        }
+        if let (Some(mac), Some(by)) = (&router.virtual_mac, &router.virtual_mac_by) {
+            more(format!("  at {mac}"), format!("by {by}"));
         }
         for peer in &router.peers {
             let priority = peer.priority.map_or_else(String::new, |priority| priority.to_string());

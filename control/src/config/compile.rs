@@ -7,7 +7,7 @@ use shunt_dataplane::id::{Mac, NicId};
 use shunt_dataplane::snapshot::{NeighbourPlan, NicPlan, Plan, RealPlan, RoutePlan, ServicePlan};
 
 use super::check::everything;
-use super::{Config, Real, Service};
+use super::{Config, Real, Service, Vrrp};
 use crate::health::{RealKey, ServiceKey, Standing, Verdict};
 
 /// What the control core knows beside the configuration.
@@ -68,13 +68,22 @@ pub fn compile(config: &Config, state: &State) -> Plan {
 
 fn nics(config: &Config, state: &State) -> Vec<NicPlan> {
     let macs = state.macs.iter().copied().chain(std::iter::repeat(Mac::default()));
-    let plan = |(nic, mac): (&super::Nic, Mac)| NicPlan {
+    let ids = (0..=u8::MAX).map(NicId);
+    let plan = |((nic, mac), id): ((&super::Nic, Mac), NicId)| NicPlan {
         name: nic.name.clone(),
         mac,
         mtu: nic.mtu,
+        virtual_macs: virtual_macs(config, state, id),
         addresses: nic.addresses.clone(),
     };
-    config.nics.iter().zip(macs).map(plan).collect()
+    config.nics.iter().zip(macs).zip(ids).map(plan).collect()
+}
+
+/// The MACs of virtual routers on a NIC of which this director is master.
+fn virtual_macs(config: &Config, state: &State, nic: NicId) -> Vec<Mac> {
+    let is_master = |vrrp: &&Vrrp| vrrp.addresses.iter().any(|vip| state.owned.contains(vip));
+    let here = config.vrrp.iter().filter(|vrrp| vrrp.nic == nic).filter(is_master);
+    here.filter_map(|vrrp| vrrp.virtual_mac.map(|virtual_mac| virtual_mac.mac)).collect()
 }
 
 /// Neighbours that the file names, and those that answered.

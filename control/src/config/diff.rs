@@ -261,15 +261,25 @@ fn vrrp(place: &str, pair: (Option<&Vrrp>, Option<&Vrrp>), config: &Config, chan
     // A secret is not shown.
     let rest = |vrrp: &Vrrp| {
         let Vrrp {
-            source, ttl_min, auth, start_grace, warn_after, announcing, tracks, watches, notify, ..
+            source,
+            ttl_min,
+            auth,
+            virtual_mac,
+            start_grace,
+            warn_after,
+            announcing,
+            tracks,
+            watches,
+            notify,
+            ..
         } = vrrp.clone();
-        (source, ttl_min, auth, start_grace, warn_after, announcing, tracks, watches, notify)
+        (source, ttl_min, auth, virtual_mac, start_grace, warn_after, announcing, tracks, watches, notify)
     };
     if rest(before) != rest(after) {
         changes.add(
             Kind::Changed,
             place,
-            "source, ttl_min, auth, times, announcements, track or notify",
+            "source, ttl_min, auth, use_vmac, times, announcements, track or notify",
             false,
         );
     }

@@ -33,7 +33,7 @@ use shunt_dataplane::snapshot::Sysctls;
 use crate::health::ServiceKey;
 use crate::health::kind::CheckKind;
 use crate::health::scripts::Script;
-use crate::vrrp::{Announcing, Auth, Group, Track, Version, Vrid};
+use crate::vrrp::{Announcing, Auth, Group, Track, Version, VirtualMac, Vrid};
 use device::Device;
 
 /// A configuration that passed every check: names are unique, references resolve, families agree.
@@ -255,6 +255,8 @@ pub struct Vrrp {
     pub peers: Vec<IpAddr>,
     /// The least TTL of peers' adverts; none: 255 from peers on the NIC's networks, any from others.
     pub ttl_min: Option<u8>,
+    /// The MAC of its VIPs; none for the NIC's.
+    pub virtual_mac: Option<VirtualMac>,
     /// How adverts are authenticated.
     pub auth: Auth,
     /// How long a master of lower priority may go on; none: for good.

@@ -8,6 +8,7 @@
 
 mod batch;
 mod handle;
+mod virtual_mac;
 mod vrrp;
 
 use std::net::IpAddr;
@@ -154,6 +155,7 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
             let Some(punted) = self.rings.punted() else { break };
             work += 1;
             self.counters.punted += 1;
+            let Some(punted) = self.about_virtual_mac(now, punted) else { continue };
             match sort(&mut self.machine, now, punted, &mut self.outputs) {
                 Sorted::Kernel(held) => self.give_kernel(&held),
                 Sorted::Vrrp(held) => {
@@ -204,7 +206,10 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
         let mut outputs = std::mem::take(&mut self.outputs);
         for output in outputs.drain(..) {
             match output {
-                Output::Transmit { nic, frame } => self.transmit(nic, &frame),
+                Output::Transmit { nic, mut frame } => {
+                    self.vrrp.virtual_macs.outgoing(nic, &mut frame);
+                    self.transmit(nic, &frame);
+                }
                 Output::Change(change) => self.batches.gather(change),
                 Output::Event(event) => {
                     if let Event::Conflict(conflict) = event {
@@ -229,7 +234,14 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
     }
 
     fn give_kernel(&mut self, held: &Held<R::Packet>) {
-        let taken = self.kernel.write(held.origin.nic, held.packet.frame());
+        let (nic, frame) = (held.origin.nic, held.packet.frame());
+        let own = self.vrrp.nics.get(nic.index()).map(|nic| nic.mac).unwrap_or_default();
+        let moved = self.vrrp.virtual_macs.moved(nic, own, frame);
+        self.write_kernel(nic, moved.as_deref().unwrap_or(frame));
+    }
+
+    fn write_kernel(&mut self, nic: NicId, frame: &[u8]) {
+        let taken = self.kernel.write(nic, frame);
         *(if taken { &mut self.counters.to_kernel } else { &mut self.counters.kernel_refused }) += 1;
     }
 

@@ -4,13 +4,15 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use shunt_dataplane::address::Family;
+use shunt_dataplane::forward::Punt;
 use shunt_dataplane::id::{Mac, NicId};
 use shunt_dataplane::wire::{ethernet, vrrp as wire};
 
+use super::virtual_mac::{Incoming, VirtualMacs};
 use super::{ControlLoop, Publish, Rings};
 use crate::neighbour::message::{Speaker, announcement};
 use crate::neighbour::{Nic, Vip};
-use crate::punt::{Frame as _, Held};
+use crate::punt::{Frame as _, Held, Punted};
 use crate::vrrp::{Group, Instance, Listed, Machine, Output, Reading, To, Tracked};
 
 /// The priority of the loop among real-time threads, where the system allows one: above none but ordinary ones.
@@ -24,6 +26,8 @@ pub(super) struct Vrrp {
     /// NICs and VIPs of no virtual router, as the configuration has them.
     pub nics: Vec<Nic>,
     pub plain: Vec<Vip>,
+    /// VIPs that are not at their NIC's MAC.
+    pub virtual_macs: VirtualMacs,
     /// None before there was a virtual router.
     real_time: Option<Result<(), String>>,
     undeliverable: u64,
@@ -64,6 +68,7 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
             let got = dpdk_sys::thread::real_time(REAL_TIME_PRIORITY).map_err(|error| error.to_string());
             self.vrrp.real_time = Some(got);
         }
+        self.vrrp.virtual_macs = VirtualMacs::new(&instances);
         self.vrrp.machine.set(now, instances, groups, &mut self.vrrp.outputs);
     }
 
@@ -76,6 +81,29 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
         let nic = held.origin.nic;
         let Some(mac) = self.vrrp.nics.get(nic.index()).map(|nic| nic.mac) else { return };
         self.vrrp.machine.frame(now, nic, mac, held.packet.frame(), &mut self.vrrp.outputs);
+    }
+
+    /// Deals with what neighbours say to a virtual MAC or about one; gives back what is to be sorted as it is.
+    pub(super) fn about_virtual_mac(
+        &mut self,
+        now: Instant,
+        punted: Punted<R::Packet>,
+    ) -> Option<Punted<R::Packet>> {
+        let Punted { held, punt: Punt::Arp | Punt::NeighbourDiscovery } = &punted else {
+            return Some(punted);
+        };
+        let nic = held.origin.nic;
+        let Some(own) = self.vrrp.nics.get(nic.index()).map(|nic| nic.mac) else { return Some(punted) };
+        match self.vrrp.virtual_macs.incoming(nic, own, held.packet.frame()) {
+            Incoming::Same => return Some(punted),
+            Incoming::Agreed => {}
+            Incoming::Moved(frame) => {
+                if self.machine.frame(now, nic, &frame, &mut self.outputs) {
+                    self.write_kernel(nic, &frame);
+                }
+            }
+        }
+        None
     }
 
     /// Another host claims an address.
@@ -96,9 +124,10 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
         let moved = outputs.contains(&Output::Moved);
         for output in outputs.drain(..) {
             match output {
-                Output::Advert { nic, to, packet } => self.send_advert(nic, to, &packet),
+                Output::Advert { nic, to, from, packet } => self.send_advert(nic, to, from, &packet),
                 Output::Announce { nic, address } => {
-                    if let Some(mac) = self.vrrp.nics.get(nic.index()).map(|nic| nic.mac) {
+                    let own = self.vrrp.nics.get(nic.index()).map(|nic| nic.mac);
+                    if let Some(mac) = self.vrrp.virtual_macs.of(nic, address).or(own) {
                         self.transmit(nic, &announcement(Speaker { mac, address }));
                     }
                 }
@@ -127,8 +156,9 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
         self.speak(now);
     }
 
-    fn send_advert(&mut self, nic: NicId, to: To, packet: &[u8]) {
-        let Some(source) = self.vrrp.nics.get(nic.index()).map(|nic| nic.mac) else { return };
+    fn send_advert(&mut self, nic: NicId, to: To, from: Option<Mac>, packet: &[u8]) {
+        let own = self.vrrp.nics.get(nic.index()).map(|nic| nic.mac);
+        let Some(source) = from.or(own) else { return };
         let family =
             if packet.first().is_some_and(|first| first >> 4 == 6) { Family::V6 } else { Family::V4 };
         let destination = match (to, family) {

@@ -12,6 +12,7 @@ use shunt_dataplane::worker::{Answer, ConnectionView, Question, QuestionEnds, Sh
 use tokio::sync::{mpsc, watch};
 
 use super::core::{Applied, Core, Message, View};
+use super::virtual_macs::VirtualMacs;
 use super::{status, status_neighbours, targets};
 use crate::api::director::{
     CONNECTIONS_QUEUE_MAX, Connections, Director, Events, Later, Refusal, Reloaded, Running,
@@ -50,6 +51,7 @@ pub struct Live {
     /// The configuration as the file had it when it was taken last.
     pub(super) of_file: Mutex<Arc<Config>>,
     pub(super) ipvsadm: super::ipvsadm::Kept,
+    pub(super) virtual_macs: VirtualMacs,
     changing: Arc<tokio::sync::Mutex<()>>,
     parts: Mutex<Option<Parts>>,
     stop: watch::Sender<bool>,
@@ -106,6 +108,7 @@ impl Live {
             running: Mutex::new(running),
             of_file: Mutex::new(of_file),
             ipvsadm: super::ipvsadm::Kept::default(),
+            virtual_macs: VirtualMacs::default(),
             changing: Arc::default(),
             parts: Mutex::new(Some(pieces.parts)),
             stop: pieces.stop,
@@ -135,6 +138,7 @@ impl Live {
     /// Tells health checks, neighbours and the kernel side what the configuration asks of them.
     pub(super) fn follow(&self) {
         let view = self.view.load();
+        self.virtual_macs.follow(&view.config, &self.nics);
         self.with_parts(|parts| {
             parts.control.set_owned(targets::nics(&view.config, &self.macs), targets::vips(&view.config));
             let routers = targets::routers(&view.config, &view.snapshot, &self.macs);

@@ -15,6 +15,7 @@ mod status;
 mod status_neighbours;
 mod status_vrrp;
 pub mod targets;
+mod virtual_macs;
 pub mod workers;
 
 use std::fmt;

@@ -42,7 +42,7 @@ pub(super) fn status(live: &Live) -> Status {
         vips: (view.config.vips().into_iter())
             .map(|vip| Vip { address: vip.to_string(), owned: !view.snapshot.is_elsewhere(vip) })
             .collect(),
-        vrrp: status_vrrp::routers(&view, &report.vrrp),
+        vrrp: status_vrrp::routers(live, &view, &report.vrrp),
         vrrp_counters: status_vrrp::counters(&report.vrrp),
         workers: (0..live.workers.len()).map(|place| worker(live, &view, place)).collect(),
         services: view.config.services.iter().map(|of| service(&view, of, &health)).collect(),

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::core::View;
+use super::live::Live;
 use crate::api::status::{Bucket, SplitBrain, VirtualRouter, VrrpCounters, VrrpPeer};
 use crate::control_loop::VrrpReport;
 use crate::vrrp::{Counters, Listed};
@@ -18,11 +19,11 @@ pub(super) fn role(report: &VrrpReport) -> &'static str {
 }
 
 /// The virtual routers.
-pub(super) fn routers(view: &View, report: &VrrpReport) -> Vec<VirtualRouter> {
-    report.routers.iter().map(|listed| router(view, listed)).collect()
+pub(super) fn routers(live: &Live, view: &View, report: &VrrpReport) -> Vec<VirtualRouter> {
+    report.routers.iter().map(|listed| router(live, view, listed)).collect()
 }
 
-fn router(view: &View, listed: &Listed) -> VirtualRouter {
+fn router(live: &Live, view: &View, listed: &Listed) -> VirtualRouter {
     let now = Instant::now();
     let ago = |then: Instant| now.saturating_duration_since(then);
     let peers = listed.peers.iter().map(|peer| VrrpPeer {
@@ -37,6 +38,8 @@ fn router(view: &View, listed: &Listed) -> VirtualRouter {
         nic: view.config.nics.get(listed.nic.index()).map_or_else(String::new, |nic| nic.name.clone()),
         vrid: listed.vrid.0,
         version: listed.version.number(),
+        virtual_mac: listed.virtual_mac.map(|mac| mac.to_string()),
+        virtual_mac_by: listed.virtual_mac.and_then(|mac| live.virtual_macs.way(listed.nic, mac)),
         role: listed.role.word().to_owned(),
         since: ago(listed.since).as_secs(),
         reason: listed.reason.to_string(),

@@ -98,6 +98,7 @@ pub fn routers(config: &Config, snapshot: &Snapshot, macs: &[Mac]) -> Vec<Instan
         addresses: vrrp.addresses.clone(),
         excluded: vrrp.excluded.clone(),
         peers: vrrp.peers.iter().map(|&address| peer(vrrp, address)).collect(),
+        virtual_mac: vrrp.virtual_mac,
         auth: vrrp.auth,
         preempt: vrrp.preempt,
         start_grace: vrrp.start_grace,

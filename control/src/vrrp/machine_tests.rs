@@ -63,6 +63,7 @@ fn front() -> Instance {
         announcing: Announcing { repeat: 1, delay: Duration::ZERO, ..Announcing::default() },
         tracks: Vec::new(),
         notify: Arc::default(),
+        virtual_mac: None,
     }
 }
 
@@ -134,7 +135,7 @@ impl Timeline {
     /// An output in a few words.
     fn show(&self, output: &Output) -> Option<String> {
         Some(match output {
-            Output::Advert { nic, to, packet } => {
+            Output::Advert { nic, to, packet, .. } => {
                 let frame = [&[0xff; 6][..], &[2, 0, 0, 0, 0, 5], &[8, 0], packet].concat();
                 let heard = Heard::read(&frame, MAC).unwrap();
                 let to = match to {

@@ -39,6 +39,7 @@ fn instance(version: Version, interval: u64, source: &str, addresses: &[&str]) -
         announcing: Announcing::default(),
         tracks: Vec::new(),
         notify: Arc::default(),
+        virtual_mac: None,
     }
 }
 

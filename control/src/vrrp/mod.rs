@@ -21,7 +21,7 @@ pub use notify::{Notify, Told};
 pub use output::{Cause, Counters, Event, Listed, Output, PeerListed, Reason, Rival, Role, SplitBrain, To};
 pub use settings::{
     Announcing, Auth, Group, INTERVAL_MAX_V2, INTERVAL_MAX_V3, INTERVAL_MIN_V2, INTERVAL_MIN_V3, Instance,
-    Peer, Reading, Track, Tracked, Version, Vrid,
+    Peer, Reading, Track, Tracked, Version, VirtualMac, Vrid,
 };
 
 use std::time::Duration;

@@ -21,6 +21,8 @@ pub enum Output {
         nic: NicId,
         /// Whom it goes to.
         to: To,
+        /// From this MAC; none for the NIC's.
+        from: Option<Mac>,
         /// The IP packet.
         packet: Vec<u8>,
     },
@@ -298,6 +300,8 @@ pub struct Listed {
     pub vrid: Vrid,
     /// Its version.
     pub version: Version,
+    /// The MAC of its VIPs; none for the NIC's.
+    pub virtual_mac: Option<Mac>,
     /// Its role.
     pub role: Role,
     /// Since when.

@@ -147,7 +147,8 @@ impl Router {
     /// Other settings of the same virtual router.
     pub(super) fn change(&mut self, now: Instant, settings: Instance, out: &mut Vec<Output>) {
         let vips: Vec<IpAddr> = settings.vips().collect();
-        let changed = vips != self.vips;
+        let mac = |settings: &Instance| settings.virtual_mac.map(|virtual_mac| virtual_mac.mac);
+        let changed = vips != self.vips || mac(&settings) != mac(&self.settings);
         let faster = settings.interval < self.settings.interval;
         (self.settings, self.vips) = (settings, vips);
         if let State::Master(master) = &mut self.state {
@@ -407,7 +408,9 @@ impl Router {
             let envelope = Envelope { identification: self.identification, sequence: self.sequence };
             let packet = message::build(&self.settings, priority, destination, envelope);
             self.sent += 1;
-            out.push(Output::Advert { nic, to, packet });
+            // Peers are spoken to as by any host: they may be behind a router.
+            let from = self.settings.virtual_mac.filter(|mac| !mac.xmit_base && to == To::Group);
+            out.push(Output::Advert { nic, to, from: from.map(|mac| mac.mac), packet });
         }
     }
 
@@ -494,6 +497,7 @@ impl Router {
             nic: self.settings.nic,
             vrid: self.settings.vrid,
             version: self.settings.version,
+            virtual_mac: self.settings.virtual_mac.map(|virtual_mac| virtual_mac.mac),
             role: self.role(),
             since: self.since,
             reason: self.reason.clone(),

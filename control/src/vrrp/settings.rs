@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shunt_dataplane::address::Family;
-use shunt_dataplane::id::NicId;
+use shunt_dataplane::id::{Mac, NicId};
 
 use super::PRIORITY_OWNER;
 use super::notify::Notify;
@@ -23,6 +23,18 @@ pub const INTERVAL_MAX_V3: Duration = Duration::from_millis(40_950);
 /// The number of a virtual router on its link (VRID), 1 to 255.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Vrid(pub u8);
+
+impl Vrid {
+    /// The MAC of the virtual router (RFC 9568, 7.3).
+    #[must_use]
+    pub const fn mac(self, family: Family) -> Mac {
+        let family = match family {
+            Family::V4 => 1,
+            Family::V6 => 2,
+        };
+        Mac([0x00, 0x00, 0x5e, 0x00, family, self.0])
+    }
+}
 
 impl fmt::Display for Vrid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -100,6 +112,15 @@ pub struct Peer {
     pub hop: IpAddr,
     /// The least TTL that its adverts may arrive with: 255 proves that no router passed them on (RFC 5082).
     pub ttl_min: u8,
+}
+
+/// A MAC that belongs to the virtual router and moves with it (keepalived: `use_vmac`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VirtualMac {
+    /// The MAC.
+    pub mac: Mac,
+    /// Adverts come from the NIC's own MAC all the same (keepalived: `vmac_xmit_base`).
+    pub xmit_base: bool,
 }
 
 /// What the priority, or being there at all, depends on.
@@ -187,6 +208,8 @@ pub struct Instance {
     pub excluded: Vec<IpAddr>,
     /// Whom adverts go to; nobody: the multicast group.
     pub peers: Vec<Peer>,
+    /// The MAC of its VIPs; none for the NIC's.
+    pub virtual_mac: Option<VirtualMac>,
     /// How adverts of version 2 are authenticated.
     pub auth: Auth,
     /// How long a director of lower priority may go on as master when this one is there; none: for good.

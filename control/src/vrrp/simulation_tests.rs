@@ -88,6 +88,7 @@ impl World {
                 announcing: Announcing::default(),
                 tracks: Vec::new(),
                 notify: Arc::default(),
+                virtual_mac: None,
             };
             let fast = dice.roll(21) as i64 - 10;
             Director { machine: Machine::default(), settings, fast, alive: false }

@@ -39,7 +39,7 @@ use crate::reassembly::Reassembly;
 use crate::reply::ReplyLimit;
 use crate::service::schedulers::{Cursor, Localities};
 use crate::service::{Real, Unresolved};
-use crate::snapshot::{Family, Snapshot};
+use crate::snapshot::{Family, NicView, Snapshot};
 use crate::time::Tick;
 use crate::wire::plain::{Arrival, Plain};
 use crate::wire::{self, Headers};
@@ -236,9 +236,11 @@ struct Door {
 }
 
 impl Door {
-    fn new(snapshot: &Snapshot, nic: NicId) -> Self {
-        let arrival = snapshot.nic(nic).map_or(Arrival::NONE, |view| Arrival::new(view.mac, view.mtu));
-        Self { nic, arrival }
+    /// Most packets are sent to the MAC that the first one is sent to, if that is one of the NIC's; others are not plain.
+    fn new(snapshot: &Snapshot, first: &Packet<'_>) -> Self {
+        let nic = first.nic;
+        let expected = |view: &NicView| Arrival::new(view.mac_for(first.bytes()), view.mtu);
+        Self { nic, arrival: snapshot.nic(nic).map_or(Arrival::NONE, expected) }
     }
 }
 
@@ -306,7 +308,7 @@ impl Forwarder {
             self.take_up(snapshot);
         }
         let Some(first) = packets.first() else { return };
-        let mut door = Door::new(snapshot, first.nic);
+        let mut door = Door::new(snapshot, first);
         let mut stages = ArrayVec::<Stage, BURST_MAX>::new();
         let count = packets.len();
         let many_reals = snapshot.reals.len() > REALS_AT_HAND;
@@ -317,7 +319,7 @@ impl Forwarder {
         for ahead in (0..count + lag).step_by(size) {
             for packet in &packets[group(Some(ahead), size, count)] {
                 if packet.nic != door.nic {
-                    door = Door::new(snapshot, packet.nic);
+                    door = Door::new(snapshot, packet);
                 }
                 stages.push(self.stage(&door.arrival, packet));
             }
@@ -449,7 +451,7 @@ impl Forwarder {
     /// Parses any frame and looks where its connection may be.
     fn parse(&self, snapshot: &Snapshot, packet: &Packet<'_>) -> Result<Parsed, Aside> {
         let nic = snapshot.nic(packet.nic).ok_or(Aside::Drop(DropReason::NoRoute))?;
-        match wire::parse(packet.bytes(), nic.mac, nic.mtu) {
+        match wire::parse(packet.bytes(), nic.mac_for(packet.bytes()), nic.mtu) {
             Ok(wire::Frame::V4(headers)) => Ok(Parsed::V4(Staged::new(headers, &self.connections.v4))),
             Ok(wire::Frame::V6(headers)) => Ok(Parsed::V6(Staged::new(headers, &self.connections.v6))),
             Ok(wire::Frame::Arp) => Err(Aside::Punt(Punt::Arp)),

@@ -339,6 +339,7 @@ fn nic_view(plan: &super::NicPlan) -> NicView {
         mtu: plan.mtu,
         source_v4: first(IpAddr::is_ipv4).and_then(Address::from_ip),
         source_v6: first(IpAddr::is_ipv6).and_then(Address::from_ip),
+        virtual_macs: plan.virtual_macs.as_slice().into(),
     }
 }
 

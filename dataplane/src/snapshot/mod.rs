@@ -24,6 +24,7 @@ use crate::service::mark::Classifier;
 use crate::service::masquerade::Masquerade;
 use crate::service::table::ServiceTable;
 use crate::service::{NextHop, Real, Service, Unresolved, Way};
+use crate::wire::ethernet;
 pub use plan::{NeighbourPlan, NicPlan, Plan, RealPlan, RoutePlan, ServicePlan};
 pub use registry::Registry;
 pub use sysctl::Sysctls;
@@ -52,6 +53,21 @@ pub struct NicView {
     pub source_v4: Option<Ipv4Addr>,
     /// The address that errors about IPv6 packets are sent from.
     pub source_v6: Option<Ipv6Addr>,
+    /// MACs of virtual routers of which this director is master.
+    pub virtual_macs: Box<[Mac]>,
+}
+
+impl NicView {
+    /// The MAC that a frame has to be sent to if it is for this NIC: the one that it is sent to, where the NIC has that one, else
+    /// its own.
+    #[must_use]
+    pub fn mac_for(&self, frame: &[u8]) -> Mac {
+        if self.virtual_macs.is_empty() {
+            return self.mac;
+        }
+        let to = ethernet::destination(frame);
+        to.filter(|to| self.virtual_macs.contains(to)).unwrap_or(self.mac)
+    }
 }
 
 /// The tables of one address family.

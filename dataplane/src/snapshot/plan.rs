@@ -50,6 +50,8 @@ pub struct NicPlan {
     pub name: String,
     /// Its MAC.
     pub mac: Mac,
+    /// MACs of virtual routers of which this director is master: frames to them are taken as those to its own.
+    pub virtual_macs: Vec<Mac>,
     /// Bytes of the largest IP packet.
     pub mtu: u16,
     /// The director's own addresses on it, with their networks.

@@ -8,6 +8,7 @@ mod adverts;
 mod carried;
 mod link;
 mod matrix;
+mod virtual_mac;
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;

@@ -15,7 +15,7 @@ use super::{Seen, unique_names};
 use crate::config::document::{Document, VrrpDocument, VrrpGroupDocument, nearest};
 use crate::config::problem::{At, Fault, Findings};
 use crate::config::{MTU_DEFAULT, Vrrp, Watch, duration};
-use crate::vrrp::{Announcing, Auth, Group, PRIORITY_OWNER, Track, Tracked, Version, Vrid};
+use crate::vrrp::{Announcing, Auth, Group, PRIORITY_OWNER, Track, Tracked, Version, VirtualMac, Vrid};
 
 /// The interval when none is configured.
 const INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
@@ -35,6 +35,7 @@ pub fn check(document: &Document, networks: &Networks, findings: &mut Findings<'
         check_addresses(vrrp, networks, document, &mut vips, findings);
         check_version(vrrp, findings);
         check_preemption(vrrp, findings);
+        check_virtual_mac(vrrp, findings);
         if let Some(nic) = nic {
             check_sources(vrrp, nic, networks, findings);
         }
@@ -91,6 +92,15 @@ fn check_tracks(
 /// The family of its adverts.
 fn family(vrrp: &VrrpDocument) -> Option<Family> {
     vrrp.addresses.first().map(|address| Family::of(address.value))
+}
+
+fn check_virtual_mac(vrrp: &VrrpDocument, findings: &mut Findings<'_>) {
+    let used = vrrp.use_vmac.as_ref().is_some_and(|key| key.value);
+    if let Some(base) = vrrp.vmac_xmit_base.as_ref().filter(|base| base.value && !used) {
+        let holds = "without a virtual MAC adverts come from the NIC's own one anyway";
+        let fault = Fault::new("vmac_xmit_base without use_vmac", holds, "set use_vmac = true, or remove it");
+        findings.error(&vrrp.place, &base.at, fault);
+    }
 }
 
 fn check_number(
@@ -291,6 +301,7 @@ fn build(
         excluded: values(&vrrp.excluded),
         peers: values(&vrrp.peers),
         ttl_min: vrrp.ttl_min.as_ref().map(|ttl| ttl.value),
+        virtual_mac: virtual_mac(vrrp),
         auth: vrrp.auth.as_ref().map_or(Auth::None, |auth| auth.value),
         preempt: vrrp
             .preempt
@@ -310,6 +321,13 @@ fn build(
         watches,
         notify: Arc::new(vrrp.notify.clone()),
     })
+}
+
+/// Its own MAC, if it has one.
+fn virtual_mac(vrrp: &VrrpDocument) -> Option<VirtualMac> {
+    let is_set = |key: &Option<At<bool>>| key.as_ref().is_some_and(|key| key.value);
+    let mac = Vrid(vrrp.vrid.as_ref()?.value).mac(family(vrrp)?);
+    is_set(&vrrp.use_vmac).then(|| VirtualMac { mac, xmit_base: is_set(&vrrp.vmac_xmit_base) })
 }
 
 /// Checks `[[vrrp_group]]`; none when one of them lacks something.

@@ -43,6 +43,10 @@ pub struct VrrpDocument {
     pub ttl_min: Option<At<u8>>,
     /// `auth`.
     pub auth: Option<At<Auth>>,
+    /// `use_vmac`.
+    pub use_vmac: Option<At<bool>>,
+    /// `vmac_xmit_base`.
+    pub vmac_xmit_base: Option<At<bool>>,
     /// `preempt`.
     pub preempt: Option<At<bool>>,
     /// `preempt_delay`.
@@ -97,6 +101,8 @@ const KEYS: &[&str] = &[
     "peers",
     "ttl_min",
     "auth",
+    "use_vmac",
+    "vmac_xmit_base",
     "preempt",
     "preempt_delay",
     "start_grace",
@@ -137,6 +143,8 @@ impl VrrpDocument {
             peers: section.parse_list("peers", vip),
             ttl_min: section.integer("ttl_min", 1..=u8::MAX, "(a TTL)"),
             auth: auth(&mut section),
+            use_vmac: section.boolean("use_vmac"),
+            vmac_xmit_base: section.boolean("vmac_xmit_base"),
             preempt: section.boolean("preempt"),
             preempt_delay: time(&mut section, "preempt_delay", limit::VRRP_WAIT_MAX),
             start_grace: time(&mut section, "start_grace", limit::VRRP_WAIT_MAX),

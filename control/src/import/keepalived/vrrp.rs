@@ -109,6 +109,8 @@ fn take(statement: &Statement, router: &mut Router, place: &str, context: &mut C
         "mcast_src_ip" | "unicast_src_ip" => {
             values.address().map(|address| ("source", quoted(&address.to_string())))
         }
+        "use_vmac" => virtual_mac(&mut values),
+        "vmac_xmit_base" => Some(("vmac_xmit_base", "true".to_owned())),
         "preempt" => Some(("preempt", "true".to_owned())),
         "nopreempt" => Some(("preempt", "false".to_owned())),
         "preempt_delay" => values.seconds(0.0..=1000.0).map(|delay| ("preempt_delay", seconds(delay))),
@@ -118,6 +120,15 @@ fn take(statement: &Statement, router: &mut Router, place: &str, context: &mut C
         },
     };
     router.keys.extend(key.map(|(key, value)| (origin.clone(), key, value)));
+}
+
+/// `use_vmac [INTERFACE] [MAC]`: the interface is nobody's here.
+fn virtual_mac(values: &mut Values<'_, '_>) -> Option<(&'static str, String)> {
+    let holds = "the name of an interface: the MAC is that of the virtual_router_id, 00:00:5e:00:01:…";
+    while values.peek().is_some() {
+        values.parse(holds, |word| (!word.contains(':')).then_some(()))?;
+    }
+    Some(("use_vmac", "true".to_owned()))
 }
 
 /// `garp_…` of an instance, and `vrrp_garp_…` of `global_defs`.
