@@ -31,7 +31,11 @@ impl Forwarder {
                 asked.error(Error::PortUnreachable, ReplyKind::NoConnection, None, DropReason::NoConnection);
             return Ok(no_connection(then));
         }
-        if asked.tables.services.find(flow.source, flow.source_port, flow.protocol).is_some() {
+        let services = &asked.tables.services;
+        // A service that was deleted may have connections; without any the kernel's IPVS does not see packets. IPv4 has
+        // dropped what comes from a VIP of the director's.
+        let had_service = || A::BITS > 32 && asked.is_ours(flow.source) && !services.is_empty();
+        if services.find(flow.source, flow.source_port, flow.protocol).is_some() || had_service() {
             return self.passing_by(asked, &flow, now);
         }
         self.leave(asked)

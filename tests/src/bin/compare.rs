@@ -120,7 +120,11 @@ type Failed = Box<dyn std::error::Error>;
 
 fn one(arguments: &Arguments, image: &Image, seed: u64, summary: &Mutex<Summary>) -> Result<(), Failed> {
     let Case { about, scenario, .. } = random::case(seed)?;
-    let recording = kernel::play(image, &scenario, Setup::Batched)?;
+    // On a machine that stands still for a while a guest may be given up; that is not the case's.
+    let recording = kernel::play(image, &scenario, Setup::Batched).or_else(|failed| {
+        eprintln!("seed {seed}: {failed}\nseed {seed}: once more");
+        kernel::play(image, &scenario, Setup::Batched)
+    })?;
     let first = first_difference(&scenario, &recording)?;
     let kept = match &first {
         Some(_) => Some(keep(arguments, image, seed, &scenario, &recording)?),
