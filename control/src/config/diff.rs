@@ -469,10 +469,16 @@ fn show_script(script: &Option<Arc<Script>>) -> String {
 }
 
 fn show_mail(settings: &Settings) -> String {
-    settings
-        .mail
-        .as_ref()
-        .map_or_else(|| "none".to_owned(), |mail| format!("{} by {}", joined(&mail.to), mail.server))
+    settings.mail.as_ref().map_or_else(
+        || "none".to_owned(),
+        |mail| {
+            let about = mail.events.iter().map(|events| {
+                let words: Vec<&str> = events.iter().map(|what| what.word()).collect();
+                format!(" about {}", words.join(", "))
+            });
+            format!("{} by {}{}", joined(&mail.to), mail.server, about.collect::<String>())
+        },
+    )
 }
 
 fn show_webhook(settings: &Settings) -> String {

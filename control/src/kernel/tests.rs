@@ -2,7 +2,7 @@
 //! two neighbour machines. Needs `CAP_SYS_ADMIN` and `CAP_NET_ADMIN`.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
@@ -216,5 +216,42 @@ fn interfaces_have_names_that_the_kernel_takes() {
     assert_eq!(named("ninechars"), "shunt-ninechars");
     for name in ["ten-chars.", "a/b", "ü"] {
         assert_eq!(named(name), "shunt-nic3", "{name}");
+    }
+}
+
+/// The destination of the first frame about an address that comes out of a kernel side that is asked to send there.
+fn sent_to(kernel: &Kernel, to: IpAddr) -> Mac {
+    let any: SocketAddr = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }.parse().unwrap();
+    let send = || UdpSocket::bind(any).unwrap().send_to(b"x", SocketAddr::new(to, 9)).unwrap();
+    kernel.namespace().run(send).unwrap();
+    let mut buffer = vec![0; Kernel::FRAME_MAX];
+    let begin = Instant::now();
+    loop {
+        assert!(begin.elapsed() < Duration::from_secs(20), "nothing is sent to {to}");
+        let Some(length) = kernel.read(NicId(0), &mut buffer).unwrap() else {
+            thread::yield_now();
+            continue;
+        };
+        let octets = match to {
+            IpAddr::V4(to) => to.octets().to_vec(),
+            IpAddr::V6(to) => to.octets().to_vec(),
+        };
+        if buffer[..length].windows(octets.len()).any(|window| window == octets) {
+            return Mac(*buffer.first_chunk().unwrap());
+        }
+    }
+}
+
+#[test]
+fn neighbours_that_are_told_are_not_asked() {
+    let told = side(1);
+    let mut kernel = Kernel::start(std::slice::from_ref(&told)).unwrap();
+    for (address, mac) in &told.neighbours {
+        assert_eq!(sent_to(&kernel, *address), *mac);
+    }
+    // Told no more: everybody is asked.
+    kernel.update(&[NicSide { neighbours: Vec::new(), ..told.clone() }]).unwrap();
+    for (address, _) in &told.neighbours {
+        assert!(sent_to(&kernel, *address).is_group(), "{address}");
     }
 }

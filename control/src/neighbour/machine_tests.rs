@@ -334,6 +334,7 @@ fn unasked_news_make_the_director_ask_and_change_nothing_by_themselves() {
         (2_200, Tells(BACK, REAL, "2001:db8:b::21"), vec![]),
         (2_200, Tick, vec!["nic 1: 2001:db8:b::2 asks all for 2001:db8:b::21"]),
         (2_201, Tells(BACK, REAL, "2001:db8:b::21"), vec![]),
+        (2_201, Tick, vec![]),
         (
             2_202,
             Answers(BACK, REAL, "2001:db8:b::21"),

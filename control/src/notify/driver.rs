@@ -203,7 +203,7 @@ impl Work {
             }
             self.counters.lost.fetch_add(self.order.lost() - lost, Ordering::Relaxed);
         }
-        if self.settings.mail.is_some() {
+        if self.settings.mail.as_ref().is_some_and(|mail| mail.is_about(event.what)) {
             self.digests.add(Instant::now(), event);
         }
         if self.settings.webhook.is_some() {

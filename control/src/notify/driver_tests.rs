@@ -69,6 +69,7 @@ fn everybody_is_told() {
         gather: Duration::ZERO,
         interval: Duration::from_secs(3600),
         timeout: Duration::from_secs(20),
+        events: Some(vec![What::RealDown, What::RealUp]),
     };
     let url = Url::parse(&format!("http://{web_port}/hook?a=b")).unwrap();
     let webhook = Webhook { url, verify: true, ca: None, timeout: Duration::from_secs(20) };
@@ -78,8 +79,12 @@ fn everybody_is_told() {
     let written = folder.path().join("written");
     let line = |word: &str| shell(format!("echo {word} $SHUNT_EVENT $SHUNT_REAL >> {}", written.display()));
 
-    notifier.tell(event(What::RealDown, "it is down"), vec![line("one"), line("two")]);
     let [mail, web] = listeners;
+    // No mail is about this one.
+    notifier.tell(event(What::QuorumDown, "it is lost"), Vec::new());
+    assert!(web_server(&web).contains("quorum_down"));
+    assert_eq!(events.blocking_recv().unwrap().text, "it is lost");
+    notifier.tell(event(What::RealDown, "it is down"), vec![line("one"), line("two")]);
     let posted = web_server(&web);
     assert!(posted.starts_with("POST /hook?a=b HTTP/1.1\r\n"), "{posted}");
     assert!(
@@ -123,6 +128,7 @@ fn nobody_waits_for_what_hangs() {
         gather: Duration::ZERO,
         interval: Duration::ZERO,
         timeout,
+        events: None,
     };
     let url = Url::parse(&format!("http://{at}/")).unwrap();
     let webhook = Webhook { url, verify: true, ca: None, timeout };

@@ -100,6 +100,7 @@ mod tests {
             gather: Duration::ZERO,
             interval: Duration::ZERO,
             timeout: Duration::ZERO,
+            events: None,
         };
         let digest = Digest { subject: "down\r\nBcc: x".into(), text: "one\n.\n.two\n".into() };
         let text = message(&mail, &digest, "director");

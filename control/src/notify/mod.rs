@@ -63,6 +63,24 @@ pub enum What {
 }
 
 impl What {
+    /// All that happens; what a listener missed is no event of the director.
+    pub const ALL: [Self; 14] = [
+        Self::RealUp,
+        Self::RealDown,
+        Self::QuorumUp,
+        Self::QuorumDown,
+        Self::VrrpMaster,
+        Self::VrrpBackup,
+        Self::VrrpFault,
+        Self::VrrpStop,
+        Self::VrrpLowerPriority,
+        Self::SplitBrain,
+        Self::SplitBrainOver,
+        Self::AddressConflict,
+        Self::AddressConflictOver,
+        Self::NeighbourConflict,
+    ];
+
     /// The word of the API.
     #[must_use]
     pub const fn word(self) -> &'static str {
@@ -160,6 +178,16 @@ pub struct Mail {
     pub interval: Duration,
     /// All that a mail may take (keepalived: `smtp_connect_timeout`).
     pub timeout: Duration,
+    /// What mails are about; none for everything (keepalived: `smtp_alert_vrrp`, `smtp_alert_checker`, `no_email_faults`).
+    pub events: Option<Vec<What>>,
+}
+
+impl Mail {
+    /// Whether a mail is sent about such an event.
+    #[must_use]
+    pub fn is_about(&self, what: What) -> bool {
+        self.events.as_ref().is_none_or(|events| events.contains(&what))
+    }
 }
 
 /// Events to a web server, as JSON.

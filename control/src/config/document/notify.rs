@@ -6,12 +6,12 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 use super::service::within;
-use super::{Section, required};
+use super::{Section, nearest, required};
 use crate::config::limit;
 use crate::config::problem::{Fault, Findings, Span};
-use crate::notify::{Mail, Settings, Url, Webhook};
+use crate::notify::{Mail, Settings, Url, Webhook, What};
 
-const MAIL_KEYS: &[&str] = &["server", "helo", "from", "to", "gather", "interval", "timeout"];
+const MAIL_KEYS: &[&str] = &["server", "helo", "from", "to", "gather", "interval", "timeout", "events"];
 const WEBHOOK_KEYS: &[&str] = &["url", "verify", "ca", "timeout"];
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 const GATHER_DEFAULT: Duration = Duration::from_secs(5);
@@ -33,6 +33,15 @@ fn read_mail(findings: &mut Findings<'_>, table: &DeTable<'_>, at: &Span) -> Opt
     let from = section.parse("from", mail_address);
     let to = section.parse_list("to", mail_address);
     let helo = section.parse("helo", mail_address);
+    let words: Vec<&str> = What::ALL.iter().map(|what| what.word()).collect();
+    let events = section.parse_list("events", |text| {
+        What::ALL.into_iter().find(|what| what.word() == text).ok_or_else(|| {
+            let advice = nearest(text, &words)
+                .map_or_else(|| "name some of these".to_owned(), |near| format!("did you mean {near:?}?"));
+            Fault::new("no such event", format!("events are {}", words.join(", ")), advice)
+        })
+    });
+    let events = section.has("events").then(|| events.into_iter().map(|what| what.value).collect());
     let mut time = |key: &'static str, least, default| {
         let read = section.parse(key, |text| within(key, text, least, limit::CHECK_HOLD_MAX));
         read.map_or(default, |time| time.value)
@@ -56,6 +65,7 @@ fn read_mail(findings: &mut Findings<'_>, table: &DeTable<'_>, at: &Span) -> Opt
         gather,
         interval,
         timeout,
+        events,
     })
 }
 

@@ -9,13 +9,67 @@ use super::services::Context;
 use super::tree::Statement;
 use super::values::{Values, walk};
 use crate::config::problem::Fault;
+use crate::import::note::Origin;
 use crate::import::writer::{Writer, last_of_each, quoted, seconds};
+use crate::notify::What;
+
+/// What `global_defs` says of mails.
+#[derive(Clone, Debug, Default)]
+pub struct MailSwitches {
+    all: Option<bool>,
+    vrrp: Option<bool>,
+    checks: Option<bool>,
+    no_faults: bool,
+    no_checks: bool,
+    /// Where the last of them stands.
+    origin: Option<Origin>,
+}
+
+impl MailSwitches {
+    /// Takes a keyword; false when it is none of these.
+    fn take(&mut self, statement: &Statement, values: &mut Values<'_, '_>) -> bool {
+        match statement.keyword() {
+            "smtp_alert" => self.all = values.boolean(),
+            "smtp_alert_vrrp" => self.vrrp = values.boolean(),
+            "smtp_alert_checker" => self.checks = values.boolean(),
+            "no_email_faults" => self.no_faults = true,
+            "no_checker_emails" => self.no_checks = true,
+            _ => return false,
+        }
+        self.origin = Some(statement.origin().clone());
+        true
+    }
+
+    /// `events` of `[notify] mail`, where mails are not about everything. Conflicts of addresses are news to keepalived.
+    fn key(&self) -> Option<(Origin, &'static str, String)> {
+        let vrrp = self.vrrp.or(self.all).unwrap_or(true);
+        let checks = !self.no_checks && self.checks.or(self.all).unwrap_or(true);
+        if vrrp && checks && !self.no_faults {
+            return None;
+        }
+        let wanted = |what: &What| match what {
+            What::RealUp | What::RealDown | What::QuorumUp | What::QuorumDown => checks,
+            What::VrrpFault => vrrp && !self.no_faults,
+            What::VrrpMaster | What::VrrpBackup | What::VrrpStop | What::VrrpLowerPriority => vrrp,
+            What::SplitBrain | What::SplitBrainOver => vrrp,
+            What::AddressConflict | What::AddressConflictOver | What::NeighbourConflict | What::Missed => {
+                true
+            }
+        };
+        let words = What::ALL.iter().filter(|what| wanted(what)).map(|what| quoted(what.word()));
+        let list = format!("[{}]", words.collect::<Vec<_>>().join(", "));
+        Some((self.origin.clone()?, "events", list))
+    }
+}
 
 /// Reads `global_defs`.
 pub fn read(statement: &Statement, context: &mut Context, writer: &mut Writer) {
     let place = "global_defs";
     walk(statement.statements(), Block(place), place, writer, |statement, writer| {
         let mut values = Values::of(statement, place, writer);
+        if context.mail_switches.take(statement, &mut values) {
+            return;
+        }
         let key = match statement.keyword() {
             "lvs_timeouts" => return timeouts(statement, context, writer),
             "script_user" => {
@@ -61,7 +115,11 @@ pub fn read(statement: &Statement, context: &mut Context, writer: &mut Writer) {
 
 /// Writes what `global_defs` says that has a table of its own.
 pub fn write(context: &Context, writer: &mut Writer) {
-    for (table, keys) in [("[timeout]", &context.timeouts), ("[notify.mail]", &context.mail)] {
+    let mut mail = context.mail.clone();
+    if !mail.is_empty() {
+        mail.extend(context.mail_switches.key());
+    }
+    for (table, keys) in [("[timeout]", &context.timeouts), ("[notify.mail]", &mail)] {
         let keys = last_of_each(keys.clone(), |(_, key, _)| *key);
         if let Some((origin, ..)) = keys.first() {
             writer.table(origin, table);

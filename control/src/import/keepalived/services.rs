@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 
 use super::checks::{self, Check, Common};
+use super::global::MailSwitches;
 use super::groups::{Groups, Listen};
 use super::keywords::Block;
 use super::scripts::script;
@@ -41,6 +42,8 @@ pub struct Context {
     pub timeouts: Vec<(Origin, &'static str, String)>,
     /// Where mail goes, and how.
     pub mail: Vec<(Origin, &'static str, String)>,
+    /// What mails are about.
+    pub mail_switches: MailSwitches,
     /// What `global_defs` says for every instance.
     pub vrrp_defaults: Vec<(Origin, &'static str, String)>,
     /// What NICs are called.
