@@ -88,20 +88,4 @@ impl Forwarder {
         }
         verdict
     }
-
-    /// Ends a connection and takes note that a template is stale, since nobody takes their client.
-    pub(super) fn give_up<A: Tables>(
-        &mut self,
-        snapshot: &Snapshot,
-        connection: Option<ConnectionIndex>,
-        template: Option<TemplateIndex>,
-        now: Tick,
-    ) {
-        if let Some(connection) = connection {
-            self.remove::<A>(snapshot, connection, now);
-        }
-        if let Some(template) = template {
-            A::table_mut(&mut self.connections).templates_mut().set_stale(template);
-        }
-    }
 }

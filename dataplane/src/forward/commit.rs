@@ -114,8 +114,7 @@ impl Forwarder {
         match decision.subject {
             Subject::None => self.settle(snapshot, packet, headers, None, decision.then, now),
             Subject::Over(connection, template) => {
-                self.give_up::<A>(snapshot, connection, template, now);
-                self.settle(snapshot, packet, headers, None, decision.then, now)
+                self.settle_over(snapshot, packet, headers, (connection, template), decision.then, now)
             }
             Subject::Found(found, real) => {
                 self.settle(snapshot, packet, headers, Some((found, real)), decision.then, now)
@@ -334,25 +333,6 @@ impl Forwarder {
         Some(Found { index, direction: Direction::FromClient })
     }
 
-    /// Takes a connection out for a new one of `real`; true when that had it too and its overload is left to the caller.
-    #[cold]
-    fn replace<A: Tables>(
-        &mut self,
-        snapshot: &Snapshot,
-        old: ConnectionIndex,
-        real: &Real,
-        now: Tick,
-    ) -> bool {
-        if A::table(&self.connections).entry(old).real() != real.id {
-            self.remove::<A>(snapshot, old, now);
-            return false;
-        }
-        let table = A::table_mut(&mut self.connections);
-        uncount(table.entry(old), real, self.worker, &self.counters);
-        table.remove(old, now);
-        true
-    }
-
     /// Makes a template, in the place of one that has become stale; none when there is no room.
     fn make_template<A: Tables>(
         &mut self,
@@ -560,7 +540,12 @@ pub(super) fn expired<A: Address>(
 }
 
 /// A connection of a real server counts no more.
-fn uncount<A: Address>(entry: &Entry<A>, real: &Real, worker: WorkerId, counters: &WorkerCounters) {
+pub(super) fn uncount<A: Address>(
+    entry: &Entry<A>,
+    real: &Real,
+    worker: WorkerId,
+    counters: &WorkerCounters,
+) {
     counters.connections_expired.add(1);
     let cell = real.counters.of(worker);
     if entry.counts_as_active() { &cell.active } else { &cell.inactive }.subtract(1);

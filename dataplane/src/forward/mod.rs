@@ -16,6 +16,7 @@ mod gather;
 mod icmp;
 mod incomplete;
 mod masquerade;
+mod over;
 mod pieces;
 mod schedule_icmp;
 mod unserved;

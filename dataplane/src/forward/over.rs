@@ -1,0 +1,75 @@
+//! Connections and templates that are given up for a packet before their time. The kernel ends them at its next tick: until then
+//! they are there beside what takes their place.
+
+use super::commit::{count, uncount};
+use super::decide::Then;
+use super::{Forwarder, Tables, Verdict};
+use crate::connections::{ConnectionIndex, TemplateIndex};
+use crate::packet::Packet;
+use crate::reason::ReplyKind;
+use crate::service::{Real, Standing};
+use crate::snapshot::Snapshot;
+use crate::time::Tick;
+use crate::wire::{Headers, IpVersion, ethernet};
+
+impl Forwarder {
+    /// Takes a connection out for a new one of `real`; true when that had it too and its overload is left to the caller.
+    #[cold]
+    pub(super) fn replace<A: Tables>(
+        &mut self,
+        snapshot: &Snapshot,
+        old: ConnectionIndex,
+        real: &Real,
+        now: Tick,
+    ) -> bool {
+        if A::table(&self.connections).entry(old).real() != real.id {
+            self.remove::<A>(snapshot, old, now);
+            return false;
+        }
+        let table = A::table_mut(&mut self.connections);
+        uncount(table.entry(old), real, self.worker, &self.counters);
+        table.remove(old, now);
+        true
+    }
+
+    /// What happens to a packet for which a connection and a template were given up. In the kernel the connection lives until
+    /// the next tick, and the error that its client is told counts as its answer.
+    pub(super) fn settle_over<A: Tables + IpVersion>(
+        &mut self,
+        snapshot: &Snapshot,
+        packet: &mut Packet<'_>,
+        headers: &Headers<A>,
+        (connection, template): (Option<ConnectionIndex>, Option<TemplateIndex>),
+        then: Then<'_, A>,
+        now: Tick,
+    ) -> Verdict {
+        let real = connection.and_then(|index| {
+            let entry = A::table(&self.connections).entry(index);
+            snapshot.real(entry.real()).filter(|real| real.standing != Standing::Removed && !entry.is_nat())
+        });
+        self.give_up::<A>(snapshot, connection, template, now);
+        let verdict = self.settle(snapshot, packet, headers, None, then, now);
+        if let (Some(real), Verdict::Reply(_, ReplyKind::NoReal)) = (real, verdict) {
+            let (cell, length) =
+                (real.counters.of(self.worker), packet.len().saturating_sub(ethernet::HEADER));
+            count(&cell.packets_out, &cell.bytes_out, length as u64);
+        }
+        verdict
+    }
+
+    /// Ends a connection and takes note that a template is stale, since nobody takes their client.
+    pub(super) fn give_up<A: Tables>(
+        &mut self,
+        snapshot: &Snapshot,
+        connection: Option<ConnectionIndex>,
+        template: Option<TemplateIndex>,
+        now: Tick,
+    ) {
+        if let Some(connection) = connection {
+            self.remove::<A>(snapshot, connection, now);
+        }
+        if let Some(template) = template {
+            A::table_mut(&mut self.connections).templates_mut().set_stale(template);
+        }
+    }
+}
