@@ -150,6 +150,7 @@ fn words(check: &Check, result: &Result<Success, Failure>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::health::scripts::Script;
     use std::net::SocketAddr;
     use std::time::Duration;
 
@@ -158,7 +159,7 @@ mod tests {
     fn script(text: &str) -> Arc<Check> {
         let command = vec!["/bin/sh".to_owned(), "-c".to_owned(), text.to_owned()];
         Arc::new(Check {
-            kind: CheckKind::Script { command, dynamic: false },
+            kind: CheckKind::Script { script: Script { command, user: None }, dynamic: false },
             to: SocketAddr::from(([0, 0, 0, 0], 0)),
             from: None,
             interval: Duration::from_millis(20),

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use regex::bytes::{Regex, RegexBuilder};
 
+use super::scripts::Script;
+
 /// The most that a compiled pattern takes, in bytes.
 const PATTERN_MAX: usize = 1 << 20;
 
@@ -34,8 +36,8 @@ pub enum CheckKind {
     Udp(Udp),
     /// A command ends well (keepalived: `MISC_CHECK`).
     Script {
-        /// The command and its arguments.
-        command: Vec<String>,
+        /// The command and its arguments, and who runs it.
+        script: Script,
         /// Exit codes from 2 to 255 give the weight, each 2 above it (keepalived: `misc_dynamic`).
         dynamic: bool,
     },
@@ -316,8 +318,8 @@ impl fmt::Display for CheckKind {
                 }
                 udp.expect.as_ref().map_or(Ok(()), |expect| write!(f, " with {expect}"))
             }
-            Self::Script { command, dynamic } => {
-                write!(f, " {command:?}{}", if *dynamic { ", dynamic" } else { "" })
+            Self::Script { script, dynamic } => {
+                write!(f, " {script}{}", if *dynamic { ", dynamic" } else { "" })
             }
             Self::Send { send, expect } => write!(f, " {send:?}, expect {expect}"),
             Self::File { path, factor, missing } => {

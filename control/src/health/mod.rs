@@ -11,6 +11,7 @@ pub mod gather;
 pub mod judge;
 pub mod kind;
 pub mod machine;
+pub mod places;
 pub mod scripts;
 mod verdict;
 

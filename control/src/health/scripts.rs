@@ -1,6 +1,6 @@
 //! Commands of the operator's, run on a thread of their own in the host's ordinary network namespace.
 //!
-//! Each has a time, after which it and all that it started are killed; at most [`SCRIPTS_RUNNING_MAX`] run at once, and
+//! Each has a time, after which it and all that it started are killed; who may run how many at once is for [`Places`] to say, and
 //! the others wait without losing of their time.
 
 use std::fmt;
@@ -16,13 +16,12 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::process::Command;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::places::Places;
 use crate::kernel::KernelError;
-
-/// Scripts that run at once; the others wait.
-pub const SCRIPTS_RUNNING_MAX: usize = 64;
 
 /// A command of the operator's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,6 +71,7 @@ pub enum Ended {
 
 #[derive(Debug)]
 struct Request {
+    owner: String,
     script: Script,
     environment: Vec<(String, String)>,
     time: Duration,
@@ -110,10 +110,17 @@ impl Scripts {
         Ok(Self(Arc::new(Thread { requests: Some(requests), thread: Some(thread) })))
     }
 
-    /// Runs a command with these variables beside the director's own, and waits for its end.
-    pub async fn run(&self, script: Script, environment: Vec<(String, String)>, time: Duration) -> Ended {
+    /// Runs a command with these variables beside the director's own, and waits for its end. Commands of one owner wait for
+    /// each other rather than those of another.
+    pub async fn run(
+        &self,
+        owner: String,
+        script: Script,
+        environment: Vec<(String, String)>,
+        time: Duration,
+    ) -> Ended {
         let (ended, end) = oneshot::channel();
-        let request = Request { script, environment, time, ended };
+        let request = Request { owner, script, environment, time, ended };
         let sent = self.0.requests.as_ref().is_some_and(|requests| requests.send(request).is_ok());
         let stopping = || Ended::NotRun("the director is stopping".into());
         if sent { end.await.unwrap_or_else(|_| stopping()) } else { stopping() }
@@ -130,18 +137,34 @@ impl Drop for Thread {
 }
 
 async fn serve(mut inbox: UnboundedReceiver<Request>) {
-    let places = Arc::new(Semaphore::new(SCRIPTS_RUNNING_MAX));
-    while let Some(request) = inbox.recv().await {
-        let places = places.clone();
-        tokio::spawn(async move {
-            let Request { script, environment, time, mut ended } = request;
-            let Ok(_place) = places.acquire().await else { return };
-            // Whoever asked may have gone: nobody needs the script any more then.
-            tokio::select! {
-                how = run(&script, environment, time) => drop(ended.send(how)),
-                () = ended.closed() => {}
-            }
-        });
+    let mut places = Places::default();
+    let mut running = JoinSet::new();
+    loop {
+        while let Some((owner, request)) = places.take() {
+            running.spawn(async move {
+                carry_out(request).await;
+                owner
+            });
+        }
+        tokio::select! {
+            request = inbox.recv() => match request {
+                Some(request) => places.add(&request.owner.clone(), request),
+                None => return,
+            },
+            Some(Ok(owner)) = running.join_next() => places.ended(&owner),
+        }
+    }
+}
+
+/// Whoever asked may have gone: nobody needs the script any more then.
+async fn carry_out(request: Request) {
+    let Request { script, environment, time, mut ended, .. } = request;
+    if ended.is_closed() {
+        return;
+    }
+    tokio::select! {
+        how = run(&script, environment, time) => drop(ended.send(how)),
+        () = ended.closed() => {}
     }
 }
 
@@ -220,7 +243,12 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let command = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
         let script = Script { command, user: None };
-        runtime.block_on(scripts.run(script, vec![("SHUNT_REAL".into(), "10.0.0.1".into())], time))
+        runtime.block_on(scripts.run(
+            String::new(),
+            script,
+            vec![("SHUNT_REAL".into(), "10.0.0.1".into())],
+            time,
+        ))
     }
 
     const LONG: Duration = Duration::from_secs(20);
@@ -236,14 +264,41 @@ mod tests {
             command: command.iter().map(|word| (*word).to_owned()).collect(),
             user: user.map(str::to_owned),
         };
-        let missing = runtime.block_on(scripts.run(script(&["/no/such"], None), Vec::new(), LONG));
+        let missing =
+            runtime.block_on(scripts.run(String::new(), script(&["/no/such"], None), Vec::new(), LONG));
         assert!(matches!(&missing, Ended::NotRun(why) if why.starts_with("/no/such: ")), "{missing:?}");
         let is_nobody =
             script(&["/bin/sh", "-c", "test $(id -un):$(id -gn) = nobody:daemon"], Some("nobody daemon"));
-        assert_eq!(runtime.block_on(scripts.run(is_nobody, Vec::new(), LONG)), Ended::Code(0));
-        let stranger =
-            runtime.block_on(scripts.run(script(&["/bin/true"], Some("no_such")), Vec::new(), LONG));
+        assert_eq!(runtime.block_on(scripts.run(String::new(), is_nobody, Vec::new(), LONG)), Ended::Code(0));
+        let stranger = runtime.block_on(scripts.run(
+            String::new(),
+            script(&["/bin/true"], Some("no_such")),
+            Vec::new(),
+            LONG,
+        ));
         assert_eq!(stranger, Ended::NotRun("there is no user no_such".into()));
+    }
+
+    #[test]
+    fn scripts_that_hang_do_not_hold_those_of_others() {
+        let scripts = Scripts::start().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let script = |text: &str| {
+            let command = ["/bin/sh", "-c", text].map(str::to_owned).to_vec();
+            Script { command, user: None }
+        };
+        runtime.block_on(async {
+            let mut hanging = JoinSet::new();
+            for _ in 0..200 {
+                let (scripts, script) = (scripts.clone(), script("sleep 3600"));
+                hanging.spawn(async move { scripts.run("hangs".into(), script, Vec::new(), LONG).await });
+            }
+            tokio::task::yield_now().await;
+            let other = scripts.run("other".into(), script("exit 0"), Vec::new(), LONG);
+            let ended = timeout(LONG / 2, other).await;
+            assert_eq!(ended, Ok(Ended::Code(0)));
+            hanging.abort_all();
+        });
     }
 
     #[test]

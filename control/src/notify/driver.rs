@@ -220,7 +220,7 @@ impl Work {
         let scripts = self.scripts.clone();
         self.tasks.spawn(async move {
             let command = told.script.to_string();
-            let ended = scripts.run(told.script, told.environment, SCRIPT_TIME).await;
+            let ended = scripts.run(command.clone(), told.script, told.environment, SCRIPT_TIME).await;
             Done::Script { subject, command, ended }
         });
     }

@@ -115,6 +115,7 @@ const SOME: &[(&str, &[Word])] = &[
     ("send", &[Send]),
     ("command", &[Script]),
     ("dynamic", &[Script]),
+    ("user", &[Script]),
     ("factor", &[File]),
     ("missing", &[File]),
     ("process", &[Process]),
@@ -219,7 +220,8 @@ fn kind(section: Reading<'_, '_, '_, '_, '_>, word: Word) -> Option<CheckKind> {
                 section.missing(required("command", "a script is a command", example));
             }
             let dynamic = section.boolean("dynamic").is_some_and(|dynamic| dynamic.value);
-            CheckKind::Script { command, dynamic }
+            let user = super::script::user(section);
+            CheckKind::Script { script: crate::health::scripts::Script { command, user }, dynamic }
         }
         Send => {
             let expect = pattern(section, "expect", "expect_regex");

@@ -23,11 +23,17 @@ fn with_user(findings: &mut Findings<'_>, table: &DeTable<'_>, at: &Span, place:
         let example = "command = [\"/usr/local/bin/tell\"]";
         section.missing(super::required("command", "a script is a command", example));
     }
+    let user = user(&mut section);
+    Some(Script { command: command(&mut section, "command"), user })
+}
+
+/// The key `user`: a user, and a group if it is not the user's.
+pub(super) fn user(section: &mut Section<'_, '_, '_, '_>) -> Option<String> {
     let user = section.parse("user", |text| match text.split_whitespace().count() {
         1 | 2 => Ok(text.to_owned()),
         _ => Err(Fault::new("not a user", "a user, and a group if it is not the user's", "name them")),
     });
-    Some(Script { command: command(&mut section, "command"), user: user.map(|user| user.value) })
+    user.map(|user| user.value)
 }
 
 /// A list of words as they are, or a line for the shell.

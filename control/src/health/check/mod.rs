@@ -68,8 +68,8 @@ pub async fn run(key: Option<&RealKey>, check: &Check, tools: &Tools) -> Result<
         }
         CheckKind::Ping => deadline.answer(ping::run(check.to.ip(), check.from.map(|from| from.ip()))).await,
         CheckKind::Udp(asked) => udp::run(&datagrams(check).await?, asked, deadline).await,
-        CheckKind::Script { command, dynamic } => {
-            script::run(key, command, *dynamic, check.timeout, &tools.scripts).await
+        CheckKind::Script { script, dynamic } => {
+            script::run(key, script, *dynamic, check.timeout, &tools.scripts).await
         }
         CheckKind::Send { send, expect } => {
             let stream = connect(check, deadline).await?;

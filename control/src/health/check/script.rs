@@ -10,7 +10,7 @@ const WEIGHT_ZERO: i32 = 2;
 
 pub async fn run(
     key: Option<&RealKey>,
-    command: &[String],
+    script: &Script,
     dynamic: bool,
     timeout: Duration,
     scripts: &Scripts,
@@ -26,8 +26,9 @@ pub async fn run(
     };
     let environment = key.map(variables).into_iter().flatten();
     let environment = environment.map(|(name, value)| (name.to_owned(), value)).collect();
-    let script = Script { command: command.to_vec(), user: None };
-    judge(scripts.run(script, environment, timeout).await, dynamic, timeout)
+    // Whose scripts wait for each other: those of a service, or each by itself.
+    let owner = key.map_or_else(|| script.to_string(), |key| format!("{} {}", key.protocol, key.listen));
+    judge(scripts.run(owner, script.clone(), environment, timeout).await, dynamic, timeout)
 }
 
 fn judge(ended: Ended, dynamic: bool, timeout: Duration) -> Result<Success, Failure> {

@@ -6,6 +6,7 @@ use std::thread;
 
 use super::*;
 use crate::health::kind::{Body, Http, Pattern, QueryType, Udp};
+use crate::health::scripts::Script;
 
 fn ask(kind: CheckKind, to: SocketAddr, timeout: Duration) -> Result<(), Failure> {
     ask_fully(kind, to, timeout).map(|_success| ())
@@ -270,9 +271,11 @@ fn scripts_and_files_speak() {
     let nowhere = SocketAddr::from(([10, 0, 0, 1], 80));
     let script = |text: &str, dynamic, time| {
         let command = ["/bin/sh", "-c", text].map(str::to_owned).to_vec();
-        ask_fully(CheckKind::Script { command, dynamic }, nowhere, time)
+        let script = Script { command, user: Some("nobody".to_owned()) };
+        ask_fully(CheckKind::Script { script, dynamic }, nowhere, time)
     };
     assert_eq!(script("test $SHUNT_REAL:$SHUNT_REAL_PORT = 10.0.0.1:80", false, LONG), Ok(Success::Up));
+    assert_eq!(script("test $(id -un) = nobody", false, LONG), Ok(Success::Up));
     assert_eq!(script("exit 12", true, LONG), Ok(Success::Weight(10)));
     assert_eq!(script("exit 1", true, LONG).unwrap_err().to_string(), "script ended with code 1");
     let failure = script("sleep 3600", false, SHORT).unwrap_err();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::keywords::Block;
+use super::services::Context;
 use super::tracking::{FILE_WEIGHT, TrackedFile, Weight, weight_within};
 use super::tree::Statement;
 use super::values::{Values, walk};
@@ -74,11 +75,11 @@ impl Check {
 pub fn read(
     statement: &Statement,
     common: &Common,
-    files: &BTreeMap<String, TrackedFile>,
-    ssl: Option<&str>,
+    context: &Context,
     place: &str,
     writer: &mut Writer,
 ) -> Vec<Check> {
+    let files = &context.track_files;
     let place = format!("{place}, {}", statement.keyword());
     let mut reader = Reader { keys: Vec::new(), common: common.clone(), urls: Vec::new() };
     let (kind, block, retry, delay) = match statement.keyword() {
@@ -97,8 +98,13 @@ pub fn read(
     });
     reader.keys = last_of_each(reader.keys, |(key, _)| *key);
     if kind == "https" {
-        if let Some(ca) = ssl {
+        if let Some(ca) = &context.ca {
             reader.keys.extend([("verify", "true".to_owned()), ("ca", quoted(ca))]);
+        }
+    }
+    if let Some(user) = context.script_user.as_ref().filter(|_| kind == "script") {
+        if reader.keys.iter().all(|(key, _)| *key != "user") {
+            reader.keys.push(("user", quoted(user)));
         }
     }
     let times = times(kind, &reader.common, retry, delay);
@@ -184,6 +190,9 @@ impl Reader {
                 values.seconds(0.001..=SECONDS_MAX).map(|time| ("timeout", seconds(time)))
             }
             ("script", "misc_dynamic") => Some(("dynamic", "true".to_owned())),
+            ("script", "user") => {
+                values.rest("a user, and a group if it is not the user's").map(|user| ("user", quoted(&user)))
+            }
             ("udp", "payload") => values
                 .parse_rest("bytes in hexadecimal digits", bytes)
                 .map(|bytes| ("payload_hex", quoted(&bytes))),

@@ -4,9 +4,6 @@ use crate::config::document::nearest;
 use crate::config::problem::Fault;
 use crate::import::note::Fate::{self, Instead, Refused, Supported};
 
-/// What to do about what is planned.
-const LATER: &str = "remove it: it is not supported yet";
-
 /// What becomes of each keyword of a list, which are separated by blanks.
 pub type Keywords = &'static [(Fate, &'static str)];
 
@@ -193,7 +190,7 @@ const VRRP_SCRIPT: Keywords = &[
     (Supported("`weight` and `reverse` of `track`"), "weight"),
     (Supported("`rise` of the check"), "rise"),
     (Supported("`fall` of the check"), "fall"),
-    (Instead("scripts run as the director does: let the script change its user"), "user"),
+    (Supported("`user` of the check"), "user"),
     (Instead("a check fails until it has passed"), "init_fail"),
 ];
 const TRACK_FILE: Keywords = &[
@@ -417,7 +414,7 @@ const MISC_CHECK: Keywords = &[
     (Supported("`command`"), "misc_path"),
     (Supported("`timeout`"), "misc_timeout"),
     (Supported("`dynamic`"), "misc_dynamic"),
-    (Refused(LATER), "user"),
+    (Supported("`user`"), "user"),
 ];
 const BFD_CHECK: Keywords = &[(
     Refused(

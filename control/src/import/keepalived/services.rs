@@ -292,8 +292,7 @@ impl Server {
         }
         real.keys = last_of_each(real.keys, |(key, _)| *key);
         for checker in &checkers {
-            let ca = context.ca.as_deref();
-            real.checks.extend(checks::read(checker, &common, &context.track_files, ca, &place, writer));
+            real.checks.extend(checks::read(checker, &common, context, &place, writer));
         }
         Some(real)
     }

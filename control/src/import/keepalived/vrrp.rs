@@ -26,6 +26,9 @@ pub fn read_script(statement: &Statement, context: &mut Context, writer: &mut Wr
             "script" => values
                 .rest("a program and its arguments")
                 .map(|text| ("command", super::checks::command(&text))),
+            "user" => {
+                values.rest("a user, and a group if it is not the user's").map(|user| ("user", quoted(&user)))
+            }
             "interval" => values.seconds(0.01..=86_400.0).map(|time| ("interval", seconds(time))),
             "timeout" => values.seconds(0.01..=86_400.0).map(|time| ("timeout", seconds(time))),
             "rise" => values.integer(1..=100_u8).map(|count| ("rise", count.to_string())),
@@ -38,6 +41,11 @@ pub fn read_script(statement: &Statement, context: &mut Context, writer: &mut Wr
         tracked.keys.extend(key);
     });
     tracked.keys = last_of_each(tracked.keys, |(key, _)| *key);
+    if let Some(user) = context.script_user.as_ref() {
+        if tracked.keys.iter().all(|(key, _)| *key != "user") {
+            tracked.keys.push(("user", quoted(user)));
+        }
+    }
     context.scripts.insert(name.to_owned(), tracked);
 }
 
