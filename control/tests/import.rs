@@ -5,7 +5,10 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
 use proptest::prelude::*;
 use shunt::config::Config;
 use shunt::config::check::{Checked, Machine};
@@ -192,6 +195,44 @@ fn problems_are_told_at_the_lines_of_keepalived_conf() {
     );
     let (_folder, loaded) = load(&OWN.replace("k.conf", "none.conf"), "");
     assert!(loaded.unwrap_err().contains("none.conf cannot be read"));
+}
+
+/// A keepalived.conf of so many virtual servers, each of ten real servers with a check.
+fn many(count: u16) -> String {
+    let mut text = String::new();
+    for l4_port in 1..=count {
+        let _ = writeln!(text, "virtual_server 192.0.2.10 {l4_port} {{\n  lvs_method DR\n  protocol TCP");
+        for real in 20..30 {
+            let _ = writeln!(
+                text,
+                "  real_server 192.0.2.{real} {l4_port} {{\n    weight 1\n    TCP_CHECK {{\n      connect_timeout 3\n    }}\n  }}"
+            );
+        }
+        text += "}\n";
+    }
+    text
+}
+
+/// Processor time, which other programs do not lengthen.
+fn processor_time() -> Duration {
+    let used = getrusage(UsageWho::RUSAGE_THREAD).unwrap();
+    let microseconds = used.user_time().num_microseconds() + used.system_time().num_microseconds();
+    Duration::from_micros(microseconds as u64)
+}
+
+/// A reload of 5,000 virtual servers takes about a second; nothing in it grows faster than the file.
+#[test]
+fn many_virtual_servers_take_as_many_times_as_long() {
+    let took = |count: u16| {
+        let text = many(count);
+        let begin = processor_time();
+        let (_folder, loaded) = load(OWN, &text);
+        assert_eq!(loaded.unwrap().config.services.len(), usize::from(count));
+        processor_time() - begin
+    };
+    let few = took(150);
+    let many = took(600);
+    assert!(many < 8 * few, "four times as many took {many:?} instead of {few:?}");
 }
 
 /// One file, by whatever name it is asked for.
