@@ -73,6 +73,7 @@ reasons! {
         ReplyLimit = "reply_limit": "The director would have answered (RST, ICMP), but runtime.replies a second were already made.",
         ReplyRoom = "reply_room": "A reply could not be built in the room of the packet.",
         NotMaster = "not_master": "For a VIP that belongs to another director now: this one is backup (VRRP). See `shunt status`; a sender that goes on has an old MAC for the VIP.",
+        NotAccepted = "not_accepted": "For a VIP whose virtual router has `accept = false`, and of none of its services.",
         Unwanted = "unwanted": "For an address of the director, of a kind that it does not answer (an ICMP error about no connection, an unknown ICMP type).",
         HandOverFull = "hand_over_full": "The ring to the worker that owns the connection was full.",
         PuntFull = "punt_full": "The ring to the control core was full.",

@@ -112,6 +112,7 @@ pub fn plan(services: Vec<ServicePlan>) -> Plan {
         routes: Form::BOTH.map(everything).to_vec(),
         elsewhere: Vec::new(),
         adopting: Vec::new(),
+        not_accepting: Vec::new(),
         vips: Form::BOTH.map(|form| parse::<IpAddr>(form.vip())).to_vec(),
         neighbours,
         services,

@@ -9,6 +9,7 @@ use shunt_dataplane::snapshot::{NeighbourPlan, NicPlan, Plan, RealPlan, RoutePla
 use super::check::everything;
 use super::{Config, Real, Service, Vrrp};
 use crate::health::{RealKey, ServiceKey, Standing, Verdict};
+use crate::vrrp::PRIORITY_OWNER;
 
 /// What the control core knows beside the configuration.
 #[derive(Clone, Debug, Default)]
@@ -56,6 +57,7 @@ pub fn compile(config: &Config, state: &State) -> Plan {
         vips: config.vips().difference(&elsewhere).copied().collect(),
         elsewhere: elsewhere.iter().copied().collect(),
         adopting,
+        not_accepting: not_accepting(config),
         neighbours: neighbours(config, state),
         services: config.services.iter().map(|service| with_sorry_server(service, state)).collect(),
         marks: config.marks.clone(),
@@ -77,6 +79,12 @@ fn nics(config: &Config, state: &State) -> Vec<NicPlan> {
         addresses: nic.addresses.clone(),
     };
     config.nics.iter().zip(macs).zip(ids).map(plan).collect()
+}
+
+/// VIPs that take what is for services alone; an owner takes all (RFC 9568, 6.1).
+fn not_accepting(config: &Config) -> Vec<IpAddr> {
+    let closed = config.vrrp.iter().filter(|vrrp| !vrrp.accept && vrrp.priority != PRIORITY_OWNER);
+    closed.flat_map(|vrrp| vrrp.addresses.iter().chain(&vrrp.excluded).copied()).collect()
 }
 
 /// The MACs of virtual routers on a NIC of which this director is master.

@@ -264,6 +264,7 @@ fn vrrp(place: &str, pair: (Option<&Vrrp>, Option<&Vrrp>), config: &Config, chan
             source,
             ttl_min,
             auth,
+            accept,
             virtual_mac,
             start_grace,
             warn_after,
@@ -273,13 +274,25 @@ fn vrrp(place: &str, pair: (Option<&Vrrp>, Option<&Vrrp>), config: &Config, chan
             notify,
             ..
         } = vrrp.clone();
-        (source, ttl_min, auth, virtual_mac, start_grace, warn_after, announcing, tracks, watches, notify)
+        (
+            source,
+            ttl_min,
+            auth,
+            accept,
+            virtual_mac,
+            start_grace,
+            warn_after,
+            announcing,
+            tracks,
+            watches,
+            notify,
+        )
     };
     if rest(before) != rest(after) {
         changes.add(
             Kind::Changed,
             place,
-            "source, ttl_min, auth, use_vmac, times, announcements, track or notify",
+            "source, ttl_min, auth, accept, use_vmac, times, announcements, track or notify",
             false,
         );
     }

@@ -257,6 +257,8 @@ pub struct Vrrp {
     pub ttl_min: Option<u8>,
     /// The MAC of its VIPs; none for the NIC's.
     pub virtual_mac: Option<VirtualMac>,
+    /// Whether the VIPs answer as a host does to what is for none of their services.
+    pub accept: bool,
     /// How adverts are authenticated.
     pub auth: Auth,
     /// How long a master of lower priority may go on; none: for good.

@@ -1,6 +1,6 @@
 //! The IPsec authentication header around adverts of version 2 (RFC 2402), with HMAC-MD5-96 (RFC 2403), as keepalived makes it:
-//! the security parameter index is the sender's address, and TTL and identification are covered, since no router passes
-//! adverts on.
+//! the security parameter index is the sender's address, and the identification is covered. So is the TTL where adverts are
+//! multicast, since no router passes those on; where they are unicast it is not (RFC 2402, 3.3.3.1.1.1).
 
 use hmac::{Hmac, Mac as _};
 use md5::Md5;
@@ -17,8 +17,10 @@ const DIGEST: usize = 12;
 mod field {
     pub const TRAFFIC_CLASS: usize = 1;
     pub const FLAGS: usize = 6;
+    pub const TTL: usize = 8;
     pub const CHECKSUM: usize = 10;
     pub const SOURCE: usize = 12;
+    pub const DESTINATION: usize = 16;
     pub const NEXT: usize = super::IP;
     pub const LENGTH: usize = super::IP + 1;
     pub const INDEX: usize = super::IP + 4;
@@ -80,6 +82,9 @@ fn covered(packet: &[u8]) -> Vec<u8> {
     let mut bytes = packet.to_vec();
     bytes[field::TRAFFIC_CLASS] = 0;
     bytes[field::FLAGS..field::FLAGS + 2].fill(0);
+    if bytes[field::DESTINATION] >> 4 != 0xe {
+        bytes[field::TTL] = 0;
+    }
     bytes[field::CHECKSUM..field::CHECKSUM + 2].fill(0);
     bytes[field::DIGEST..field::DIGEST + DIGEST].fill(0);
     bytes

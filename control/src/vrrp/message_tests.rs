@@ -106,6 +106,21 @@ fn recorded() -> Vec<(&'static str, Instance, &'static str, Vec<u8>)> {
                  3133 9602 0019 0528 fe80 0000 0000 0000 0000 0000 0000 0010 2001 0db8 0000 0000 0000 0000 0000 0010",
             ),
         ),
+        (
+            // The TTL is not covered.
+            "version 2, authentication header, unicast",
+            Instance {
+                peers: vec![Peer { address: ip("192.0.2.4"), hop: ip("192.0.2.4"), ttl_min: 255 }],
+                auth: header,
+                ..instance(Version::V2, 1000, "192.0.2.4", &["192.0.2.10"])
+            },
+            "192.0.2.5",
+            bytes(
+                "45c0 0040 0001 0000 ff33 36c0 c000 0204 c000 0205
+                 7004 0000 c000 0204 0000 0001 b733 d62c 9a1c 1c48 7734 cf0f
+                 2133 9601 0201 84bf c000 020a 0000 0000 0000 0000",
+            ),
+        ),
     ]
 }
 

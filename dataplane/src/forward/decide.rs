@@ -328,6 +328,7 @@ impl Forwarder {
             Some(Local::Own(_)) => Err(Aside::Punt(Punt::Local)),
             Some(Local::Elsewhere) => Err(Aside::Drop(DropReason::NotMaster)),
             None => self.leave(asked),
+            Some(Local::Vip) if !asked.accepts() => Err(Aside::Drop(DropReason::NotAccepted)),
             Some(Local::Vip) if headers.protocol != A::ICMP_PROTOCOL => asked.unspoken(),
             Some(Local::Vip) if headers.icmp_type(frame) == Some(A::ECHO_REQUEST) => {
                 Ok(no_connection(asked.answer(Answer::Echo)))
@@ -437,8 +438,16 @@ impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
         self.tables.services.find_mark(mark)
     }
 
+    /// Whether the VIP takes what is for none of its services.
+    fn accepts(&self) -> bool {
+        !self.tables.not_accepting.contains_key(&self.headers.destination)
+    }
+
     /// A VIP without a service at this port: what a host would answer (RFC 9293, 3.10.7.1; RFC 1122, 4.1.3.1).
     fn no_service(&self) -> Decided<'s, A> {
+        if !self.accepts() {
+            return Err(Aside::Drop(DropReason::NotAccepted));
+        }
         match self.headers.transport_protocol() {
             Some(Protocol::Tcp) => self.reset(),
             Some(Protocol::Sctp) => self.unspoken(),

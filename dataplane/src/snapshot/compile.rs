@@ -356,6 +356,11 @@ impl<A: Address> FamilyTables<A> {
             classifier: Classifier::new(&plan.marks),
             local: Default::default(),
             adopting: plan.adopting.iter().filter_map(|&vip| Some((A::from_ip(vip)?, ()))).collect(),
+            not_accepting: plan
+                .not_accepting
+                .iter()
+                .filter_map(|&vip| Some((A::from_ip(vip)?, ())))
+                .collect(),
             routes: RouteTable::default(),
             neighbours: Default::default(),
             nat_reals: Default::default(),

@@ -81,6 +81,8 @@ pub struct FamilyTables<A: Address> {
     pub local: HashMap<A, Local, RandomState>,
     /// VIPs that were taken over lately: connections are taken on in their midst.
     pub adopting: HashMap<A, (), RandomState>,
+    /// VIPs that take what is for services alone.
+    pub not_accepting: HashMap<A, (), RandomState>,
     /// Routes by longest prefix.
     pub routes: RouteTable<A>,
     /// Neighbours whose MAC is known, as next hops.

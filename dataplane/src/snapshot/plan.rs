@@ -25,6 +25,8 @@ pub struct Plan {
     pub vips: Vec<IpAddr>,
     /// VIPs that belong to another director now.
     pub elsewhere: Vec<IpAddr>,
+    /// VIPs of virtual routers that take what is for services alone (RFC 9568, 6.1: `Accept_Mode`).
+    pub not_accepting: Vec<IpAddr>,
     /// VIPs that were taken over lately: their TCP connections, which another director made, are taken on in their midst.
     pub adopting: Vec<IpAddr>,
     /// Neighbours that are known.

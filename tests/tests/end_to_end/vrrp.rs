@@ -12,9 +12,13 @@ mod virtual_mac;
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use shunt::api::Status;
 use shunt_tests::topology::director::Director;
 use shunt_tests::topology::keepalived::Keepalived;
@@ -227,6 +231,77 @@ fn keepalived_alone() {
     master.kill();
     eprintln!("keepalived alone, kill -9: {:?}", link.pause(killed));
     backup.wait_for("Entering MASTER STATE");
+}
+
+/// Times that the pair is watched at most, in search of a second in which the machine is quiet.
+const WATCHES: usize = 10;
+/// On a quiet machine everybody who sleeps is awake again by then.
+const QUIET: Duration = Duration::from_millis(5);
+
+/// Notes the longest time that a thread of each core overslept until it is asked.
+struct Sleepers(Arc<AtomicBool>, Vec<std::thread::JoinHandle<Duration>>);
+
+impl Sleepers {
+    fn start() -> Self {
+        let ends = Arc::<AtomicBool>::default();
+        let sleeper = |core: usize| {
+            let ends = ends.clone();
+            std::thread::spawn(move || {
+                let mut cores = CpuSet::new();
+                cores.set(core).expect("a core");
+                // A core that is not there for us is nobody's here.
+                let _ = sched_setaffinity(Pid::from_raw(0), &cores);
+                let mut longest = Duration::ZERO;
+                while !ends.load(Ordering::Relaxed) {
+                    let begun = Instant::now();
+                    std::thread::sleep(Duration::from_millis(1));
+                    longest = longest.max(begun.elapsed());
+                }
+                longest
+            })
+        };
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let threads = (0..cores).map(sleeper).collect();
+        Self(ends, threads)
+    }
+
+    fn longest(self) -> Duration {
+        self.0.store(true, Ordering::Relaxed);
+        self.1.into_iter().map(|thread| thread.join().expect("a sleeper")).max().unwrap_or_default()
+    }
+}
+
+#[test]
+fn a_pair_at_ten_milliseconds_holds() {
+    let link = Link::new("192.0.2.10");
+    let beside = link.lab.beside();
+    let vrrp = |priority: u8| format!("interval = \"10ms\"\npriority = {priority}");
+    let master = link.director(&link.lab, "one", 2, &vrrp(250));
+    wait_for_role(&master, "master");
+    let backup = link.director(&beside, "two", 3, &vrrp(100));
+    for watch in 0..WATCHES {
+        wait_for_role(&master, "master");
+        wait_for_role(&backup, "backup");
+        let count = |status: &Status| (status.vrrp[0].masterships, status.vrrp[0].sent);
+        let sleepers = Sleepers::start();
+        let (before, of_backup) = (count(&master.status()), count(&backup.status()));
+        // The backup would need 36 ms of silence only.
+        let hundred = |status: &Status| status.vrrp[0].sent >= before.1 + 100;
+        let after = count(&master.wait_until("a hundred adverts", hundred));
+        let of_backup_after = count(&backup.status());
+        let overslept = sleepers.longest();
+        let changes = (after.0 - before.0, of_backup_after.0 - of_backup.0);
+        eprintln!("10 ms, watch {watch}: masterships {changes:?}, overslept by {overslept:?}");
+        if changes == (0, 0) {
+            return;
+        }
+        assert!(
+            overslept >= QUIET,
+            "masterships of both: {changes:?} on a quiet machine: {:?}",
+            backup.status().vrrp
+        );
+    }
+    eprintln!("10 ms: the machine was not quiet for a second: nothing is said about a pair on a quiet one");
 }
 
 /// Scripts are told what keepalived 2.2.7 tells in the same place: this is its log with the same scripts.

@@ -65,9 +65,21 @@ fn of_backup(form: Form) -> Vec<Case> {
     };
     let echo = if form == Form::V4 { 8 } else { 128 };
     let ping = Ip::new(&form.client(1), form.vip()).icmp(echo, 0, 1, b"");
+    let closed = |what: &str, packet: &[u8], verdict| {
+        let case = Case::new(named(what, form), plan(), from_front(packet), verdict);
+        case.changed(|plan| plan.not_accepting = plan.vips.clone())
+    };
+    let refused = Verdict::Drop(DropReason::NotAccepted);
+    let elsewhere = Ip::new(&form.client(1), form.vip()).tcp(&Tcp::new(40000, 81, "S"));
+    let datagram = Ip::new(&form.client(1), form.vip()).udp(40000, 53, b"data");
     let mut taken = plan();
     taken.adopting = taken.vips.clone();
     vec![
+        closed("a ping of a VIP that does not accept", &ping, refused),
+        closed("a SYN to no service of a VIP that does not accept", &elsewhere, refused),
+        closed("a datagram to no service of a VIP that does not accept", &datagram, refused),
+        closed("a SYN to a service of a VIP that does not accept", &packet(64, "S"), SENT_BACK)
+            .out(to_real(2, &packet(63, "S"))),
         backup("a new connection at a backup", &packet(64, "S")),
         backup("a ping at a backup", &ping),
         backup("an open connection at a backup", &packet(64, "A")).after(vec![from_front(&packet(64, "S"))]),

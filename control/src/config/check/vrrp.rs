@@ -301,6 +301,7 @@ fn build(
         excluded: values(&vrrp.excluded),
         peers: values(&vrrp.peers),
         ttl_min: vrrp.ttl_min.as_ref().map(|ttl| ttl.value),
+        accept: vrrp.accept.as_ref().is_none_or(|accept| accept.value),
         virtual_mac: virtual_mac(vrrp),
         auth: vrrp.auth.as_ref().map_or(Auth::None, |auth| auth.value),
         preempt: vrrp

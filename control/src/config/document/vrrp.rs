@@ -7,7 +7,7 @@ use toml::de::DeTable;
 
 use super::nic::host;
 use super::service::within;
-use super::{CheckDocument, Section, name, place, required};
+use super::{CheckDocument, Section, name, nearest, place, required};
 use crate::config::limit;
 use crate::config::problem::{At, Fault, Findings, Span};
 use crate::vrrp::{Auth, Notify, Version};
@@ -43,6 +43,8 @@ pub struct VrrpDocument {
     pub ttl_min: Option<At<u8>>,
     /// `auth`.
     pub auth: Option<At<Auth>>,
+    /// `accept`.
+    pub accept: Option<At<bool>>,
     /// `use_vmac`.
     pub use_vmac: Option<At<bool>>,
     /// `vmac_xmit_base`.
@@ -101,6 +103,7 @@ const KEYS: &[&str] = &[
     "peers",
     "ttl_min",
     "auth",
+    "accept",
     "use_vmac",
     "vmac_xmit_base",
     "preempt",
@@ -143,6 +146,7 @@ impl VrrpDocument {
             peers: section.parse_list("peers", vip),
             ttl_min: section.integer("ttl_min", 1..=u8::MAX, "(a TTL)"),
             auth: auth(&mut section),
+            accept: section.boolean("accept"),
             use_vmac: section.boolean("use_vmac"),
             vmac_xmit_base: section.boolean("vmac_xmit_base"),
             preempt: section.boolean("preempt"),
@@ -275,7 +279,7 @@ fn auth(section: &mut Section<'_, '_, '_, '_>) -> Option<At<Auth>> {
     let mut inner = Section::new(section.findings(), &place, table, &at, &["kind", "secret"], &[]);
     type Make = fn([u8; 8]) -> Auth;
     let kinds: &[(&str, Make)] = &[("password", Auth::Password), ("header", Auth::Header)];
-    let kind = inner.word("kind", kinds, &[]);
+    let kind = inner.parse("kind", |text| auth_kind(text, kinds));
     let secret = inner.parse("secret", secret);
     for (key, holds, example) in [
         ("kind", "authentication is by password (PASS) or header (AH)", "kind = \"password\""),
@@ -286,6 +290,24 @@ fn auth(section: &mut Section<'_, '_, '_, '_>) -> Option<At<Auth>> {
         }
     }
     Some(At::new((kind?.value)(secret?.value), at))
+}
+
+/// A kind of authentication.
+fn auth_kind<T: Copy>(text: &str, kinds: &[(&str, T)]) -> Result<T, Fault> {
+    if let Some((_, make)) = kinds.iter().find(|(word, _)| *word == text) {
+        return Ok(*make);
+    }
+    let holds = "kind is one of password, header";
+    if text == "hmac" {
+        let wrong = "keepalived 2.4's auth_hmac is not supported: the documentation at hand does not say how its 28 bytes are laid out";
+        let advice =
+            "choose one of these on both directors, or none and filter VRRP (protocol 112) in front of them";
+        return Err(Fault::new(wrong, holds, advice));
+    }
+    let near = nearest(text, &["password", "header"]);
+    let advice =
+        near.map_or_else(|| "choose one of these".to_owned(), |near| format!("did you mean \"{near}\"?"));
+    Err(Fault::new("unknown kind", holds, advice))
 }
 
 fn secret(text: &str) -> Result<[u8; 8], Fault> {

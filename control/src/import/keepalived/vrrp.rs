@@ -117,6 +117,8 @@ fn take(statement: &Statement, router: &mut Router, place: &str, context: &mut C
         "mcast_src_ip" | "unicast_src_ip" => {
             values.address().map(|address| ("source", quoted(&address.to_string())))
         }
+        "accept" => Some(("accept", "true".to_owned())),
+        "no_accept" => Some(("accept", "false".to_owned())),
         "use_vmac" => virtual_mac(&mut values),
         "vmac_xmit_base" => Some(("vmac_xmit_base", "true".to_owned())),
         "preempt" => Some(("preempt", "true".to_owned())),
