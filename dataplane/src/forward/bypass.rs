@@ -1,7 +1,8 @@
 //! Connections that are passed on to their own destination ([`crate::service::bypass`]), once no real server takes them.
 
 use super::commit::expired;
-use super::decide::{Asked, Decided, Decision, Subject, Then};
+use super::decide::Asked;
+use super::decision::{Decided, Decision, Subject, Then};
 use super::{Forwarder, Tables, Verdict};
 use crate::connections::{ConnectionIndex, Direction, Entry, Found, NewConnection, TemplateIndex};
 use crate::flow::Flow;

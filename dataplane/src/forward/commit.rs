@@ -1,7 +1,8 @@
 //! Writes what was decided: connection and counters, then the packet in place.
 
 use super::choose::{self, Controlling};
-use super::decide::{Answer, Decision, New, Passage, Subject, Then, real_port};
+use super::decide::real_port;
+use super::decision::{Answer, Decision, New, Passage, Subject, Then};
 use super::{Forwarder, Punt, Tables, Verdict};
 use crate::address::Address;
 use crate::connections::Timeouts;

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::decide::{Decision, Subject, Then};
+use super::decision::{Decision, Subject, Then};
 use super::{Aside, Forwarder, Parsed, Punt, Staged, Tables};
 use crate::address::Address;
 use crate::connections::Direction;

@@ -3,7 +3,8 @@
 
 use arrayvec::ArrayVec;
 
-use super::decide::{Asked, Case};
+use super::decide::Asked;
+use super::decision::Case;
 use super::{Aside, Forwarder, Punt, Tables, Verdict};
 use crate::id::NicId;
 use crate::packet::Packet;
@@ -46,7 +47,7 @@ impl Forwarder {
     pub(super) fn fragment<'s, A: Tables + IpVersion>(
         &self,
         asked: &Asked<'s, '_, A>,
-    ) -> super::decide::Decided<'s, A> {
+    ) -> super::decision::Decided<'s, A> {
         if asked.headers.link_group {
             return Err(Aside::Drop(DropReason::Group));
         }

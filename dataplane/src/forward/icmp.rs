@@ -3,7 +3,8 @@
 //! to the client whose packet was inside.
 
 use super::commit::{count, count_refused, tunnel};
-use super::decide::{Answer, Asked, Case, Decided, Decision, Passage, Subject, Then};
+use super::decide::Asked;
+use super::decision::{Answer, Case, Decided, Decision, Passage, Subject, Then};
 use super::masquerade::echo_flow;
 use super::{Aside, Forwarder, Punt, Tables, Verdict};
 use crate::connections::{Direction, Found};

@@ -4,7 +4,8 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
-use super::decide::{Asked, Then};
+use super::decide::Asked;
+use super::decision::Then;
 use super::{Forwarder, Tables, Verdict};
 use crate::id::NicId;
 use crate::packet::Packet;

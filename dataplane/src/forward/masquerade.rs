@@ -5,7 +5,8 @@
 //! any NAT connection's are; what is here is how it begins, which way its answers go, and ICMP.
 
 use super::commit::expired;
-use super::decide::{Asked, Case, Decided, Decision, Subject, Then, no_connection};
+use super::decide::Asked;
+use super::decision::{Case, Decided, Decision, Subject, Then, no_connection};
 use super::{Aside, Forwarder, Punt, Tables, Verdict};
 use crate::connections::{Direction, Entry, Found, NewConnection};
 use crate::flow::Flow;

@@ -2,7 +2,7 @@
 //! they are there beside what takes their place.
 
 use super::commit::{count, uncount};
-use super::decide::Then;
+use super::decision::Then;
 use super::{Forwarder, Tables, Verdict};
 use crate::connections::{ConnectionIndex, TemplateIndex};
 use crate::packet::Packet;

@@ -2,7 +2,8 @@
 //! would have given the answer (kernel: `ip_vs_in_icmp`, `ip_vs_try_to_schedule`). So errors find their way when several directors
 //! choose alike, and one of them never saw the connection.
 
-use super::decide::{Asked, Case, Decided, Decision, New, Subject, Then};
+use super::decide::Asked;
+use super::decision::{Case, Decided, Decision, New, Subject, Then};
 use super::{Aside, Forwarder, Tables, Verdict};
 use crate::flow::Flow;
 use crate::id::Protocol;

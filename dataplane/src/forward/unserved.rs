@@ -3,7 +3,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::decide::{Asked, Case, Decided, Decision, Subject, no_connection};
+use super::decide::Asked;
+use super::decision::{Case, Decided, Decision, Subject, no_connection};
 use super::{Aside, Forwarder, Tables};
 use crate::connections::{Direction, Found};
 use crate::flow::Flow;
