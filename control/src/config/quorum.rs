@@ -151,6 +151,17 @@ mod tests {
     }
 
     #[test]
+    fn a_weight_that_grows_counts_in_full() {
+        let config = config("check = { kind = \"tcp\" }\nquorum = 3");
+        let mut state = State::default();
+        state.hear(&change(&config, 1, false));
+        let mut grows = change(&config, 0, true);
+        grows.verdict.share = 10;
+        state.hear(&grows);
+        assert_eq!(state.weigh_quorums(&config), []);
+    }
+
+    #[test]
     fn with_alpha_a_service_begins_without_anybody() {
         let plain = config("check = { kind = \"tcp\" }");
         let alpha = config("check = { kind = \"tcp\" }\nalpha = true");

@@ -258,8 +258,27 @@ fn with_alpha_it_begins_down() {
     assert!(!machine.list()[0].verdict.up);
     let changes = play(&mut machine, start, &[(0, 0, GOOD)]);
     assert!(changes[0].verdict.up && changes[0].turned);
-    machine.set_targets(start, vec![begins_down]);
+    machine.set_targets(start, vec![begins_down.clone()]);
     assert!(machine.list()[0].verdict.up, "only the first time");
+    // A further check of one that is up does not take it out.
+    let mut other = check(SocketAddr::from(([10, 0, 0, 1], 81)), 6);
+    other.alpha = true;
+    begins_down.checks.push(Arc::new(other));
+    machine.set_targets(start + Duration::from_secs(1), vec![begins_down]);
+    assert_eq!(play(&mut machine, start, &[(6, 0, GOOD)]), []);
+    assert!(machine.list()[0].verdict.up);
+}
+
+#[test]
+fn with_alpha_a_failure_leaves_it_down() {
+    let start = Instant::now();
+    let mut machine = Machine::default();
+    let mut begins_down = target(1, 6);
+    Arc::make_mut(&mut begins_down.checks[0]).alpha = true;
+    machine.set_targets(start, vec![begins_down]);
+    let changes = play(&mut machine, start, &[(0, 0, Err(Failure::Refused)), (6, 0, GOOD), (12, 0, GOOD)]);
+    let told: Vec<_> = changes.iter().map(|change| (change.verdict.up, change.at)).collect();
+    assert_eq!(told, [(true, start + Duration::from_secs(12))], "two successes, as after any failure");
 }
 
 #[test]
