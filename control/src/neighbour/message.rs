@@ -58,7 +58,9 @@ impl Message {
         match wire::parse(frame, nic, wire::LARGEST_PACKET).map_err(refused)? {
             Frame::Arp => {
                 let arp = arp::parse(frame).map_err(refused)?;
-                from_arp(&arp, frame_source, ethernet::destination(frame) == Some(nic))
+                // Some hosts answer everybody; whom they answer stands in the packet, too.
+                let to_us = ethernet::destination(frame) == Some(nic) || arp.target_mac == nic;
+                from_arp(&arp, frame_source, to_us)
             }
             Frame::V6(headers) if headers.is_neighbour_discovery(frame) => {
                 if headers.ttl != ndp::HOP_LIMIT {
@@ -79,7 +81,7 @@ const fn refused(reason: DropReason) -> Refused {
     }
 }
 
-fn from_arp(arp: &Arp, frame_source: Mac, unicast: bool) -> Result<Message, Refused> {
+fn from_arp(arp: &Arp, frame_source: Mac, to_us: bool) -> Result<Message, Refused> {
     if arp.sender_mac == Mac::default() {
         return Err(Refused::Malformed);
     }
@@ -91,7 +93,7 @@ fn from_arp(arp: &Arp, frame_source: Mac, unicast: bool) -> Result<Message, Refu
     };
     match arp.operation {
         _ if arp.is_announcement() && !arp.sender.is_unspecified() => Ok(reply(false)),
-        Operation::Reply => Ok(reply(unicast)),
+        Operation::Reply => Ok(reply(to_us)),
         Operation::Request if arp.target.is_valid_source() => Ok(Message::Request {
             sender: arp.sender.into(),
             sender_mac: Some(arp.sender_mac),
@@ -239,6 +241,18 @@ mod tests {
             let Ok(Message::Request { sender, sender_mac, .. }) = Message::parse(&frame, B) else { panic!() };
             assert_eq!((sender, sender_mac.is_none()), (ip(nobody), target.contains(':')));
         }
+    }
+
+    #[test]
+    fn an_answer_to_everybody_names_whom_it_answers() {
+        let mut frame = reply(Speaker { mac: A, address: ip("192.0.2.1") }, ip("192.0.2.9"), B);
+        frame[..6].fill(0xff);
+        let solicited = |nic| match Message::parse(&frame, nic) {
+            Ok(Message::Reply { solicited, .. }) => solicited,
+            other => panic!("{other:?}"),
+        };
+        assert!(solicited(B));
+        assert!(!solicited(Mac([2, 0, 0, 0, 0, 0xc])));
     }
 
     #[test]
