@@ -455,7 +455,7 @@ impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
     /// An answer goes back to the sender by the routes.
     fn answer(&self, answer: Answer<A>) -> Then<'s, A> {
         // IPv6 takes packets from the director's own addresses, and then tells itself.
-        if self.is_ours(self.headers.source) {
+        if A::BITS > 32 && self.is_ours(self.headers.source) {
             return Then::Drop(DropReason::Martian);
         }
         match self.tables.way(self.headers.source) {
