@@ -52,6 +52,8 @@ scenarios! {
     thresholds_lblc thresholds_lblcr thresholds_mh thresholds_nq thresholds_ovf thresholds_sed thresholds_sh
     thresholds_wlc thresholds_wrr
     incomplete_dr incomplete_nat incomplete6_dr incomplete6_nat
+    nat_icmp_send_order nat_icmp_send_order6
+    incomplete_known_dr incomplete_known_nat incomplete_known_tun incomplete6_known_dr
     frag_dr frag_nat frag_tun frag6_dr frag6_nat frag6_tun
     sctp_dr sctp_nat sctp_tun sctp6_dr sctp6_nat sctp6_tun states_sctp_dr states_sctp_nat_1 states_sctp_nat_2 states_sctp_nat_3 states_sctp_nat_4
     localnode

@@ -258,37 +258,22 @@ fn vrrp(place: &str, pair: (Option<&Vrrp>, Option<&Vrrp>), config: &Config, chan
     let preempt = |preempt: &Option<Duration>| preempt.map_or("never".to_owned(), |delay| time(&delay));
     changes.compare(place, "preempt", &before.preempt, &after.preempt, preempt, false);
     changes.compare(place, "adopt", &before.adopt, &after.adopt, time, false);
-    // A secret is not shown.
-    let rest = |vrrp: &Vrrp| {
-        let Vrrp {
-            source,
-            ttl_min,
-            auth,
-            accept,
-            virtual_mac,
-            start_grace,
-            warn_after,
-            announcing,
-            tracks,
-            watches,
-            notify,
-            ..
-        } = vrrp.clone();
-        (
-            source,
-            ttl_min,
-            auth,
-            accept,
-            virtual_mac,
-            start_grace,
-            warn_after,
-            announcing,
-            tracks,
-            watches,
-            notify,
-        )
+    // What is not shown one by one, a secret among it.
+    let shown = after.clone();
+    let rest = Vrrp {
+        nic: shown.nic,
+        vrid: shown.vrid,
+        version: shown.version,
+        priority: shown.priority,
+        interval: shown.interval,
+        addresses: shown.addresses,
+        excluded: shown.excluded,
+        peers: shown.peers,
+        preempt: shown.preempt,
+        adopt: shown.adopt,
+        ..before.clone()
     };
-    if rest(before) != rest(after) {
+    if rest != *after {
         changes.add(
             Kind::Changed,
             place,

@@ -2,7 +2,7 @@
 
 use super::choose::{self, Controlling};
 use super::decide::real_port;
-use super::decision::{Answer, Decision, New, Passage, Subject, Then};
+use super::decision::{Answer, Decision, New, Passage, Quoted, Subject, Then};
 use super::{Forwarder, Punt, Tables, Verdict};
 use crate::address::Address;
 use crate::connections::Timeouts;
@@ -14,7 +14,7 @@ use crate::counters::{RealCell, WorkerCounters};
 use crate::flow::Flow;
 use crate::id::{NicId, Protocol, WorkerId};
 use crate::packet::Packet;
-use crate::reason::{DropReason, ReplyKind};
+use crate::reason::DropReason;
 use crate::reply;
 use crate::rewrite::{self, dr, mss, nat, tun};
 use crate::service::schedulers::Learned;
@@ -378,9 +378,8 @@ impl Forwarder {
         let made = match answer {
             Answer::Echo => reply::echo_reply(packet, headers),
             Answer::Reset => reply::tcp_reset(packet, headers),
-            Answer::Error(error, kind, source) => {
-                // Some are found wanting only on their way out (kernel: `ip_forward`).
-                if matches!(kind, ReplyKind::TooBig | ReplyKind::NoConnection) {
+            Answer::Error(error, _, source, quoted) => {
+                if quoted == Quoted::OneLess {
                     A::decrement_ttl(packet.bytes_mut(), headers);
                 }
                 reply::icmp_error(packet, headers, error, source)
@@ -448,9 +447,13 @@ pub(super) fn count_refused<A: Address>(
 ) {
     count(&cell.packets_in, &cell.bytes_in, headers.ip_length() as u64);
     if matches!(verdict, Verdict::Reply(..)) && real.method != Method::Nat {
-        let length = packet.len().saturating_sub(ethernet::HEADER);
-        count(&cell.packets_out, &cell.bytes_out, length as u64);
+        count_told(packet, cell);
     }
+}
+
+/// Counts an error that the director made as the answer of a real server whose answers do not come by (kernel: `ip_vs_out_icmp`).
+pub(super) fn count_told(error: &Packet<'_>, cell: &RealCell) {
+    count(&cell.packets_out, &cell.bytes_out, error.len().saturating_sub(ethernet::HEADER) as u64);
 }
 
 /// Lets a SYN, or its answer that comes by, tell of no larger segments than the tunnel to its real server takes.

@@ -2,7 +2,7 @@
 //!
 //! connection → service → scheduler, or ping and refusals of a VIP, or routing; then the next hop, TTL and MTU.
 
-use super::decision::{Answer, Case, Decided, Decision, New, Passage, Subject, Then, no_connection};
+use super::decision::{Answer, Case, Decided, Decision, New, Passage, Quoted, Subject, Then, no_connection};
 use super::gather::Gathered;
 use super::{Aside, Forwarder, Punt, Staged, Tables};
 use crate::address::Address;
@@ -438,6 +438,12 @@ impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
         otherwise: DropReason,
     ) -> Then<'s, A> {
         let own = || self.snapshot.nic(self.packet.nic).and_then(A::nic_source);
+        let quoted = match kind {
+            ReplyKind::NoConnection => Quoted::OneLess,
+            // A router looks at the MTU before it takes from the TTL.
+            ReplyKind::TooBig if source.is_some() => Quoted::OneLess,
+            _ => Quoted::AsItCame,
+        };
         // A firewall mark takes packets for others, whose address is not the director's to speak from: IPv6 has another one
         // then, IPv4 says nothing (kernel: `icmp6_send`, `__icmp_send`).
         let source = match source {
@@ -446,7 +452,7 @@ impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
         };
         match source {
             Some(source) if reply::may_answer(self.headers, self.packet.bytes()) => {
-                self.answer(Answer::Error(error, kind, source))
+                self.answer(Answer::Error(error, kind, source, quoted))
             }
             _ => Then::Drop(otherwise),
         }

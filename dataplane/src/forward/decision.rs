@@ -84,7 +84,15 @@ pub(super) enum Answer<A> {
     Echo,
     Reset,
     /// An ICMP error from this address, counted under this kind.
-    Error(Error, ReplyKind, A),
+    Error(Error, ReplyKind, A, Quoted),
+}
+
+/// How an error quotes the TTL of the packet that it is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Quoted {
+    AsItCame,
+    /// The packet was found wanting only on its way out (kernel: `__ip_vs_get_out_rt`; `ip_vs_out_hook`, behind `ip_forward`).
+    OneLess,
 }
 
 pub(super) type Decided<'s, A> = Result<Decision<'s, A>, Aside>;
@@ -127,7 +135,7 @@ impl<A> Answer<A> {
         match self {
             Self::Echo => ReplyKind::EchoReply,
             Self::Reset => ReplyKind::Reset,
-            Self::Error(_, kind, _) => *kind,
+            Self::Error(_, kind, ..) => *kind,
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use super::commit::{count, count_refused, tunnel};
 use super::decide::Asked;
-use super::decision::{Answer, Case, Decided, Decision, Passage, Subject, Then};
+use super::decision::{Answer, Case, Decided, Decision, Passage, Quoted, Subject, Then};
 use super::masquerade::echo_flow;
 use super::{Aside, Forwarder, Punt, Tables, Verdict};
 use crate::connections::{Direction, Found};
@@ -139,7 +139,10 @@ impl Forwarder {
         });
         let error = icmp::Error::Told { kind, code, word };
         let then = match asked.tables.way(inner.source) {
-            Way::Known(hop) => Then::Reply(Answer::Error(error, ReplyKind::Tunnel, inner.destination), hop),
+            Way::Known(hop) => {
+                let answer = Answer::Error(error, ReplyKind::Tunnel, inner.destination, Quoted::AsItCame);
+                Then::Reply(answer, hop)
+            }
             // Nothing is kept for errors: another one comes.
             Way::Unresolved(_) | Way::Local | Way::None => Then::Drop(DropReason::NoRoute),
         };

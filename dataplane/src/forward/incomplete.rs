@@ -4,14 +4,18 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
+use super::commit::count_told;
 use super::decide::Asked;
 use super::decision::Then;
 use super::{Forwarder, Tables, Verdict};
+use crate::connections::{Direction, Found};
 use crate::id::NicId;
 use crate::packet::Packet;
 use crate::reason::{DropReason, ReplyKind};
+use crate::service::Standing;
 use crate::snapshot::Snapshot;
 use crate::time::Tick;
+use crate::wire::Headers;
 use crate::wire::ethernet;
 use crate::wire::icmp::Error;
 
@@ -67,7 +71,27 @@ impl Forwarder {
             self.pieces.begin(0);
             if self.pieces.push_first(out, packet.bytes()).is_ok() {
                 self.counters.replies.at(kind as usize).add(1);
+                self.count_told_of(snapshot, &headers, &packet, now);
             }
+        }
+    }
+
+    /// Counts an error about a packet of a connection.
+    fn count_told_of<A: Tables>(
+        &self,
+        snapshot: &Snapshot,
+        headers: &Headers<A>,
+        error: &Packet<'_>,
+        now: Tick,
+    ) {
+        let Some(flow) = headers.flow() else { return };
+        let table = A::table(&self.connections);
+        let found = table.find(table.hash(&flow), &flow, now);
+        let Some(Found { index, direction: Direction::FromClient }) = found else { return };
+        let entry = table.entry(index);
+        let Some(real) = snapshot.real(entry.real()).filter(|_| !entry.is_nat()) else { return };
+        if real.standing != Standing::Removed {
+            count_told(error, real.counters.of(self.worker));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Connections and templates that are given up for a packet before their time. The kernel ends them at its next tick: until then
 //! they are there beside what takes their place.
 
-use super::commit::{count, uncount};
+use super::commit::{count_told, uncount};
 use super::decision::Then;
 use super::{Forwarder, Tables, Verdict};
 use crate::connections::{ConnectionIndex, TemplateIndex};
@@ -10,7 +10,7 @@ use crate::reason::ReplyKind;
 use crate::service::{Real, Standing};
 use crate::snapshot::Snapshot;
 use crate::time::Tick;
-use crate::wire::{Headers, IpVersion, ethernet};
+use crate::wire::{Headers, IpVersion};
 
 impl Forwarder {
     /// Takes a connection out for a new one of `real`; true when that had it too and its overload is left to the caller.
@@ -50,9 +50,7 @@ impl Forwarder {
         self.give_up::<A>(snapshot, connection, template, now);
         let verdict = self.settle(snapshot, packet, headers, None, then, now);
         if let (Some(real), Verdict::Reply(_, ReplyKind::NoReal)) = (real, verdict) {
-            let (cell, length) =
-                (real.counters.of(self.worker), packet.len().saturating_sub(ethernet::HEADER));
-            count(&cell.packets_out, &cell.bytes_out, length as u64);
+            count_told(packet, real.counters.of(self.worker));
         }
         verdict
     }

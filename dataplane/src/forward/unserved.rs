@@ -4,7 +4,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::decide::Asked;
-use super::decision::{Case, Decided, Decision, Subject, no_connection};
+use super::decision::{Case, Decided, Decision, Subject, Then, no_connection};
 use super::{Aside, Forwarder, Tables};
 use crate::connections::{Direction, Found};
 use crate::flow::Flow;
@@ -28,6 +28,11 @@ impl Forwarder {
             && asked.tables.nat_ports.contains_key(&(flow.source, flow.protocol, flow.source_port))
             && !(flow.protocol != Protocol::Udp && asked.headers.tcp_flags.rst())
         {
+            // Behind the router that the director is (kernel: `ip_forward`): what that refuses does not come so far.
+            let routed = asked.route()?;
+            if !matches!(routed.then, Then::Forward(_) | Then::Fragment(_) | Then::Punt(_)) {
+                return Ok(routed);
+            }
             let then =
                 asked.error(Error::PortUnreachable, ReplyKind::NoConnection, None, DropReason::NoConnection);
             return Ok(no_connection(then));

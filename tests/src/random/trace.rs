@@ -37,7 +37,16 @@ pub fn add(
     pauses: bool,
 ) -> Result<(), Unknown> {
     let player = Player::set_up(scenario, STEP)?;
-    let mut trace = Trace { rules, player, about, numbers, flows: Vec::new(), steps: Vec::new(), paused: 0 };
+    let mut trace = Trace {
+        rules,
+        player,
+        about,
+        numbers,
+        flows: Vec::new(),
+        steps: Vec::new(),
+        paused: 0,
+        incomplete: false,
+    };
     while trace.about.packets < PACKETS {
         // The last chances for the changes that there must be.
         let due = CHANGES * trace.about.packets / (PACKETS - 8);
@@ -90,6 +99,8 @@ struct Trace<'a> {
     steps: Vec<Step>,
     /// Long pauses so far.
     paused: usize,
+    /// A datagram lacks a fragment, since the last of them.
+    incomplete: bool,
 }
 
 impl Trace<'_> {
@@ -128,6 +139,7 @@ impl Trace<'_> {
                     self.numbers.pick(&[110.0, 110.0, 220.0, 330.0])
                 };
                 self.paused += 1;
+                self.incomplete = false;
                 self.step(Step::Wait { wait }).map(drop)
             }
             _ => self.begun(),
@@ -358,7 +370,8 @@ impl Trace<'_> {
         self.client_sends(&packet, false, "odd").map(drop)
     }
 
-    /// A datagram in fragments, all of which arrive, in any order.
+    /// A datagram in fragments, in any order. Of one in a while a fragment is lost: the kernel's timers tell of two at a time in
+    /// any order.
     fn fragmented(&mut self) -> Result<(), Unknown> {
         let which = self.numbers.below(self.flows.len());
         let flow = self.flows[which].clone();
@@ -385,6 +398,11 @@ impl Trace<'_> {
             pieces.reverse();
         }
         self.about.features.insert("fragments");
+        if !self.incomplete && pieces.len() > 1 && self.numbers.percent(30) {
+            self.about.features.insert("incomplete datagrams");
+            self.incomplete = true;
+            pieces.remove(self.numbers.below(pieces.len()));
+        }
         for piece in pieces {
             self.client_sends(&piece, false, "fragment")?;
         }
