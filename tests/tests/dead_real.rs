@@ -3,7 +3,7 @@
 
 use shunt_dataplane::forward::Verdict;
 use shunt_dataplane::id::{Mac, NicId, Protocol};
-use shunt_dataplane::reason::ReplyKind;
+use shunt_dataplane::reason::{DropReason, ReplyKind};
 use shunt_dataplane::service::Method;
 use shunt_dataplane::service::schedulers::Scheduler;
 use shunt_tests::director::Director;
@@ -84,6 +84,22 @@ fn udp_goes_to_a_living_real() {
         let outcome = director.take(FRONT, &from_client(form, UDP));
         assert_eq!(outcome.verdict, Verdict::Reply(NicId(0), ReplyKind::NoReal));
         assert!(director.connections().is_empty());
+    }
+}
+
+#[test]
+fn a_backup_schedules_nothing_anew() {
+    for (protocol, packets) in [(Protocol::Tcp, ["S", "A"]), (Protocol::Udp, [UDP, UDP])] {
+        let mut director = with_a_dead_real_after(Form::V4, protocol, &packets);
+        director.publish(|plan| plan.elsewhere = std::mem::take(&mut plan.vips));
+        let again =
+            |director: &mut Director| director.take(FRONT, &from_client(Form::V4, packets[0])).verdict;
+        assert_eq!(again(&mut director), Verdict::Drop(DropReason::NotMaster), "{protocol:?}");
+        director.publish(|plan| {
+            plan.services[0].reals.pop();
+            plan.sysctls.expire_nodest_conn = true;
+        });
+        assert_eq!(again(&mut director), Verdict::Drop(DropReason::NotMaster), "{protocol:?}, removed");
     }
 }
 

@@ -174,6 +174,9 @@ impl Forwarder {
                     None => self.unserved(&asked, now),
                 }
             }
+            Case::Anew(_) | Case::RealRemoved(_) | Case::Stopped(_) if asked.is_elsewhere() => {
+                Err(Aside::Drop(DropReason::NotMaster))
+            }
             Case::Anew(index) | Case::RealRemoved(index) if self.masquerades::<A>(snapshot, index) => {
                 asked.stray()
             }
@@ -184,9 +187,6 @@ impl Forwarder {
                 self.new_connection(&asked, Some(index), now)
             }
             Case::RealRemoved(_) => Err(Aside::Drop(DropReason::RealRemoved)),
-            Case::Stopped(Found { direction: Direction::FromClient, .. }) if asked.is_elsewhere() => {
-                Err(Aside::Drop(DropReason::NotMaster))
-            }
             Case::Stopped(found) => {
                 let entry = A::table(&self.connections).entry(found.index);
                 let real = snapshot.real(entry.real()).ok_or(Aside::Drop(DropReason::RealRemoved))?;
@@ -442,6 +442,8 @@ impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
             ReplyKind::NoConnection => Quoted::OneLess,
             // A router looks at the MTU before it takes from the TTL.
             ReplyKind::TooBig if source.is_some() => Quoted::OneLess,
+            // On its way through, IPv4 is put together behind the router that the director is, IPv6 in front of it.
+            ReplyKind::ReassemblyTimeExceeded if source.is_none() && A::BITS == 32 => Quoted::OneLess,
             _ => Quoted::AsItCame,
         };
         // A firewall mark takes packets for others, whose address is not the director's to speak from: IPv6 has another one

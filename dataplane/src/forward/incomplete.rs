@@ -13,7 +13,7 @@ use crate::id::NicId;
 use crate::packet::Packet;
 use crate::reason::{DropReason, ReplyKind};
 use crate::service::Standing;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Local, Snapshot};
 use crate::time::Tick;
 use crate::wire::Headers;
 use crate::wire::ethernet;
@@ -56,14 +56,13 @@ impl Forwarder {
         let own = snapshot.nic(nic).map(|view| view.mac).unwrap_or_default();
         ethernet::write(packet.bytes_mut(), own, own, A::ETHERTYPE);
         let Ok(headers) = A::parse_large(packet.bytes()) else { return };
-        let ours = A::tables(snapshot).local.contains_key(&headers.destination);
-        // On its way through, IPv4 is put together behind the router that the director is, IPv6 in front of it.
-        if !ours && A::BITS == 32 {
-            A::decrement_ttl(packet.bytes_mut(), &headers);
-        }
         let tables = A::tables(snapshot);
+        let local = tables.local.get(&headers.destination);
+        if local == Some(&Local::Elsewhere) {
+            return;
+        }
         let asked = Asked { snapshot, tables, packet: &packet, headers: &headers, now, gathered: None };
-        let source = ours.then_some(headers.destination);
+        let source = local.map(|_| headers.destination);
         let kind = ReplyKind::ReassemblyTimeExceeded;
         let then = asked.error(Error::ReassemblyTimeExceeded, kind, source, DropReason::Fragment);
         let Then::Reply(answer, hop) = then else { return };
