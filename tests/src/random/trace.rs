@@ -371,7 +371,7 @@ impl Trace<'_> {
     }
 
     /// A datagram in fragments, in any order. Of one in a while a fragment is lost: the kernel's timers tell of two at a time in
-    /// any order.
+    /// any order. It is one of UDP, since half-open connections end at about the time when its sender is told.
     fn fragmented(&mut self) -> Result<(), Unknown> {
         let which = self.numbers.below(self.flows.len());
         let flow = self.flows[which].clone();
@@ -398,7 +398,8 @@ impl Trace<'_> {
             pieces.reverse();
         }
         self.about.features.insert("fragments");
-        if !self.incomplete && pieces.len() > 1 && self.numbers.percent(30) {
+        let may_lack = !self.incomplete && flow.protocol == number::UDP && pieces.len() > 1;
+        if may_lack && self.numbers.percent(60) {
             self.about.features.insert("incomplete datagrams");
             self.incomplete = true;
             pieces.remove(self.numbers.below(pieces.len()));
