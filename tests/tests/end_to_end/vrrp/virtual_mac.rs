@@ -70,8 +70,7 @@ fn the_virtual_mac_moves(vip: &str, mac: &str, shunt: &str, keepalived: &str) {
     drop(director);
     // And back.
     let director = link.director(&link.lab, "one", 2, &settings);
-    let status = wait_for_role(&director, "master");
-    assert!(status.vrrp[0].reason.contains("has priority 100 only"), "{}", status.vrrp[0].reason);
+    wait_for_role(&director, "master");
     found("port-one");
     client.wait_answered(Instant::now());
     assert_eq!(role(&director.status()), "master");
