@@ -5,12 +5,13 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 usage() {
     cat <<'TEXT'
-usage: scripts/fuzz.sh [--for SECONDS] [--at-once COUNT] [--save] [TARGET...]
+usage: scripts/fuzz.sh [--for SECONDS] [--at-once COUNT] [--seed NUMBER] [--save] [TARGET...]
 
 Runs each target (all of them when none is named) for so long, 600 s where nothing is said, one after the other.
 Targets: wire forward ipvsadm restore config iptables api. What leads somewhere new stays in target/fuzz/TARGET.
 
   --at-once COUNT  so many targets at a time
+  --seed NUMBER    the same program tries the same inputs again; else each run tries others
   --save           afterwards the smallest set of inputs that leads to the same places becomes tests/fuzz/corpus/TARGET.hex
 
 An input that breaks something is left in target/fuzz/finds/, and this ends with 1. To see it again:
@@ -27,13 +28,18 @@ wrong() {
 
 seconds=600
 at_once=1
+seed=0
 save=''
 targets=()
 while (($# > 0)); do
     case $1 in
-        --for | --at-once)
+        --for | --at-once | --seed)
             [[ ${2:-} =~ ^[1-9][0-9]*$ ]] || wrong "$1 takes a number above 0"
-            if [[ $1 == --for ]]; then seconds=$2; else at_once=$2; fi
+            case $1 in
+                --for) seconds=$2 ;;
+                --at-once) at_once=$2 ;;
+                --seed) seed=$2 ;;
+            esac
             shift
             ;;
         --save) save=yes ;;
@@ -63,7 +69,7 @@ fuzz() {
     local target=$1 longest=$2 log=$work/$1.log
     mkdir -p "$work/$target" "$work/finds"
     target/release/corpus unpack "$target" "$work/$target"
-    if FUZZ_TARGET=$target target/release/fuzz -max_len="$longest" -max_total_time="$seconds" -timeout=30 \
+    if FUZZ_TARGET=$target target/release/fuzz -max_len="$longest" -max_total_time="$seconds" -timeout=30 -seed="$seed" \
         -rss_limit_mb=3000 -artifact_prefix="$work/finds/$target-" "$work/$target" >"$log" 2>&1; then
         passed "$target: $(sed -n 's/^#\([0-9]*\)\tDONE *cov: \([0-9]*\) .*corp: \([0-9]*\).*/\1 inputs, \2 places, \3 that matter/p' "$log")"
     else

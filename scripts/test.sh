@@ -111,7 +111,7 @@ main() {
     [[ -z $all ]] || part "adverts while 5,000 services are reloaded" env SHUNT_SERVICES=5000 \
         SHUNT_BINARY="$repository/target/release/shunt" \
         cargo test --locked -p shunt-tests --test end_to_end adverts_are_never_late -- --nocapture
-    [[ -z $all ]] || part "fuzzing" scripts/fuzz.sh --for 60 --at-once 2
+    [[ -z $all ]] || part "fuzzing" scripts/fuzz.sh --for 60 --at-once 2 --seed 1
     part "demo" scripts/demo.sh
     part "demo with two workers" scripts/demo.sh --workers 2
 

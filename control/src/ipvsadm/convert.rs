@@ -49,6 +49,9 @@ pub fn key(listen: SocketAddr, protocol: id::Protocol) -> Key {
 /// What this director cannot do yet.
 pub fn place(key: Key) -> Result<(SocketAddr, id::Protocol), Refused> {
     match key {
+        Key::Address(_, listen) if Mark::of(listen).is_some() => {
+            Err(cannot(key, "an address that no host has, with port 0", "name the VIP, or a mark by -f"))
+        }
         Key::Address(Protocol::Tcp, listen) => Ok((listen, id::Protocol::Tcp)),
         Key::Address(Protocol::Udp, listen) => Ok((listen, id::Protocol::Udp)),
         Key::Address(Protocol::Sctp, listen) => Ok((listen, id::Protocol::Sctp)),

@@ -7,6 +7,7 @@ use shunt_dataplane::address::Family;
 use shunt_dataplane::id::{L4Port, Protocol};
 use shunt_dataplane::service::Method;
 use shunt_dataplane::service::ServiceTimeouts;
+use shunt_dataplane::service::mark::Mark;
 use shunt_dataplane::service::schedulers::Scheduler;
 use shunt_dataplane::service::tunnel::TunnelChecksum;
 use toml::de::{DeTable, DeValue};
@@ -364,6 +365,14 @@ fn listen(section: &mut Section<'_, '_, '_, '_>) -> Option<At<SocketAddr>> {
             ),
         })?;
         host(listen.ip())?;
+        if Mark::of(listen).is_some() {
+            let holds = "it and port 0 would stand for a firewall mark here";
+            return Err(Fault::new(
+                "an address that no host has",
+                holds,
+                "name the VIP, or write { fwmark = 81 }",
+            ));
+        }
         Ok(listen)
     })
 }
