@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use super::check::Tools;
 use super::gather::Gathering;
 use super::machine::{Change, Listed, Machine, Serial};
+use super::rounds::Rounds;
 use super::scripts::Scripts;
 use super::{CHECKS_RUNNING_MAX, Failure, RealKey, Success, Target, check};
 use crate::kernel::{KernelError, Namespace};
@@ -115,12 +116,18 @@ async fn drive(mut inbox: UnboundedReceiver<Command>, tools: Tools, mut on_chang
     let tools = Arc::new(tools);
     let mut machine = Machine::default();
     let mut gathering = Gathering::default();
+    let mut rounds = Rounds::default();
     let mut running: JoinSet<(RealKey, Serial, Result<Success, Failure>)> = JoinSet::new();
     let mut starts = Vec::new();
     loop {
         let now = Instant::now();
-        for change in machine.tick(now, &mut starts) {
-            gathering.add(now, change);
+        if rounds.may_begin(now) {
+            for change in machine.tick(now, &mut starts) {
+                gathering.add(now, change);
+            }
+        }
+        if !starts.is_empty() {
+            rounds.began(now);
         }
         for start in starts.drain(..) {
             let tools = tools.clone();
@@ -132,7 +139,8 @@ async fn drive(mut inbox: UnboundedReceiver<Command>, tools: Tools, mut on_chang
         if !told.is_empty() {
             on_changes(told);
         }
-        let deadline = machine.deadline().into_iter().chain(gathering.deadline()).min();
+        let begin = machine.deadline().map(|due| rounds.begin(due));
+        let deadline = begin.into_iter().chain(gathering.deadline()).min();
         let sleep = async {
             match deadline {
                 Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
@@ -150,8 +158,13 @@ async fn drive(mut inbox: UnboundedReceiver<Command>, tools: Tools, mut on_chang
             },
             Some(Ok((key, serial, result))) = running.join_next() => {
                 let now = Instant::now();
-                if let Some(change) = machine.result(now, key, serial, result) {
-                    gathering.add(now, change);
+                let mut ended = Some((key, serial, result));
+                // Those that ended meanwhile as well.
+                while let Some((key, serial, result)) = ended {
+                    if let Some(change) = machine.result(now, key, serial, result) {
+                        gathering.add(now, change);
+                    }
+                    ended = running.try_join_next().and_then(Result::ok);
                 }
             }
             () = sleep => {}

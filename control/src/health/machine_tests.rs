@@ -7,7 +7,8 @@ use shunt_dataplane::id::Protocol;
 use super::super::CheckKind;
 use super::*;
 
-fn target(n: u32, seconds: u64) -> Target {
+/// A real server that is checked so often.
+pub fn target(n: u32, seconds: u64) -> Target {
     let listen = SocketAddr::from(([192, 0, 2, 10], 80));
     let address = SocketAddr::from((0x0a00_0000_u32.wrapping_add(n).to_be_bytes(), 80));
     Target {
@@ -40,7 +41,8 @@ pub fn change(n: u32) -> Change {
     Change { key: target(n, 6).key, verdict, turned: true, reason, at: Instant::now() }
 }
 
-const GOOD: Result<Success, Failure> = Ok(Success::Up);
+/// A check that succeeded.
+pub const GOOD: Result<Success, Failure> = Ok(Success::Up);
 
 /// Starts what is due; panics when it is not exactly one.
 fn one(machine: &mut Machine, now: Instant) -> Start {

@@ -1,8 +1,8 @@
 //! Health checks of real servers.
 //!
 //! [`judge`] says what the results of one check mean, [`machine`] which check is due and what all checks of a real server
-//! together say, [`gather`] when that is told, [`check`] asks a real server, and [`driver`] is the thread that lets them
-//! work together. The first three do no I/O and know no clock.
+//! together say, [`rounds`] when checks begin, [`gather`] when changes are told, [`check`] asks a real server, and [`driver`] is
+//! the thread that lets them work together. The first four do no I/O and know no clock.
 
 pub mod check;
 pub mod driver;
@@ -12,6 +12,7 @@ pub mod judge;
 pub mod kind;
 pub mod machine;
 pub mod places;
+pub mod rounds;
 pub mod scripts;
 mod verdict;
 
@@ -31,7 +32,6 @@ pub use verdict::{Standing, Verdict};
 pub const CHECKS_RUNNING_MAX: usize = 4096;
 /// New checks start at least so far apart, unless their interval is too short for it.
 pub const CHECKS_SPACING: Duration = Duration::from_millis(10);
-
 /// A service, as health knows it: by address and protocol, so that names may change.
 pub type ServiceKey = (SocketAddr, Protocol);
 

@@ -1,24 +1,22 @@
 //! HTTP/1.1 GET, by TLS or without.
 
-use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
-use hyper::body::{Bytes, Incoming};
-use hyper::client::conn::http1;
-use hyper::header::{CONNECTION, HOST, USER_AGENT};
-use hyper_util::rt::TokioIo;
-use md5::{Digest, Md5};
-use std::io;
+use std::future::poll_fn;
+use std::mem::MaybeUninit;
 use std::net::IpAddr;
-use tokio::io::{AsyncRead, AsyncWrite};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
+use md5::{Digest, Md5};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+use super::answer::Answer;
 use super::tls::Connectors;
-use super::{Deadline, connect, without_number};
+use super::{Deadline, closed, connect, shown};
 use crate::health::kind::{Body, Http};
 use crate::health::{Check, Failure, RealKey, Success};
 
-/// The longest head of an answer, in bytes; a longer one is a failure.
-const HEAD_MAX: usize = 64 << 10;
-/// The longest body that is read, in bytes; a longer one is a failure where the body matters.
-pub const BODY_MAX: usize = 4 << 20;
+/// The most that is read at once, in bytes.
+const PIECE_MAX: usize = 8 << 10;
 
 pub async fn run(
     key: Option<&RealKey>,
@@ -35,63 +33,67 @@ pub async fn run(
     match &asked.tls {
         None => deadline.answer(exchange(stream, asked, &host)).await,
         Some(settings) => {
-            let ask = async {
+            // Seldom wanted, and large: not a part of every check.
+            let ask = Box::pin(async {
                 let stream = tls.secure(stream, settings, &host, check.to.ip()).await?;
                 exchange(stream, asked, &host).await
-            };
+            });
             deadline.answer(ask).await
         }
     }
 }
 
-/// Ends a task when the check that needs it does.
-struct Guard(tokio::task::JoinHandle<()>);
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 /// Sends a GET and reads the answer: its head, and its body where that matters.
-async fn exchange<S>(stream: S, asked: &Http, host: &str) -> Result<Success, Failure>
+async fn exchange<S>(mut stream: S, asked: &Http, host: &str) -> Result<Success, Failure>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + Unpin,
 {
-    let request = hyper::Request::get(&asked.path)
-        .header(HOST, host)
-        .header(USER_AGENT, concat!("shunt/", env!("CARGO_PKG_VERSION")))
-        .header(CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| Failure::Request(error.to_string()))?;
-    let (mut sender, connection) = http1::Builder::new()
-        .max_buf_size(HEAD_MAX)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| answer_failure(&error))?;
-    let _guard = Guard(tokio::spawn(async move {
-        // What goes wrong with the connection is told to the request as well.
-        let _ = connection.await;
-    }));
-    let answer = sender.send_request(request).await.map_err(|error| answer_failure(&error))?;
-    let got = answer.status().as_u16();
-    if !asked.status.iter().any(|range| range.contains(&got)) {
-        return Err(Failure::Status { got, wanted: asked.status.clone() });
-    }
-    match &asked.body {
-        None => Ok(Success::Up),
-        Some(wanted) => compare(&read(answer.into_body()).await?, wanted),
+    let request = request(&asked.path, host)?;
+    stream.write_all(request.as_bytes()).await.map_err(|error| closed(&error))?;
+    stream.flush().await.map_err(|error| closed(&error))?;
+    let mut answer = Answer::default();
+    loop {
+        poll_fn(|context| read_piece(Pin::new(&mut stream), context, &mut answer)).await?;
+        let Some(got) = answer.status() else { continue };
+        if !asked.status.iter().any(|range| range.contains(&got)) {
+            return Err(Failure::Status { got, wanted: asked.status.clone() });
+        }
+        let Some(wanted) = &asked.body else { return Ok(Success::Up) };
+        if let Some(body) = answer.body() {
+            return compare(body, wanted);
+        }
     }
 }
 
-async fn read(body: Incoming) -> Result<Bytes, Failure> {
-    let whole = Limited::new(body, BODY_MAX).collect().await.map_err(|error| {
-        if error.is::<LengthLimitError>() {
-            return Failure::TooLong(BODY_MAX);
+/// What is sent (RFC 9112, 3).
+fn request(path: &str, host: &str) -> Result<String, Failure> {
+    for (what, text) in [("path", path), ("host", host)] {
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let words = format!(
+                "the {what} is {:?}, it can only have visible ASCII characters",
+                shown(text.as_bytes())
+            );
+            return Err(Failure::Request(words));
         }
-        error.downcast_ref().map_or_else(|| Failure::Closed(error.to_string()), answer_failure)
-    })?;
-    Ok(whole.to_bytes())
+    }
+    const AGENT: &str = concat!("shunt/", env!("CARGO_PKG_VERSION"));
+    Ok(format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: {AGENT}\r\nconnection: close\r\n\r\n"))
+}
+
+/// Reads once, into room that is on the stack, so that checks that wait hold none.
+fn read_piece<S: AsyncRead>(
+    stream: Pin<&mut S>,
+    context: &mut Context<'_>,
+    answer: &mut Answer,
+) -> Poll<Result<(), Failure>> {
+    let mut room = [MaybeUninit::uninit(); PIECE_MAX];
+    let mut piece = ReadBuf::uninit(&mut room);
+    let read = ready!(stream.poll_read(context, &mut piece));
+    Poll::Ready(match (read, piece.filled()) {
+        (Err(error), _) => Err(closed(&error)),
+        (Ok(()), []) => answer.end(),
+        (Ok(()), piece) => answer.take(piece),
+    })
 }
 
 fn compare(body: &[u8], wanted: &Body) -> Result<Success, Failure> {
@@ -101,20 +103,6 @@ fn compare(body: &[u8], wanted: &Body) -> Result<Success, Failure> {
             if got == *wanted { Ok(Success::Up) } else { Err(Failure::Digest { got, wanted: *wanted }) }
         }
         Body::Matches(pattern) if pattern.is_in(body) => Ok(Success::Up),
-        Body::Matches(pattern) => {
-            Err(Failure::Unexpected { got: super::shown(body), wanted: pattern.to_string() })
-        }
-    }
-}
-
-fn answer_failure(error: &hyper::Error) -> Failure {
-    let cause = std::error::Error::source(error);
-    if let Some(error) = cause.and_then(|cause| cause.downcast_ref::<io::Error>()) {
-        return Failure::Closed(without_number(error));
-    }
-    if error.is_parse() || error.is_parse_too_large() {
-        Failure::NotHttp(error.to_string())
-    } else {
-        Failure::Closed(error.to_string())
+        Body::Matches(pattern) => Err(Failure::Unexpected { got: shown(body), wanted: pattern.to_string() }),
     }
 }

@@ -1,5 +1,6 @@
 //! One health check, from ordinary sockets of the calling thread's namespace; scripts and files belong to the host.
 
+mod answer;
 mod dns;
 mod file;
 mod http;
@@ -51,6 +52,8 @@ impl Tools {
 
 /// Carries out a check, of a real server or of nobody's.
 ///
+/// A check's future is moved when it starts: what only some kinds need is kept apart, so that not all of them are large.
+///
 /// # Errors
 /// [`Failure`] says what went wrong.
 pub async fn run(key: Option<&RealKey>, check: &Check, tools: &Tools) -> Result<Success, Failure> {
@@ -60,25 +63,28 @@ pub async fn run(key: Option<&RealKey>, check: &Check, tools: &Tools) -> Result<
         CheckKind::Http(asked) => http::run(key, check, asked, &tools.tls, deadline).await,
         CheckKind::Smtp { helo } => {
             let stream = connect(check, deadline).await?;
-            deadline.answer(smtp::run(stream, helo.as_deref())).await
+            deadline.answer(Box::pin(smtp::run(stream, helo.as_deref()))).await
         }
         CheckKind::Dns { name, query } => {
             let socket = datagrams(check).await?;
-            deadline.answer(dns::run(&socket, name, *query)).await
+            deadline.answer(Box::pin(dns::run(&socket, name, *query))).await
         }
-        CheckKind::Ping => deadline.answer(ping::run(check.to.ip(), check.from.map(|from| from.ip()))).await,
-        CheckKind::Udp(asked) => udp::run(&datagrams(check).await?, asked, deadline).await,
+        CheckKind::Ping => {
+            let from = check.from.map(|from| from.ip());
+            deadline.answer(Box::pin(ping::run(check.to.ip(), from))).await
+        }
+        CheckKind::Udp(asked) => Box::pin(udp::run(&datagrams(check).await?, asked, deadline)).await,
         CheckKind::Script { script, dynamic } => {
-            script::run(key, script, *dynamic, check.timeout, &tools.scripts).await
+            Box::pin(script::run(key, script, *dynamic, check.timeout, &tools.scripts)).await
         }
         CheckKind::Send { send, expect } => {
             let stream = connect(check, deadline).await?;
-            deadline.answer(send::run(stream, send, expect)).await
+            deadline.answer(Box::pin(send::run(stream, send, expect))).await
         }
         CheckKind::File { path, factor, missing } => {
-            deadline.answer(file::run(path, *factor, *missing, &tools.files)).await
+            deadline.answer(Box::pin(file::run(path, *factor, *missing, &tools.files))).await
         }
-        CheckKind::Process(asked) => deadline.answer(process::run(asked, &tools.files)).await,
+        CheckKind::Process(asked) => deadline.answer(Box::pin(process::run(asked, &tools.files))).await,
     }
 }
 
