@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
 
 use crate::id::{NicId, WorkerId};
-use crate::reason::{DropReason, PuntReason, ReplyKind};
+use crate::reason::{DropReason, Evidence, PuntReason, ReplyKind};
+use crate::time::{Tick, Ticks};
 
 /// A number with one writer. Readers see some recent value.
 #[derive(Debug, Default)]
@@ -23,6 +24,12 @@ impl Counter {
     #[inline]
     pub fn subtract(&self, count: u64) {
         self.0.store(self.0.load(Ordering::Relaxed).saturating_sub(count), Ordering::Relaxed);
+    }
+
+    /// Sets it; only the one writer calls it.
+    #[inline]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
     }
 
     /// The value.
@@ -145,8 +152,10 @@ impl WorkerCounters {
     }
 }
 
-/// What one worker counts for one real server.
+/// What one worker counts for one real server. What packets of open connections count comes first, in a cache line of its own;
+/// the control core looks at the rest several times a second.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub struct RealCell {
     /// Connections that count as active (kernel: `activeconns`).
     pub active: Counter,
@@ -164,6 +173,34 @@ pub struct RealCell {
     pub bytes_in: Counter,
     /// IP bytes to clients.
     pub bytes_out: Counter,
+    /// What passes by and says how the real server is, by [`Evidence`].
+    pub evidence: PerReason<{ Evidence::COUNT }>,
+    /// The last failure among it: the tick, and below its lowest byte one more than the [`Evidence`]; 0 before the first.
+    last_failure: Counter,
+}
+
+const _: () = {
+    assert!(std::mem::offset_of!(RealCell, evidence) == 64);
+    assert!(size_of::<RealCell>() <= 128);
+};
+
+impl RealCell {
+    /// Counts a piece of evidence; only the one writer calls it.
+    pub fn witness(&self, evidence: Evidence, now: Tick) {
+        self.evidence.at(evidence as usize).add(1);
+        if evidence.is_failure() {
+            self.last_failure.set(u64::from(now.0) << 8 | (evidence as u64 + 1));
+        }
+    }
+
+    /// The last failure, and how long ago it was.
+    fn last_failure(&self, now: Tick) -> Option<(Ticks, Evidence)> {
+        let word = self.last_failure.get();
+        let evidence = *Evidence::ALL.get(((word & 0xff) as usize).checked_sub(1)?)?;
+        let then = Tick((word >> 8) as u32);
+        // A worker's clock may be a tick ahead.
+        Some((if now.has_come(then) { Ticks(0) } else { then.elapsed(now) }, evidence))
+    }
 }
 
 /// The counters of one real server: a cache line for each worker. Clones share them.
@@ -188,6 +225,18 @@ impl RealCounters {
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.sum(|cell| &cell.active) + self.sum(|cell| &cell.inactive)
+    }
+
+    /// Evidence of one kind, over all workers.
+    #[must_use]
+    pub fn evidence(&self, evidence: Evidence) -> u64 {
+        self.sum(|cell| cell.evidence.at(evidence as usize))
+    }
+
+    /// The last failure that any worker saw, and how long before `now` that was.
+    #[must_use]
+    pub fn last_failure(&self, now: Tick) -> Option<(Ticks, Evidence)> {
+        self.0.iter().filter_map(|cell| cell.last_failure(now)).min_by_key(|(ago, _)| *ago)
     }
 
     /// A field summed over all workers.
@@ -221,5 +270,19 @@ mod tests {
         counters.of(WorkerId(1)).active.add(4);
         counters.of(WorkerId(1)).active.subtract(9);
         assert_eq!(counters.sum(|cell| &cell.active), 3);
+    }
+
+    #[test]
+    fn the_last_failure_is_that_of_any_worker() {
+        let counters = RealCounters::new(2);
+        counters.of(WorkerId(0)).witness(Evidence::Answered, Tick(100));
+        assert_eq!(counters.last_failure(Tick(100)), None);
+        counters.of(WorkerId(0)).witness(Evidence::Refused, Tick(100));
+        counters.of(WorkerId(1)).witness(Evidence::Unreachable, Tick(300));
+        counters.of(WorkerId(0)).witness(Evidence::Answered, Tick(400));
+        assert_eq!(counters.last_failure(Tick(450)), Some((Ticks(150), Evidence::Unreachable)));
+        assert_eq!(counters.last_failure(Tick(299)), Some((Ticks(0), Evidence::Unreachable)));
+        let counts: Vec<u64> = Evidence::ALL.iter().map(|evidence| counters.evidence(*evidence)).collect();
+        assert_eq!(counts, [2, 1, 0, 1, 0]);
     }
 }

@@ -109,6 +109,25 @@ reasons! {
     }
 }
 
+reasons! {
+    /// What passes by the director and says how a real server is.
+    Evidence {
+        Answered = "answered": "The real server answered the SYN of a connection (nat).",
+        Refused = "refused": "The real server answered the SYN of a connection with RST (nat): nobody listens there.",
+        Unanswered = "unanswered": "A client sent its SYN again after a while in which the real server sent nothing (nat).",
+        Unreachable = "unreachable": "An ICMP error says that a packet of a known connection did not reach the real server (nat, tun): destination unreachable.",
+        TimeExceeded = "time_exceeded": "An ICMP error says that the TTL of a packet of a known connection ran out on its way to the real server (nat, tun). A client can bring that about, so that it is no failure of the real server.",
+    }
+}
+
+impl Evidence {
+    /// True for what speaks against the real server, and not only against the packet.
+    #[must_use]
+    pub const fn is_failure(self) -> bool {
+        matches!(self, Self::Refused | Self::Unanswered | Self::Unreachable)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,10 +1,11 @@
 //! From the workers' counters to what the API answers.
 
 use shunt_dataplane::counters::{Counter, PerReason, RealCounters, WorkerCounters};
-use shunt_dataplane::reason::{DropReason, PuntReason, ReplyKind};
+use shunt_dataplane::reason::{DropReason, Evidence as Kind, PuntReason, ReplyKind};
+use shunt_dataplane::time::Tick;
 use shunt_dataplane::worker::{CostCounters, Stage};
 
-use super::status::{Books, Bucket, Cost, Count, Drops, Real, StageCost, Worker};
+use super::status::{Books, Bucket, Cost, Count, Drops, Evidence, LastFailure, Real, StageCost, Worker};
 
 impl Books {
     /// The books of all workers together. `held_max` is what rings and buffers can hold at most.
@@ -117,6 +118,31 @@ impl Real {
             bytes_out: counters.sum(|cell| &cell.bytes_out),
             ..self
         }
+    }
+}
+
+impl Evidence {
+    /// What the workers counted for a real server until `now` of their clock.
+    #[must_use]
+    pub fn of(counters: &RealCounters, now: Tick) -> Self {
+        let last = counters.last_failure(now);
+        Self {
+            answered: counters.evidence(Kind::Answered),
+            refused: counters.evidence(Kind::Refused),
+            unanswered: counters.evidence(Kind::Unanswered),
+            unreachable: counters.evidence(Kind::Unreachable),
+            time_exceeded: counters.evidence(Kind::TimeExceeded),
+            last: last.map(|(ago, kind)| LastFailure {
+                kind: kind.word().to_owned(),
+                ago: ago.as_duration().as_secs(),
+            }),
+        }
+    }
+
+    /// True when something failed, or did not arrive.
+    #[must_use]
+    pub const fn is_noteworthy(&self) -> bool {
+        self.refused + self.unanswered + self.unreachable + self.time_exceeded > 0
     }
 }
 

@@ -433,8 +433,36 @@ pub struct Real {
     pub bytes_in: u64,
     /// IP bytes to clients that came by (nat).
     pub bytes_out: u64,
+    /// What passed by and says how it is.
+    pub evidence: Evidence,
     /// The way to it: a NIC and a MAC, `unresolved`, or `no route`.
     pub next_hop: String,
+}
+
+/// What passed by the director and says how a real server is, since it was added.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// TCP connections that it answered (nat).
+    pub answered: u64,
+    /// TCP connections that it refused by RST (nat).
+    pub refused: u64,
+    /// SYNs that clients sent again without an answer (nat).
+    pub unanswered: u64,
+    /// ICMP errors: packets of known connections did not reach it (nat, tun).
+    pub unreachable: u64,
+    /// ICMP errors: the TTL of such packets ran out on their way to it (nat, tun), which clients can bring about.
+    pub time_exceeded: u64,
+    /// The last failure; none before the first.
+    pub last: Option<LastFailure>,
+}
+
+/// The last failure of a real server that was seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastFailure {
+    /// `refused`, `unanswered` or `unreachable`.
+    pub kind: String,
+    /// Seconds since.
+    pub ago: u64,
 }
 
 /// A bounded table or queue.

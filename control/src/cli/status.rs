@@ -11,7 +11,7 @@ use super::output::{say, say_bytes};
 use super::table::{Table, seconds};
 use super::{neighbours, workers};
 use crate::api::Status;
-use crate::api::status::{Books, Masquerade, Quorum, Real, Service, SplitBrain, VirtualRouter};
+use crate::api::status::{Books, Evidence, Masquerade, Quorum, Real, Service, SplitBrain, VirtualRouter};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -82,6 +82,7 @@ fn text(status: &Status) -> String {
     text.push('\n');
     text += &services(&status.services);
     text.push('\n');
+    text += &evidence(&status.services);
     text += &masquerades(&status.masquerades);
     text += &neighbours::conflicts(&status.conflicts);
     text += &not_in_file(&status.not_in_file);
@@ -266,6 +267,23 @@ fn services(services: &[Service]) -> String {
     table.text()
 }
 
+/// What passed by and speaks against real servers, of those of which there is something.
+fn evidence(services: &[Service]) -> String {
+    let head = ["SEEN OF", "", "ANSWERED", "REFUSED", "UNANSWERED", "UNREACHABLE", "TIME EXCEEDED", "LAST"];
+    let mut table = Table::new(&head, &[2, 3, 4, 5, 6]);
+    let reals = services.iter().flat_map(|service| service.reals.iter().map(move |real| (service, real)));
+    let mut some = false;
+    for (service, real) in reals.filter(|(_, real)| real.evidence.is_noteworthy()) {
+        some = true;
+        let Evidence { answered, refused, unanswered, unreachable, time_exceeded, last } = &real.evidence;
+        let numbers = [answered, refused, unanswered, unreachable, time_exceeded].map(u64::to_string);
+        let last = last.as_ref().map(|last| format!("{} {} ago", last.kind, seconds(last.ago)));
+        let names = [format!("\"{}\"", service.name), real.address.clone()];
+        table.row(names.into_iter().chain(numbers).chain([last.unwrap_or_default()]).collect());
+    }
+    if some { format!("{}\n", table.text()) } else { String::new() }
+}
+
 /// Addresses that hosts are masqueraded by.
 fn masquerades(masquerades: &[Masquerade]) -> String {
     if masquerades.is_empty() {
@@ -313,7 +331,7 @@ fn limits(status: &Status) -> String {
 mod tests {
     use super::*;
     use crate::api::status::{
-        Bucket, Limit, Nic, Notified, Quorum, RealState, Vip, VrrpCounters, VrrpPeer, Worker,
+        Bucket, LastFailure, Limit, Nic, Notified, Quorum, RealState, Vip, VrrpCounters, VrrpPeer, Worker,
     };
 
     #[test]
@@ -329,6 +347,13 @@ mod tests {
             connections_inactive: 12,
             next_hop: "back 02:00:00:00:00:15".to_owned(),
             ..Real::default()
+        };
+        let mut refuses = real("10.1.0.12:80", RealState::Down, Some("connection refused"));
+        refuses.evidence = Evidence {
+            answered: 70,
+            refused: 3,
+            last: Some(LastFailure { kind: "refused".to_owned(), ago: 4 }),
+            ..Evidence::default()
         };
         let status = Status {
             version: "0.1.0".to_owned(),
@@ -380,10 +405,7 @@ mod tests {
                 listen: "192.0.2.10:80".to_owned(),
                 protocol: "tcp".to_owned(),
                 scheduler: "wrr".to_owned(),
-                reals: vec![
-                    real("10.1.0.11:80", RealState::Up, None),
-                    real("10.1.0.12:80", RealState::Down, Some("connection refused")),
-                ],
+                reals: vec![real("10.1.0.11:80", RealState::Up, None), refuses],
                 quorum: Quorum { quorum: 2, hysteresis: 0, weight: 1, held: false },
                 sorry_server: Some(real("10.1.0.99:80", RealState::Serving, None)),
             }],
@@ -428,6 +450,9 @@ TCP  192.0.2.10:80      wrr        \"web\"                                   quo
   -> 10.1.0.11:80                  dr            3           2         12  up 1m15s                         back 02:00:00:00:00:15
   -> 10.1.0.12:80                  dr            3           2         12  down 1m15s (connection refused)  back 02:00:00:00:00:15
   sorry 10.1.0.99:80               dr            3           2         12  serving 1m15s                    back 02:00:00:00:00:15
+
+SEEN OF                ANSWERED  REFUSED  UNANSWERED  UNREACHABLE  TIME EXCEEDED  LAST
+\"web\"    10.1.0.12:80        70        3           0            0              0  refused 4s ago
 
 MASQUERADED BY  CONNECTIONS  TOTAL  PACKETS OUT  PACKETS IN
 192.0.2.2                 3     20           70          60

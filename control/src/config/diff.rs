@@ -16,7 +16,7 @@ use shunt_dataplane::service::schedulers::Flags;
 use shunt_dataplane::service::{Persistence, ServiceTimeouts};
 use shunt_dataplane::time::Ticks;
 
-use super::{Check, Config, Nic, Pool, Real, Route, Service, Vrrp, duration};
+use super::{Check, Config, Nic, Passive, Pool, Real, Route, Service, Vrrp, duration};
 use crate::health::scripts::Script;
 use crate::notify::Settings;
 
@@ -382,6 +382,11 @@ fn services(pair: Pair<'_, Service>, changes: &mut Changes) {
                 changes.compare(&place, "tunnel", &before.tunnel, &after.tunnel, ToString::to_string, false);
                 let (old, new) = (before.inhibit_on_failure, after.inhibit_on_failure);
                 changes.compare(&place, "inhibit_on_failure", &old, &new, bool::to_string, false);
+                let with_all =
+                    before.passive == of_before.pool.passive && after.passive == of_after.pool.passive;
+                if !with_all {
+                    passives(&place, before.passive, after.passive, changes);
+                }
                 let (old, new) = (&before.notify, &after.notify);
                 changes.compare(&place, "notify_up", &old.up, &new.up, show_script, false);
                 changes.compare(&place, "notify_down", &old.down, &new.down, show_script, false);
@@ -460,6 +465,13 @@ fn pools(place: &str, before: &Pool, after: &Pool, changes: &mut Changes) {
     changes.compare(place, "quorum_down", &before.quorum_down, &after.quorum_down, show_script, false);
     let show_time = |time: &Duration| duration::format(*time);
     changes.compare(place, "slow_start", &before.slow_start, &after.slow_start, show_time, false);
+    passives(place, before.passive, after.passive, changes);
+}
+
+fn passives(place: &str, before: Passive, after: Passive, changes: &mut Changes) {
+    changes.compare(place, "max_fails", &before.max_fails, &after.max_fails, u16::to_string, false);
+    let show_time = |time: &Duration| duration::format(*time);
+    changes.compare(place, "fail_timeout", &before.fail_timeout, &after.fail_timeout, show_time, false);
 }
 
 fn show_script(script: &Option<Arc<Script>>) -> String {

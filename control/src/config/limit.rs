@@ -56,6 +56,10 @@ pub const CHECK_TIMEOUT_MIN: Duration = Duration::from_millis(10);
 pub const CHECK_COUNT_MAX: u8 = 100;
 /// The longest that a real server is held back, or its weight grows, after a return.
 pub const CHECK_HOLD_MAX: Duration = Duration::from_secs(86_400);
+/// The most failures that take a real server out.
+pub const FAILS_MAX: u16 = 1_000;
+/// The shortest time that failures count for.
+pub const FAIL_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 /// The longest answer of a UDP check, in bytes.
 pub const REPLY_MAX: u16 = 65_507;
 /// The longest text that a check sends, in bytes.

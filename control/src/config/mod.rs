@@ -30,9 +30,9 @@ use shunt_dataplane::service::tunnel::Tunnel;
 use shunt_dataplane::service::{Method, Settings, Thresholds};
 use shunt_dataplane::snapshot::Sysctls;
 
-use crate::health::ServiceKey;
 use crate::health::kind::CheckKind;
 use crate::health::scripts::Script;
+use crate::health::{ServiceKey, passive};
 use crate::vrrp::{Announcing, Auth, Group, Track, Version, VirtualMac, Vrid};
 use device::Device;
 
@@ -336,7 +336,36 @@ pub struct Pool {
     pub quorum_down: Option<Arc<Script>>,
     /// Those of real servers that have none of their own.
     pub notify: Notify,
+    /// When failures that are seen take out those real servers that do not say it themselves.
+    pub passive: Passive,
 }
+
+/// When failures that pass by take a real server out; with nginx's words and meanings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passive {
+    /// So many failures; 0: never.
+    pub max_fails: u16,
+    /// Within so long, and then for so long.
+    pub fail_timeout: Duration,
+}
+
+impl Default for Passive {
+    fn default() -> Self {
+        Self { max_fails: 0, fail_timeout: FAIL_TIMEOUT_DEFAULT }
+    }
+}
+
+impl Passive {
+    /// The rules; none when failures take nobody out.
+    #[must_use]
+    pub fn rules(self) -> Option<passive::Rules> {
+        let Self { max_fails, fail_timeout } = self;
+        (max_fails > 0).then_some(passive::Rules { max_fails, fail_timeout })
+    }
+}
+
+/// `fail_timeout` where the file does not say (nginx: the same).
+pub const FAIL_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 
 /// Scripts that are told of a real server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -361,6 +390,7 @@ impl Default for Pool {
             quorum_up: None,
             quorum_down: None,
             notify: Notify::default(),
+            passive: Passive::default(),
         }
     }
 }
@@ -384,6 +414,16 @@ pub struct Real {
     pub notify: Notify,
     /// How it is checked, be it said by itself or by its service; with none it is taken for up.
     pub checks: Arc<[Check]>,
+    /// When failures that are seen take it out, be it said by itself or by its service.
+    pub passive: Passive,
+}
+
+impl Real {
+    /// True when something can take it out of the schedule.
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        !self.checks.is_empty() || self.passive.max_fails > 0
+    }
 }
 
 /// A health check of a real server, or of every one of a service.

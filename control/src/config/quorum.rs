@@ -100,9 +100,11 @@ impl State {
 fn checked(config: &Config) -> HashMap<RealKey, bool> {
     let services = config.services.iter();
     let reals = services.flat_map(|service| service.reals.iter().map(move |real| (service, real)));
-    let reals = reals.filter(|(_, real)| !real.checks.is_empty());
-    let alpha =
-        |service: &Service, real: &Real| service.pool.alpha || real.checks.iter().any(|check| check.alpha);
+    let reals = reals.filter(|(_, real)| real.is_watched());
+    let alpha = |service: &Service, real: &Real| {
+        let begins_down = service.pool.alpha && !real.checks.is_empty();
+        begins_down || real.checks.iter().any(|check| check.alpha)
+    };
     reals.map(|(service, real)| (service.real_key(real.address), alpha(service, real))).collect()
 }
 

@@ -150,6 +150,7 @@ impl Live {
                 tracing::error!("kernel-side interface: {error}");
             }
             parts.health.set_targets(targets::checks(&view.config));
+            parts.health.watch(targets::watched(&view.config, &view.snapshot));
             parts.tracking.set(targets::watches(&view.config));
         });
     }

@@ -110,7 +110,7 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
         pool: ports.pool.clone(),
         hugepages: ports.hugepages,
         node: ports.node,
-        clock: dpdk_sys::Clock::new(&ports.eal),
+        clock: workers.clock,
         parts: Parts { health, tracking, control, core, notifier },
         stop: stop_sender,
     });

@@ -7,6 +7,7 @@ use shunt_dataplane::counters::{Counter, NicCell, RealCell};
 use shunt_dataplane::reason::{DropReason, PuntReason};
 use shunt_dataplane::service::mark::Mark;
 use shunt_dataplane::service::{Standing, Way};
+use shunt_dataplane::time::Tick;
 use shunt_dataplane::worker::{ANSWER_RING_MAX, INJECT_RING_MAX, PUNT_RING_MAX};
 
 use super::core::View;
@@ -15,7 +16,7 @@ use super::workers::HAND_OVER_RING_MAX;
 use super::{status_neighbours, status_vrrp};
 use crate::api::Status;
 use crate::api::status::{
-    Books, Cost, Limit, Masquerade, Nic, Notified, Quorum, Real, RealState, Service, Vip, Worker,
+    Books, Cost, Evidence, Limit, Masquerade, Nic, Notified, Quorum, Real, RealState, Service, Vip, Worker,
 };
 use crate::config;
 use crate::config::schedule::Place;
@@ -28,7 +29,10 @@ pub(super) fn status(live: &Live) -> Status {
     let view = live.view.load_full();
     let (report, health) =
         live.with_parts(|parts| (parts.control.report(), parts.health.list())).unwrap_or_default();
-    let health: HashMap<RealKey, Listed> = health.into_iter().map(|listed| (listed.key, listed)).collect();
+    let known = Known {
+        health: health.into_iter().map(|listed| (listed.key, listed)).collect(),
+        now: Tick::at(live.clock.now()),
+    };
     let nics: Vec<Nic> = (0..view.config.nics.len()).map(|place| nic(live, &view, place)).collect();
     let limits = limits(live, &view, &nics, &report);
     Status {
@@ -45,7 +49,7 @@ pub(super) fn status(live: &Live) -> Status {
         vrrp: status_vrrp::routers(live, &view, &report.vrrp),
         vrrp_counters: status_vrrp::counters(&report.vrrp),
         workers: (0..live.workers.len()).map(|place| worker(live, &view, place)).collect(),
-        services: view.config.services.iter().map(|of| service(&view, of, &health)).collect(),
+        services: view.config.services.iter().map(|of| service(&view, of, &known)).collect(),
         neighbours: status_neighbours::table(&view, &report),
         conflicts: status_neighbours::conflicts(&view, &report),
         masquerades: view.snapshot.reals.iter().flatten().filter_map(masquerade).collect(),
@@ -59,6 +63,13 @@ pub(super) fn status(live: &Live) -> Status {
         limits,
         nics,
     }
+}
+
+/// What is known of real servers beside the view.
+struct Known {
+    health: HashMap<RealKey, Listed>,
+    /// The time on the workers' clock.
+    now: Tick,
 }
 
 /// What rings and bursts of all workers can hold together.
@@ -129,7 +140,7 @@ fn worker(live: &Live, view: &View, place: usize) -> Worker {
     }
 }
 
-fn service(view: &View, of: &config::Service, health: &HashMap<RealKey, Listed>) -> Service {
+fn service(view: &View, of: &config::Service, known: &Known) -> Service {
     let places = of.reals.iter().zip(of.schedule(&view.state));
     let pool = &of.pool;
     let sorry = of.is_sorry(&view.state);
@@ -144,34 +155,29 @@ fn service(view: &View, of: &config::Service, health: &HashMap<RealKey, Listed>)
         forward: server.method.to_string(),
         weight: server.weight,
         state: if sorry { RealState::Serving } else { RealState::Resting },
-        ..reached(view, of, server)
+        ..reached(view, of, server, known.now)
     });
     Service {
         name: of.name.clone(),
         listen: Mark::of(of.listen).map_or_else(|| of.listen.to_string(), |mark| mark.to_string()),
         protocol: Mark::of(of.listen).map_or_else(|| of.protocol.to_string(), |_| "fwm".to_owned()),
         scheduler: of.scheduler.to_string(),
-        reals: places.map(|(of_real, place)| real(view, of, of_real, place, health)).collect(),
+        reals: places.map(|(of_real, place)| real(view, of, of_real, place, known)).collect(),
         quorum,
         sorry_server,
     }
 }
 
-fn real(
-    view: &View,
-    service: &config::Service,
-    real: &config::Real,
-    place: Place,
-    health: &HashMap<RealKey, Listed>,
-) -> Real {
+fn real(view: &View, service: &config::Service, real: &config::Real, place: Place, known: &Known) -> Real {
     let key = service.real_key(real.address);
-    let listed = health.get(&key);
+    let listed = known.health.get(&key);
     let verdict = view.state.verdict(&key);
     // What the workers run counts, not what the check found a moment ago.
     let state = match listed {
         None => RealState::Unchecked,
         Some(listed) if listed.last.is_none() => RealState::Checking,
         Some(_) if !verdict.up => RealState::Down,
+        Some(listed) if !listed.checked => RealState::Unchecked,
         Some(_) => RealState::Up,
     };
     let said = listed.and_then(|listed| listed.last.clone());
@@ -189,12 +195,12 @@ fn real(
             (Some(said), Some(because)) => Some(format!("{said}; {because}")),
             (said, because) => said.or(because),
         },
-        ..reached(view, service, real)
+        ..reached(view, service, real, known.now)
     }
 }
 
 /// The way to a real server, and what was counted on it.
-fn reached(view: &View, service: &config::Service, real: &config::Real) -> Real {
+fn reached(view: &View, service: &config::Service, real: &config::Real, now: Tick) -> Real {
     let compiled = view.snapshot.reals.iter().flatten().find(|compiled| {
         let of_service = view.snapshot.service(compiled.service);
         of_service.is_some_and(|of| (of.listen, of.protocol) == (service.listen, service.protocol))
@@ -212,7 +218,10 @@ fn reached(view: &View, service: &config::Service, real: &config::Real) -> Real 
     };
     let shown = Real { next_hop, ..Real::default() };
     match compiled {
-        Some(compiled) => shown.counted(&compiled.counters),
+        Some(compiled) => {
+            let evidence = Evidence::of(&compiled.counters, now);
+            Real { evidence, ..shown.counted(&compiled.counters) }
+        }
         None => shown,
     }
 }

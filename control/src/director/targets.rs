@@ -1,6 +1,6 @@
 //! What a configuration asks of health checks, neighbours and the kernel-side interface.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -12,7 +12,8 @@ use shunt_dataplane::snapshot::Snapshot;
 use shunt_dataplane::wire::ndp::link_local;
 
 use crate::config::{self, Config};
-use crate::health::{Check, Target};
+use crate::health::driver::Watched;
+use crate::health::{Check, RealKey, Target};
 use crate::kernel::NicSide;
 use crate::neighbour::machine::Key;
 use crate::neighbour::{Named, Nic, Vip};
@@ -25,17 +26,36 @@ use crate::vrrp::{Instance, Peer};
 pub fn checks(config: &Config) -> Vec<Target> {
     let mut targets = Vec::new();
     for service in &config.services {
-        for real in service.reals.iter().filter(|real| !real.checks.is_empty()) {
+        for real in service.reals.iter().filter(|real| real.is_watched()) {
             targets.push(Target {
                 key: service.real_key(real.address),
                 checks: (real.checks.iter())
                     .map(|check| Arc::new(target(check, real.address, service.pool.alpha)))
                     .collect(),
+                passive: real.passive.rules(),
                 slow_start: service.pool.slow_start,
             });
         }
     }
     targets
+}
+
+/// The counters of the real servers that failures take out.
+#[must_use]
+pub fn watched(config: &Config, snapshot: &Snapshot) -> Vec<Watched> {
+    let mut keys = HashSet::new();
+    for service in &config.services {
+        let judged = service.reals.iter().filter(|real| real.passive.max_fails > 0);
+        keys.extend(judged.map(|real| service.real_key(real.address)));
+    }
+    let reals = snapshot.reals.iter().flatten().filter(|_| !keys.is_empty());
+    let known = reals.filter_map(|real| {
+        let service = snapshot.service(real.service)?;
+        let address = SocketAddr::new(real.address, real.l4_port.0);
+        let key = RealKey { listen: service.listen, protocol: service.protocol, address };
+        keys.contains(&key).then(|| (key, real.counters.clone()))
+    });
+    known.collect()
 }
 
 fn target(check: &config::Check, real: SocketAddr, alpha: bool) -> Check {

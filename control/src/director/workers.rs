@@ -28,6 +28,8 @@ const TIMER_SLACK: u32 = 10_000;
 /// Workers that run.
 #[derive(Debug)]
 pub struct Workers {
+    /// The clock of all of them.
+    pub clock: Clock,
     /// What control shares with each.
     pub shared: Vec<Arc<Shared>>,
     /// Packets to and from each.
@@ -64,7 +66,8 @@ pub fn start(
         senders.push(sender);
         receivers.push(receiver);
     }
-    let mut workers = Workers { shared, packets: Vec::new(), questions: Vec::new(), threads: Vec::new() };
+    let mut workers =
+        Workers { clock, shared, packets: Vec::new(), questions: Vec::new(), threads: Vec::new() };
     for (number, (taken_over, core)) in receivers.into_iter().zip(&config.runtime.workers).enumerate() {
         let id = WorkerId(number as u8);
         let shared = workers.shared[number].clone();

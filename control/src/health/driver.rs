@@ -5,19 +5,25 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
+use shunt_dataplane::counters::RealCounters;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
 use super::check::Tools;
 use super::gather::Gathering;
 use super::machine::{Change, Listed, Machine, Serial};
+use super::passive::{self, Seen};
 use super::rounds::Rounds;
 use super::scripts::Scripts;
 use super::{CHECKS_RUNNING_MAX, Failure, RealKey, Success, Target, check};
 use crate::kernel::{KernelError, Namespace};
 
+/// A real server and what workers count of it.
+pub type Watched = (RealKey, RealCounters);
+
 enum Command {
     Targets(Vec<Target>),
+    Watch(Vec<Watched>),
     List(mpsc::Sender<Vec<Listed>>),
 }
 
@@ -65,6 +71,11 @@ impl Health {
     /// Checks these from now on; see [`Machine::set_targets`].
     pub fn set_targets(&self, targets: Vec<Target>) {
         self.tell(Command::Targets(targets));
+    }
+
+    /// Looks at these counters from now on, again and again.
+    pub fn watch(&self, watched: Vec<Watched>) {
+        self.tell(Command::Watch(watched));
     }
 
     /// The state of all that are checked.
@@ -119,8 +130,17 @@ async fn drive(mut inbox: UnboundedReceiver<Command>, tools: Tools, mut on_chang
     let mut rounds = Rounds::default();
     let mut running: JoinSet<(RealKey, Serial, Result<Success, Failure>)> = JoinSet::new();
     let mut starts = Vec::new();
+    let mut watched: Vec<Watched> = Vec::new();
+    let mut look = Instant::now();
     loop {
         let now = Instant::now();
+        if now >= look {
+            look = now + passive::TICK;
+            for (key, counters) in &watched {
+                let change = machine.seen(now, *key, Seen::of(counters, key.protocol));
+                change.into_iter().for_each(|change| gathering.add(now, change));
+            }
+        }
         if rounds.may_begin(now) {
             for change in machine.tick(now, &mut starts) {
                 gathering.add(now, change);
@@ -139,8 +159,9 @@ async fn drive(mut inbox: UnboundedReceiver<Command>, tools: Tools, mut on_chang
         if !told.is_empty() {
             on_changes(told);
         }
+        let look = (!watched.is_empty()).then_some(look);
         let begin = machine.deadline().map(|due| rounds.begin(due));
-        let deadline = begin.into_iter().chain(gathering.deadline()).min();
+        let deadline = begin.into_iter().chain(gathering.deadline()).chain(look).min();
         let sleep = async {
             match deadline {
                 Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
@@ -153,6 +174,7 @@ async fn drive(mut inbox: UnboundedReceiver<Command>, tools: Tools, mut on_chang
                     tools.forget();
                     machine.set_targets(Instant::now(), targets);
                 }
+                Some(Command::Watch(new)) => watched = new,
                 Some(Command::List(answer)) => drop(answer.send(machine.list())),
                 None => return,
             },

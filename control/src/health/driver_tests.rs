@@ -32,6 +32,7 @@ fn target(to: SocketAddr) -> Target {
     Target {
         key: RealKey { listen, protocol: Protocol::Tcp, address: to },
         checks: vec![Arc::new(check(CheckKind::Tcp, to))],
+        passive: None,
         slow_start: Duration::ZERO,
     }
 }

@@ -4,7 +4,7 @@
 //! again, at most [`CHECKS_RUNNING_MAX`] run at once, and checks that begin together begin spread, which they stay
 //! since each keeps its own beat.
 //!
-//! A real server is up while all its checks say so. When it comes back its weight may grow in [`RAMP_STEPS`] steps.
+//! A real server is up while all its checks say so, and not too much of what workers saw of it failed. When it comes back its weight may grow in [`RAMP_STEPS`] steps.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use hashbrown::HashMap;
 
 use super::judge::{Judge, Opinion, Rules};
+use super::passive::{Seen, Watch};
 use super::{CHECKS_RUNNING_MAX, CHECKS_SPACING, Check, Failure, RealKey, Success, Target, Verdict};
 
 /// Steps in which a weight grows after a return.
@@ -84,7 +85,9 @@ pub struct Listed {
     pub verdict: Verdict,
     /// Since when it is up or down.
     pub since: Instant,
-    /// What the last check gave that speaks for this state, in words; none before the first.
+    /// Whether checks are made of it.
+    pub checked: bool,
+    /// What the last check gave that speaks for this state, or what workers saw, in words; none before the first check.
     pub last: Option<String>,
     /// Results in a row that speak against its state, of the check that has most of them.
     pub against: u8,
@@ -111,6 +114,8 @@ struct Entry {
 enum Because {
     /// This check said so, and so many before it.
     Check(u16, u8),
+    /// What workers saw.
+    Passive,
     /// Time went by since it came back.
     Growth,
 }
@@ -118,6 +123,8 @@ enum Because {
 #[derive(Debug)]
 struct Real {
     entries: Vec<Entry>,
+    /// What workers saw, where that counts.
+    watch: Option<Watch>,
     slow_start: Duration,
     told: Verdict,
     since: Instant,
@@ -236,11 +243,27 @@ impl Machine {
         };
         let step = real.next_step();
         let change = real.tell(now, key, Because::Check(serial.place, count));
-        if change.is_some() {
-            step.map(|step| self.ramps.remove(&(step, key)));
-            self.ramps.extend(real.next_step().map(|next| (next, key)));
-        }
+        self.grow(key, step, change.is_some());
         change
+    }
+
+    /// Takes notice of what workers counted of a real server until now. Says so when that changes what holds for it.
+    pub fn seen(&mut self, now: Instant, key: RealKey, seen: Seen) -> Option<Change> {
+        let real = self.reals.get_mut(&key)?;
+        if !real.watch.as_mut()?.hear(now, seen) {
+            return None;
+        }
+        let step = real.next_step();
+        let change = real.tell(now, key, Because::Passive);
+        self.grow(key, step, change.is_some());
+        change
+    }
+
+    /// A real server's weight grows at another time than the `step` before, if something changed.
+    fn grow(&mut self, key: RealKey, step: Option<Instant>, changed: bool) {
+        let Some(real) = self.reals.get(&key).filter(|_| changed) else { return };
+        step.map(|step| self.ramps.remove(&(step, key)));
+        self.ramps.extend(real.next_step().map(|next| (next, key)));
     }
 
     /// When [`Machine::tick`] has something to do next; none before a result arrives when enough checks run and no
@@ -263,13 +286,17 @@ impl Machine {
 
 impl Real {
     fn new(now: Instant, target: Target, before: Option<Self>) -> Self {
-        let (known, since, mut told, returned) = match before {
-            Some(real) => (real.entries, real.since, real.told, real.returned),
+        let (known, watch, since, mut told, returned) = match before {
+            Some(real) => (real.entries, real.watch, real.since, real.told, real.returned),
             None => {
                 let up = !target.checks.iter().any(|check| check.alpha);
-                (Vec::new(), now, Verdict { up, ..Verdict::default() }, None)
+                (Vec::new(), None, now, Verdict { up, ..Verdict::default() }, None)
             }
         };
+        let watch = target.passive.map(|rules| match watch {
+            Some(watch) => watch.with(now, rules),
+            None => Watch::new(rules),
+        });
         let is_new = known.is_empty();
         let mut known: Vec<Option<Entry>> = known.into_iter().map(Some).collect();
         let mut entries = Vec::with_capacity(target.checks.len());
@@ -297,15 +324,16 @@ impl Real {
                 fresh: true,
             });
         }
-        if entries.is_empty() {
+        if entries.is_empty() && watch.is_none() {
             told = Verdict::default();
         }
-        Self { entries, slow_start: target.slow_start, told, since, returned }
+        Self { entries, watch, slow_start: target.slow_start, told, since, returned }
     }
 
     /// What holds now; the change when that is not what was told last.
     fn tell(&mut self, now: Instant, key: RealKey, because: Because) -> Option<Change> {
-        let up = self.entries.iter().all(|entry| entry.judge.is_up());
+        let up = self.entries.iter().all(|entry| entry.judge.is_up())
+            && self.watch.as_ref().is_none_or(Watch::is_up);
         let turned = up != self.told.up;
         if turned {
             self.since = now;
@@ -321,6 +349,7 @@ impl Real {
         self.told = verdict;
         let reason = match because {
             Because::Growth => "it came back not long ago".to_owned(),
+            Because::Passive => self.watch.as_ref().map(Watch::words).unwrap_or_default(),
             Because::Check(place, count) => {
                 let words = self.entries.get(usize::from(place)).and_then(Entry::words).unwrap_or_default();
                 if count > 1 { format!("{words} ({count} times in a row)") } else { words }
@@ -348,14 +377,16 @@ impl Real {
     }
 
     fn listed(&self, key: RealKey) -> Listed {
-        // Of a real server that is down the check that says so speaks, else the one that was heard last.
+        // Of a real server that is down who says so speaks, else the check that was heard last.
+        let out = self.watch.as_ref().filter(|watch| !watch.is_up() || self.entries.is_empty());
         let speaks = self.entries.iter().find(|entry| !entry.judge.is_up() && entry.last.is_some());
         let speaks = speaks.or_else(|| self.entries.iter().rev().find(|entry| entry.last.is_some()));
         Listed {
             key,
             verdict: self.told,
             since: self.since,
-            last: speaks.and_then(Entry::words),
+            checked: !self.entries.is_empty(),
+            last: out.map(Watch::words).or_else(|| speaks.and_then(Entry::words)),
             against: self.entries.iter().map(|entry| entry.against).max().unwrap_or_default(),
         }
     }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use shunt_dataplane::id::Protocol;
 
 use super::super::CheckKind;
+use super::super::passive::{self, Fails};
 use super::*;
 
 /// A real server that is checked so often.
@@ -14,6 +15,7 @@ pub fn target(n: u32, seconds: u64) -> Target {
     Target {
         key: RealKey { listen, protocol: Protocol::Tcp, address },
         checks: vec![Arc::new(check(address, seconds))],
+        passive: None,
         slow_start: Duration::ZERO,
     }
 }
@@ -333,4 +335,69 @@ fn a_warmup_spreads_the_first_checks() {
         assert_eq!(machine.deadline(), Some(now));
         one(&mut machine, now);
     }
+}
+
+/// A real server of which so many connections were answered and refused.
+fn seen(answered: u64, refused: u64) -> Seen {
+    Seen { answered, fails: Fails { refused, ..Fails::default() } }
+}
+
+#[test]
+fn failures_that_workers_see_take_a_real_server_out() {
+    let start = Instant::now();
+    let at = |seconds| start + Duration::from_secs(seconds);
+    let mut machine = Machine::default();
+    let mut watched = target(1, 1_000);
+    watched.checks.clear();
+    watched.passive = Some(passive::Rules { max_fails: 2, fail_timeout: Duration::from_secs(10) });
+    watched.slow_start = Duration::from_secs(100);
+    let key = watched.key;
+    machine.set_targets(start, vec![watched.clone()]);
+    assert_eq!(machine.deadline(), None);
+    let listed = machine.list().remove(0);
+    assert_eq!((listed.checked, listed.last.as_deref()), (false, Some("no failures")));
+    assert_eq!(machine.seen(start, key, seen(0, 0)), None);
+    assert_eq!(machine.seen(at(1), key, seen(0, 1)), None);
+    let out = machine.seen(at(2), key, seen(0, 2)).unwrap();
+    assert_eq!((out.verdict.up, out.turned), (false, true));
+    assert_eq!(
+        out.to_string(),
+        "real 10.0.0.1:80 of tcp 192.0.2.10:80 is down: 2 connections refused in 10s: out for 10s"
+    );
+    // A reload that changes nothing here does not bring it back.
+    machine.set_targets(at(3), vec![watched.clone()]);
+    assert_eq!(machine.seen(at(11), key, seen(0, 2)), None);
+    let back = machine.seen(at(12), key, seen(0, 2)).unwrap();
+    assert_eq!((back.verdict.up, back.verdict.share), (true, 10), "its weight grows, as after any return");
+    assert_eq!(back.reason, "tried again after 10s");
+    assert_eq!(machine.deadline(), Some(at(22)));
+    let again = machine.seen(at(13), key, seen(0, 3)).unwrap();
+    assert!(!again.verdict.up && machine.deadline().is_none());
+    // Without the rules nothing holds it back.
+    watched.passive = None;
+    machine.set_targets(at(14), vec![watched]);
+    assert!(machine.list()[0].verdict.up && machine.seen(at(15), key, seen(0, 9)).is_none());
+}
+
+#[test]
+fn checks_and_failures_both_have_to_let_it_serve() {
+    let start = Instant::now();
+    let at = |seconds| start + Duration::from_secs(seconds);
+    let mut machine = Machine::default();
+    let mut both = target(1, 6);
+    Arc::make_mut(&mut both.checks[0]).fall = 1;
+    Arc::make_mut(&mut both.checks[0]).rise = 1;
+    both.passive = Some(passive::Rules { max_fails: 1, fail_timeout: Duration::from_secs(10) });
+    let key = both.key;
+    machine.set_targets(start, vec![both]);
+    machine.seen(start, key, seen(0, 0));
+    let first = one(&mut machine, start);
+    assert_eq!(machine.result(start, key, first.serial, GOOD), None);
+    assert!(!machine.seen(at(1), key, seen(0, 1)).unwrap().verdict.up);
+    assert_eq!(machine.list()[0].last.as_deref(), Some("1 connection refused in 10s: out for 10s"));
+    let second = one(&mut machine, at(6));
+    assert_eq!(machine.result(at(6), key, second.serial, Err(Failure::Refused)), None, "down as before");
+    assert_eq!(machine.seen(at(11), key, seen(0, 1)), None, "tried again, but for its check");
+    let third = one(&mut machine, at(12));
+    assert!(machine.result(at(12), key, third.serial, GOOD).unwrap().verdict.up);
 }

@@ -1,8 +1,8 @@
 //! Health checks of real servers.
 //!
-//! [`judge`] says what the results of one check mean, [`machine`] which check is due and what all checks of a real server
-//! together say, [`rounds`] when checks begin, [`gather`] when changes are told, [`check`] asks a real server, and [`driver`] is
-//! the thread that lets them work together. The first four do no I/O and know no clock.
+//! [`judge`] says what the results of one check mean, [`passive`] what the workers' counters do, [`machine`] which check is due and what
+//! all this says of a real server, [`rounds`] when checks begin, [`gather`] when changes are told, [`check`] asks a real server, and
+//! [`driver`] is the thread that lets them work together. The first five do no I/O and know no clock.
 
 pub mod check;
 pub mod driver;
@@ -11,6 +11,7 @@ pub mod gather;
 pub mod judge;
 pub mod kind;
 pub mod machine;
+pub mod passive;
 pub mod places;
 pub mod rounds;
 pub mod scripts;
@@ -61,6 +62,8 @@ pub struct Target {
     pub key: RealKey,
     /// How; it is up while all of them say so.
     pub checks: Vec<Arc<Check>>,
+    /// When failures that workers see take it out; none: never.
+    pub passive: Option<passive::Rules>,
     /// How long its weight takes to grow after a return.
     pub slow_start: Duration,
 }

@@ -255,7 +255,18 @@ pub fn configured(service: &Service, old: Option<&config::Service>) -> Result<co
         let checks = before.map_or_else(|| checks.clone(), |real| real.checks.clone());
         let inhibit_on_failure = before.map_or(pool.inhibit_on_failure, |real| real.inhibit_on_failure);
         let notify = before.map_or_else(|| pool.notify.clone(), |real| real.notify.clone());
-        config::Real { address, weight, thresholds, method, tunnel, inhibit_on_failure, notify, checks }
+        let passive = before.map_or(pool.passive, |real| real.passive);
+        config::Real {
+            address,
+            weight,
+            thresholds,
+            method,
+            tunnel,
+            inhibit_on_failure,
+            notify,
+            checks,
+            passive,
+        }
     });
     Ok(config::Service {
         name,

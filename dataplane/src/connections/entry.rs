@@ -3,11 +3,12 @@
 use crate::address::Address;
 use crate::flow::Flow;
 use crate::id::{L4Port, Protocol, RealId};
-use crate::time::Tick;
+use crate::time::{TICKS_PER_SECOND, Tick, Ticks};
 use crate::wire::sctp::Event;
 
 use super::sctp_state::SctpState;
-use super::tcp_state::{Activity, SYN, TcpState, Timeouts};
+use super::tcp_state::{ACK, Activity, RST, SYN, TcpState, Timeouts};
+use crate::reason::Evidence;
 
 /// Which way a packet of a connection goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,11 +31,17 @@ const NO_OUTPUT: u8 = 1 << 3;
 const UDP: u8 = 1 << 4;
 /// The number of an SCTP state is larger than that of any TCP state, whose place it is kept in.
 const LATE_STATE: u8 = 1 << 5;
+/// Of TCP, in the same place: the real server answered the SYN.
+const ANSWERED: u8 = LATE_STATE;
 /// SCTP.
 const SCTP: u8 = 1 << 7;
 
 /// A persistence template controls it.
 const CONTROLLED: u8 = 1 << 6;
+
+/// A SYN that is sent again so long after the one before had its time to be answered (RFC 6298, 2: senders wait for a second), and
+/// is no copy of it on the wire.
+pub const SILENCE: Ticks = Ticks(TICKS_PER_SECOND * 3 / 4);
 
 /// A connection. Spare bytes of the IPv4 entry are reserved.
 #[derive(Clone, Debug)]
@@ -187,6 +194,55 @@ impl<A: Address> Entry<A> {
             _ if self.assures() => Activity::Assures,
             _ => Activity::Unchanged,
         }
+    }
+
+    /// True for a NAT connection of TCP whose real server has not answered its SYN yet.
+    const fn awaits_first_answer(&self) -> bool {
+        self.flags & (NAT | UDP | SCTP | ANSWERED) == NAT && matches!(self.state, TcpState::SynRecv)
+    }
+
+    /// True when a client's packet with this flag byte is a SYN that is sent again, which [`Self::waited_in_vain`] wants to see.
+    #[must_use]
+    pub const fn is_sent_again(&self, flags: u8) -> bool {
+        flags & (SYN | ACK | RST) == SYN && self.awaits_first_answer()
+    }
+
+    /// What it says of the real server that this SYN is sent again. To be asked before [`Self::observe`].
+    #[must_use]
+    pub fn waited_in_vain(&self, flags: u8, now: Tick, timeouts: &Timeouts) -> Option<Evidence> {
+        let waited = timeouts.of(TcpState::SynRecv).0.saturating_sub(self.expires.remaining(now).0);
+        (self.is_sent_again(flags) && waited >= SILENCE.0).then_some(Evidence::Unanswered)
+    }
+
+    /// What a SYN from the real server says of it: the first one is its answer.
+    #[must_use]
+    pub fn answered(&mut self) -> Option<Evidence> {
+        let first = self.awaits_first_answer();
+        if first {
+            self.flags |= ANSWERED;
+        }
+        first.then_some(Evidence::Answered)
+    }
+
+    /// What it says of the real server that the connection's activity changed so.
+    #[must_use]
+    pub fn evidence(&mut self, change: Activity, direction: Direction) -> Option<Evidence> {
+        if self.flags & (NAT | UDP | SCTP) != NAT {
+            return None;
+        }
+        match (change, self.state) {
+            // Another life by the same ports; or taken on in its midst, where a reset says nothing of listening.
+            (Activity::BecameActive, TcpState::SynRecv) => self.flags &= !ANSWERED,
+            (Activity::BecameActive, _) => self.flags |= ANSWERED,
+            (Activity::BecameInactive, TcpState::Close)
+                if direction == Direction::FromReal && self.flags & ANSWERED == 0 =>
+            {
+                self.flags |= ANSWERED;
+                return Some(Evidence::Refused);
+            }
+            _ => {}
+        }
+        None
     }
 
     /// The same for SCTP (kernel: `set_sctp_state`).

@@ -44,9 +44,9 @@ const FIN: u8 = 1;
 /// SYN.
 pub(super) const SYN: u8 = 2;
 /// RST.
-const RST: u8 = 4;
+pub(super) const RST: u8 = 4;
 /// ACK.
-const ACK: u8 = 16;
+pub(super) const ACK: u8 = 16;
 
 /// What follows a state: a row for each event (SYN, FIN, ACK, RST), a column for each state.
 type Transitions = [[TcpState; TcpState::COUNT]; 4];

@@ -93,7 +93,7 @@ impl Forwarder {
         packet.truncate(usize::from(headers.end));
         if headers.tcp_flags.syn() {
             // A copy: who gives a reference away must keep all of the headers in memory.
-            notice_checksum(&self.counters, packet, &{ *headers });
+            notice_answer(&self.counters, packet, &{ *headers }, entry, cell, now);
         }
         let frame = packet.bytes_mut();
         rewrite::pass(frame, headers, entry.vip());
@@ -118,11 +118,14 @@ impl Forwarder {
                 self.settle_over(snapshot, packet, headers, (connection, template), decision.then, now)
             }
             Subject::Found(found, real) => {
+                if headers.tcp_flags.syn() && decision.then.reaches() {
+                    self.notice_syn::<A>(headers.tcp_flags, found, real, now);
+                }
                 self.settle(snapshot, packet, headers, Some((found, real)), decision.then, now)
             }
             Subject::Error(found, real) => {
                 let pmtu_disc = snapshot.sysctls.pmtu_disc;
-                self.settle_error(packet, headers, pmtu_disc, (found, real), decision.then)
+                self.settle_error(packet, headers, pmtu_disc, (found, real), decision.then, now)
             }
             Subject::Masqueraded(connection, direction, real) => {
                 notice_checksum(&self.counters, packet, headers);
@@ -417,7 +420,7 @@ fn observe<A: Address>(
 ) {
     let change = entry.observe(headers.tcp_flags.0, found.direction, now, timeouts);
     if change != Activity::Unchanged {
-        activity(cell, change);
+        activity(cell, change, entry, found.direction, now);
         if change == Activity::Assures || entry.assures() {
             templates.assure(found.index);
         }
@@ -426,7 +429,16 @@ fn observe<A: Address>(
 
 /// A connection began or ceased to count as active.
 #[cold]
-fn activity(cell: &RealCell, change: Activity) {
+fn activity<A: Address>(
+    cell: &RealCell,
+    change: Activity,
+    entry: &mut Entry<A>,
+    direction: Direction,
+    now: Tick,
+) {
+    if let Some(evidence) = entry.evidence(change, direction) {
+        cell.witness(evidence, now);
+    }
     let (up, down) = match change {
         Activity::Unchanged | Activity::Assures => return,
         Activity::BecameActive => (&cell.active, &cell.inactive),
@@ -490,6 +502,23 @@ pub(super) fn tunnel<A: IpVersion>(
 fn notice_checksum<A: IpVersion>(counters: &WorkerCounters, packet: &Packet<'_>, headers: &Headers<A>) {
     if headers.checksum_not_filled(packet.bytes()) {
         counters.checksum_not_filled(packet.nic);
+    }
+}
+
+/// Takes notice of a real server's SYN.
+#[cold]
+#[inline(never)]
+fn notice_answer<A: IpVersion>(
+    counters: &WorkerCounters,
+    packet: &Packet<'_>,
+    headers: &Headers<A>,
+    entry: &mut Entry<A>,
+    cell: &RealCell,
+    now: Tick,
+) {
+    notice_checksum(counters, packet, headers);
+    if let Some(evidence) = entry.answered() {
+        cell.witness(evidence, now);
     }
 }
 

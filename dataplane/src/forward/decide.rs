@@ -508,7 +508,8 @@ fn case_of_syn<A: Address>(
     if is_begun_anew(snapshot, entry, real, flags) {
         return Some(Case::Anew(found.index));
     }
-    (real.mss_clamp && real.standing != Standing::Removed).then_some(Case::Stopped(found))
+    let is_seen = real.mss_clamp || entry.is_sent_again(flags.0);
+    (is_seen && real.standing != Standing::Removed).then_some(Case::Stopped(found))
 }
 
 /// What a packet of a connection is whose real server is not up. The kernel leaves the connections of one that was removed as they

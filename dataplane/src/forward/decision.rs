@@ -78,6 +78,13 @@ pub(super) enum Then<'s, A> {
     Drop(DropReason),
 }
 
+impl<A> Then<'_, A> {
+    /// True when the packet goes to its real server, now or when a neighbour answered.
+    pub const fn reaches(&self) -> bool {
+        matches!(self, Self::Forward(_) | Self::Fragment(_) | Self::Punt(_))
+    }
+}
+
 /// An answer by the director.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Answer<A> {

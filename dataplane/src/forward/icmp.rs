@@ -10,7 +10,7 @@ use super::{Aside, Forwarder, Punt, Tables, Verdict};
 use crate::connections::{Direction, Found};
 use crate::id::Protocol;
 use crate::packet::Packet;
-use crate::reason::{DropReason, ReplyKind};
+use crate::reason::{DropReason, Evidence, ReplyKind};
 use crate::rewrite::{self, quote as requote, tun};
 use crate::service::tunnel::{Tunnel, TunnelChecksum};
 use crate::service::{Method, Real, Standing, Way};
@@ -30,6 +30,8 @@ pub(super) struct TunnelError<'s, A> {
     pub inner: Headers<A>,
     /// The path MTU that it tells of.
     pub mtu: Option<u16>,
+    /// What it says about the real server.
+    pub evidence: Option<Evidence>,
 }
 
 impl Forwarder {
@@ -128,7 +130,8 @@ impl Forwarder {
         let word = array(message, icmp::field::WORD).map_or(0, u32::from_be_bytes);
         let too_big = A::error_words(icmp::Error::TooBig { mtu: 0 }, headers, frame);
         let mtu = ((kind, code) == (too_big.0, too_big.1)).then_some(word as u16);
-        let subject = Subject::Tunnel(TunnelError { real, path, inner, mtu });
+        let evidence = icmp::evidence::<A>(kind, code);
+        let subject = Subject::Tunnel(TunnelError { real, path, inner, mtu, evidence });
         if mtu.is_some() && !A::dont_fragment(frame, &inner) {
             return Some(Ok(Decision { subject, then: Then::Drop(DropReason::PathMtu) }));
         }
@@ -158,7 +161,12 @@ impl Forwarder {
         pmtu_disc: bool,
         (found, real): (Found, &Real),
         then: Then<'_, A>,
+        now: Tick,
     ) -> Verdict {
+        // One that waits for a neighbour comes again.
+        if found.direction == Direction::FromReal && !matches!(then, Then::Punt(_)) {
+            self.witness_error(packet, headers, found, real, now);
+        }
         let verdict = match then {
             Then::Forward(hop) | Then::Fragment(hop) => {
                 let passed = self.pass_error(packet, headers, &Passage { found, real, hop }, pmtu_disc);
@@ -226,7 +234,11 @@ impl Forwarder {
         then: Then<'_, A>,
         now: Tick,
     ) -> Verdict {
-        let TunnelError { real, path, inner, mtu } = error;
+        let TunnelError { real, path, inner, mtu, evidence } = error;
+        // The connection may be another real server's by now.
+        if let Some(evidence) = evidence.filter(|_| real.address == path.address) {
+            real.counters.of(self.worker).witness(evidence, now);
+        }
         if let Some(mtu) = mtu.filter(|&mtu| path.would_learn(mtu)) {
             let is_first = !path.path_mtu.is_learned();
             path.path_mtu.learn(mtu, now);

@@ -12,6 +12,7 @@ mod commit;
 mod decide;
 mod decision;
 mod defence;
+mod evidence;
 mod explain;
 mod gather;
 mod icmp;

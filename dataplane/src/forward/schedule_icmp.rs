@@ -81,7 +81,7 @@ impl Forwarder {
             return Verdict::Drop(DropReason::TransportChecksum);
         }
         let pmtu_disc = snapshot.sysctls.pmtu_disc;
-        let verdict = self.settle_error(packet, headers, pmtu_disc, (found, new.real), then);
+        let verdict = self.settle_error(packet, headers, pmtu_disc, (found, new.real), then, now);
         if new.one_packet {
             self.remove::<A>(snapshot, found.index, now);
         }

@@ -2,7 +2,7 @@
 
 use super::checksum::{Sum, pseudo_header};
 use super::{IpVersion, put};
-use crate::reason::ReplyKind;
+use crate::reason::{Evidence, ReplyKind};
 
 /// Bytes of a header: type, code, checksum and a word that depends on the type.
 pub const HEADER: usize = 8;
@@ -85,6 +85,19 @@ pub const fn is_query<A: IpVersion>(kind: u8) -> bool {
 #[must_use]
 pub const fn tells_of_a_packet<A: IpVersion>(kind: u8) -> bool {
     if A::BITS > 32 { kind < 128 } else { matches!(kind, 3 | 4 | 11) }
+}
+
+/// What an ICMP error of this type and code says about how its packet fared on its way to a real server; none for what is wrong with
+/// the packet alone, its length for one.
+#[must_use]
+pub const fn evidence<A: IpVersion>(kind: u8, code: u8) -> Option<Evidence> {
+    const FRAGMENTATION_NEEDED: u8 = 4;
+    match (A::BITS > 32, kind, code) {
+        (false, 3, FRAGMENTATION_NEEDED) => None,
+        (false, 3, _) | (true, 1, _) => Some(Evidence::Unreachable),
+        (false, 11, 0) | (true, 3, 0) => Some(Evidence::TimeExceeded),
+        _ => None,
+    }
 }
 
 /// Writes type, code and word of the message that `bytes` hold, and its checksum.

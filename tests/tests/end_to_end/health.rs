@@ -17,14 +17,14 @@ use shunt_tests::topology::place::Place;
 const LENGTH: usize = 2 << 20;
 
 /// A TCP server in a place: answers HTTP, and echoes everything else.
-struct Server {
+pub(super) struct Server {
     address: SocketAddr,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Server {
-    fn start(place: &Place, address: &str) -> Self {
+    pub(super) fn start(place: &Place, address: &str) -> Self {
         let address = at(address);
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, listener) =
@@ -42,7 +42,7 @@ impl Server {
     }
 
     /// Closes the listener: connections are refused from now on.
-    fn stop(mut self, place: &Place) {
+    pub(super) fn stop(mut self, place: &Place) {
         self.stop.store(true, Ordering::Relaxed);
         let address = self.address;
         // It waits for a connection to see that it is over.
@@ -66,14 +66,14 @@ fn serve(mut stream: TcpStream) {
     }
 }
 
-struct World {
-    lab: Lab,
+pub(super) struct World {
+    pub(super) lab: Lab,
     client: Place,
-    reals: Place,
+    pub(super) reals: Place,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let (lab, client, reals) = (Lab::new(), Place::new(), Place::new());
         client.cable(&lab, ["front", "f0"]);
         client.ip("address add 192.0.2.1/24 dev f0\naddress add 2001:db8:f::1/64 dev f0 nodad");
@@ -116,7 +116,7 @@ real = [{{ address = "[2001:db8:1::11]:8080" }}]
     }
 
     /// Connects to a VIP as a client does and echoes a word; which real server it was is in the counters.
-    fn speak(&self, vip: &str) -> std::io::Result<()> {
+    pub(super) fn speak(&self, vip: &str) -> std::io::Result<()> {
         let vip = at(vip);
         self.client.run(move || {
             let mut stream = TcpStream::connect_timeout(&vip, Duration::from_secs(5))?;
@@ -130,7 +130,7 @@ real = [{{ address = "[2001:db8:1::11]:8080" }}]
     }
 }
 
-fn wait_state(director: &Director, address: &str, state: RealState) -> Duration {
+pub(super) fn wait_state(director: &Director, address: &str, state: RealState) -> Duration {
     let begin = Instant::now();
     director
         .wait_until(&format!("{address} {}", state.word()), |status| real(status, address).state == state);

@@ -18,6 +18,7 @@ mod neighbours;
 mod offloads;
 mod operator;
 mod oracle;
+mod passive;
 mod reload;
 mod routing;
 mod start_and_stop;

@@ -6,6 +6,7 @@ mod marks;
 mod masquerades;
 mod networks;
 mod nics;
+mod passive;
 mod pool;
 mod runtime;
 mod services;

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::networks::Networks;
+use super::passive;
 use super::services::{build_real, check_real};
 use super::tunnels;
 use crate::config::document::{RealDocument, ServiceDocument};
 use crate::config::problem::{Fault, Findings};
-use crate::config::{Check, Notify, Pool, Real};
+use crate::config::{Check, Notify, Passive, Pool, Real};
 
 /// Checks what stands in the service about it; `reals` are its real servers.
 pub fn pool(
@@ -56,6 +57,7 @@ pub fn pool(
         inhibit_on_failure: document.inhibit_on_failure.as_ref().is_some_and(|inhibit| inhibit.value),
         sorry_server,
         panic: document.panic.as_ref().map_or(0, |panic| panic.value),
+        passive: passive::passive(&document.passive, &document.passive),
         omega: document.omega.as_ref().is_some_and(|omega| omega.value),
         quorum_up: document.quorum_up.clone().map(Arc::new),
         quorum_down: document.quorum_down.clone().map(Arc::new),
@@ -83,6 +85,11 @@ fn sorry_server(
         let fault = Fault::new("a check of the sorry server", "it serves when all else fails", "remove it");
         findings.missing(&sorry.place, &check.at, fault);
     }
+    if let Some(max_fails) = &sorry.passive.max_fails {
+        let fault = Fault::new("max_fails of the sorry server", "it serves when all else fails", "remove it");
+        findings.error(&sorry.place, &max_fails.at, fault);
+    }
+    built.passive = Passive::default();
     tunnels::check(sorry, built.method, findings);
     if let Err(fault) = check_real(service, &built, vips, networks) {
         findings.error(&sorry.place, at, fault);

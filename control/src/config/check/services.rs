@@ -13,7 +13,7 @@ use shunt_dataplane::time::Ticks;
 
 use super::networks::{Networks, is_link_local};
 use super::tunnels::{self, tunnel};
-use super::{Seen, health, pool, unique_names};
+use super::{Seen, health, passive, pool, unique_names};
 use crate::config::document::{Document, PersistenceDocument, RealDocument, SchedulerFlag, ServiceDocument};
 use crate::config::problem::{At, Fault, Findings};
 use crate::config::{Check, Notify, Pool, Real, Service, limit};
@@ -62,6 +62,9 @@ pub fn check(document: &Document, networks: &Networks, findings: &mut Findings<'
         let reals = check_reals(service, checks.as_ref(), &vips, networks, findings);
         let settings = settings(service, findings);
         let pool = pool::pool(service, checks.as_ref(), reals.as_deref(), &vips, networks, findings);
+        if let (Some(pool), Some(reals)) = (&pool, &reals) {
+            passive::check(service, pool, reals, findings);
+        }
         let built = build(service, settings, reals, checks, pool);
         services = services.and_then(|mut services: Vec<Service>| {
             services.push(built?);
@@ -333,6 +336,7 @@ pub(super) fn build_real(
             down: real.notify_down.as_ref().or(service.pool.notify_down.as_ref()).cloned().map(Arc::new),
         },
         checks: checks?,
+        passive: passive::passive(&real.passive, &service.pool.passive),
     })
 }
 

@@ -6,7 +6,7 @@ use shunt_dataplane::id::L4Port;
 
 use super::tunnels;
 use crate::config::document::{
-    PersistenceDocument, PoolDocument, RealDocument, SchedulerFlag, ServiceDocument,
+    PassiveDocument, PersistenceDocument, PoolDocument, RealDocument, SchedulerFlag, ServiceDocument,
 };
 use crate::config::problem::At;
 use crate::config::{Real, Service};
@@ -60,6 +60,7 @@ fn real(real: &Real, listen: SocketAddr, service: &str) -> RealDocument {
         tunnel_port: tunnel_port.map(nowhere),
         tunnel_checksum: tunnel_checksum.map(nowhere),
         inhibit_on_failure: None,
+        passive: PassiveDocument::default(),
         notify_up: None,
         notify_down: None,
         checks: None,

@@ -32,7 +32,8 @@ pub use nic::{NicDocument, RouteDocument};
 pub use runtime::RuntimeDocument;
 pub use section::{Section, nearest};
 pub use service::{
-    PersistenceDocument, PoolDocument, RealDocument, SchedulerFlag, ServiceDocument, TunnelKind,
+    PassiveDocument, PersistenceDocument, PoolDocument, RealDocument, SchedulerFlag, ServiceDocument,
+    TunnelKind,
 };
 
 pub use vrrp::{TrackDocument, VrrpDocument, VrrpGroupDocument};

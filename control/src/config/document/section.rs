@@ -323,7 +323,9 @@ fn example(key: &str) -> &'static str {
         "real" => "{ address = \"192.0.2.21:80\" }",
         "persistence" => "{ timeout = \"360s\" }",
         "check" => "{ kind = \"tcp\" }",
-        "interval" | "timeout" | "retry_interval" | "warmup" | "reentry" | "slow_start" => "\"3s\"",
+        "interval" | "timeout" | "retry_interval" | "warmup" | "reentry" | "slow_start" | "fail_timeout" => {
+            "\"3s\""
+        }
         "protocol" | "kind" => "\"tcp\"",
         "scheduler" => "\"wlc\"",
         "scheduler_flags" => "\"fallback\"",

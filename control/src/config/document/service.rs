@@ -73,6 +73,8 @@ pub struct PoolDocument {
     pub panic: Option<At<u8>>,
     /// `slow_start`.
     pub slow_start: Option<At<Duration>>,
+    /// `max_fails` and `fail_timeout`.
+    pub passive: PassiveDocument,
     /// `omega`.
     pub omega: Option<At<bool>>,
     /// `quorum_up`.
@@ -83,6 +85,26 @@ pub struct PoolDocument {
     pub notify_up: Option<Script>,
     /// `notify_down`.
     pub notify_down: Option<Script>,
+}
+
+/// When failures take a real server out, as written.
+#[derive(Clone, Debug, Default)]
+pub struct PassiveDocument {
+    /// `max_fails`.
+    pub max_fails: Option<At<u16>>,
+    /// `fail_timeout`.
+    pub fail_timeout: Option<At<Duration>>,
+}
+
+impl PassiveDocument {
+    fn read(section: &mut Section<'_, '_, '_, '_>) -> Self {
+        Self {
+            max_fails: section.integer("max_fails", 0..=limit::FAILS_MAX, "failures (0 for never)"),
+            fail_timeout: section.parse("fail_timeout", |text| {
+                within("fail_timeout", text, limit::FAIL_TIMEOUT_MIN, limit::CHECK_HOLD_MAX)
+            }),
+        }
+    }
 }
 
 /// `persistence` as written.
@@ -117,6 +139,8 @@ pub struct RealDocument {
     pub tunnel_checksum: Option<At<TunnelChecksum>>,
     /// `inhibit_on_failure`, instead of the service's.
     pub inhibit_on_failure: Option<At<bool>>,
+    /// `max_fails` and `fail_timeout`, instead of the service's.
+    pub passive: PassiveDocument,
     /// `notify_up`, instead of the service's.
     pub notify_up: Option<Script>,
     /// `notify_down`, instead of the service's.
@@ -164,6 +188,8 @@ const KEYS: &[&str] = &[
     "sorry_server",
     "panic",
     "slow_start",
+    "max_fails",
+    "fail_timeout",
     "omega",
     "quorum_up",
     "quorum_down",
@@ -182,6 +208,8 @@ const REAL_KEYS: &[&str] = &[
     "tunnel_port",
     "tunnel_checksum",
     "inhibit_on_failure",
+    "max_fails",
+    "fail_timeout",
     "notify_up",
     "notify_down",
     "check",
@@ -274,6 +302,7 @@ impl PoolDocument {
             sorry_server: sorry_server
                 .map(|(at, table)| RealDocument::read(section.findings(), table, at, sorry_place)),
             panic: section.integer("panic", 0..=100, "percent of the real servers"),
+            passive: PassiveDocument::read(section),
             omega: section.boolean("omega"),
             quorum_up: super::script::read(section, "quorum_up"),
             quorum_down: super::script::read(section, "quorum_down"),
@@ -319,6 +348,7 @@ impl RealDocument {
             tunnel_port: section.integer("tunnel_port", 1..=u16::MAX, "(a UDP port)"),
             tunnel_checksum: section.word("tunnel_checksum", CHECKSUMS, &[]),
             inhibit_on_failure: section.boolean("inhibit_on_failure"),
+            passive: PassiveDocument::read(&mut section),
             notify_up: super::script::read(&mut section, "notify_up"),
             notify_down: super::script::read(&mut section, "notify_down"),
             checks: super::check::read(&mut section),

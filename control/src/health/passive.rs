@@ -1,0 +1,311 @@
+//! What workers see pass by of a real server, and when that takes it out: `max_fails` and `fail_timeout`, with the meaning that nginx
+//! gives them.
+//!
+//! `max_fails` failures within `fail_timeout` take a real server out for `fail_timeout`. Then it is tried: one failure takes it out
+//! again, one answered client ends the trial. A client that is answered wipes out the failures before it, so that a lost packet here
+//! and there, and a client that one real server refuses (a ban, for one), take nobody out:
+//!
+//! ```text
+//!   max_fails = 3       ✗ ✗ ✓ ✗ ✗ ✗ ┄ fail_timeout ┄ ✗ ┄ fail_timeout ┄ ✓ ✗ ✗ ✓
+//!   opinion             up          out              tried: out          tried: up
+//! ```
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use shunt_dataplane::counters::RealCounters;
+use shunt_dataplane::id::Protocol;
+use shunt_dataplane::reason::Evidence;
+
+use crate::config::duration;
+
+/// How often the counters of the workers are looked at.
+pub const TICK: Duration = Duration::from_millis(200);
+
+/// When failures take a real server out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// So many failures (nginx: `max_fails`), at least 1.
+    pub max_fails: u16,
+    /// Within so long; for so long it is out then (nginx: `fail_timeout`).
+    pub fail_timeout: Duration,
+}
+
+/// What was counted of a real server since it was added.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Clients that it answered: connections of TCP, packets of other protocols. None come by of `dr` and `tun`.
+    pub answered: u64,
+    /// What failed.
+    pub fails: Fails,
+}
+
+/// Failures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fails {
+    /// Connections that it refused by RST.
+    pub refused: u64,
+    /// SYNs that a client had to send again.
+    pub unanswered: u64,
+    /// ICMP errors of packets that did not reach it.
+    pub unreachable: u64,
+}
+
+impl Seen {
+    /// Reads the counters of a real server.
+    #[must_use]
+    pub fn of(counters: &RealCounters, protocol: Protocol) -> Self {
+        let unreachable = counters.evidence(Evidence::Unreachable);
+        let answered = match protocol {
+            Protocol::Tcp => counters.evidence(Evidence::Answered),
+            // Errors that pass are counted as packets to clients, too.
+            _ => {
+                let errors = unreachable + counters.evidence(Evidence::TimeExceeded);
+                counters.sum(|cell| &cell.packets_out).saturating_sub(errors)
+            }
+        };
+        let refused = counters.evidence(Evidence::Refused);
+        let unanswered = counters.evidence(Evidence::Unanswered);
+        Self { answered, fails: Fails { refused, unanswered, unreachable } }
+    }
+
+    /// What came since `before`; nothing where counters began anew.
+    fn since(self, before: Self) -> Self {
+        let (new, old) = (self.fails, before.fails);
+        Self {
+            answered: self.answered.saturating_sub(before.answered),
+            fails: Fails {
+                refused: new.refused.saturating_sub(old.refused),
+                unanswered: new.unanswered.saturating_sub(old.unanswered),
+                unreachable: new.unreachable.saturating_sub(old.unreachable),
+            },
+        }
+    }
+}
+
+impl Fails {
+    fn count(self) -> u64 {
+        self.refused + self.unanswered + self.unreachable
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            refused: self.refused + other.refused,
+            unanswered: self.unanswered + other.unanswered,
+            unreachable: self.unreachable + other.unreachable,
+        }
+    }
+}
+
+impl fmt::Display for Fails {
+    /// `2 connections refused and 1 SYN without answer`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds = [
+            (self.refused, "connection refused", "connections refused"),
+            (self.unanswered, "SYN without answer", "SYNs without answer"),
+            (self.unreachable, "ICMP unreachable", "ICMP unreachable"),
+        ];
+        let mut first = true;
+        for (count, one, many) in kinds.into_iter().filter(|(count, ..)| *count > 0) {
+            let and = if std::mem::take(&mut first) { "" } else { " and " };
+            write!(f, "{and}{count} {}", if count == 1 { one } else { many })?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Opinion {
+    /// It serves.
+    Up,
+    /// It is out until then.
+    Out(Instant),
+    /// It serves again, and nobody was answered yet.
+    Tried,
+}
+
+/// The opinion about one real server. It begins with up.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    rules: Rules,
+    opinion: Opinion,
+    /// What was counted when it was looked at last; none before the first time.
+    seen: Option<Seen>,
+    /// Failures that count still: at most as many as `max_fails`.
+    fails: VecDeque<(Instant, Fails)>,
+    /// Why it was taken out last.
+    why: String,
+}
+
+impl Watch {
+    /// Nothing was seen yet; what was counted before the first look does not matter.
+    #[must_use]
+    pub fn new(rules: Rules) -> Self {
+        Self { rules, opinion: Opinion::Up, seen: None, fails: VecDeque::new(), why: String::new() }
+    }
+
+    /// The same opinion under other rules. One that is out stays so no longer than these say.
+    #[must_use]
+    pub fn with(mut self, now: Instant, rules: Rules) -> Self {
+        if let Opinion::Out(until) = self.opinion {
+            self.opinion = Opinion::Out(until.min(now + rules.fail_timeout));
+        }
+        self.rules = rules;
+        self
+    }
+
+    /// Whether the real server serves, as far as this goes.
+    #[must_use]
+    pub const fn is_up(&self) -> bool {
+        !matches!(self.opinion, Opinion::Out(_))
+    }
+
+    /// Takes notice of what was counted until now; to be told again and again. True when the real server came up or went down.
+    pub fn hear(&mut self, now: Instant, seen: Seen) -> bool {
+        let new = seen.since(self.seen.replace(seen).unwrap_or(seen));
+        match self.opinion {
+            // What fails now began before.
+            Opinion::Out(until) if now < until => return false,
+            Opinion::Out(_) => {
+                self.opinion = Opinion::Tried;
+                return true;
+            }
+            Opinion::Up | Opinion::Tried if new.answered > 0 => {
+                self.opinion = Opinion::Up;
+                self.fails.clear();
+                return false;
+            }
+            Opinion::Up | Opinion::Tried => {}
+        }
+        if new.fails.count() > 0 {
+            self.fails.push_back((now, new.fails));
+        }
+        let Rules { max_fails, fail_timeout } = self.rules;
+        while self.fails.front().is_some_and(|(at, _)| now.duration_since(*at) > fail_timeout) {
+            self.fails.pop_front();
+        }
+        let all = self.fails.iter().fold(Fails::default(), |all, (_, fails)| all.and(*fails));
+        let is_tried = self.opinion == Opinion::Tried;
+        if all.count() == 0 || (!is_tried && all.count() < u64::from(max_fails)) {
+            return false;
+        }
+        let within = duration::format(fail_timeout);
+        self.why = if is_tried { format!("{all} when tried again") } else { format!("{all} in {within}") };
+        self.fails.clear();
+        self.opinion = Opinion::Out(now + fail_timeout);
+        true
+    }
+
+    /// Why it is up or out, for an operator.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let fail_timeout = duration::format(self.rules.fail_timeout);
+        match self.opinion {
+            Opinion::Up => "no failures".to_owned(),
+            Opinion::Out(_) => format!("{}: out for {fail_timeout}", self.why),
+            Opinion::Tried => format!("tried again after {fail_timeout}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Plays a story: at these milliseconds so many are answered, refused, unanswered and unreachable; then this is the opinion.
+    fn play(rules: Rules, story: &[(u64, [u64; 4], &str)]) {
+        let start = Instant::now();
+        let mut watch = Watch::new(rules);
+        let mut seen = Seen { answered: 7, fails: Fails { refused: 9, ..Fails::default() } };
+        assert!(!watch.hear(start, seen), "what was counted before does not matter");
+        for (at, [answered, refused, unanswered, unreachable], wanted) in story {
+            let fails = Fails { refused: *refused, unanswered: *unanswered, unreachable: *unreachable };
+            seen = Seen { answered: seen.answered + answered, fails: seen.fails.and(fails) };
+            let before = watch.is_up();
+            let turned = watch.hear(start + Duration::from_millis(*at), seen);
+            assert_eq!(turned, before != watch.is_up(), "{at}");
+            assert_eq!(watch.words(), *wanted, "{at}");
+        }
+    }
+
+    const THREE: Rules = Rules { max_fails: 3, fail_timeout: Duration::from_secs(10) };
+
+    #[test]
+    fn a_closed_port_is_left_alone_and_tried_again() {
+        play(
+            THREE,
+            &[
+                (200, [5, 0, 0, 0], "no failures"),
+                (400, [0, 2, 0, 0], "no failures"),
+                (600, [0, 1, 0, 0], "3 connections refused in 10s: out for 10s"),
+                // What is on its way does not prolong it.
+                (800, [0, 4, 0, 0], "3 connections refused in 10s: out for 10s"),
+                (10_400, [0, 0, 0, 0], "3 connections refused in 10s: out for 10s"),
+                (10_600, [0, 0, 0, 0], "tried again after 10s"),
+                (10_800, [0, 0, 0, 0], "tried again after 10s"),
+                (11_000, [0, 1, 0, 0], "1 connection refused when tried again: out for 10s"),
+                (21_000, [0, 0, 0, 0], "tried again after 10s"),
+                (21_200, [1, 0, 0, 0], "no failures"),
+                (21_400, [0, 2, 0, 0], "no failures"),
+            ],
+        );
+    }
+
+    #[test]
+    fn an_answered_client_wipes_out_what_failed_before() {
+        play(
+            THREE,
+            &[
+                (200, [0, 0, 2, 0], "no failures"),
+                (400, [1, 0, 0, 0], "no failures"),
+                (600, [0, 0, 2, 0], "no failures"),
+                (800, [100, 3, 9, 0], "no failures"),
+                (1000, [0, 0, 1, 1], "no failures"),
+                (
+                    1200,
+                    [0, 1, 0, 0],
+                    "1 connection refused and 1 SYN without answer and 1 ICMP unreachable in 10s: out for 10s",
+                ),
+            ],
+        );
+    }
+
+    #[test]
+    fn failures_count_for_fail_timeout() {
+        play(
+            THREE,
+            &[
+                (0, [0, 0, 2, 0], "no failures"),
+                (10_200, [0, 0, 1, 0], "no failures"),
+                (12_000, [0, 0, 1, 0], "no failures"),
+                (20_200, [0, 0, 1, 0], "3 SYNs without answer in 10s: out for 10s"),
+            ],
+        );
+        let one = Rules { max_fails: 1, fail_timeout: Duration::from_secs(1) };
+        play(
+            one,
+            &[
+                (0, [0, 0, 0, 1], "1 ICMP unreachable in 1s: out for 1s"),
+                (1000, [0; 4], "tried again after 1s"),
+            ],
+        );
+    }
+
+    #[test]
+    fn other_rules_keep_the_opinion() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut watch = Watch::new(THREE);
+        let seen = |refused| Seen { answered: 0, fails: Fails { refused, ..Fails::default() } };
+        watch.hear(start, seen(0));
+        assert!(watch.hear(at(1), seen(3)) && !watch.is_up());
+        let mut watch = watch.with(at(2), Rules { max_fails: 9, fail_timeout: Duration::from_secs(2) });
+        assert!(!watch.hear(at(3), seen(3)));
+        assert!(watch.hear(at(4), seen(3)) && watch.is_up());
+        // Counters that began anew are no evidence.
+        let mut watch = Watch::new(THREE);
+        watch.hear(start, seen(100));
+        assert!(!watch.hear(at(1), seen(3)) && !watch.hear(at(2), seen(5)) && watch.is_up());
+    }
+}
