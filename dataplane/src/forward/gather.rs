@@ -142,19 +142,13 @@ impl Forwarder {
             Verdict::Punt(_) | Verdict::Drop(_) => return verdict,
         };
         let mtu = mtu.min(snapshot.nic(out).map_or(u16::MAX, |view| view.mtu));
-        // What came in fragments leaves in none larger; an answer is the director's own.
+        // What came in fragments leaves in none larger, but in a tunnel of the other family; an answer is the director's own.
+        let crosses = ethernet::ethertype(packet.bytes()) != Some(A::ETHERTYPE);
         let done = match verdict {
-            Verdict::Send(_)
-                if ethernet::ethertype(packet.bytes()) == Some(ethernet::IPV6) && A::BITS > 32 =>
-            {
-                self.leave_v6(&mut packet, out, &came, mtu)
-            }
+            Verdict::Send(_) if A::BITS > 32 && !crosses => self.leave_v6(&mut packet, out, &came, mtu),
             _ => {
-                let largest = match verdict {
-                    Verdict::Reply(..) => u16::MAX,
-                    _ if A::BITS > 32 => whole.largest.max(ipv6::SMALLEST_MTU),
-                    _ => whole.largest,
-                };
+                let is_own = matches!(verdict, Verdict::Reply(..));
+                let largest = if is_own || crosses { u16::MAX } else { whole.largest };
                 let identification = self.next_fragment_identification();
                 self.pieces.split(&mut packet, out, mtu.min(largest), identification)
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::registry::{RealKey, RealRecord, Registry, ServiceRecord};
 use super::{FamilyTables, Local, NicPlan, NicView, Plan, ServicePlan, Snapshot};
-use crate::address::Address;
+use crate::address::{Address, Family};
 use crate::connections::Timeouts;
 use crate::counters::RealCounters;
 use crate::id::{Generation, L4Port, NicId, Protocol, RealId, ServiceId};
@@ -173,7 +173,13 @@ impl Registry {
             protocol: plan.protocol,
             scheduler: plan.scheduler,
             settings: plan.settings.clone(),
-            lookup: Lookup::compile(plan.scheduler, &candidates, record.edition, previous),
+            lookup: Lookup::compile(
+                plan.scheduler,
+                Family::of(plan.listen.ip()),
+                &candidates,
+                record.edition,
+                previous,
+            ),
             candidates,
             edition: record.edition,
         };

@@ -11,7 +11,7 @@ use shunt::ipvsadm::session::{self, Session};
 use shunt::ipvsadm::table::{Change, Counters, Key, Numbers, Protocol, Refused, Table};
 use shunt_dataplane::address::Address;
 use shunt_dataplane::connections::{Entry, Template};
-use shunt_dataplane::id::L4Port;
+use shunt_dataplane::id::{L4Port, RealId};
 use shunt_dataplane::snapshot::{Plan, Registry, ServicePlan, Snapshot};
 use shunt_dataplane::time::Tick;
 
@@ -151,8 +151,8 @@ impl session::Target for Target<'_> {
             worker.v4().list(&mut 0, usize::MAX, now, |entry| show(entry, snapshot, now, each));
             worker.v6().list(&mut 0, usize::MAX, now, |entry| show(entry, snapshot, now, each));
             let (v4, v6) = (worker.v4().templates(), worker.v6().templates());
-            v4.list(&mut 0, usize::MAX, now, |template| show_template(template, now, each));
-            v6.list(&mut 0, usize::MAX, now, |template| show_template(template, now, each));
+            v4.list(&mut 0, usize::MAX, now, |template| show_template(template, snapshot, now, each));
+            v6.list(&mut 0, usize::MAX, now, |template| show_template(template, snapshot, now, each));
         }
         Ok(())
     }
@@ -165,8 +165,7 @@ fn show<A: Address>(
     each: &mut dyn FnMut(&Connection<'_>) -> bool,
 ) {
     let at = |address: A, l4_port: L4Port| SocketAddr::new(address.into(), l4_port.0);
-    // The real server of a tunnel may be of the other family.
-    let real = snapshot.real(entry.real()).map_or_else(|| entry.real_address().into(), |real| real.address);
+    let real = real_address(snapshot, entry.real(), entry.real_address());
     each(&Connection {
         protocol: Some(entry.protocol().into()),
         left: entry.expires().remaining(now).as_duration(),
@@ -177,19 +176,26 @@ fn show<A: Address>(
     });
 }
 
+/// The real server of a tunnel may be of the other family.
+fn real_address<A: Address>(snapshot: &Snapshot, id: RealId, kept: A) -> IpAddr {
+    snapshot.real(id).map_or_else(|| kept.into(), |real| real.address)
+}
+
 fn show_template<A: Address>(
     template: &Template<A>,
+    snapshot: &Snapshot,
     now: Tick,
     each: &mut dyn FnMut(&Connection<'_>) -> bool,
 ) {
     let at = |address: A, l4_port: L4Port| SocketAddr::new(address.into(), l4_port.0);
     let (key, (vip_port, real_port)) = (template.key(), template.ports());
+    let real = real_address(snapshot, template.real(), template.real_address());
     each(&Connection {
         protocol: key.protocol.map(Into::into),
         left: template.expires(now).remaining(now).as_duration(),
         state: template.state_word(),
         client: at(key.client, L4Port(0)),
         vip: at(key.vip, vip_port),
-        real: at(template.real_address(), real_port),
+        real: SocketAddr::new(real, real_port.0),
     });
 }

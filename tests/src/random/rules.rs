@@ -20,6 +20,13 @@ pub enum Family {
 }
 
 impl Family {
+    const fn other(self) -> Self {
+        match self {
+            Self::V4 => Self::V6,
+            Self::V6 => Self::V4,
+        }
+    }
+
     /// One address or the other.
     pub fn address(self, v4: &str, v6: &str) -> String {
         if self == Self::V4 { v4.to_owned() } else { v6.to_owned() }
@@ -50,6 +57,8 @@ impl Family {
 
 /// Real servers that there may be, 1 to this.
 pub const REALS: usize = 7;
+/// A feature: real servers that are not of their service's family.
+pub const CROSSING: &str = "tunnels of the other family";
 /// All schedulers that choose the same for the same history.
 const SCHEDULERS: [&str; 13] =
     ["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "mh", "sed", "nq", "fo", "ovf"];
@@ -73,14 +82,17 @@ pub enum Method {
     Nat,
     /// A tunnel of this kind, as options of ipvsadm.
     Tun(&'static str),
+    /// A tunnel to a real server of the other family.
+    Crossing(&'static str),
 }
 
 impl Method {
     fn random(numbers: &mut Numbers) -> Self {
-        match numbers.below(3) {
-            0 => Self::Dr,
-            1 => Self::Nat,
-            _ => Self::Tun(numbers.pick(&TUNNELS)),
+        match numbers.weighted(&[(4, 'g'), (4, 'm'), (3, 'i'), (1, 'x')]) {
+            'g' => Self::Dr,
+            'm' => Self::Nat,
+            'i' => Self::Tun(numbers.pick(&TUNNELS)),
+            _ => Self::Crossing(numbers.pick(&TUNNELS)),
         }
     }
 
@@ -90,7 +102,14 @@ impl Method {
         match self {
             Self::Dr => "dr",
             Self::Nat => "nat",
-            Self::Tun(_) => "tun",
+            Self::Tun(_) | Self::Crossing(_) => "tun",
+        }
+    }
+
+    fn tell(self, about: &mut About) {
+        about.methods.insert(self.word());
+        if matches!(self, Self::Crossing(_)) {
+            about.features.insert(CROSSING);
         }
     }
 
@@ -98,7 +117,7 @@ impl Method {
         match self {
             Self::Dr => "-g".to_owned(),
             Self::Nat => "-m".to_owned(),
-            Self::Tun(kind) => format!("-i{kind}"),
+            Self::Tun(kind) | Self::Crossing(kind) => format!("-i{kind}"),
         }
     }
 }
@@ -185,7 +204,9 @@ impl Rules {
         let mut about =
             About { family: if self.family == Family::V4 { "IPv4" } else { "IPv6" }, ..About::default() };
         for service in &self.services {
-            about.methods.extend(service.reals.iter().map(|&real| self.methods[real].word()));
+            for &real in &service.reals {
+                self.methods[real].tell(&mut about);
+            }
             service.tell(&mut about);
         }
         about
@@ -194,7 +215,8 @@ impl Rules {
     /// The commands that set them up.
     #[must_use]
     pub fn setup(&mut self, numbers: &mut Numbers) -> Vec<String> {
-        let mut lines = network(self.family);
+        let crosses = self.methods.iter().any(|method| matches!(method, Method::Crossing(_)));
+        let mut lines = network(self.family == Family::V6 || crosses);
         if self.services.iter().any(|service| service.listen == Listen::Mark) {
             lines.push("tc qdisc add dev eth0 ingress".to_owned());
             lines.push("tc filter add dev eth0 ingress matchall action skbedit mark 7".to_owned());
@@ -215,13 +237,14 @@ impl Rules {
 }
 
 /// Settings, how often they are set in a hundred, and to what.
-const SYSCTLS: [(usize, &str, &[u8]); 7] = [
+const SYSCTLS: [(usize, &str, &[u8]); 8] = [
     (20, "expire_nodest_conn", &[1]),
     (15, "expire_quiescent_template", &[1]),
     (20, "sloppy_tcp", &[1]),
     (20, "sloppy_sctp", &[1]),
     (15, "nat_icmp_send", &[1]),
     (10, "pmtu_disc", &[0]),
+    (15, "schedule_icmp", &[1]),
     (35, "conn_reuse_mode", &[0, 2, 3]),
 ];
 
@@ -244,8 +267,8 @@ pub fn timeouts(numbers: &mut Numbers) -> String {
     format!("ipvsadm --set {tcp} {tcpfin} {udp}")
 }
 
-/// Addresses, routes and neighbours, so that there is no ARP.
-fn network(family: Family) -> Vec<String> {
+/// Addresses, routes and neighbours, so that there is no ARP. IPv4 is always there.
+fn network(with_ipv6: bool) -> Vec<String> {
     let mut lines = vec![
         "ip addr add 10.0.0.1/24 dev eth0".to_owned(),
         "ip addr add 10.1.0.1/24 dev eth1".to_owned(),
@@ -254,7 +277,7 @@ fn network(family: Family) -> Vec<String> {
         neighbour("10.0.0.254", "c0:01", 0),
     ];
     let mut families = vec![Family::V4];
-    if family == Family::V6 {
+    if with_ipv6 {
         families.push(Family::V6);
         lines.extend([
             "ip addr add 2001:db8::1/64 dev eth0".to_owned(),
@@ -269,7 +292,7 @@ fn network(family: Family) -> Vec<String> {
             families.iter().map(|family| neighbour(&family.real(number), &format!("b0:{}", 10 + number), 1)),
         );
     }
-    if family == Family::V6 {
+    if with_ipv6 {
         lines.push("echo 1 >/proc/sys/net/ipv6/conf/all/forwarding".to_owned());
     }
     lines
@@ -351,8 +374,10 @@ impl Service {
         }
     }
 
-    fn real(&self, number: usize) -> String {
-        self.family.with_port(&self.family.real(number), self.real_port)
+    fn real(&self, number: usize, method: Method) -> String {
+        let crosses = matches!(method, Method::Crossing(_));
+        let family = if crosses { self.family.other() } else { self.family };
+        family.with_port(&family.real(number), self.real_port)
     }
 
     /// The commands that make it and its real servers.
@@ -375,7 +400,8 @@ impl Service {
         let (upper, lower) = (numbers.pick(&[2, 3, 5]), numbers.pick(&[0, 1, 2]));
         let thresholds = if numbers.percent(15) { format!(" -x {upper} -y {lower}") } else { String::new() };
         let options = methods[number].options();
-        format!("ipvsadm -{how} {} -r {} {options} -w {weight}{thresholds}", self.key(), self.real(number))
+        let real = self.real(number, methods[number]);
+        format!("ipvsadm -{how} {} -r {real} {options} -w {weight}{thresholds}", self.key())
     }
 
     /// A random change of it, as a command.
@@ -401,7 +427,7 @@ impl Service {
             'd' if !self.reals.is_empty() => {
                 about.features.insert("real server deleted");
                 let number = self.reals.remove(numbers.below(self.reals.len()));
-                format!("ipvsadm -d {} -r {}", self.key(), self.real(number))
+                format!("ipvsadm -d {} -r {}", self.key(), self.real(number, methods[number]))
             }
             'E' => {
                 about.features.insert("service edited");
@@ -420,7 +446,7 @@ impl Service {
                 about.features.insert("real server added");
                 let number = numbers.pick(&absent);
                 self.reals.push(number);
-                about.methods.insert(methods[number].word());
+                methods[number].tell(about);
                 self.put('a', number, methods, numbers)
             }
         }

@@ -10,7 +10,7 @@ use shunt_dataplane::id::Mac;
 
 use super::coverage::About;
 use super::numbers::Numbers;
-use super::rules::{Family, Listen, Rules, random_sysctl, timeouts};
+use super::rules::{CROSSING, Family, Listen, Rules, random_sysctl, timeouts};
 use super::{CHANGES, PACKETS};
 use crate::oracle::commands::Unknown;
 use crate::oracle::play::{Player, STEP};
@@ -323,7 +323,7 @@ impl Trace<'_> {
         );
         let router = self.family().address("192.0.2.7", "2001:db8:7::7");
         let source = if self.numbers.percent(50) { router } else { client };
-        let packet = self.error(&source, &vip, &quoted);
+        let packet = self.error(self.family(), &source, &vip, &quoted);
         self.about.features.insert("icmp from clients");
         self.client_sends(&packet, false, "error").map(drop)
     }
@@ -335,17 +335,18 @@ impl Trace<'_> {
         let Some((source, destination, ..)) = addresses(&sent.packet) else { return Ok(()) };
         let length = sent.packet.len().min(self.numbers.pick(&[28 + 40, 100, 500]));
         // An error comes from an address of its own, which a DR real server's reply does not have.
-        let behind = source.is_ipv4() == (self.family() == Family::V4);
-        if !behind || destination.to_string() == self.family().vip() {
+        if destination.to_string() == self.family().vip() {
             return Ok(());
         }
-        let packet = self.error(&destination.to_string(), &source.to_string(), &sent.packet[..length]);
+        let family = if source.is_ipv4() { Family::V4 } else { Family::V6 };
+        let packet =
+            self.error(family, &destination.to_string(), &source.to_string(), &sent.packet[..length]);
         self.about.features.insert("icmp from real servers");
         self.real_sends(sent.real, &packet, "error")
     }
 
-    fn error(&mut self, source: &str, destination: &str, quoted: &[u8]) -> Vec<u8> {
-        let (kind, code, rest) = match self.family() {
+    fn error(&mut self, family: Family, source: &str, destination: &str, quoted: &[u8]) -> Vec<u8> {
+        let (kind, code, rest) = match family {
             Family::V4 => {
                 self.numbers.pick(&[(3, 1, 0), (3, 3, 0), (3, 4, 1400), (11, 0, 0), (12, 0, 0), (4, 0, 0)])
             }
@@ -376,7 +377,9 @@ impl Trace<'_> {
         let which = self.numbers.below(self.flows.len());
         let flow = self.flows[which].clone();
         let (client, vip) = (self.family().client(flow.client), self.family().vip());
-        let length = self.numbers.pick(&[200, 1600, 2500]);
+        // What does not fit a tunnel of IPv4 is cut in another way, which docs/differences.md tells of.
+        let crosses = self.about.features.contains(CROSSING) && self.family() == Family::V6;
+        let length = if crosses { 200 } else { self.numbers.pick(&[200, 1600, 2500]) };
         let data = (0..length).map(|at| at as u8).collect::<Vec<_>>();
         let id = self.numbers.below(1 << 16) as u16;
         let whole = transport(

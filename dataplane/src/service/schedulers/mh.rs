@@ -2,8 +2,11 @@
 //! in which it takes slots, so that few change hands when real servers come and go (Eisenbud et al.,
 //! "Maglev", NSDI 2016).
 
+use std::net::IpAddr;
+
 use super::wrr::gcd;
 use super::{Client, Lookup, folded};
+use crate::address::Family;
 use crate::service::{Candidate, Service};
 
 /// Slots in the table: the kernel's prime for `CONFIG_IP_VS_MH_TAB_INDEX=12`, its default.
@@ -27,9 +30,9 @@ struct Taker {
 }
 
 /// Deals the slots out; by the last weight that was not 0, so that quiescing moves nobody else.
-pub(super) fn slots(candidates: &[Candidate]) -> Box<[u16]> {
+pub(super) fn slots(family: Family, candidates: &[Candidate]) -> Box<[u16]> {
     let mut slots = vec![NOBODY; SLOTS].into_boxed_slice();
-    let mut takers = takers(candidates);
+    let mut takers = takers(family, candidates);
     if takers.is_empty() {
         return slots;
     }
@@ -51,7 +54,7 @@ pub(super) fn slots(candidates: &[Candidate]) -> Box<[u16]> {
 }
 
 /// The candidates that take slots (kernel: `ip_vs_mh_permutate`, `ip_vs_mh_shift_weight`).
-fn takers(candidates: &[Candidate]) -> Vec<Taker> {
+fn takers(family: Family, candidates: &[Candidate]) -> Vec<Taker> {
     let weights = || candidates.iter().map(|candidate| candidate.last_weight);
     let divisor = weights().fold(0, gcd);
     if divisor == 0 {
@@ -62,7 +65,12 @@ fn takers(candidates: &[Candidate]) -> Vec<Taker> {
     let places = (0..NOBODY).zip(candidates).filter(|(_, candidate)| candidate.last_weight > 0);
     places
         .map(|(place, candidate)| {
-            let hashed = folded(candidate.address.ip()).wrapping_add(u32::from(candidate.address.port()));
+            let address = match candidate.address.ip() {
+                // As the kernel does, which takes it for one of the service's family.
+                IpAddr::V6(address) if family == Family::V4 => (address.to_bits() >> 96) as u32,
+                address => folded(address),
+            };
+            let hashed = address.wrapping_add(u32::from(candidate.address.port()));
             Taker {
                 place,
                 wants: half_sip_hash(hashed, KEYS[0]) as usize % SLOTS,

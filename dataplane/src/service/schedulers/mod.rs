@@ -25,6 +25,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::{Candidate, Service};
+use crate::address::Family;
 use crate::id::{L4Port, RealId};
 use crate::time::Tick;
 pub use locality::{LOCALITIES_MAX, Learned, Localities, SET_MAX};
@@ -222,13 +223,14 @@ pub enum Lookup {
 const REMEMBERED: usize = 64;
 
 impl Lookup {
-    /// What the scheduler needs to know of these candidates (last added first) of this edition. `previous` is the same
+    /// What the scheduler of a service of this family needs to know of these candidates (last added first) of this edition. `previous` is the same
     /// service as it was compiled last, none when it is new; what changed since is taken as having happened
     /// one at a time: real servers that went, then changes of weight, then real servers that came, first
     /// added first. Editions grow.
     #[must_use]
     pub fn compile(
         scheduler: Scheduler,
+        family: Family,
         candidates: &[Candidate],
         edition: u64,
         previous: Option<&Service>,
@@ -238,7 +240,7 @@ impl Lookup {
             Scheduler::Wrr => Self::Weights(Weights::compile(candidates, edition, previous)),
             Scheduler::Sh => Self::Slots(sh::slots(candidates)),
             Scheduler::Dh => Self::Slots(dh::slots(candidates)),
-            Scheduler::Mh => Self::Maglev(mh::slots(candidates)),
+            Scheduler::Mh => Self::Maglev(mh::slots(family, candidates)),
             Scheduler::Lblc | Scheduler::Lblcr => match previous {
                 Some(Service { scheduler: last, lookup: Self::Since(since), .. }) if *last == scheduler => {
                     Self::Since(*since)

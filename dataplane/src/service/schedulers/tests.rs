@@ -74,7 +74,13 @@ impl Director {
             protocol: Protocol::Tcp,
             scheduler: self.scheduler,
             settings: Settings { flags: self.flags, ..Settings::default() },
-            lookup: Lookup::compile(self.scheduler, &candidates, self.edition, self.service.as_ref()),
+            lookup: Lookup::compile(
+                self.scheduler,
+                Family::V4,
+                &candidates,
+                self.edition,
+                self.service.as_ref(),
+            ),
             candidates,
             edition: self.edition,
         });
