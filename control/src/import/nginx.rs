@@ -6,6 +6,7 @@ use std::path::Path;
 use super::files::{Files, braces};
 use super::note::{Fate, Origin};
 use super::writer::{Imported, Writer, last_of_each, quoted, seconds};
+use crate::config::limit;
 use crate::config::problem::{Fault, printable};
 
 /// A directive, its arguments, and its block.
@@ -155,10 +156,10 @@ fn service(
         writer.key(origin, "scheduler_flags", "[\"port\"]");
     }
     writer.key(origin, "forward", quoted("nat"));
-    let check = balance.check(protocol);
-    if let Some(check) = check {
+    if let Some(check) = balance.check() {
         writer.key(origin, "check", check);
     }
+    balance.write_failures(origin, reals.len(), writer);
     if let Some(slow_start) = balance.slow_start {
         writer.key(origin, "slow_start", seconds(slow_start));
     }
@@ -171,10 +172,23 @@ fn service(
         writer.key(origin, "alpha", true);
     }
     writer.line(origin, "real = [");
-    for (origin, line) in reals {
-        writer.line(&origin, &line);
+    // Nginx takes the only server of a group to be well, whatever fails.
+    let alone = reals.len() == 1 && balance.backup.is_none();
+    for (origin, mut keys) in reals {
+        if alone && keys.iter().any(|key| is_about_failures(key)) {
+            writer.comment(&origin, "nginx ignores max_fails and fail_timeout of the only server");
+            keys.retain(|key| !is_about_failures(key));
+        }
+        writer.line(&origin, &format!("  {{ {} }},", keys.join(", ")));
     }
     writer.line(origin, "]");
+}
+
+/// A `fail_timeout` in which nothing that fails is remembered.
+const NO_TIME: &str = "fail_timeout = 0";
+
+fn is_about_failures(key: &str) -> bool {
+    key.starts_with("max_fails") || key.starts_with("fail_timeout")
 }
 
 /// Directives of an upstream that are about the proxy itself.
@@ -201,8 +215,10 @@ struct Balance {
     check: Option<Vec<(String, String)>>,
     send: Option<String>,
     alive: Vec<u16>,
-    fail_timeout: Option<f64>,
-    max_fails: Option<u32>,
+    /// Whether a server says no `max_fails`, so that nginx's default holds.
+    by_default: bool,
+    /// Whether a server says one above 0.
+    by_choice: bool,
     slow_start: Option<f64>,
     backup: Option<SocketAddr>,
 }
@@ -242,8 +258,28 @@ impl Balance {
         }
     }
 
-    /// The check module's check, or what `max_fails` and `fail_timeout` come nearest to.
-    fn check(&self, protocol: &str) -> Option<String> {
+    /// Nginx's `max_fails` and `fail_timeout` where servers say nothing, and what it does when all have failed.
+    fn write_failures(&self, origin: &Origin, servers: usize, writer: &mut Writer) {
+        if servers < 2 && (self.backup.is_none() || servers == 0) || !(self.by_default || self.by_choice) {
+            return;
+        }
+        if self.by_default {
+            writer.comment(
+                origin,
+                "nginx's defaults, for servers that do not say it; connections count, not requests:",
+            );
+            writer.key(origin, "max_fails", 1);
+            writer.key(origin, "fail_timeout", quoted("10s"));
+        }
+        if self.backup.is_none() && self.check.is_none() {
+            writer.comment(origin, "when all have failed, nginx goes on with them:");
+            writer.key(origin, "panic", 1);
+        }
+    }
+
+    /// The check module's check.
+    fn check(&self) -> Option<String> {
+        self.check.as_ref()?;
         let milliseconds = |key: &str, default: f64| {
             let value = self.check.iter().flatten().find(|(name, _)| name == key);
             value.and_then(|(_, value)| value.parse().ok()).unwrap_or(default) / 1000.0
@@ -252,15 +288,6 @@ impl Balance {
             let value = self.check.iter().flatten().find(|(name, _)| name == key);
             value.map_or(default, |(_, value)| value).to_owned()
         };
-        if self.check.is_none() {
-            if protocol == "udp" || self.max_fails == Some(0) {
-                return None;
-            }
-            let interval =
-                seconds(self.fail_timeout.unwrap_or(10.0) / f64::from(self.max_fails.unwrap_or(1).max(1)));
-            let fall = self.max_fails.unwrap_or(1).clamp(1, 100);
-            return Some(format!("{{ kind = \"tcp\", interval = {interval}, fall = {fall}, rise = 1 }}"));
-        }
         let mut keys = Vec::new();
         let send = self.send.as_deref().unwrap_or("HEAD / HTTP/1.0\r\n\r\n");
         match number("type", "tcp").as_str() {
@@ -324,7 +351,7 @@ fn real(
     balance: &mut Balance,
     place: &str,
     writer: &mut Writer,
-) -> Option<(Origin, String)> {
+) -> Option<(Origin, Vec<String>)> {
     let word = directive.words.get(1).map(String::as_str).unwrap_or_default();
     let bare = word.trim_start_matches('[').trim_end_matches(']');
     let address = word.parse().ok().or_else(|| bare.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, 80)));
@@ -346,8 +373,15 @@ fn real(
         match (key, number, time(value)) {
             ("weight", Some(weight), _) => keys.push(format!("weight = {weight}")),
             ("max_conns", Some(most), _) => keys.push(format!("u_threshold = {most}")),
-            ("max_fails", Some(fails), _) => balance.max_fails = Some(fails),
-            ("fail_timeout", _, Some(time)) => balance.fail_timeout = Some(time),
+            ("max_fails", Some(fails), _) => {
+                keys.push(format!("max_fails = {}", fails.min(u32::from(limit::FAILS_MAX))));
+            }
+            ("fail_timeout", _, Some(0.0)) => keys.push(NO_TIME.to_owned()),
+            ("fail_timeout", _, Some(time)) => {
+                let (least, most) = (limit::FAIL_TIMEOUT_MIN, limit::CHECK_HOLD_MAX);
+                let time = time.clamp(least.as_secs_f64(), most.as_secs_f64());
+                keys.push(format!("fail_timeout = {}", seconds(time)));
+            }
             ("down", None, _) if value.is_empty() => keys.push("weight = 0".to_owned()),
             ("slow_start", _, Some(time)) => balance.slow_start = Some(time),
             ("backup", None, _) if value.is_empty() => {
@@ -366,8 +400,15 @@ fn real(
             }
         }
     }
-    let keys = last_of_each(keys, |key| key.split(" =").next().map(str::to_owned));
-    Some((directive.origin.clone(), format!("  {{ {} }},", keys.join(", "))))
+    let mut keys = last_of_each(keys, |key| key.split(" =").next().map(str::to_owned));
+    if keys.iter().any(|key| key == NO_TIME) {
+        keys.retain(|key| !is_about_failures(key));
+        keys.push("max_fails = 0".to_owned());
+    }
+    let fails = keys.iter().find_map(|key| key.strip_prefix("max_fails = "));
+    balance.by_default |= fails.is_none();
+    balance.by_choice |= fails.is_some_and(|fails| fails != "0");
+    Some((directive.origin.clone(), keys))
 }
 
 /// `30s`, `500ms`, `1m`, `10`: in seconds.

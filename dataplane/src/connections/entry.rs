@@ -214,14 +214,14 @@ impl<A: Address> Entry<A> {
         (self.is_sent_again(flags) && waited >= SILENCE.0).then_some(Evidence::Unanswered)
     }
 
-    /// What a SYN from the real server says of it: the first one is its answer.
+    /// True when a SYN from the real server is its answer; no later one is.
     #[must_use]
-    pub fn answered(&mut self) -> Option<Evidence> {
+    pub fn is_first_answer(&mut self) -> bool {
         let first = self.awaits_first_answer();
         if first {
             self.flags |= ANSWERED;
         }
-        first.then_some(Evidence::Answered)
+        first
     }
 
     /// What it says of the real server that the connection's activity changed so.

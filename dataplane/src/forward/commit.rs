@@ -14,7 +14,7 @@ use crate::counters::{RealCell, WorkerCounters};
 use crate::flow::Flow;
 use crate::id::{NicId, Protocol, WorkerId};
 use crate::packet::Packet;
-use crate::reason::DropReason;
+use crate::reason::{DropReason, Evidence};
 use crate::reply;
 use crate::rewrite::{self, dr, mss, nat, tun};
 use crate::service::schedulers::Learned;
@@ -89,12 +89,12 @@ impl Forwarder {
         let cell = real.counters.of(self.worker);
         let (entry, templates) = A::table_mut(&mut self.connections).entry_and_templates(found.index);
         observe(found, entry, templates, cell, &real.timeouts, headers, now);
-        count(&cell.packets_out, &cell.bytes_out, headers.ip_length() as u64);
-        packet.truncate(usize::from(headers.end));
         if headers.tcp_flags.syn() {
             // A copy: who gives a reference away must keep all of the headers in memory.
-            notice_answer(&self.counters, packet, &{ *headers }, entry, cell, now);
+            notice_answer(&self.counters, packet, &{ *headers }, entry, cell);
         }
+        count(&cell.packets_out, &cell.bytes_out, headers.ip_length() as u64);
+        packet.truncate(usize::from(headers.end));
         let frame = packet.bytes_mut();
         rewrite::pass(frame, headers, entry.vip());
         nat::from_real(frame, headers, entry.vip(), entry.vip_port());
@@ -514,11 +514,10 @@ fn notice_answer<A: IpVersion>(
     headers: &Headers<A>,
     entry: &mut Entry<A>,
     cell: &RealCell,
-    now: Tick,
 ) {
     notice_checksum(counters, packet, headers);
-    if let Some(evidence) = entry.answered() {
-        cell.witness(evidence, now);
+    if entry.is_first_answer() {
+        cell.evidence.at(Evidence::Answered as usize).add(1);
     }
 }
 
