@@ -7,6 +7,7 @@ use shunt_dataplane::id::Protocol;
 use shunt_dataplane::reason::Evidence;
 use shunt_dataplane::service::Method;
 use shunt_dataplane::service::schedulers::Scheduler;
+use shunt_dataplane::snapshot::Plan;
 use shunt_tests::director::Director;
 use shunt_tests::network::{self, BACK, FRONT, Form, ROUTER, nic_mac, real_mac};
 use shunt_tests::packets::{Ip, Tcp, ethernet, number};
@@ -69,11 +70,15 @@ fn error(form: Form, method: Method, word: &str) -> Vec<u8> {
     error
 }
 
-fn play(form: Form, method: Method, (name, story, wanted): &Row) {
+fn play(form: Form, method: Method, row: &Row) {
     let service = network::service(form, Protocol::Tcp, 80, Scheduler::Rr, method, 1);
-    let listen = service.listen;
-    let address = service.reals[0].address;
-    let mut director = Director::new(1, 64, network::plan(vec![service]));
+    play_with(form, network::plan(vec![service]), row);
+}
+
+fn play_with(form: Form, plan: Plan, (name, story, wanted): &Row) {
+    let (listen, real) = (plan.services[0].listen, plan.services[0].reals[0].clone());
+    let (address, method) = (real.address, real.method);
+    let mut director = Director::new(1, 64, plan);
     let (client, real) = (form.client(1), form.real(1));
     for word in story.split(' ') {
         let outcome = match word.split_at(1) {
@@ -113,6 +118,16 @@ fn nat() {
     for form in Form::BOTH {
         NAT.iter().for_each(|row| play(form, Method::Nat, row));
     }
+}
+
+/// A connection that begins anew in the same entry has to be answered anew.
+#[test]
+fn another_life_by_the_same_ports() {
+    let service = network::service(Form::V4, Protocol::Tcp, 80, Scheduler::Rr, Method::Nat, 1);
+    let mut plan = network::plan(vec![service]);
+    plan.sysctls.conn_reuse_mode = 0;
+    let story = "cS rSA cA cFA rFA cA +100 cS +1000 cS rRA";
+    play_with(Form::V4, plan, &("ports used again", story, [1, 1, 1, 0, 0]));
 }
 
 #[test]
