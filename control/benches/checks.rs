@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use shunt::health::kind::{CheckKind, Http};
 use shunt::health::{Change, Check, Health, RealKey, Target};
+use shunt::kernel::ServiceWays;
 use shunt_dataplane::id::Protocol;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -29,7 +30,7 @@ fn main() {
     for (word, kind) in [("tcp", CheckKind::Tcp), ("http", CheckKind::Http(http))] {
         // A busy machine may let some connections wait for too long.
         let told = |changes: Vec<Change>| eprintln!("{} real servers changed", changes.len());
-        let health = Health::start(None, told).expect("a thread");
+        let health = Health::start(None, ServiceWays::default(), told).expect("a thread");
         health.set_targets((0..REALS).map(|number| target(number, address, &kind)).collect());
         // All have begun.
         while health.list().iter().any(|listed| listed.last.is_none()) {
@@ -90,6 +91,7 @@ fn target(number: u32, server: SocketAddr, kind: &CheckKind) -> Target {
     let check = Check {
         kind: kind.clone(),
         to,
+        way: None,
         from: None,
         interval: INTERVAL,
         timeout: INTERVAL,

@@ -16,7 +16,7 @@ use crate::health::check::{self, Tools};
 use crate::health::judge::{Judge, Rules};
 use crate::health::scripts::Scripts;
 use crate::health::{Check, Failure, Success};
-use crate::kernel::{KernelError, Namespace};
+use crate::kernel::{KernelError, Namespace, ServiceWays};
 use crate::vrrp::Reading;
 
 /// A check with the name that virtual routers know it by.
@@ -60,8 +60,14 @@ impl Tracking {
             match ready {
                 Ok(runtime) => {
                     let _ = started.send(Ok(()));
-                    LocalSet::new()
-                        .block_on(&runtime, drive(inbox, Arc::new(Tools::new(scripts)), Arc::new(on_turn)));
+                    LocalSet::new().block_on(
+                        &runtime,
+                        drive(
+                            inbox,
+                            Arc::new(Tools::new(scripts, ServiceWays::default())),
+                            Arc::new(on_turn),
+                        ),
+                    );
                 }
                 Err(error) => drop(started.send(Err(error))),
             }
@@ -161,6 +167,7 @@ mod tests {
         Arc::new(Check {
             kind: CheckKind::Script { script: Script { command, user: None }, dynamic: false },
             to: SocketAddr::from(([0, 0, 0, 0], 0)),
+            way: None,
             from: None,
             interval: Duration::from_millis(20),
             timeout: Duration::from_secs(10),

@@ -11,6 +11,7 @@ use shunt::health::kind::{Body, CheckKind, Http, Pattern, QueryType, Tls, Udp};
 use shunt::health::scripts::Scripts;
 use shunt::health::{Check, RealKey};
 use shunt::kernel::Namespace;
+use shunt::kernel::ServiceWays;
 use shunt_dataplane::id::Protocol;
 use tempfile::TempDir;
 
@@ -22,6 +23,7 @@ fn ask(kind: CheckKind, to: SocketAddr, timeout: Duration) -> Result<(), String>
     let check = Check {
         kind,
         to,
+        way: None,
         from: None,
         interval: LONG,
         timeout,
@@ -34,7 +36,7 @@ fn ask(kind: CheckKind, to: SocketAddr, timeout: Duration) -> Result<(), String>
     };
     let listen = SocketAddr::from(([192, 0, 2, 10], 80));
     let key = RealKey { listen, protocol: Protocol::Tcp, address: to };
-    let tools = Tools::new(Scripts::start().unwrap());
+    let tools = Tools::new(Scripts::start().unwrap(), ServiceWays::default());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(run(Some(&key), &check, &tools)).map(|_| ()).map_err(|failure| failure.to_string())
 }

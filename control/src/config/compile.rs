@@ -58,6 +58,7 @@ pub fn compile(config: &Config, state: &State) -> Plan {
         elsewhere: elsewhere.iter().copied().collect(),
         adopting,
         not_accepting: not_accepting(config),
+        checked: config.checked_vips().into_iter().collect(),
         neighbours: neighbours(config, state),
         services: config.services.iter().map(|service| with_sorry_server(service, state)).collect(),
         marks: config.marks.clone(),

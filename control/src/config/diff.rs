@@ -504,6 +504,7 @@ fn show_checks(checks: &Arc<[Check]>) -> String {
 
 fn show_check(check: &Check) -> String {
     let mut text = check.kind.to_string();
+    text += if check.by_service { " by the service's way" } else { "" };
     let asked = [
         ("of", check.address.map(|address| address.to_string())),
         ("at port", check.l4_port.map(|port| port.to_string())),

@@ -195,6 +195,18 @@ impl Config {
         listens.chain(marked.filter(|vip| !own(vip))).chain(self.virtual_addresses()).collect()
     }
 
+    /// The addresses that checks ask for at real servers by the way of their service.
+    #[must_use]
+    pub fn checked_vips(&self) -> BTreeSet<IpAddr> {
+        let asked = |service: &Service| {
+            let vip = service.listen.ip();
+            let checks = service.reals.iter().flat_map(|real| real.checks.iter());
+            let by_service = checks.filter(|check| check.by_service);
+            by_service.map(move |check| check.address.unwrap_or(vip)).collect::<Vec<_>>()
+        };
+        self.services.iter().flat_map(asked).collect()
+    }
+
     /// The VIPs that belong to whoever is master of their virtual router.
     pub fn virtual_addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.vrrp.iter().flat_map(|vrrp| vrrp.addresses.iter().chain(&vrrp.excluded).copied())
@@ -431,7 +443,9 @@ impl Real {
 pub struct Check {
     /// What is asked.
     pub kind: CheckKind,
-    /// Whom to ask; none for the real server.
+    /// Whether it goes the service's own way: to the VIP, by the forwarding method of the real server.
+    pub by_service: bool,
+    /// Whom to ask; none for the real server, or for the service's VIP where it goes the service's way.
     pub address: Option<IpAddr>,
     /// The port that is asked; none for the real server's own.
     pub l4_port: Option<u16>,

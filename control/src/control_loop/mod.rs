@@ -8,6 +8,7 @@
 
 mod batch;
 mod handle;
+mod service_way;
 mod virtual_mac;
 mod vrrp;
 
@@ -17,8 +18,10 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use shunt_dataplane::id::NicId;
+use shunt_dataplane::wire::ethernet;
 
 use crate::kernel::Kernel;
+use crate::kernel::service_way::NEXT_HOP;
 use crate::neighbour::{Change, Event, Machine, Output};
 use crate::punt::{Frame, Held, Origin, Punted, Sorted, sort};
 pub use batch::{Batch, RELEASED_MAX};
@@ -83,6 +86,8 @@ pub struct Counters {
     pub kernel_refused: u64,
     /// Frames taken from the kernel side.
     pub from_kernel: u64,
+    /// Frames of checks whose way was not known, or that waited too long or in too large a number for their real server's MAC.
+    pub without_way: u64,
     /// Frames given to workers to send.
     pub transmitted: u64,
     /// Frames for which there was no room in the ring to the worker, or no mbuf.
@@ -106,6 +111,7 @@ pub struct ControlLoop<R: Rings, P: Publish> {
     counters: Counters,
     outputs: Vec<Output<Held<R::Packet>>>,
     buffer: Vec<u8>,
+    leaving: service_way::Leaving,
 }
 
 impl<R: Rings, P: Publish> ControlLoop<R, P> {
@@ -125,6 +131,7 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
             counters: Counters::default(),
             outputs: Vec::new(),
             buffer: vec![0; Kernel::FRAME_MAX],
+            leaving: service_way::Leaving::default(),
         };
         (control_loop, control)
     }
@@ -174,6 +181,7 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
         for nic in 0..self.nics {
             work += self.take_from_kernel(NicId(nic));
         }
+        self.send_checks(now);
         work += self.settle();
         Some(work)
     }
@@ -250,10 +258,36 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
         for count in 0..FRAMES_PER_TURN_MAX {
             let Ok(Some(length)) = self.kernel.read(nic, &mut self.buffer) else { return count };
             self.counters.from_kernel += 1;
+            if ethernet::destination(&self.buffer[..length]) == Some(NEXT_HOP) {
+                self.take_check(length);
+                continue;
+            }
             let sent = self.rings.transmit(nic, &self.buffer[..length]);
             *(if sent { &mut self.counters.transmitted } else { &mut self.counters.transmit_full }) += 1;
         }
         FRAMES_PER_TURN_MAX
+    }
+
+    /// Takes a frame that goes its service's way.
+    fn take_check(&mut self, length: usize) {
+        let frame = &self.buffer[..length];
+        let way = self.kernel.ways().of(frame);
+        if !way.is_some_and(|way| self.leaving.take(Instant::now(), way, frame)) {
+            self.counters.without_way += 1;
+        }
+    }
+
+    /// Sends the frames whose way is known.
+    fn send_checks(&mut self, now: Instant) {
+        if self.leaving.is_empty() {
+            return;
+        }
+        let machine = &self.machine;
+        let (ready, lost) = self.leaving.ready(now, &self.vrrp.nics, |key| machine.mac(key));
+        self.counters.without_way += lost;
+        for (nic, frame) in ready {
+            self.transmit(nic, &frame);
+        }
     }
 
     /// Publishes what was gathered when the last batch runs, and lets packets go whose batch does.

@@ -44,7 +44,7 @@ fn publications(config: &Config, step: Duration) -> u64 {
     let begin = core.view().load().snapshot.generation.0;
     let (mut machine, mut gathering, mut started) = (Machine::default(), Gathering::default(), Vec::new());
     let start = Instant::now();
-    machine.set_targets(start, targets::checks(config));
+    machine.set_targets(start, targets::checks(config, &core.view().load().snapshot));
     let mut now = start;
     while now < start + Duration::from_secs(3) {
         machine.tick(now, &mut started);

@@ -149,7 +149,7 @@ impl Live {
             if let Err(error) = parts.control.update_kernel(targets::sides(&view.config, &self.macs)) {
                 tracing::error!("kernel-side interface: {error}");
             }
-            parts.health.set_targets(targets::checks(&view.config));
+            parts.health.set_targets(targets::checks(&view.config, &view.snapshot));
             parts.health.watch(targets::watched(&view.config, &view.snapshot));
             parts.tracking.set(targets::watches(&view.config));
         });

@@ -69,7 +69,7 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
     let publisher = Publisher::new(owners, macs.clone(), shared.clone(), &config);
     let kernel = Kernel::start(&targets::sides(&config, &macs))
         .map_err(|error| StartError::of("kernel-side interface", &error))?;
-    let namespace = kernel.namespace().clone();
+    let (namespace, ways) = (kernel.namespace().clone(), kernel.ways().clone());
     let mut workers =
         workers::start(&config, &mut ports, publisher.snapshots(), shared.clone(), HashKey::random())?;
     let names = config.nics.iter().map(|nic| nic.name.clone()).collect();
@@ -86,7 +86,7 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
         .map_err(|error| StartError::of("runtime", &error))?;
     let messages = core.messages();
     let on_changes = move |changes| drop(messages.send(Message::Health(changes)));
-    let health = Health::start(Some(namespace.clone()), on_changes)
+    let health = Health::start(Some(namespace.clone()), ways, on_changes)
         .map_err(|error| StartError::of("health checks", &error))?;
     let watcher = control.watcher();
     let on_turn = move |turn: Turn| {

@@ -7,14 +7,15 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use shunt_dataplane::id::{Mac, NicId};
 use shunt_dataplane::service::mark::Mark;
-use shunt_dataplane::service::{Standing, Way};
+use shunt_dataplane::service::{Method, Standing, Way};
 use shunt_dataplane::snapshot::Snapshot;
 use shunt_dataplane::wire::ndp::link_local;
 
 use crate::config::{self, Config};
 use crate::health::driver::Watched;
 use crate::health::{Check, RealKey, Target};
-use crate::kernel::NicSide;
+use crate::kernel::service_way::Ends;
+use crate::kernel::{NicSide, ServiceWay};
 use crate::neighbour::machine::Key;
 use crate::neighbour::{Named, Nic, Vip};
 use crate::tracking::Watch;
@@ -23,15 +24,25 @@ use crate::vrrp::{Instance, Peer};
 
 /// The health checks.
 #[must_use]
-pub fn checks(config: &Config) -> Vec<Target> {
+pub fn checks(config: &Config, snapshot: &Snapshot) -> Vec<Target> {
     let mut targets = Vec::new();
+    let served: BTreeSet<IpNet> = config.nics.iter().flat_map(|nic| served(config, nic)).collect();
     for service in &config.services {
+        let is_served = served.contains(&IpNet::from(service.listen.ip()));
         for real in service.reals.iter().filter(|real| real.is_watched()) {
+            let check = |check: &config::Check| {
+                let direct = target(check, real.address, service.pool.alpha);
+                // What ipvsadm made a NAT real server, or the director itself, has no other way.
+                let other = check.by_service && !is_served && real.method != Method::Nat;
+                let by_service = other.then(|| by_service(check, service, real, config, snapshot)).flatten();
+                let (way, to, from) = by_service.map_or((None, direct.to, direct.from), |(way, to, from)| {
+                    (Some(Arc::new(way)), to, Some(from))
+                });
+                Arc::new(Check { way, to, from, ..direct })
+            };
             targets.push(Target {
                 key: service.real_key(real.address),
-                checks: (real.checks.iter())
-                    .map(|check| Arc::new(target(check, real.address, service.pool.alpha)))
-                    .collect(),
+                checks: real.checks.iter().map(check).collect(),
                 passive: real.passive.rules(),
                 slow_start: service.pool.slow_start,
             });
@@ -58,10 +69,39 @@ pub fn watched(config: &Config, snapshot: &Snapshot) -> Vec<Watched> {
     known.collect()
 }
 
+/// The way of a check to the VIP at a real server, whom it asks there and where it comes from; none without a route or an own address of
+/// the VIP's family.
+fn by_service(
+    check: &config::Check,
+    service: &config::Service,
+    real: &config::Real,
+    config: &Config,
+    snapshot: &Snapshot,
+) -> Option<(ServiceWay, SocketAddr, SocketAddr)> {
+    let destination = real.address.ip();
+    let vip = check.address.unwrap_or(service.listen.ip());
+    let hop = snapshot.first_hop(destination)?;
+    let tunnel = match real.method {
+        Method::Tun => {
+            Some(Ends { tunnel: real.tunnel, source: snapshot.source_to(destination)?, destination })
+        }
+        Method::Dr | Method::Nat => None,
+    };
+    // It is answered past the director: best by the NIC that the real server is behind.
+    let near = config.nics.get(hop.0.index()).into_iter().chain(&config.nics);
+    let mut own = near.flat_map(|nic| &nic.addresses).map(IpNet::addr);
+    let from = check
+        .from
+        .or_else(|| own.find(|own| own.is_ipv4() == vip.is_ipv4()).map(|own| SocketAddr::new(own, 0)))?;
+    let to = SocketAddr::new(vip, check.l4_port.unwrap_or(real.address.port()));
+    Some((ServiceWay { hop, tunnel }, to, from))
+}
+
 fn target(check: &config::Check, real: SocketAddr, alpha: bool) -> Check {
     Check {
         kind: check.kind.clone(),
         to: SocketAddr::new(check.address.unwrap_or(real.ip()), check.l4_port.unwrap_or(real.port())),
+        way: None,
         from: check.from,
         interval: check.interval,
         timeout: check.timeout,

@@ -16,7 +16,7 @@ use super::passive::{self, Seen};
 use super::rounds::Rounds;
 use super::scripts::Scripts;
 use super::{CHECKS_RUNNING_MAX, Failure, RealKey, Success, Target, check};
-use crate::kernel::{KernelError, Namespace};
+use crate::kernel::{KernelError, Namespace, ServiceWays};
 
 /// A real server and what workers count of it.
 pub type Watched = (RealKey, RealCounters);
@@ -35,13 +35,14 @@ pub struct Health {
 
 impl Health {
     /// Starts the thread, without targets. Check sockets are opened in `namespace`, or where the process is when
-    /// there is none; scripts run where the caller is. `on_changes` is called on that thread, with changes that came
+    /// there is none; those that go their service's way tell it `ways`. Scripts run where the caller is. `on_changes` is called on that thread, with changes that came
     /// together, and must not block.
     ///
     /// # Errors
     /// [`KernelError`] when the namespace cannot be entered or there is no thread to be had.
     pub fn start(
         namespace: Option<Namespace>,
+        ways: ServiceWays,
         on_changes: impl FnMut(Vec<Change>) + Send + 'static,
     ) -> Result<Self, KernelError> {
         let scripts = Scripts::start()?;
@@ -55,7 +56,7 @@ impl Health {
             match ready {
                 Ok(runtime) => {
                     let _ = started.send(Ok(()));
-                    runtime.block_on(drive(inbox, Tools::new(scripts), on_changes));
+                    runtime.block_on(drive(inbox, Tools::new(scripts, ways), on_changes));
                     // A file system that hangs is not waited for.
                     runtime.shutdown_background();
                 }

@@ -15,6 +15,7 @@ fn check(kind: CheckKind, to: SocketAddr) -> Check {
     Check {
         kind,
         to,
+        way: None,
         from: None,
         interval: Duration::from_millis(20),
         timeout: Duration::from_secs(5),
@@ -39,7 +40,7 @@ fn target(to: SocketAddr) -> Target {
 
 fn start(namespace: Option<Namespace>) -> (Health, Receiver<Change>) {
     let (sender, changes) = mpsc::channel();
-    let health = Health::start(namespace, move |changes| {
+    let health = Health::start(namespace, ServiceWays::default(), move |changes| {
         changes.into_iter().for_each(|change| drop(sender.send(change)))
     })
     .unwrap();

@@ -1,6 +1,7 @@
 //! How a check ends.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -90,6 +91,19 @@ pub enum Failure {
         /// How many should, in words.
         wanted: String,
     },
+    /// It failed at the VIP, by the service's way.
+    AtVip {
+        /// How it failed.
+        failure: Box<Failure>,
+        /// The address that was asked at.
+        vip: IpAddr,
+        /// The real server that was to have it.
+        real: IpAddr,
+        /// Whether packets to it travel in a tunnel.
+        by_tunnel: bool,
+        /// Whether the real server's own address answers a ping; none where nobody asked.
+        answers: Option<bool>,
+    },
     /// No check has been made yet, and the service begins without its real servers.
     NotYet,
 }
@@ -126,6 +140,34 @@ impl fmt::Display for Failure {
             Self::Unreadable(error) => write!(f, "file cannot be read: {error}"),
             Self::SaysDown => f.write_str("file says down"),
             Self::Processes { running, wanted } => write!(f, "{running} processes run, wanted {wanted}"),
+            Self::AtVip { failure, vip, real, by_tunnel, answers } => {
+                let place = if *by_tunnel {
+                    "on its tunnel interface or lo, rp_filter off"
+                } else {
+                    "on lo, without ARP"
+                };
+                let cure = format!("does it have the VIP ({place})?");
+                match (&**failure, answers) {
+                    (Self::NoConnection(_) | Self::NoAnswer(_), Some(false)) => {
+                        write!(f, "{failure} at the VIP {vip}; {real} does not answer a ping, either")
+                    }
+                    (Self::NoConnection(_), Some(true)) => {
+                        write!(f, "{failure}: {real} answers a ping, but not at the VIP {vip}: {cure}")
+                    }
+                    (Self::NoConnection(_), None) => write!(f, "{failure} at the VIP {vip}: {cure}"),
+                    (Self::NoAnswer(_), _) => write!(f, "{failure} at the VIP {vip}: {cure}"),
+                    (Self::Connect(_) | Self::Closed(_), _) => {
+                        write!(f, "{failure}: {real} does not take packets for the VIP {vip}: {cure}")
+                    }
+                    (Self::Refused, _) => {
+                        write!(
+                            f,
+                            "{failure} at the VIP {vip}: does its server listen at that address, or at {real} alone?"
+                        )
+                    }
+                    _ => write!(f, "{failure}, at the VIP {vip}"),
+                }
+            }
             Self::NotYet => f.write_str("not checked yet"),
         }
     }

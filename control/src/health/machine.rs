@@ -396,6 +396,7 @@ impl Entry {
     /// What the last check gave, in words.
     fn words(&self) -> Option<String> {
         self.last.as_ref().map(|last| match last {
+            Ok(_) if self.check.way.is_some() => format!("{} at the VIP", self.check.kind.success()),
             Ok(_) => self.check.kind.success(),
             Err(failure) => failure.to_string(),
         })

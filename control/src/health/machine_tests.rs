@@ -24,6 +24,7 @@ fn check(to: SocketAddr, seconds: u64) -> Check {
     Check {
         kind: CheckKind::Tcp,
         to,
+        way: None,
         from: None,
         interval: Duration::from_secs(seconds),
         timeout: Duration::from_secs(1),

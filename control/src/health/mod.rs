@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use shunt_dataplane::id::Protocol;
 
+use crate::kernel::ServiceWay;
 pub use driver::Health;
 pub use failure::{Failure, Success};
 pub use kind::CheckKind;
@@ -76,6 +77,8 @@ pub struct Check {
     /// Whom: the real server's address, and the port that answers where one is asked (keepalived: `connect_ip`,
     /// `connect_port`).
     pub to: SocketAddr,
+    /// How it gets there, when that is a VIP which others have, too; none by the routes.
+    pub way: Option<Arc<ServiceWay>>,
     /// Where it comes from; none lets the system choose (keepalived: `bindto`, `bind_port`).
     pub from: Option<SocketAddr>,
     /// From the begin of one check to the begin of the next (keepalived: `delay_loop`).

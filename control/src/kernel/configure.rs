@@ -1,15 +1,18 @@
 //! Addresses, routes and settings of the kernel side, through rtnetlink and `/proc/sys`. Runs inside the namespace.
 
 use std::future::Future;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::{fs, io};
 
 use ipnet::IpNet;
 use rtnetlink::packet_route::address::AddressHeaderFlags;
-use rtnetlink::packet_route::route::RouteMessage;
+use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteMetric};
+use rtnetlink::packet_route::rule::RuleAction;
 use rtnetlink::{Error, Handle, LinkUnspec, RouteMessageBuilder};
+use shunt_dataplane::wire::ndp::link_local;
 use tracing::warn;
 
+use super::service_way::{MARK, MTU, NEXT_HOP};
 use super::{KernelError, NicSide, Tap};
 
 /// The loopback interface of any namespace.
@@ -17,9 +20,14 @@ const LOOPBACK: u32 = 1;
 /// Routes of lower metric win; those of NICs further up in the configuration are lower.
 const METRIC: u32 = 100;
 
+/// The rule for checks that go their service's way comes before the main table's (32766), after the local one's (0).
+const RULE_PRIORITY: u32 = 100;
+/// The next hop of theirs: an address that no host has (RFC 7600: the IPv4 dummy address).
+const SERVICE_HOP_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
+
 /// Settings of the namespace and of every TAP made in it. None is vital: the kernel only ever sees what the control
 /// loop hands it.
-const SETTINGS: [(&str, &str); 15] = [
+const SETTINGS: [(&str, &str); 16] = [
     // Only the neighbour machine answers.
     ("net/ipv4/conf/all/arp_ignore", "8"),
     ("net/ipv4/conf/all/arp_announce", "2"),
@@ -29,6 +37,8 @@ const SETTINGS: [(&str, &str); 15] = [
     ("net/ipv4/ip_forward", "0"),
     // Masqueraded hosts leave by the other ports (`masquerade::KERNEL_PORTS`).
     ("net/ipv4/ip_local_port_range", "1024 32767"),
+    // Checks to one VIP come from different ports, which must not run out while old ones wait (RFC 9293, 3.6.1: TIME-WAIT).
+    ("net/ipv4/tcp_max_tw_buckets", "16384"),
     // Taking an address away leaves the others of its network in place.
     ("net/ipv4/conf/all/promote_secondaries", "1"),
     ("net/ipv6/conf/all/disable_ipv6", "0"),
@@ -64,6 +74,13 @@ pub(super) fn apply(taps: &[Tap], sides: &[NicSide]) -> Result<(), KernelError> 
         for (place, (tap, side)) in taps.iter().zip(sides).enumerate() {
             apply_one(&handle, METRIC + place as u32, tap, side).await?;
         }
+        let Some(first) = taps.first() else { return Ok(()) };
+        for is_v4 in [true, false] {
+            let has = |addresses: &[IpNet]| addresses.iter().any(|own| own.addr().is_ipv4() == is_v4);
+            if sides.iter().any(|side| has(&side.addresses)) {
+                service_ways(&handle, first, is_v4).await?;
+            }
+        }
         Ok(())
     })
 }
@@ -93,6 +110,41 @@ async fn apply_one(handle: &Handle, metric: u32, tap: &Tap, side: &NicSide) -> R
         told(name, || what, handle.route().add(route).replace().execute()).await?;
     }
     neighbours(handle, tap, side).await
+}
+
+/// Routes what checks send by their service's way to a next hop of its own; see [`super::service_way`]. Any TAP will do. Asking for what is
+/// there already changes nothing.
+async fn service_ways(handle: &Handle, tap: &Tap, is_v4: bool) -> Result<(), KernelError> {
+    let name = &tap.interface;
+    let hop: IpAddr = if is_v4 { SERVICE_HOP_V4.into() } else { link_local(NEXT_HOP).into() };
+    let neighbour = handle.neighbours().add(tap.index, hop).link_layer_address(&NEXT_HOP.0).replace();
+    told(name, || format!("neighbour {hop} for checks"), neighbour.execute()).await?;
+    let any = if is_v4 { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
+    let refused = |error: String| KernelError::Configure {
+        interface: name.clone(),
+        what: format!("route by {hop} for checks"),
+        source: io::Error::other(error),
+    };
+    let route = RouteMessageBuilder::<IpAddr>::new()
+        .destination_prefix(any, 0)
+        .map_err(|error| refused(error.to_string()))?
+        .gateway(hop)
+        .map_err(|error| refused(error.to_string()))?
+        .output_interface(tap.index)
+        .table_id(MARK)
+        .onlink();
+    let mut route = route.build();
+    route.attributes.push(RouteAttribute::Metrics(vec![RouteMetric::Mtu(MTU)]));
+    told(name, || format!("route by {hop} for checks"), handle.route().add(route).replace().execute())
+        .await?;
+    let rule =
+        handle.rule().add().table_id(MARK).fw_mark(MARK).priority(RULE_PRIORITY).action(RuleAction::ToTable);
+    let added = if is_v4 { rule.v4().execute().await } else { rule.v6().execute().await };
+    let there = |error: &Error| matches!(error, Error::NetlinkError(message) if message.to_io().kind() == io::ErrorKind::AlreadyExists);
+    match added {
+        Err(error) if there(&error) => Ok(()),
+        added => told(name, || "rule for checks".to_owned(), std::future::ready(added)).await,
+    }
 }
 
 /// Tells the kernel the MACs that nobody will answer for.

@@ -9,6 +9,7 @@
 mod configure;
 mod error;
 mod namespace;
+pub mod service_way;
 
 use std::io;
 use std::net::IpAddr;
@@ -20,6 +21,7 @@ use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
 pub use error::KernelError;
 pub use namespace::Namespace;
+pub use service_way::{ServiceWay, ServiceWays};
 
 /// Bytes in the longest name of an interface.
 const INTERFACE_NAME_MAX: usize = 15;
@@ -65,6 +67,7 @@ struct Tap {
 pub struct Kernel {
     namespace: Namespace,
     taps: Vec<Tap>,
+    ways: ServiceWays,
 }
 
 impl Kernel {
@@ -83,7 +86,7 @@ impl Kernel {
                 .collect::<Result<_, _>>()
         })??;
         apply(&namespace, &mut taps, sides)?;
-        Ok(Self { namespace, taps })
+        Ok(Self { namespace, taps, ways: ServiceWays::default() })
     }
 
     /// Gives the TAPs other addresses, routes and MTUs. Addresses that stay are not touched, so connections of running
@@ -129,6 +132,12 @@ impl Kernel {
     #[must_use]
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
+    }
+
+    /// Which sockets of checks go which way, for those who open them.
+    #[must_use]
+    pub const fn ways(&self) -> &ServiceWays {
+        &self.ways
     }
 
     /// Bytes that the longest frame of any TAP needs: the largest MTU and an Ethernet header with a VLAN tag.

@@ -295,13 +295,26 @@ impl Forwarder {
 impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
     /// Whose address the destination is. A source that cannot be one ends here.
     pub(super) fn local(&self) -> Result<Option<Local>, Aside> {
-        let own_source =
-            matches!(self.tables.local.get(&self.headers.source), Some(Local::Own(_) | Local::Vip));
-        // The kernel has this check for IPv4 alone.
-        if own_source && A::BITS == 32 {
+        let of = |address| self.tables.local.get(&address).copied();
+        let (from, to) = (of(self.headers.source), of(self.headers.destination));
+        if matches!(from, Some(Local::Own(_) | Local::Vip)) && self.is_from_itself(from, to) {
             return Err(Aside::Drop(DropReason::Martian));
         }
-        Ok(self.tables.local.get(&self.headers.destination).copied())
+        Ok(to)
+    }
+
+    /// True when an address of the director's as source means that nobody but a liar, or a host that sends its own packets back, can have
+    /// sent this. The kernel has this check for IPv4 alone. What a real server answers from the VIP at which it is checked is no such
+    /// packet; a check that comes back is, in either family: another real server would answer it in the place of the one that
+    /// sent it back.
+    #[cold]
+    fn is_from_itself(&self, from: Option<Local>, to: Option<Local>) -> bool {
+        let checked = |vip| self.tables.checked.contains_key(&vip);
+        match (from, to) {
+            (Some(Local::Vip), Some(Local::Own(_))) if checked(self.headers.source) => false,
+            (Some(Local::Own(_)), _) if checked(self.headers.destination) => true,
+            _ => A::BITS == 32,
+        }
     }
 
     /// True when the VIP that it is for belongs to another director now.

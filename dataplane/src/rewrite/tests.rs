@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::id::{L4Port, Mac, NicId};
 use crate::packet::Packet;
-use crate::service::tunnel::Tunnel;
+use crate::service::tunnel::{Tunnel, TunnelChecksum};
 use crate::wire::build::{self, Ends};
 use crate::wire::ethernet::{self, Macs};
 use crate::wire::testing::*;
@@ -258,6 +258,34 @@ fn tunnels_need_room_and_one_family() {
         assert_eq!(frame.len(), usize::from(want), "{head}");
         assert!(done || frame == padded);
     }
+}
+
+/// What the director itself sends through a tunnel is what the data path makes of it, but for the TTL outside.
+#[test]
+fn a_frame_of_the_directors_own_is_enclosed_with_a_ttl_of_its_own() {
+    let four: [IpAddr; 2] = [a4("10.1.0.1").into(), a4("10.1.0.13").into()];
+    let six: [IpAddr; 2] = [a6("2001:db8:1::1").into(), a6("2001:db8:1::13").into()];
+    let gue = Tunnel::Gue { l4_port: L4Port(6080), checksum: TunnelChecksum::Full };
+    for (ends, tunnel) in
+        [(four, Tunnel::Ipip), (six, Tunnel::Ipip), (four, Tunnel::Gre { checksum: true }), (six, gue)]
+    {
+        let mut frame = hex(SYN_V4);
+        frame[22] = 1;
+        fix_header_checksum(&mut frame);
+        let outer = tun::Outer { tunnel, ..outer(ends, 7) };
+        let (mut want, _) =
+            with_room(&frame, ROOM, |packet| tun::encapsulate(packet, &v4(packet.bytes()), &outer));
+        let (found, done) = with_room(&frame, ROOM, |packet| tun::enclose(packet, &outer, 61));
+        assert!(done, "{tunnel}");
+        want[ethernet::HEADER + if ends == four { 8 } else { 7 }] = 61;
+        if ends == four {
+            fix_header_checksum(&mut want);
+        }
+        // What stands in the place of an Ethernet header does not matter yet.
+        assert_eq!(text(&found[ethernet::HEADER..]), text(&want[ethernet::HEADER..]), "{tunnel}");
+    }
+    let (frame, done) = with_room(&[0; 60], ROOM, |packet| tun::enclose(packet, &outer(four, 1), 61));
+    assert!(!done && frame == [0; 60]);
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! Tunnelling: the packet travels inside another IP packet (kernel: `ip_vs_tunnel_xmit`; RFC 2003, RFC 2473, RFC 2784).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::id::{L4Port, Protocol};
 use crate::packet::Packet;
 use crate::service::tunnel::{GUE_HEADER, Tunnel, TunnelChecksum};
 use crate::wire::checksum::{Sum, pseudo_header};
-use crate::wire::{Headers, IpHeader, IpVersion, ethernet, put, udp};
+use crate::wire::{Headers, IpHeader, IpVersion, ethernet, ipv4, put, udp};
 
 /// ECN bits of a traffic class (RFC 3168, 5).
 const ECN: u8 = 0x03;
@@ -23,8 +23,8 @@ const GUE_SOURCE_PORTS: u16 = 0xc000;
 #[must_use]
 pub const fn overhead(destination: IpAddr, tunnel: Tunnel) -> u16 {
     let outer = match destination {
-        IpAddr::V4(_) => <std::net::Ipv4Addr as IpVersion>::HEADER,
-        IpAddr::V6(_) => <std::net::Ipv6Addr as IpVersion>::HEADER,
+        IpAddr::V4(_) => <Ipv4Addr as IpVersion>::HEADER,
+        IpAddr::V6(_) => <Ipv6Addr as IpVersion>::HEADER,
     };
     (outer + tunnel.header()) as u16
 }
@@ -56,6 +56,34 @@ pub fn encapsulate<A: IpVersion>(packet: &mut Packet<'_>, headers: &Headers<A>, 
         (IpAddr::V6(source), IpAddr::V6(destination)) => wrap(packet, headers, source, destination, outer),
         _ => false,
     }
+}
+
+/// Puts a frame that the director itself made, and that no connection carries, into a tunnel as [`encapsulate`] does; the outer
+/// packet has `ttl` whatever the one inside has. False, and nothing done, when the frame is no IP packet, too.
+#[cold]
+#[must_use]
+pub fn enclose(packet: &mut Packet<'_>, outer: &Outer, ttl: u8) -> bool {
+    let enclosed = match ethernet::ethertype(packet.bytes()) {
+        Some(ethernet::IPV4) => enclose_parsed::<Ipv4Addr>(packet, outer),
+        Some(ethernet::IPV6) => enclose_parsed::<Ipv6Addr>(packet, outer),
+        _ => false,
+    };
+    let Some(header) = packet.bytes_mut().get_mut(ethernet::HEADER..).filter(|_| enclosed) else {
+        return false;
+    };
+    if outer.destination.is_ipv6() {
+        put(header, Ipv6Addr::TTL, [ttl]);
+    } else if let Some(header) = header.first_chunk_mut::<{ ipv4::HEADER }>() {
+        put(header, Ipv4Addr::TTL, [ttl]);
+        put(header, ipv4::field::CHECKSUM, [0; 2]);
+        let checksum = Sum::of(header).checksum();
+        put(header, ipv4::field::CHECKSUM, checksum.to_be_bytes());
+    }
+    true
+}
+
+fn enclose_parsed<Inner: IpVersion>(packet: &mut Packet<'_>, outer: &Outer) -> bool {
+    Inner::parse_large(packet.bytes()).is_ok_and(|headers| encapsulate(packet, &headers, outer))
 }
 
 #[inline(always)]

@@ -328,8 +328,10 @@ fn candidate(
 }
 
 impl Snapshot {
-    /// The director's own address that traffic to `to` starts from.
-    fn source_to(&self, to: IpAddr) -> Option<IpAddr> {
+    /// The director's own address that traffic to `to` starts from; none without a route, or without an address of the family on its
+    /// NIC.
+    #[must_use]
+    pub fn source_to(&self, to: IpAddr) -> Option<IpAddr> {
         match to {
             IpAddr::V4(to) => self.v4.routes.find(to)?.source.map(IpAddr::V4),
             IpAddr::V6(to) => self.v6.routes.find(to)?.source.map(IpAddr::V6),
@@ -367,6 +369,7 @@ impl<A: Address> FamilyTables<A> {
                 .iter()
                 .filter_map(|&vip| Some((A::from_ip(vip)?, ())))
                 .collect(),
+            checked: plan.checked.iter().filter_map(|&vip| Some((A::from_ip(vip)?, ()))).collect(),
             routes: RouteTable::default(),
             neighbours: Default::default(),
             nat_reals: Default::default(),

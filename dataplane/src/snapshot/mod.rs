@@ -83,6 +83,8 @@ pub struct FamilyTables<A: Address> {
     pub adopting: HashMap<A, (), RandomState>,
     /// VIPs that take what is for services alone.
     pub not_accepting: HashMap<A, (), RandomState>,
+    /// VIPs that health checks ask real servers at.
+    pub checked: HashMap<A, (), RandomState>,
     /// Routes by longest prefix.
     pub routes: RouteTable<A>,
     /// Neighbours whose MAC is known, as next hops.

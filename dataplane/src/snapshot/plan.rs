@@ -29,6 +29,9 @@ pub struct Plan {
     pub not_accepting: Vec<IpAddr>,
     /// VIPs that were taken over lately: their TCP connections, which another director made, are taken on in their midst.
     pub adopting: Vec<IpAddr>,
+    /// VIPs that health checks of the director's ask its real servers at, by the forwarding method: answers from there to the
+    /// director's own addresses are the kernel side's, and nothing from these addresses is ever scheduled.
+    pub checked: Vec<IpAddr>,
     /// Neighbours that are known.
     pub neighbours: Vec<NeighbourPlan>,
     /// Virtual services.

@@ -51,6 +51,18 @@ impl Place {
         self.ethtool(&["-K", here, "tx", "off", "tso", "off", "gso", "off", "gro", "off"]);
     }
 
+    /// A cable from this place, whose end is `here`, to another one, where its end is `there`; both ends are up, and frames leave them
+    /// complete.
+    pub fn cable_to(&self, other: &Self, here: &str, there: &str) {
+        other.ip(&format!(
+            "link add {there} type veth peer name {here} netns {}\nlink set {there} up",
+            self.thread
+        ));
+        self.ip(&format!("link set lo up\nlink set {here} up"));
+        self.ethtool(&["-K", here, "tx", "off"]);
+        other.ethtool(&["-K", there, "tx", "off"]);
+    }
+
     /// Commands of `ip`, one to a line, in this namespace.
     pub fn ip(&self, batch: &str) {
         let batch = batch.to_owned();

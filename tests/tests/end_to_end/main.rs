@@ -21,6 +21,7 @@ mod oracle;
 mod passive;
 mod reload;
 mod routing;
+mod service_way;
 mod start_and_stop;
 mod two_workers;
 mod vrrp;

@@ -6,7 +6,7 @@ use shunt_dataplane::reason::DropReason;
 use shunt_dataplane::service::Method;
 use shunt_dataplane::snapshot::{Plan, RoutePlan};
 use shunt_tests::director::Arrival;
-use shunt_tests::network::{BACK, FRONT, Form, ROUTER, nic_mac};
+use shunt_tests::network::{BACK, FRONT, Form, ROUTER, nic_mac, real_mac};
 use shunt_tests::packets::{Ip, Tcp, ethernet, frame, number};
 
 use crate::case::{Case, from_front, no_service, one_service, word};
@@ -14,6 +14,7 @@ use crate::case::{Case, from_front, no_service, one_service, word};
 pub fn cases() -> Vec<Case> {
     let mut cases = [frames(), headers(), options(), extension_headers(), sources(), limits()].concat();
     for form in Form::BOTH {
+        cases.extend(of_checks(form));
         cases.extend(of_vips(form));
         cases.extend(of_services(form));
         cases.extend(of_routing(form));
@@ -149,6 +150,34 @@ fn sources() -> Vec<Case> {
     for (source, destination) in [("198.51.100.1", "127.0.0.1"), ("2001:db8:c::1", "::1")] {
         let packet = from_front(&Ip::new(source, destination).udp(40000, 53, b""));
         cases.push(drop(format!("to {destination}"), no_service(), packet, DropReason::Martian));
+    }
+    cases
+}
+
+/// Checks of the director's own at a VIP: one that comes back goes to nobody, whatever the family.
+fn of_checks(form: Form) -> Vec<Case> {
+    let own = form.own(BACK);
+    let plan = || {
+        let mut plan = one_service(form, Protocol::Tcp, Method::Dr);
+        plan.checked = plan.vips.clone();
+        plan
+    };
+    let back = |packet: &[u8]| Arrival { nic: BACK, frame: ethernet(nic_mac(BACK), real_mac(1), packet) };
+    let comes_back = Ip::new(own, form.vip()).tcp(&Tcp::new(5000, 80, "S"));
+    let pings = Ip::new(own, form.vip()).icmp(if form == Form::V4 { 8 } else { 128 }, 0, 1, b"");
+    let elsewhere = Ip::new(form.vip(), &form.client(1)).tcp(&Tcp::new(80, 5000, "SA"));
+    let mut cases = vec![
+        drop(
+            named("a check that a real server sends back", form),
+            plan(),
+            back(&comes_back),
+            DropReason::Martian,
+        ),
+        drop(named("a ping that a real server sends back", form), plan(), back(&pings), DropReason::Martian),
+    ];
+    if form == Form::V4 {
+        let what = named("from a VIP that is checked, to a client", form);
+        cases.push(drop(what, plan(), back(&elsewhere), DropReason::Martian));
     }
     cases
 }

@@ -18,7 +18,13 @@ pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for form in Form::BOTH {
         cases.extend([out_to_the_world(form), in_to_a_neighbour(form), longest_prefix(form)]);
-        cases.extend([unconnected_answer(form), own_address(form), unresolved(form), unresolved_real(form)]);
+        cases.extend([
+            unconnected_answer(form),
+            own_address(form),
+            answered_check(form),
+            unresolved(form),
+            unresolved_real(form),
+        ]);
         cases.push(fragment(form));
     }
     cases.extend([arp(), solicitation()]);
@@ -84,6 +90,15 @@ fn own_address(form: Form) -> Case {
     let packet = Ip::new(&form.client(1), form.own(FRONT)).tcp(&Tcp::new(40000, 22, "S"));
     let verdict = Verdict::Punt(Punt::Local);
     Case::new(named("for the director's own address", form), no_service(), from_front(&packet), verdict)
+}
+
+/// A VIP's answer to a check goes to the kernel side that asked.
+fn answered_check(form: Form) -> Case {
+    let mut plan = one_service(form, Protocol::Tcp, Method::Dr);
+    plan.checked = plan.vips.clone();
+    let packet = Ip::new(form.vip(), form.own(BACK)).tcp(&Tcp::new(80, 5000, "SA"));
+    let verdict = Verdict::Punt(Punt::Local);
+    Case::new(named("from a VIP that is checked", form), plan, from_real(1, &packet), verdict)
 }
 
 fn unresolved(form: Form) -> Case {

@@ -93,6 +93,10 @@ pub fn check_alone(
             }
         }
     }
+    if let Some(way) = check.by_service.as_ref().filter(|way| way.value) {
+        let holds = "a check of no real server has no service either";
+        findings.error(place, &way.at, Fault::new("the way of no service", holds, "remove way"));
+    }
     build(place, check, networks, findings)
 }
 
@@ -115,6 +119,7 @@ fn build(
     source(place, check, networks, findings);
     Some(Check {
         kind: check.kind.clone()?,
+        by_service: check.by_service.as_ref().is_some_and(|by_service| by_service.value),
         address: check.address.as_ref().map(|address| address.value),
         l4_port: check.l4_port.as_ref().map(|port| port.value),
         from: check.from.as_ref().map(|from| from.value),

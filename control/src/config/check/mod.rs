@@ -12,6 +12,7 @@ mod runtime;
 mod services;
 mod tunnels;
 mod vrrp;
+mod ways;
 mod written;
 
 use std::collections::HashMap;

@@ -13,7 +13,7 @@ use shunt_dataplane::time::Ticks;
 
 use super::networks::{Networks, is_link_local};
 use super::tunnels::{self, tunnel};
-use super::{Seen, health, passive, pool, unique_names};
+use super::{Seen, health, passive, pool, unique_names, ways};
 use crate::config::document::{Document, PersistenceDocument, RealDocument, SchedulerFlag, ServiceDocument};
 use crate::config::problem::{At, Fault, Findings};
 use crate::config::{Check, Notify, Pool, Real, Service, limit};
@@ -35,6 +35,7 @@ pub fn check(document: &Document, networks: &Networks, findings: &mut Findings<'
         .filter(|listen| Mark::of(listen.value).is_none())
         .map(|listen| listen.value.ip())
         .collect();
+    let served = ways::served(document, networks);
     let mut seen = Seen::new();
     let mut services = Some(Vec::new());
     for service in &document.services {
@@ -60,6 +61,7 @@ pub fn check(document: &Document, networks: &Networks, findings: &mut Findings<'
         }
         let checks = health::checks(service, networks, findings);
         let reals = check_reals(service, checks.as_ref(), &vips, networks, findings);
+        ways::check(service, reals.as_deref().unwrap_or_default(), &served, networks, findings);
         let settings = settings(service, findings);
         let pool = pool::pool(service, checks.as_ref(), reals.as_deref(), &vips, networks, findings);
         if let (Some(pool), Some(reals)) = (&pool, &reals) {

@@ -22,6 +22,8 @@ pub struct CheckDocument {
     pub at: Span,
     /// `kind`, and what only this kind is told.
     pub kind: Option<CheckKind>,
+    /// `way`: true by the service's, to the VIP by the real server's forwarding method; false to the real server's own address.
+    pub by_service: Option<At<bool>>,
     /// `address`, whom to ask.
     pub address: Option<At<IpAddr>>,
     /// `port`.
@@ -79,6 +81,7 @@ const WORDS: &[(&str, Word)] = &[
 ];
 const EVERY: &[&str] = &[
     "kind",
+    "way",
     "address",
     "from",
     "interval",
@@ -90,6 +93,8 @@ const EVERY: &[&str] = &[
     "reentry",
     "alpha",
 ];
+/// The words of `way`.
+const WAYS: &[(&str, bool)] = &[("real", false), ("service", true)];
 const WEB: &[Word] = &[Word::Http, Https];
 /// Keys that only some kinds have.
 const SOME: &[(&str, &[Word])] = &[
@@ -170,6 +175,7 @@ impl CheckDocument {
         let timeout_min = limit::CHECK_TIMEOUT_MIN;
         Self {
             kind: word.and_then(|word| kind(&mut section, word)),
+            by_service: section.word("way", WAYS, &[]),
             address: section.parse("address", address),
             l4_port: section.integer("port", 1..=u16::MAX, "(a TCP or UDP port)"),
             from: section.parse("from", from),

@@ -10,8 +10,7 @@ use md5::{Digest, Md5};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::answer::Answer;
-use super::tls::Connectors;
-use super::{Deadline, closed, connect, shown};
+use super::{Deadline, Tools, closed, connect, shown};
 use crate::health::kind::{Body, Http};
 use crate::health::{Check, Failure, RealKey, Success};
 
@@ -22,20 +21,20 @@ pub async fn run(
     key: Option<&RealKey>,
     check: &Check,
     asked: &Http,
-    tls: &Connectors,
+    tools: &Tools,
     deadline: Deadline,
 ) -> Result<Success, Failure> {
     let host = asked.host.clone().unwrap_or_else(|| match key.map_or(check.to.ip(), |key| key.listen.ip()) {
         IpAddr::V4(vip) => vip.to_string(),
         IpAddr::V6(vip) => format!("[{vip}]"),
     });
-    let stream = connect(check, deadline).await?;
+    let stream = connect(check, tools, deadline).await?;
     match &asked.tls {
         None => deadline.answer(exchange(stream, asked, &host)).await,
         Some(settings) => {
             // Seldom wanted, and large: not a part of every check.
             let ask = Box::pin(async {
-                let stream = tls.secure(stream, settings, &host, check.to.ip()).await?;
+                let stream = tools.tls.secure(stream, settings, &host, check.to.ip()).await?;
                 exchange(stream, asked, &host).await
             });
             deadline.answer(ask).await

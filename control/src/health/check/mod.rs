@@ -1,6 +1,7 @@
 //! One health check, from ordinary sockets of the calling thread's namespace; scripts and files belong to the host.
 
 mod answer;
+mod by_service;
 mod dns;
 mod file;
 mod http;
@@ -17,18 +18,22 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use shunt_dataplane::id::Protocol;
+use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use super::scripts::Scripts;
 use super::{Check, CheckKind, Failure, RealKey, Success};
+use crate::kernel::ServiceWays;
 
 /// What checks share: the thread of scripts, and TLS as it was set up.
 #[derive(Debug)]
 pub struct Tools {
     scripts: Scripts,
     tls: tls::Connectors,
+    ways: ServiceWays,
     /// Places of those that read files.
     files: Arc<Semaphore>,
 }
@@ -37,11 +42,11 @@ pub struct Tools {
 pub const FILES_READING_MAX: usize = 16;
 
 impl Tools {
-    /// With these scripts.
+    /// With these scripts; `ways` is told of the sockets of checks that go their service's way.
     #[must_use]
-    pub fn new(scripts: Scripts) -> Self {
+    pub fn new(scripts: Scripts, ways: ServiceWays) -> Self {
         let files = Arc::new(Semaphore::new(FILES_READING_MAX));
-        Self { scripts, tls: tls::Connectors::default(), files }
+        Self { scripts, tls: tls::Connectors::default(), ways, files }
     }
 
     /// Files of authorities are read anew.
@@ -58,27 +63,42 @@ impl Tools {
 /// [`Failure`] says what went wrong.
 pub async fn run(key: Option<&RealKey>, check: &Check, tools: &Tools) -> Result<Success, Failure> {
     let deadline = Deadline { at: Instant::now() + check.timeout, after: check.timeout };
+    let asked = ask(key, check, tools, deadline);
+    match (&check.way, key) {
+        // Seldom wanted, and large: not a part of every check.
+        (Some(way), Some(key)) => Box::pin(by_service::explain(asked, check, way, key, deadline)).await,
+        _ => asked.await,
+    }
+}
+
+async fn ask(
+    key: Option<&RealKey>,
+    check: &Check,
+    tools: &Tools,
+    deadline: Deadline,
+) -> Result<Success, Failure> {
     match &check.kind {
-        CheckKind::Tcp => connect(check, deadline).await.map(|_stream| Success::Up),
-        CheckKind::Http(asked) => http::run(key, check, asked, &tools.tls, deadline).await,
+        CheckKind::Tcp => connect(check, tools, deadline).await.map(|_stream| Success::Up),
+        CheckKind::Http(asked) => http::run(key, check, asked, tools, deadline).await,
         CheckKind::Smtp { helo } => {
-            let stream = connect(check, deadline).await?;
+            let stream = connect(check, tools, deadline).await?;
             deadline.answer(Box::pin(smtp::run(stream, helo.as_deref()))).await
         }
         CheckKind::Dns { name, query } => {
-            let socket = datagrams(check).await?;
+            let socket = datagrams(check, tools).await?;
             deadline.answer(Box::pin(dns::run(&socket, name, *query))).await
         }
         CheckKind::Ping => {
             let from = check.from.map(|from| from.ip());
-            deadline.answer(Box::pin(ping::run(check.to.ip(), from))).await
+            let by_service = check.way.as_ref().map(|way| (&tools.ways, way));
+            deadline.answer(Box::pin(ping::run(check.to.ip(), from, by_service))).await
         }
-        CheckKind::Udp(asked) => Box::pin(udp::run(&datagrams(check).await?, asked, deadline)).await,
+        CheckKind::Udp(asked) => Box::pin(udp::run(&datagrams(check, tools).await?, asked, deadline)).await,
         CheckKind::Script { script, dynamic } => {
             Box::pin(script::run(key, script, *dynamic, check.timeout, &tools.scripts)).await
         }
         CheckKind::Send { send, expect } => {
-            let stream = connect(check, deadline).await?;
+            let stream = connect(check, tools, deadline).await?;
             deadline.answer(Box::pin(send::run(stream, send, expect))).await
         }
         CheckKind::File { path, factor, missing } => {
@@ -103,13 +123,16 @@ impl Deadline {
 }
 
 /// Opens a TCP connection to what the check asks.
-async fn connect(check: &Check, deadline: Deadline) -> Result<TcpStream, Failure> {
+async fn connect(check: &Check, tools: &Tools, deadline: Deadline) -> Result<TcpStream, Failure> {
     let open = async {
         let Some(from) = check.from else { return TcpStream::connect(check.to).await };
         let socket = if check.to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         // A source port of the operator's choice may still be in TIME_WAIT.
-        socket.set_reuseaddr(true)?;
+        socket.set_reuseaddr(from.port() != 0)?;
         socket.bind(from)?;
+        if let Some(way) = &check.way {
+            tools.ways.take(&SockRef::from(&socket), Protocol::Tcp.number(), way)?;
+        }
         socket.connect(check.to).await
     };
     let opened = timeout_at(deadline.at, open).await.map_err(|_| Failure::NoConnection(deadline.after))?;
@@ -117,7 +140,7 @@ async fn connect(check: &Check, deadline: Deadline) -> Result<TcpStream, Failure
 }
 
 /// A UDP socket that speaks to what the check asks, and hears when that is unreachable.
-async fn datagrams(check: &Check) -> Result<UdpSocket, Failure> {
+async fn datagrams(check: &Check, tools: &Tools) -> Result<UdpSocket, Failure> {
     let any = if check.to.is_ipv4() {
         SocketAddr::from(([0, 0, 0, 0], 0))
     } else {
@@ -125,6 +148,10 @@ async fn datagrams(check: &Check) -> Result<UdpSocket, Failure> {
     };
     let socket = UdpSocket::bind(check.from.unwrap_or(any)).await;
     let socket = socket.map_err(|error| connect_failure(&error))?;
+    if let Some(way) = &check.way {
+        let taken = tools.ways.take(&SockRef::from(&socket), Protocol::Udp.number(), way);
+        taken.map_err(|error| connect_failure(&error))?;
+    }
     socket.connect(check.to).await.map_err(|error| connect_failure(&error))?;
     Ok(socket)
 }

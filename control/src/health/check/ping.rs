@@ -3,12 +3,14 @@
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::UdpSocket;
 
 use super::{closed, connect_failure};
 use crate::health::{Failure, Success};
+use crate::kernel::{ServiceWay, ServiceWays};
 
 /// An echo request's type and that of its answer, by family.
 const ECHO_V4: (u8, u8) = (8, 0);
@@ -18,8 +20,13 @@ const TOKEN: usize = 8;
 /// The longest answer that is read.
 const ANSWER_MAX: usize = 2048;
 
-pub async fn run(to: IpAddr, from: Option<IpAddr>) -> Result<Success, Failure> {
-    let socket = open(to, from).map_err(|error| connect_failure(&error))?;
+/// Asks `to`, from an own address where that is named, by the service's way where there is one.
+pub async fn run(
+    to: IpAddr,
+    from: Option<IpAddr>,
+    by_service: Option<(&ServiceWays, &Arc<ServiceWay>)>,
+) -> Result<Success, Failure> {
+    let socket = open(to, from, by_service).map_err(|error| connect_failure(&error))?;
     let token = RandomState::new().hash_one(to).to_be_bytes();
     let (request, reply) = if to.is_ipv4() { ECHO_V4 } else { ECHO_V6 };
     let mut asked = [0; 8 + TOKEN];
@@ -52,16 +59,23 @@ pub async fn run(to: IpAddr, from: Option<IpAddr>) -> Result<Success, Failure> {
 
 /// A ping socket where the system lets us have one, else a raw one; connected, so that only this host's answers come
 /// and its errors are told. tokio has no word for either; to it they are like UDP sockets.
-fn open(to: IpAddr, from: Option<IpAddr>) -> io::Result<UdpSocket> {
-    let (domain, protocol) = match to {
-        IpAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4),
-        IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6),
+fn open(
+    to: IpAddr,
+    from: Option<IpAddr>,
+    by_service: Option<(&ServiceWays, &Arc<ServiceWay>)>,
+) -> io::Result<UdpSocket> {
+    let (domain, protocol, number) = match to {
+        IpAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4, 1),
+        IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6, 58),
     };
     let socket = Socket::new(domain, Type::DGRAM, Some(protocol))
         .or_else(|_| Socket::new(domain, Type::RAW, Some(protocol)))?;
     socket.set_nonblocking(true)?;
     if let Some(from) = from {
         socket.bind(&SocketAddr::new(from, 0).into())?;
+    }
+    if let Some((ways, way)) = by_service {
+        ways.take(&SockRef::from(&socket), number, way)?;
     }
     socket.connect(&SocketAddr::new(to, 0).into())?;
     UdpSocket::from_std(socket.into())

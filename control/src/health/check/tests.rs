@@ -16,6 +16,7 @@ fn ask_fully(kind: CheckKind, to: SocketAddr, timeout: Duration) -> Result<Succe
     let check = Check {
         kind,
         to,
+        way: None,
         from: None,
         interval: Duration::from_secs(6),
         timeout,
@@ -28,7 +29,7 @@ fn ask_fully(kind: CheckKind, to: SocketAddr, timeout: Duration) -> Result<Succe
     };
     let listen = SocketAddr::from(([192, 0, 2, 10], 80));
     let key = RealKey { listen, protocol: shunt_dataplane::id::Protocol::Tcp, address: to };
-    let tools = Tools::new(Scripts::start().unwrap());
+    let tools = Tools::new(Scripts::start().unwrap(), ServiceWays::default());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(run(Some(&key), &check, &tools))
 }
@@ -296,6 +297,7 @@ fn a_check_comes_from_where_it_should() {
     let mut check = Check {
         kind: CheckKind::Tcp,
         to: listener.local_addr().unwrap(),
+        way: None,
         from: Some(SocketAddr::from(([127, 0, 0, 9], 0))),
         interval: LONG,
         timeout: LONG,
@@ -307,7 +309,7 @@ fn a_check_comes_from_where_it_should() {
         alpha: false,
     };
     let key = RealKey { listen: check.to, protocol: shunt_dataplane::id::Protocol::Tcp, address: check.to };
-    let tools = Tools::new(Scripts::start().unwrap());
+    let tools = Tools::new(Scripts::start().unwrap(), ServiceWays::default());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     assert_eq!(runtime.block_on(run(Some(&key), &check, &tools)), Ok(Success::Up));
     assert_eq!(listener.accept().unwrap().1.ip(), IpAddr::from([127, 0, 0, 9]));
@@ -321,7 +323,7 @@ fn a_file_system_that_hangs_takes_so_many_threads_and_no_more() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pipe");
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let tools = Tools::new(Scripts::start().unwrap());
+    let tools = Tools::new(Scripts::start().unwrap(), ServiceWays::default());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     // Opening a pipe that nobody writes hangs.
     runtime.block_on(async {

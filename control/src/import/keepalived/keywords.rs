@@ -379,7 +379,10 @@ const CONNECTION: Keywords = &[
     (Supported("`from`"), "bindto"),
     (Instead("a check leaves by the NIC that its address belongs to"), "bind_if"),
     (Instead("a check has any source port"), "bind_port"),
-    (Instead("checks pass no packet filter"), "fwmark"),
+    (
+        Instead("checks pass no packet filter; to reach the VIP at its real servers: `way = \"service\"`"),
+        "fwmark",
+    ),
 ];
 /// What every checker has.
 const TIMES: Keywords = &[

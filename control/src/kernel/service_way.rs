@@ -1,0 +1,141 @@
+//! How checks reach the VIP at one real server: by the forwarding method, past the routes of the kernel side.
+//!
+//! The socket of such a check is marked ([`MARK`]), and a rule of the namespace routes what is marked to a next hop that is none
+//! ([`NEXT_HOP`]). By its MAC the control loop knows such a frame, by the frame's source port the real server that it is for: the
+//! check noted its port here before it spoke.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use shunt_dataplane::id::Mac;
+use shunt_dataplane::service::tunnel::Tunnel;
+use shunt_dataplane::wire::{Headers, IpVersion, ethernet};
+use socket2::SockRef;
+
+use crate::neighbour::machine::Key;
+
+/// The mark of sockets of such checks, and the number of the table that routes them: "sh".
+pub const MARK: u32 = 0x7368;
+/// The MAC of a host that does not exist, locally administered: "shunt".
+pub const NEXT_HOP: Mac = Mac([2, b's', b'h', b'u', b'n', b't']);
+/// Bytes of the largest packet that such a check sends, so that it fits into any tunnel.
+pub const MTU: u32 = 1280;
+/// TTL and hop limit of what such a check sends. A real server that has the VIP takes it; one that does not have it, but forwards, refuses to
+/// (RFC 1812, 5.3.1), so that nobody else can answer in its place.
+const TTL: u32 = 1;
+
+/// The way to one real server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceWay {
+    /// The neighbour that frames go to: the real server, or the router on the way to it.
+    pub hop: Key,
+    /// What packets travel in; none by DR.
+    pub tunnel: Option<Ends>,
+}
+
+/// A tunnel and where it begins and ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// What packets travel in.
+    pub tunnel: Tunnel,
+    /// The director's own address.
+    pub source: IpAddr,
+    /// The real server's.
+    pub destination: IpAddr,
+}
+
+/// What a socket is known by: family, protocol number, and port or, of pings, identifier.
+type Socket = (bool, u8, u16);
+
+/// Which socket goes which way. There are no more than there are ports; the next socket with a port takes its place.
+#[derive(Clone, Debug, Default)]
+pub struct ServiceWays(Arc<Mutex<HashMap<Socket, Arc<ServiceWay>>>>);
+
+impl ServiceWays {
+    /// Sends what a bound socket sends by this way; `protocol` is its number.
+    ///
+    /// # Errors
+    /// What the system says about its settings: for want of `CAP_NET_ADMIN`, above all.
+    pub fn take(&self, socket: &SockRef<'_>, protocol: u8, way: &Arc<ServiceWay>) -> io::Result<()> {
+        socket.set_mark(MARK)?;
+        let local = socket.local_addr()?.as_socket();
+        let local = local.ok_or_else(|| io::Error::other("a socket without an address"))?;
+        match local.ip() {
+            IpAddr::V4(_) => socket.set_ttl_v4(TTL)?,
+            IpAddr::V6(_) => socket.set_unicast_hops_v6(TTL)?,
+        }
+        self.note((local.is_ipv4(), protocol, local.port()), way.clone());
+        Ok(())
+    }
+
+    fn note(&self, socket: Socket, way: Arc<ServiceWay>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(socket, way);
+    }
+
+    /// The way of a frame that the kernel side sends to [`NEXT_HOP`]; none when no check sent it.
+    #[must_use]
+    pub fn of(&self, frame: &[u8]) -> Option<Arc<ServiceWay>> {
+        let socket = match ethernet::ethertype(frame)? {
+            ethernet::IPV4 => socket::<Ipv4Addr>(frame),
+            ethernet::IPV6 => socket::<Ipv6Addr>(frame),
+            _ => None,
+        };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&socket?).cloned()
+    }
+}
+
+/// Which socket sent a frame.
+fn socket<A: IpVersion>(frame: &[u8]) -> Option<Socket> {
+    /// Where the identifier of an echo request stands (RFC 792, RFC 4443).
+    const IDENTIFIER: usize = 4;
+    let headers: Headers<A> = A::parse_large(frame).ok()?;
+    let port = if headers.protocol == A::ICMP_PROTOCOL {
+        u16::from_be_bytes(*headers.transport_bytes(frame).get(IDENTIFIER..)?.first_chunk()?)
+    } else {
+        headers.source_port.0
+    };
+    Some((A::BITS == 32, headers.protocol, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use shunt_dataplane::id::NicId;
+
+    use super::*;
+
+    /// A frame of the kernel side to a VIP: what of it is looked at, and no options.
+    fn frame(protocol: u8, first: u16, third: u16) -> Vec<u8> {
+        let mut packet = vec![0x45, 0, 0, 40, 0, 0, 0x40, 0, 1, protocol, 0, 0, 192, 0, 2, 2, 192, 0, 2, 10];
+        let sum: u32 = packet.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
+        packet[10..12].copy_from_slice(&(!(sum + (sum >> 16)) as u16).to_be_bytes());
+        packet.extend(first.to_be_bytes());
+        packet.extend([8, 8]);
+        packet.extend(third.to_be_bytes());
+        packet.extend([0, 0, 0, 0, 0, 0, 0x50, 2, 0, 0, 0, 0, 0, 0]);
+        [&NEXT_HOP.0[..], &[2, 0, 0, 0, 0, 1], &[8, 0], &packet].concat()
+    }
+
+    #[test]
+    fn a_frame_is_known_by_the_port_of_its_socket() {
+        let ways = ServiceWays::default();
+        let way = |last: u8| {
+            Arc::new(ServiceWay { hop: (NicId(0), IpAddr::from([192, 0, 2, last])), tunnel: None })
+        };
+        for (socket, last) in
+            [((true, 6, 5000), 21), ((true, 17, 5000), 22), ((false, 6, 5001), 23), ((true, 1, 77), 24)]
+        {
+            ways.note(socket, way(last));
+        }
+        assert_eq!(ways.of(&frame(6, 5000, 0)), Some(way(21)));
+        assert_eq!(ways.of(&frame(17, 5000, 20)), Some(way(22)));
+        assert_eq!(ways.of(&frame(6, 5001, 0)), None, "that was an IPv6 socket");
+        assert_eq!(ways.of(&frame(1, 0x0800, 77)), Some(way(24)));
+        ways.note((true, 6, 5000), way(25));
+        assert_eq!(ways.of(&frame(6, 5000, 0)), Some(way(25)), "the last socket of a port has it");
+        for length in 0..54 {
+            assert_eq!(ways.of(&frame(6, 5000, 0)[..length]), None, "{length}");
+        }
+    }
+}

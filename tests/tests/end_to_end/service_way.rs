@@ -1,0 +1,188 @@
+//! Checks by the way of their service: a real server without the VIP is found, one that forwards instead included.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::process::{Child, Command};
+
+use shunt::api::status::RealState;
+use shunt_tests::topology::director::{Director, real};
+use shunt_tests::topology::place::Place;
+use shunt_tests::topology::{Lab, set_kernel};
+
+const VIPS: [&str; 2] = ["192.0.2.10", "2001:db8:f::10"];
+const CHECK: &str = r#"{ kind = "http", way = "service", interval = "100ms", timeout = "400ms", fall = 1, rise = 1, alpha = true }"#;
+const TUNNEL: &str = "tunnel0";
+
+/// A director with a front arm that nobody is at, and two real servers with kernels of their own behind its back arm.
+struct World {
+    lab: Lab,
+    _hub: Place,
+    /// 10.1.0.11 and 10.1.0.12.
+    reals: [Place; 2],
+    helpers: Vec<Helper>,
+}
+
+/// A process that ends with the test.
+struct Helper(Child);
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        let (lab, hub) = (Lab::new(), Place::new());
+        lab.cable(["front", "f0"], 1);
+        hub.ip("link set lo up\nlink add link0 type bridge mcast_snooping 0\nlink set link0 up");
+        hub.cable(&lab, ["back", "port0"]);
+        hub.ip("link set port0 master link0");
+        let reals = [11, 12].map(|last| real_server(&hub, last));
+        Self { lab, _hub: hub, reals, helpers: Vec::new() }
+    }
+
+    fn director(&self, forward: &str, further: &str) -> Director {
+        let service = |(name, vip, reals): (&str, String, [&str; 2])| {
+            let [first, second] = reals;
+            format!(
+                "[[service]]\nname = \"{name}\"\nlisten = \"{vip}:80\"\nprotocol = \"tcp\"\n{forward}\ncheck = {CHECK}\n\
+                 real = [{{ address = \"{first}\" }}, {{ address = \"{second}\" }}]\n"
+            )
+        };
+        let v4 = ("web4", VIPS[0].to_owned(), ["10.1.0.11", "10.1.0.12"]);
+        let v6 = ("web6", format!("[{}]", VIPS[1]), ["2001:db8:1::11", "2001:db8:1::12"]);
+        let services = [v4, v6].map(service).concat() + further;
+        let devices = ["af_packet:front", "af_packet:back"];
+        let runtime = "connections = 4096";
+        let text = shunt_tests::topology::arms::configuration(&self.lab, 1, runtime, &devices, &services);
+        Director::start(&self.lab, &text)
+    }
+
+    /// Opens the tunnels that lead to the real servers, whose VIPs are on lo.
+    fn decapsulate(&mut self) {
+        for place in &self.reals {
+            let helper = place.run(|| {
+                let helper = Command::new(env!("CARGO_BIN_EXE_decapsulate")).arg(TUNNEL).spawn();
+                Helper(helper.expect("decapsulate"))
+            });
+            self.helpers.push(helper);
+            place.run(|| {
+                let file = format!("ipv4/conf/{TUNNEL}/rp_filter");
+                shunt_tests::topology::wait_for("the tunnel", || {
+                    std::fs::metadata(format!("/proc/sys/net/{file}")).map(|_there| ())
+                });
+                set_kernel(&file, "0");
+            });
+        }
+    }
+}
+
+/// A real server without VIPs that answers HTTP; it answers everybody, and forwards what is not for it, by the director.
+fn real_server(hub: &Place, last: u8) -> Place {
+    let place = Place::new();
+    place.cable_to(hub, "real0", &format!("port{last}"));
+    hub.ip(&format!("link set port{last} master link0"));
+    place.run(|| {
+        for (key, value) in [("arp_ignore", "1"), ("arp_announce", "2"), ("send_redirects", "0")] {
+            set_kernel(&format!("ipv4/conf/all/{key}"), value);
+        }
+    });
+    place.ip(&format!(
+        "addr add 10.1.0.{last}/24 dev real0\naddr add 2001:db8:1::{last}/64 dev real0 nodad\n\
+         route add default via 10.1.0.1\nroute add ::/0 via 2001:db8:1::1"
+    ));
+    place.run(serve);
+    place
+}
+
+/// Answers each request to port 80.
+fn serve() {
+    let listener = TcpListener::bind("[::]:80").expect("port 80");
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        }
+    });
+}
+
+fn has_vips(place: &Place, has: bool) {
+    let verb = if has { "add" } else { "del" };
+    let [v4, v6] = VIPS;
+    place.ip(&format!("addr {verb} {v4}/32 dev lo\naddr {verb} {v6}/128 dev lo"));
+}
+
+/// Waits until a real server is up or down; the reason.
+fn wait_state(director: &Director, address: &str, state: RealState) -> String {
+    let what = format!("{address} {}", state.word());
+    let status = director.wait_until(&what, |status| {
+        let real = real(status, address);
+        real.state == state && real.reason.as_ref().is_some_and(|reason| reason != "not checked yet")
+    });
+    real(&status, address).reason.clone().unwrap_or_default()
+}
+
+/// Up with the VIP, down without it, and for that reason.
+fn the_vip_decides(world: &World, director: &Director, reals: [&str; 2], vips: [&str; 2]) {
+    has_vips(&world.reals[0], true);
+    has_vips(&world.reals[1], true);
+    for (address, _) in reals.iter().zip(vips) {
+        let reason = wait_state(director, address, RealState::Up);
+        assert_eq!(reason, "GET / succeeds at the VIP");
+    }
+    has_vips(&world.reals[0], false);
+    for (address, vip) in reals.iter().zip(vips) {
+        let reason = wait_state(director, address, RealState::Down);
+        assert!(reason.contains(" answers a ping, but not at the VIP ") && reason.contains(vip), "{reason}");
+        assert!(reason.contains(": does it have the VIP ("), "{reason}");
+    }
+    has_vips(&world.reals[0], true);
+    for address in reals {
+        wait_state(director, address, RealState::Up);
+    }
+}
+
+#[test]
+fn a_dr_real_server_needs_its_vip() {
+    let world = World::new();
+    let director = world.director("forward = \"dr\"", "");
+    the_vip_decides(&world, &director, ["10.1.0.11:80", "[2001:db8:1::11]:80"], VIPS);
+    let status = director.settled();
+    let all = real(&status, "10.1.0.11:80");
+    assert_eq!(all.connections_total, 0, "checks are no clients");
+}
+
+#[test]
+fn a_tunnel_leads_checks_to_the_vip() {
+    let mut world = World::new();
+    world.decapsulate();
+    let director = world.director("forward = \"tun\"", "");
+    the_vip_decides(&world, &director, ["10.1.0.11:80", "[2001:db8:1::11]:80"], VIPS);
+}
+
+/// What a real server without VIP sends on comes back to the director, which must not let the other one answer.
+#[test]
+fn a_real_server_that_forwards_does_not_pass_for_another() {
+    let world = World::new();
+    let director = world.director("forward = \"dr\"", "");
+    has_vips(&world.reals[1], true);
+    wait_state(&director, "10.1.0.12:80", RealState::Up);
+    wait_state(&director, "[2001:db8:1::12]:80", RealState::Up);
+    world.reals[0].run(|| {
+        set_kernel("ipv4/ip_forward", "1");
+        set_kernel("ipv6/conf/all/forwarding", "1");
+    });
+    for (address, vip) in ["10.1.0.11:80", "[2001:db8:1::11]:80"].iter().zip(VIPS) {
+        let status = director.wait_until("the forwarding real server is seen through", |status| {
+            let reason = real(status, address).reason.as_deref().unwrap_or_default();
+            reason.contains(&format!(
+                "does not take packets for the VIP {vip}: does it have the VIP (on lo, without ARP)?"
+            ))
+        });
+        assert_eq!(real(&status, address).state, RealState::Down);
+    }
+    assert_eq!(real(&director.status(), "10.1.0.12:80").connections_total, 0);
+    assert_eq!(real(&director.status(), "[2001:db8:1::12]:80").connections_total, 0);
+}
