@@ -115,7 +115,9 @@ impl Keepalived {
     }
 }
 
-fn with_globals(name: &str, instances: &str) -> String {
+/// A whole file, with what it needs beside instances and groups.
+#[must_use]
+pub fn with_globals(name: &str, instances: &str) -> String {
     format!("global_defs {{\n router_id {name}\n script_user root\n}}\n{instances}")
 }
 

@@ -8,6 +8,7 @@ mod adverts;
 mod carried;
 mod link;
 mod matrix;
+mod tracked;
 mod virtual_mac;
 
 use std::io::{Read, Write};

@@ -78,7 +78,7 @@ impl Drop for Recorder {
 }
 
 /// VRRP over IPv4 to its group.
-fn is_advert(frame: &[u8]) -> bool {
+pub(super) fn is_advert(frame: &[u8]) -> bool {
     let byte = |place: usize| frame.get(place).copied().unwrap_or_default();
     (byte(12), byte(13), byte(14 + 9)) == (8, 0, 112) && frame.get(30..34) == Some(&[224, 0, 0, 18])
 }
