@@ -28,6 +28,9 @@ use super::events;
 pub const GATHERED_MAX: usize = 4096;
 /// How often snapshots that nobody reads any more are freed when nothing changes.
 const RETIRE_INTERVAL: Duration = Duration::from_millis(500);
+/// The niceness of the core thread: clients of a director that takes over wait for what it publishes, so that other programs' work
+/// does not come before it; workers do.
+const NICENESS: i8 = -5;
 
 /// A change, for the core thread.
 #[derive(Debug)]
@@ -110,7 +113,11 @@ impl Core {
         let (view, applied) = (Arc::new(ArcSwap::from_pointee(first)), Arc::new(AtomicU64::new(0)));
         let mut work =
             Work { publisher, config, loaded, view: view.clone(), applied: applied.clone(), notifier };
-        let thread = std::thread::Builder::new().name("shunt-core".into()).spawn(move || work.run(&inbox))?;
+        let thread = std::thread::Builder::new().name("shunt-core".into()).spawn(move || {
+            // Without the right to it it is as nice as others.
+            let _ = dpdk_sys::thread::nice(NICENESS);
+            work.run(&inbox);
+        })?;
         Ok(Self { messages, view, applied, thread: Some(thread) })
     }
 

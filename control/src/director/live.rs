@@ -185,11 +185,12 @@ impl Live {
         let before = self.view.load().snapshot.clone();
         let applied = self.publish(checked.config)?;
         self.keep_books(&before, None);
-        self.acknowledged(&applied)?;
+        // It holds, also where a worker is late.
         self.follow();
         *lock(&self.of_file) = self.view.load().config.clone();
         *lock(&self.running) =
             Running { file, text, generation: applied.generation.0, not_in_file: Vec::new() };
+        self.acknowledged(&applied)?;
         Ok(Reloaded { generation: applied.generation.0, changes, warnings })
     }
 

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use shunt::api::status::RealState;
 use shunt_tests::topology::director::Director;
@@ -74,6 +74,31 @@ impl Drop for Recorder {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+/// How often a priority is changed.
+const CHANGES: u8 = 3;
+
+/// A priority that a reload brings is in the next advert that begins its way after the answer.
+#[test]
+fn a_new_priority_is_told_with_the_next_advert() {
+    let link = Link::new("192.0.2.10");
+    let configuration =
+        |priority: u8| link.configuration(&link.lab, "one", 2, &format!("{FAST}\npriority = {priority}"));
+    let director = Director::start(&link.lab, &configuration(100));
+    wait_for_role(&director, "master");
+    let wire = link.hub.run(|| Wire::open("port-one"));
+    for priority in 101..101 + CHANGES {
+        director.reload(&link.lab, &configuration(priority));
+        let answered = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970");
+        wait_for("an advert", || {
+            let came = wire.receive_stamped().filter(|(_, frame)| is_advert(frame));
+            // One that was on its way already may have waited for its worker.
+            let (at, frame) = came.filter(|(at, _)| *at > answered + GAP_MAX / 3).ok_or("none came")?;
+            assert_eq!(frame[36], priority, "{:?} after the answer", at - answered);
+            Ok::<_, &str>(())
+        });
     }
 }
 
