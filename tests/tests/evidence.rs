@@ -120,6 +120,43 @@ fn nat() {
     }
 }
 
+/// Of UDP and SCTP errors alone tell.
+#[test]
+fn udp_and_sctp() {
+    for (form, protocol) in
+        Form::BOTH.into_iter().flat_map(|form| [(form, Protocol::Udp), (form, Protocol::Sctp)])
+    {
+        let service = network::service(form, protocol, 53, Scheduler::Rr, Method::Nat, 1);
+        let (listen, address) = (service.listen, service.reals[0].address);
+        let mut director = Director::new(1, 64, network::plan(vec![service]));
+        let (client, real) = (form.client(1), form.real(1));
+        let packet = |from: &str, to: &str, ports: (u16, u16), chunk: u8| match protocol {
+            Protocol::Udp => Ip::new(from, to).udp(ports.0, ports.1, b"question"),
+            _ => Ip::new(from, to).sctp(ports.0, ports.1, &[chunk, 0, 0, 4]),
+        };
+        let (init, abort) = (1, 6);
+        let question = packet(&client, form.vip(), (40000, 53), init);
+        let again = |director: &mut Director| {
+            director.take(FRONT, &ethernet(nic_mac(FRONT), ROUTER, &question));
+            director.advance(Duration::from_millis(1000));
+        };
+        again(&mut director);
+        again(&mut director);
+        let quote = packet(&client, &real, (40000, 8053), init);
+        let (kind, code) = if form == Form::V4 { (3, 3) } else { (1, 4) };
+        let error = Ip::new(&real, &client).icmp(kind, code, 0, &quote);
+        let outcome = director.take(BACK, &ethernet(nic_mac(BACK), real_mac(1), &error));
+        assert_eq!(outcome.verdict, Verdict::Send(FRONT), "{form:?} {protocol}");
+        let answer = packet(&real, &client, (8053, 40000), abort);
+        director.take(BACK, &ethernet(nic_mac(BACK), real_mac(1), &answer));
+        let registry = director.registry();
+        let id = registry.real_id(registry.service_id(listen, protocol).expect("it"), address);
+        let counters = registry.counters(id.expect("a real server")).expect("counters");
+        let counted: Vec<u64> = Evidence::ALL.iter().map(|evidence| counters.evidence(*evidence)).collect();
+        assert_eq!(counted, [0, 0, 0, 1, 0], "{form:?} {protocol}");
+    }
+}
+
 /// A connection that begins anew in the same entry has to be answered anew.
 #[test]
 fn another_life_by_the_same_ports() {

@@ -153,6 +153,23 @@ mod tests {
     }
 
     #[test]
+    fn failures_that_pass_by_lose_a_quorum_as_checks_do() {
+        let config = config(
+            "forward = \"nat\"\nmax_fails = 3\nquorum = 3\nalpha = false\nsorry_server = { address = \"192.0.2.99\" }",
+        );
+        let mut state = State::default();
+        state.follow(None, &config);
+        assert_eq!(state.weigh_quorums(&config), []);
+        state.hear(&change(&config, 0, false));
+        assert!(!state.weigh_quorums(&config)[0].holds && config.services[0].is_sorry(&state));
+        // A reload that changes nothing here forgets nothing.
+        state.follow(Some(&config), &config);
+        assert_eq!((state.standings.len(), state.weigh_quorums(&config)), (1, vec![]));
+        state.hear(&change(&config, 0, true));
+        assert!(state.weigh_quorums(&config)[0].holds);
+    }
+
+    #[test]
     fn a_weight_that_grows_counts_in_full() {
         let config = config("check = { kind = \"tcp\" }\nquorum = 3");
         let mut state = State::default();

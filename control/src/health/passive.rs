@@ -211,6 +211,9 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
+    use shunt_dataplane::id::WorkerId;
+    use shunt_dataplane::time::Tick;
+
     use super::*;
 
     /// Plays a story: at these milliseconds so many are answered, refused, unanswered and unreachable; then this is the opinion.
@@ -290,6 +293,20 @@ mod tests {
                 (1000, [0; 4], "tried again after 1s"),
             ],
         );
+    }
+
+    #[test]
+    fn counters_are_read_by_protocol() {
+        let counters = RealCounters::new(2);
+        let cell = counters.of(WorkerId(1));
+        cell.packets_out.add(10);
+        for evidence in Evidence::ALL {
+            cell.witness(*evidence, Tick(7));
+        }
+        let fails = Fails { refused: 1, unanswered: 1, unreachable: 1 };
+        assert_eq!(Seen::of(&counters, Protocol::Tcp), Seen { answered: 1, fails });
+        // Two of the packets to clients were errors.
+        assert_eq!(Seen::of(&counters, Protocol::Udp), Seen { answered: 8, fails });
     }
 
     #[test]
