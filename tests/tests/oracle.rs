@@ -45,7 +45,7 @@ scenarios! {
     mtu_dr mtu_nat mtu_tun
     tun_gre_csum tun_gre_nocsum tun_gue tun_gue_csum tun_gue_nocsum tun_gue_remcsum mixed6
     fwmark fwmark_p fwmark_ports thresholds_edit random_reuse_refused random_reuse_close
-    random_threshold_edit random_stale_refused random_locality_reused random_threshold_wrr random_crossing_fragments random_crossing_mh persist persist_expire persist_mask persist_port0 persist_quiescent mh_weights persist6_mask persist_edit
+    random_threshold_edit random_stale_refused random_locality_reused random_threshold_wrr random_crossing_fragments random_crossing_mh mixed6_mtu_v4 mixed6_mtu_v6 persist persist_expire persist_mask persist_port0 persist_quiescent mh_weights persist6_mask persist_edit
     persist_many persist_nodest persist_ops persist_reuse persist_udp reuse_mode2 reuse_weight0 sched6_dh
     sched6_mh sched6_sh sched_dh_changes sched_fo_changes sched_lblc_changes sched_lblcr_changes
     sched_ovf_changes sched_rr_changes sched_sed_changes thresholds_dh thresholds_fo
