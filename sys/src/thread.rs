@@ -124,6 +124,16 @@ pub fn nice(value: i8) -> io::Result<()> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Gives all of this process's session a larger share than other sessions have (nice(2): -20 to 19, the lowest takes most), where the
+/// kernel divides its CPUs among sessions first (autogroups, sched(7)): there [`nice`] counts within the session alone.
+///
+/// # Errors
+///
+/// `EPERM` without `CAP_SYS_NICE`, `EAGAIN` when it is said too often, `ENOENT` where the kernel has no autogroups.
+pub fn nice_session(value: i8) -> io::Result<()> {
+    std::fs::write("/proc/self/autogroup", value.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,8 +19,8 @@ use crate::config::{Config, Idle};
 
 /// Packets on their way from one worker to another.
 pub const HAND_OVER_RING_MAX: u32 = 1024;
-/// The niceness of workers that sleep when they have nothing to do: packets, and the adverts among them, do not wait for
-/// other programs' work.
+/// The niceness of workers that sleep when they have nothing to do, and of their session: packets, and the adverts among them,
+/// do not wait for other programs' work.
 const NICENESS: i8 = -10;
 /// What a nap may take longer than asked for, in nanoseconds.
 const TIMER_SLACK: u32 = 10_000;
@@ -65,6 +65,10 @@ pub fn start(
                 .map_err(|error| StartError::of("runtime", &error))?;
         senders.push(sender);
         receivers.push(receiver);
+    }
+    if config.runtime.idle == Idle::Adaptive {
+        // Without the right to it, or without sessions that share CPUs, niceness is all there is.
+        let _ = thread::nice_session(NICENESS);
     }
     let mut workers =
         Workers { clock, shared, packets: Vec::new(), questions: Vec::new(), threads: Vec::new() };
