@@ -16,6 +16,7 @@ pub(super) enum Command {
     Routers(Vec<Instance>, Vec<Group>),
     Watched(Tracked, Reading),
     Named(Vec<(Key, Named)>, Vec<(Key, Mac)>),
+    Checked(Vec<Key>),
     Announce,
     Kernel(Vec<NicSide>, Sender<Result<(), KernelError>>),
     Report(Sender<Report>),
@@ -70,6 +71,11 @@ impl Control {
     /// The neighbours that the configuration names from now on: those to keep resolved, and those whose MAC it says.
     pub fn set_named(&self, wanted: Vec<(Key, Named)>, told: Vec<(Key, Mac)>) {
         self.tell(Command::Named(wanted, told));
+    }
+
+    /// The VIPs that real servers are checked at from now on, each with the NIC that such a real server is behind.
+    pub fn set_checked(&self, checked: Vec<Key>) {
+        self.tell(Command::Checked(checked));
     }
 
     /// Announces all VIPs again.

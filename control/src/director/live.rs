@@ -146,6 +146,7 @@ impl Live {
             parts
                 .control
                 .set_named(targets::wanted(&view.config, &view.snapshot), targets::told(&view.config));
+            parts.control.set_checked(targets::checked(&view.config, &view.snapshot));
             if let Err(error) = parts.control.update_kernel(targets::sides(&view.config, &self.macs)) {
                 tracing::error!("kernel-side interface: {error}");
             }

@@ -27,6 +27,7 @@ use super::allowance::Allowance;
 use super::conflict::{Cause, Conflict, Conflicts, vrid};
 use super::entry::{Entry, Heard, Said, State};
 use super::index::{Index, Marks};
+use super::leaks::Leaks;
 use super::message::{self, Message, Speaker};
 use super::output::{Change, Counters, Event, Listed, Named, Output, Refused, Standing};
 use super::owned::{Nic, Owned, Vip};
@@ -47,6 +48,7 @@ pub struct Machine<P> {
     index: Index,
     announcements: BTreeMap<(Instant, Key), u8>,
     conflicts: Conflicts,
+    leaks: Leaks,
     allowance: Allowance,
     counters: Counters,
 }
@@ -61,6 +63,7 @@ impl<P> Machine<P> {
             index: Index::default(),
             announcements: BTreeMap::new(),
             conflicts: Conflicts::new(now),
+            leaks: Leaks::default(),
             allowance: Allowance::new(now, REQUESTS_BURST_MAX, REQUESTS_PER_SECOND_MAX),
             counters: Counters::default(),
         }
@@ -73,7 +76,8 @@ impl<P> Machine<P> {
         }
         let owned = &self.owned;
         self.announcements.retain(|&(_, (nic, address)), _| owned.answers(nic, address));
-        self.conflicts.retain(|nic, address| owned.answers(nic, address));
+        self.retain_conflicts();
+        let owned = &self.owned;
         let gone: Vec<Key> = self
             .entries
             .keys()
@@ -134,6 +138,18 @@ impl<P> Machine<P> {
         self.tick(now, out);
     }
 
+    /// The VIPs that real servers are checked at from now on, each with the NIC that such a real server is behind. Its link is asked for it now and
+    /// then, and a real server that answers is told as a conflict, whether the director answers for the VIP there or not.
+    pub fn set_checked(&mut self, now: Instant, checked: impl IntoIterator<Item = Key>) {
+        self.leaks.set(now, checked);
+        self.retain_conflicts();
+    }
+
+    fn retain_conflicts(&mut self) {
+        let (owned, leaks) = (&self.owned, &self.leaks);
+        self.conflicts.retain(|nic, address| owned.answers(nic, address) || leaks.contains(&(nic, address)));
+    }
+
     /// Announces all VIPs again, as after a takeover.
     pub fn announce(&mut self, now: Instant, out: &mut Vec<Output<P>>) {
         let vips: HashSet<IpAddr> = self.owned.vips().iter().map(|vip| vip.address).collect();
@@ -174,6 +190,12 @@ impl<P> Machine<P> {
                     if let Some(other) = mac {
                         self.conflict(now, (nic, address), other, true, out);
                     }
+                    return false;
+                }
+                if let Some(real) =
+                    mac.filter(|mac| self.leaks.contains(&(nic, address)) && self.is_real(nic, *mac))
+                {
+                    self.conflict(now, (nic, address), real, true, out);
                     return false;
                 }
                 let known = self.entries.get(&(nic, address)).and_then(Entry::mac);
@@ -236,6 +258,11 @@ impl<P> Machine<P> {
                 self.announcements.insert((now + ANNOUNCE_INTERVAL, key), left - 1);
             }
         }
+        while self.leaks.first().is_some_and(|due| due <= now) && self.allowance.take() {
+            if let Some(key) = self.leaks.take(now) {
+                self.ask_for_leaks(key, out);
+            }
+        }
         while let Some((due, key)) = self.index.first() {
             if due > now || !self.allowance.take() {
                 break;
@@ -252,7 +279,12 @@ impl<P> Machine<P> {
     pub fn deadline(&self) -> Option<Instant> {
         let announcement = self.announcements.first_key_value().map(|(&(due, _), _)| due);
         let timer = self.index.first().map(|(due, _)| due);
-        let asking = announcement.into_iter().chain(timer).min().map(|due| due.max(self.allowance.next()));
+        let asking = announcement
+            .into_iter()
+            .chain(timer)
+            .chain(self.leaks.first())
+            .min()
+            .map(|due| due.max(self.allowance.next()));
         asking.into_iter().chain(self.conflicts.deadline()).min()
     }
 
@@ -297,6 +329,26 @@ impl<P> Machine<P> {
     #[must_use]
     pub const fn waiting(&self) -> usize {
         self.index.waiting()
+    }
+
+    /// Asks a link who has a VIP, from an address of the director's own: from a VIP it would be an announcement.
+    fn ask_for_leaks(&mut self, (nic, vip): Key, out: &mut Vec<Output<P>>) {
+        let vips = self.owned.vips();
+        let own = |speaker: &Speaker| {
+            !speaker.address.is_unspecified() && vips.iter().all(|vip| vip.address != speaker.address)
+        };
+        if let Some(speaker) = self.owned.speaker(nic, vip).filter(own) {
+            self.counters.requests += 1;
+            out.push(Output::Transmit { nic, frame: message::request(speaker, vip, None) });
+        }
+    }
+
+    /// Whether a MAC is that of a real server.
+    fn is_real(&self, nic: NicId, mac: Mac) -> bool {
+        let mut entries = self.entries.iter();
+        entries.any(|((at, _), entry)| {
+            *at == nic && entry.named == Some(Named::Real) && entry.mac() == Some(mac)
+        })
     }
 
     fn request(
@@ -501,7 +553,8 @@ impl<P> Machine<P> {
         let Some(conflict) = self.conflicts.notice(now, key, other, cause) else { return };
         out.push(Output::Event(Event::Conflict(conflict)));
         let by_vrrp = |vip: &Vip| vip.nic.is_some() && vip.address == key.1;
-        if uses && !self.owned.vips().iter().any(by_vrrp) {
+        let answers = self.owned.answers(key.0, key.1);
+        if uses && answers && !self.owned.vips().iter().any(by_vrrp) {
             self.announcements.insert((now, key), 1);
         }
     }

@@ -530,6 +530,36 @@ fn a_conflict_names_who_it_is() {
     assert!(text.contains("real server 192.0.2.21") && text.contains("arp_ignore=1"), "{text}");
 }
 
+/// Links of real servers are asked for the VIPs that these are checked at, also where the director does not answer for them.
+#[test]
+fn a_real_server_that_answers_for_a_vip_is_told_on_its_own_link() {
+    let mut timeline = Timeline::new();
+    timeline.run(1_000, Vips(&["192.0.2.10"]));
+    timeline.run(1_000, Wanted(&[(BACK, "10.0.0.21")]));
+    timeline.run(1_100, Answers(BACK, REAL, "10.0.0.21"));
+    timeline.run(2_000, Tick);
+    let at = |milliseconds| timeline.start + Duration::from_millis(milliseconds);
+    let (set, gone) = (at(3_000), at(14_000));
+    timeline.machine.set_checked(set, [(BACK, ip("192.0.2.10"))]);
+    let asks = "nic 1: 10.0.0.2 asks all for 192.0.2.10";
+    timeline.table([
+        (3_999, Tick, vec![]),
+        (4_000, Tick, vec![asks]),
+        // Somebody else's answer, that of another director perhaps, is none of this.
+        (4_010, Answers(BACK, OTHER, "192.0.2.10"), vec![]),
+        (4_020, Answers(BACK, REAL, "192.0.2.10"), vec!["conflict 192.0.2.10 with 21"]),
+        (8_999, Tick, vec![]),
+        (9_000, Tick, vec![asks]),
+        // It is told once in a while, and nobody is told that the VIP is here.
+        (9_010, Answers(BACK, REAL, "192.0.2.10"), vec![]),
+    ]);
+    let [conflict] = timeline.machine.conflicts().collect::<Vec<_>>()[..] else { panic!() };
+    assert_eq!((conflict.nic, conflict.real()), (BACK, Some(ip("10.0.0.21"))));
+    timeline.machine.set_checked(gone, []);
+    assert_eq!(timeline.machine.conflicts().count(), 0);
+    timeline.table([(14_500, Tick, vec![]), (14_600, Answers(BACK, REAL, "192.0.2.10"), vec![])]);
+}
+
 #[test]
 fn conflicts_about_many_addresses_are_told_at_a_bounded_rate_and_vrrp_defends_its_own() {
     let mut timeline = Timeline::new();

@@ -6,6 +6,7 @@ mod allowance;
 mod conflict;
 mod entry;
 mod index;
+mod leaks;
 pub mod machine;
 pub mod message;
 mod output;
@@ -60,6 +61,8 @@ pub const CONFLICT_INTERVAL: Duration = Duration::from_secs(10);
 pub const CONFLICTS_PER_SECOND_MAX: u32 = 5;
 /// Conflicts told at once.
 pub const CONFLICTS_BURST_MAX: u32 = 20;
+/// How often the links of real servers are asked for VIPs that these are checked at.
+pub const LEAK_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a conflict must not have been heard to be over.
 pub const CONFLICT_OVER: Duration = Duration::from_secs(60);
 /// How long workers may take to pick up a neighbour. A packet that still comes back as unresolved afterwards is

@@ -186,3 +186,25 @@ fn a_real_server_that_forwards_does_not_pass_for_another() {
     assert_eq!(real(&director.status(), "10.1.0.12:80").connections_total, 0);
     assert_eq!(real(&director.status(), "[2001:db8:1::12]:80").connections_total, 0);
 }
+
+/// A real server that answers ARP for its VIP is found on the back arm, where the director itself answers nobody for it.
+#[test]
+fn a_real_server_that_leaks_arp_for_its_vip_is_named() {
+    let world = World::new();
+    has_vips(&world.reals[0], true);
+    has_vips(&world.reals[1], true);
+    world.reals[1].run(|| set_kernel("ipv4/conf/all/arp_ignore", "0"));
+    world.reals[1].ip("addr add 2001:db8:f::10/128 dev real0 nodad");
+    let director = world.director("forward = \"dr\"", "");
+    let status = director.wait_until("both leaks", |status| status.conflicts.len() == 2);
+    for (conflict, (vip, real)) in
+        status.conflicts.iter().zip([(VIPS[0], "10.1.0.12"), (VIPS[1], "2001:db8:1::12")])
+    {
+        assert_eq!((conflict.nic.as_str(), conflict.address.as_str()), ("back", vip));
+        let text = &conflict.text;
+        assert!(text.contains(&format!("real server {real}")), "{text}");
+    }
+    // It is told, and no more.
+    wait_state(&director, "10.1.0.12:80", RealState::Up);
+    assert!(director.log().contains("arp_ignore=1"), "{}", director.log());
+}
