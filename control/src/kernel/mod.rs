@@ -68,6 +68,8 @@ pub struct Kernel {
     namespace: Namespace,
     taps: Vec<Tap>,
     ways: ServiceWays,
+    /// The TAPs are what their sides say: false after the kernel refused something.
+    settled: bool,
 }
 
 impl Kernel {
@@ -86,11 +88,12 @@ impl Kernel {
                 .collect::<Result<_, _>>()
         })??;
         apply(&namespace, &mut taps, sides)?;
-        Ok(Self { namespace, taps, ways: ServiceWays::default() })
+        Ok(Self { namespace, taps, ways: ServiceWays::default(), settled: true })
     }
 
     /// Gives the TAPs other addresses, routes and MTUs. Addresses that stay are not touched, so connections of running
-    /// checks survive.
+    /// checks survive. Where nothing changes the kernel is not asked: it lets one at a time change networks, in all namespaces of
+    /// the host, and whoever calls may have adverts to send.
     ///
     /// # Errors
     /// [`KernelError::Nics`] when the NICs themselves are others; that takes a new start.
@@ -99,7 +102,13 @@ impl Kernel {
         if self.taps.len() != sides.len() || !self.taps.iter().zip(sides).all(same) {
             return Err(KernelError::Nics);
         }
-        apply(&self.namespace, &mut self.taps, sides)
+        if self.settled && self.taps.iter().map(|tap| &tap.side).eq(sides) {
+            return Ok(());
+        }
+        self.settled = false;
+        apply(&self.namespace, &mut self.taps, sides)?;
+        self.settled = true;
+        Ok(())
     }
 
     /// The next frame that the kernel sends out of a NIC; none when there is none now. A frame longer than `buffer`

@@ -196,7 +196,14 @@ fn addresses_and_routes_are_set_and_follow_an_update() {
     assert!(routes.contains("shunt-front\t000733C6\t630200C0"), "{routes}");
     assert!(!addresses.contains("20010db8000000000000000000000001"), "{addresses}");
     assert!(addresses.contains("20010db8000000000000000000000007"), "{addresses}");
+    // The kernel is asked for nothing when nothing changes: what is gone stays so.
+    let delete = || std::process::Command::new("ip").args(["route", "del", "default"]).status();
+    assert!(kernel.namespace().run(delete).unwrap().unwrap().success());
+    kernel.update(std::slice::from_ref(&other)).unwrap();
+    assert!(!shown(&kernel).0.contains("FD0200C0"));
+    other.mtu -= 1;
     kernel.update(&[other]).unwrap();
+    assert!(shown(&kernel).0.contains("shunt-front\t00000000\tFD0200C0"));
     assert!(matches!(kernel.update(&[side(7)]), Err(KernelError::Nics)));
     assert!(matches!(kernel.update(&[]), Err(KernelError::Nics)));
 }
