@@ -92,8 +92,8 @@ impl Kernel {
     }
 
     /// Gives the TAPs other addresses, routes and MTUs. Addresses that stay are not touched, so connections of running
-    /// checks survive. Where nothing changes the kernel is not asked: it lets one at a time change networks, in all namespaces of
-    /// the host, and whoever calls may have adverts to send.
+    /// checks survive. Where nothing changes the kernel is not asked: whoever calls may have adverts to send, and would wait
+    /// for an ordinary thread.
     ///
     /// # Errors
     /// [`KernelError::Nics`] when the NICs themselves are others; that takes a new start.
