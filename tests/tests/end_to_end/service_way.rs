@@ -44,6 +44,12 @@ impl World {
     }
 
     fn director(&self, forward: &str, further: &str) -> Director {
+        let reals = [["10.1.0.11", "10.1.0.12"], ["2001:db8:1::11", "2001:db8:1::12"]];
+        Director::start(&self.lab, &self.configuration(forward, further, reals))
+    }
+
+    /// With these real servers of the IPv4 VIP and of the IPv6 one.
+    fn configuration(&self, forward: &str, further: &str, [v4, v6]: [[&str; 2]; 2]) -> String {
         let service = |(name, vip, reals): (&str, String, [&str; 2])| {
             let [first, second] = reals;
             format!(
@@ -51,13 +57,12 @@ impl World {
                  real = [{{ address = \"{first}\" }}, {{ address = \"{second}\" }}]\n"
             )
         };
-        let v4 = ("web4", VIPS[0].to_owned(), ["10.1.0.11", "10.1.0.12"]);
-        let v6 = ("web6", format!("[{}]", VIPS[1]), ["2001:db8:1::11", "2001:db8:1::12"]);
+        let v4 = ("web4", VIPS[0].to_owned(), v4);
+        let v6 = ("web6", format!("[{}]", VIPS[1]), v6);
         let services = [v4, v6].map(service).concat() + further;
         let devices = ["af_packet:front", "af_packet:back"];
         let runtime = "connections = 4096";
-        let text = shunt_tests::topology::arms::configuration(&self.lab, 1, runtime, &devices, &services);
-        Director::start(&self.lab, &text)
+        shunt_tests::topology::arms::configuration(&self.lab, 1, runtime, &devices, &services)
     }
 
     /// Opens the tunnels that lead to the real servers, whose VIPs are on lo.
@@ -207,4 +212,43 @@ fn a_real_server_that_leaks_arp_for_its_vip_is_named() {
     // It is told, and no more.
     wait_state(&director, "10.1.0.12:80", RealState::Up);
     assert!(director.log().contains("arp_ignore=1"), "{}", director.log());
+}
+
+/// Whoever takes over has to know who is well.
+#[test]
+fn a_director_that_is_not_master_checks_all_the_same() {
+    let world = World::new();
+    has_vips(&world.reals[0], true);
+    let vrrp = |name: &str, vrid: u8, vip: &str| {
+        format!(
+            "[[vrrp]]\nname = \"{name}\"\nnic = \"front\"\nvrid = {vrid}\naddresses = [\"{vip}\"]\n\
+             track = [{{ name = \"never\", check = {{ kind = \"script\", command = [\"false\"] }} }}]\n"
+        )
+    };
+    let further = vrrp("four", 51, VIPS[0]) + &vrrp("six", 52, VIPS[1]);
+    let director = world.director("forward = \"dr\"", &further);
+    for (up, down) in [("10.1.0.11:80", "10.1.0.12:80"), ("[2001:db8:1::11]:80", "[2001:db8:1::12]:80")] {
+        assert_eq!(wait_state(&director, up, RealState::Up), "GET / succeeds at the VIP");
+        assert!(wait_state(&director, down, RealState::Down).contains("does it have the VIP"));
+    }
+    assert!(!director.log().contains("vrrp four: master"), "{}", director.log());
+}
+
+/// An IPv4 VIP in IPv6 tunnels, and the other way round, before and after a reload.
+#[test]
+fn tunnels_of_the_other_family_lead_checks_to_the_vip() {
+    let mut world = World::new();
+    world.decapsulate();
+    has_vips(&world.reals[0], true);
+    let (v4, v6) = (["10.1.0.11", "10.1.0.12"], ["2001:db8:1::11", "2001:db8:1::12"]);
+    let director = Director::start(&world.lab, &world.configuration("forward = \"tun\"", "", [v6, v4]));
+    for (up, down) in [("10.1.0.11:80", "10.1.0.12:80"), ("[2001:db8:1::11]:80", "[2001:db8:1::12]:80")] {
+        assert_eq!(wait_state(&director, up, RealState::Up), "GET / succeeds at the VIP");
+        assert!(wait_state(&director, down, RealState::Down).contains("does it have the VIP"));
+    }
+    director.reload(&world.lab, &world.configuration("forward = \"tun\"", "", [v4, v6]));
+    has_vips(&world.reals[1], true);
+    for address in ["10.1.0.11:80", "10.1.0.12:80", "[2001:db8:1::11]:80", "[2001:db8:1::12]:80"] {
+        assert_eq!(wait_state(&director, address, RealState::Up), "GET / succeeds at the VIP");
+    }
 }
