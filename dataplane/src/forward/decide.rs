@@ -296,7 +296,10 @@ impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
     /// Whose address the destination is. A source that cannot be one ends here.
     pub(super) fn local(&self) -> Result<Option<Local>, Aside> {
         let of = |address| self.tables.local.get(&address).copied();
-        let (from, to) = (of(self.headers.source), of(self.headers.destination));
+        let to = of(self.headers.destination);
+        // In IPv6 only checks ask for it.
+        let asks = A::BITS == 32 || !self.tables.checked.is_empty();
+        let from = if asks { of(self.headers.source) } else { None };
         if matches!(from, Some(Local::Own(_) | Local::Vip)) && self.is_from_itself(from, to) {
             return Err(Aside::Drop(DropReason::Martian));
         }
