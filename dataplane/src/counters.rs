@@ -203,7 +203,7 @@ impl RealCell {
     }
 }
 
-/// The counters of one real server: a cache line for each worker. Clones share them.
+/// The counters of one real server: cache lines of its own for each worker. Clones share them.
 #[derive(Clone, Debug)]
 pub struct RealCounters(Arc<[CachePadded<RealCell>]>);
 

@@ -29,13 +29,7 @@ pub(super) struct Memory {
 
 /// Counters of real servers by what they are known by; those that were removed and have connections are among them.
 fn counters(snapshot: &Snapshot) -> HashMap<RealKey, &RealCounters> {
-    let reals = snapshot.reals.iter().flatten();
-    let keyed = reals.filter_map(|real| {
-        let of = snapshot.service(real.service)?;
-        let address = SocketAddr::new(real.address, real.l4_port.0);
-        Some((RealKey { listen: of.listen, protocol: of.protocol, address }, &real.counters))
-    });
-    keyed.collect()
+    RealKey::all(snapshot).map(|(key, real)| (key, &real.counters)).collect()
 }
 
 impl Live {

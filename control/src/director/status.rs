@@ -6,7 +6,7 @@ use std::time::Instant;
 use shunt_dataplane::counters::{Counter, NicCell, RealCell};
 use shunt_dataplane::reason::{DropReason, PuntReason};
 use shunt_dataplane::service::mark::Mark;
-use shunt_dataplane::service::{Standing, Way};
+use shunt_dataplane::service::{Real as CompiledReal, Standing, Way};
 use shunt_dataplane::time::Tick;
 use shunt_dataplane::worker::{ANSWER_RING_MAX, INJECT_RING_MAX, PUNT_RING_MAX};
 
@@ -31,6 +31,7 @@ pub(super) fn status(live: &Live) -> Status {
         live.with_parts(|parts| (parts.control.report(), parts.health.list())).unwrap_or_default();
     let known = Known {
         health: health.into_iter().map(|listed| (listed.key, listed)).collect(),
+        compiled: RealKey::all(&view.snapshot).collect(),
         now: Tick::at(live.clock.now()),
     };
     let nics: Vec<Nic> = (0..view.config.nics.len()).map(|place| nic(live, &view, place)).collect();
@@ -65,9 +66,11 @@ pub(super) fn status(live: &Live) -> Status {
     }
 }
 
-/// What is known of real servers beside the view.
-struct Known {
+/// What is known of real servers beside the configuration.
+struct Known<'a> {
     health: HashMap<RealKey, Listed>,
+    /// As the workers have them.
+    compiled: HashMap<RealKey, &'a CompiledReal>,
     /// The time on the workers' clock.
     now: Tick,
 }
@@ -140,7 +143,7 @@ fn worker(live: &Live, view: &View, place: usize) -> Worker {
     }
 }
 
-fn service(view: &View, of: &config::Service, known: &Known) -> Service {
+fn service(view: &View, of: &config::Service, known: &Known<'_>) -> Service {
     let places = of.reals.iter().zip(of.schedule(&view.state));
     let pool = &of.pool;
     let sorry = of.is_sorry(&view.state);
@@ -155,7 +158,7 @@ fn service(view: &View, of: &config::Service, known: &Known) -> Service {
         forward: server.method.to_string(),
         weight: server.weight,
         state: if sorry { RealState::Serving } else { RealState::Resting },
-        ..reached(view, of, server, known.now)
+        ..reached(view, of, server, known)
     });
     Service {
         name: of.name.clone(),
@@ -168,7 +171,13 @@ fn service(view: &View, of: &config::Service, known: &Known) -> Service {
     }
 }
 
-fn real(view: &View, service: &config::Service, real: &config::Real, place: Place, known: &Known) -> Real {
+fn real(
+    view: &View,
+    service: &config::Service,
+    real: &config::Real,
+    place: Place,
+    known: &Known<'_>,
+) -> Real {
     let key = service.real_key(real.address);
     let listed = known.health.get(&key);
     let verdict = view.state.verdict(&key);
@@ -195,17 +204,13 @@ fn real(view: &View, service: &config::Service, real: &config::Real, place: Plac
             (Some(said), Some(because)) => Some(format!("{said}; {because}")),
             (said, because) => said.or(because),
         },
-        ..reached(view, service, real, known.now)
+        ..reached(view, service, real, known)
     }
 }
 
 /// The way to a real server, and what was counted on it.
-fn reached(view: &View, service: &config::Service, real: &config::Real, now: Tick) -> Real {
-    let compiled = view.snapshot.reals.iter().flatten().find(|compiled| {
-        let of_service = view.snapshot.service(compiled.service);
-        of_service.is_some_and(|of| (of.listen, of.protocol) == (service.listen, service.protocol))
-            && (compiled.address, compiled.l4_port.0) == (real.address.ip(), real.address.port())
-    });
+fn reached(view: &View, service: &config::Service, real: &config::Real, known: &Known<'_>) -> Real {
+    let compiled = known.compiled.get(&service.real_key(real.address));
     let next_hop = match compiled.map(|compiled| compiled.way) {
         Some(Way::None) if view.snapshot.is_elsewhere(service.listen.ip()) => "backup".to_owned(),
         Some(Way::Known(hop)) => {
@@ -219,7 +224,7 @@ fn reached(view: &View, service: &config::Service, real: &config::Real, now: Tic
     let shown = Real { next_hop, ..Real::default() };
     match compiled {
         Some(compiled) => {
-            let evidence = Evidence::of(&compiled.counters, now);
+            let evidence = Evidence::of(&compiled.counters, known.now);
             Real { evidence, ..shown.counted(&compiled.counters) }
         }
         None => shown,

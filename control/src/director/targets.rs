@@ -59,14 +59,11 @@ pub fn watched(config: &Config, snapshot: &Snapshot) -> Vec<Watched> {
         let judged = service.reals.iter().filter(|real| real.passive.max_fails > 0);
         keys.extend(judged.map(|real| service.real_key(real.address)));
     }
-    let reals = snapshot.reals.iter().flatten().filter(|_| !keys.is_empty());
-    let known = reals.filter_map(|real| {
-        let service = snapshot.service(real.service)?;
-        let address = SocketAddr::new(real.address, real.l4_port.0);
-        let key = RealKey { listen: service.listen, protocol: service.protocol, address };
-        keys.contains(&key).then(|| (key, real.counters.clone()))
-    });
-    known.collect()
+    if keys.is_empty() {
+        return Vec::new();
+    }
+    let known = RealKey::all(snapshot).filter(|(key, _)| keys.contains(key));
+    known.map(|(key, real)| (key, real.counters.clone())).collect()
 }
 
 /// The way of a check to the VIP at a real server, whom it asks there and where it comes from; none without a route or an own address of

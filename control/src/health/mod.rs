@@ -22,6 +22,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shunt_dataplane::id::Protocol;
+use shunt_dataplane::service::{Real, Service};
+use shunt_dataplane::snapshot::Snapshot;
 
 use crate::kernel::ServiceWay;
 pub use driver::Health;
@@ -53,6 +55,15 @@ impl RealKey {
     #[must_use]
     pub const fn service(&self) -> ServiceKey {
         (self.listen, self.protocol)
+    }
+
+    /// All real servers of a snapshot by their keys; those that were removed and have connections are among them.
+    pub fn all(snapshot: &Snapshot) -> impl Iterator<Item = (Self, &Real)> {
+        snapshot.reals.iter().flatten().filter_map(|real| {
+            let Service { listen, protocol, .. } = snapshot.service(real.service)?;
+            let address = SocketAddr::new(real.address, real.l4_port.0);
+            Some((Self { listen: *listen, protocol: *protocol, address }, real))
+        })
     }
 }
 
