@@ -303,7 +303,11 @@ impl Trace<'_> {
             sent.packet.get(at + 2..at + 4).map_or(0, |bytes| u16::from_be_bytes([bytes[0], bytes[1]]));
         let real_port = if is_nat { real_port } else { flow.vip_port };
         let client = self.family().client(flow.client);
-        let (ip, data) = (self.header(&real, &client), self.data());
+        let (mut ip, data) = (self.header(&real, &client), self.data());
+        // The kernel tells the VIP of one that ends here, which docs/differences.md tells of.
+        if !is_nat && self.family() == Family::V6 {
+            ip.ttl = ip.ttl.max(2);
+        }
         let packet = transport(&ip, flow.protocol, (real_port, flow.client_port), (flags, chunk), &data);
         self.about.features.insert(if is_nat { "nat answers" } else { "answers by way of the director" });
         self.real_sends(sent.real, &packet, "answer")
