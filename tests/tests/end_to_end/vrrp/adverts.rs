@@ -239,10 +239,10 @@ fn adverts_are_never_late() {
     let busy = Busy { link: &link, director, recorder: Recorder::start(&link), services };
     let shell = Shell::of(&link.lab);
     let director = &busy.director;
-    // Where sessions share the CPUs, the niceness of workers does not count beside programs of other sessions.
-    if let Ok(session) = std::fs::read_to_string(format!("/proc/{}/autogroup", director.pid())) {
-        assert!(session.ends_with(" nice -10\n"), "{session}");
-    }
+    // Where sessions share the CPUs, the niceness of workers does not count beside programs of other sessions. One that
+    // began before all of them, as in a container, has no share to weigh: its file is empty.
+    let session = std::fs::read_to_string(format!("/proc/{}/autogroup", director.pid())).unwrap_or_default();
+    assert!(session.is_empty() || session.ends_with(" nice -10\n"), "{session}");
     busy.phase("hanging checks, scripts and notifications", || {
         director.wait_until("real servers that are down", |status| {
             let down = |name: &str| {
