@@ -126,5 +126,5 @@ fn template_key<A: Address>(service: &Service, persistence: Persistence, flow: &
 /// that fails its check takes none, of which the kernel knows nothing.
 fn takes_its_clients(snapshot: &Snapshot, service: &Service, real: &Real) -> bool {
     let quiesced = real.weight == 0 && snapshot.sysctls.expire_quiescent_template;
-    real.service == service.id && real.standing == Standing::Up && !quiesced
+    real.service == service.id && matches!(real.standing, Standing::Up | Standing::Divided) && !quiesced
 }

@@ -535,7 +535,7 @@ fn case_of_standing(found: Found, real: &Real, protocol: Protocol) -> Case {
     match real.standing {
         Standing::Removed => Case::RealRemoved(found.index),
         Standing::Down if protocol == Protocol::Udp => Case::Anew(found.index),
-        Standing::Down | Standing::Up => Case::Stopped(found),
+        Standing::Down | Standing::Up | Standing::Divided => Case::Stopped(found),
     }
 }
 

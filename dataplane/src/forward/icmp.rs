@@ -53,6 +53,7 @@ impl Forwarder {
         let about = quoted(frame, headers)?;
         match asked.local() {
             Err(aside) => Some(Err(aside)),
+            Ok(Some(Local::Elsewhere)) => Some(Err(Aside::Drop(DropReason::NotMaster))),
             Ok(Some(Local::Own(_))) => self.error_about_tunnel(asked, &about, now).or_else(|| {
                 let masquerades = asked.tables.masquerade.has(headers.destination);
                 masquerades.then(|| self.error_about_connection(asked, &about, now))?

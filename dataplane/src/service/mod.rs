@@ -267,6 +267,9 @@ impl Way<&NextHop> {
 pub enum Standing {
     /// It does.
     Up,
+    /// It does, but some of the VIPs that its firewall mark takes packets for belong to another director now: each packet is
+    /// asked for which.
+    Divided,
     /// Its health check fails: TCP and SCTP connections stay; new ones, by old ports too, and UDP go elsewhere.
     Down,
     /// It was taken out of the configuration: packets of its connections are dropped.

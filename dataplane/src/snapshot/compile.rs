@@ -3,7 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::registry::{RealKey, RealRecord, Registry, ServiceRecord};
+use hashbrown::HashSet;
+
+use super::registry::{Ownership, RealKey, RealRecord, Registry, ServiceRecord};
 use super::{FamilyTables, Local, NicPlan, NicView, Plan, ServicePlan, Snapshot};
 use crate::address::{Address, Family};
 use crate::connections::Timeouts;
@@ -40,8 +42,9 @@ impl Registry {
             replies_per_second: plan.replies_per_second,
         };
         self.retire(plan);
+        let divided = divided_marks(plan);
         for service in &plan.services {
-            self.compile_service(service, &mut snapshot);
+            self.compile_service(service, &divided, &mut snapshot);
         }
         self.compile_masquerade(plan, &mut snapshot.v4);
         self.compile_masquerade(plan, &mut snapshot.v6);
@@ -111,7 +114,7 @@ impl Registry {
         }
     }
 
-    fn compile_service(&mut self, plan: &ServicePlan, snapshot: &mut Snapshot) {
+    fn compile_service(&mut self, plan: &ServicePlan, divided: &DividedMarks, snapshot: &mut Snapshot) {
         let key = (plan.listen, plan.protocol);
         let id = ServiceId(self.services.number(key, || ServiceRecord { compiled: None, edition: 0 }));
         let port = L4Port(plan.listen.port());
@@ -133,8 +136,12 @@ impl Registry {
             true => snapshot.timeouts.clone(),
             false => Arc::new((*snapshot.timeouts).clone().with(tcp, tcp_fin, udp)),
         };
-        let elsewhere = Mark::of(plan.listen).is_none() && snapshot.is_elsewhere(plan.listen.ip());
-        let compile = |real| self.compile_real(id, plan, real, (&timeouts, elsewhere));
+        let ownership = match Mark::of(plan.listen) {
+            None if snapshot.is_elsewhere(plan.listen.ip()) => Ownership::Elsewhere,
+            Some(mark) if divided.contains(&(Family::of(plan.listen.ip()), mark)) => Ownership::Divided,
+            Some(_) | None => Ownership::Here,
+        };
+        let compile = |real| self.compile_real(id, plan, real, (&timeouts, ownership));
         let reals = plan.reals.iter().map(compile).collect::<Vec<_>>();
         let unchanged =
             |record: &ServiceRecord| record.compiled.as_ref().is_some_and(|(last, _)| last == plan);
@@ -191,7 +198,7 @@ impl Registry {
         id: ServiceId,
         service: &ServicePlan,
         plan: &super::RealPlan,
-        (timeouts, elsewhere): (&Arc<Timeouts>, bool),
+        (timeouts, ownership): (&Arc<Timeouts>, Ownership),
     ) -> CompiledReal {
         let workers = self.owners.workers;
         let mss_clamp = service.settings.mss_clamp;
@@ -201,7 +208,7 @@ impl Registry {
             unreachable!("the real server was just given a number")
         };
         let is_back = record.removed_in.take().is_some();
-        record.elsewhere = elsewhere;
+        record.ownership = ownership;
         let overload = record.limit(plan.thresholds);
         let is_same = |last: &Real| {
             let thresholds = last.overload.as_ref().map(|overload| overload.thresholds).unwrap_or_default();
@@ -218,7 +225,11 @@ impl Registry {
             method: plan.method,
             tunnel: plan.tunnel,
             mss_clamp: mss_clamp && plan.method == Method::Tun,
-            standing: if plan.up { Standing::Up } else { Standing::Down },
+            standing: match ownership {
+                _ if !plan.up => Standing::Down,
+                Ownership::Divided => Standing::Divided,
+                Ownership::Here | Ownership::Elsewhere => Standing::Up,
+            },
             way: Way::None,
             overhead: Overhead::default(),
             tunnel_source: None,
@@ -249,7 +260,7 @@ impl Registry {
             real.way = if real.is_masquerade() || real.is_bypass() {
                 // Each of its connections has a way of its own.
                 Way::None
-            } else if record.elsewhere {
+            } else if record.ownership == Ownership::Elsewhere {
                 // What another director owns is not forwarded here, open connections' packets included.
                 Way::None
             } else if snapshot.is_own(real.address) {
@@ -267,6 +278,17 @@ impl Registry {
         snapshot.services = services.into();
         snapshot.reals = reals.into();
     }
+}
+
+/// The firewall marks that packets for VIPs may get that belong to another director now, by the family of these.
+type DividedMarks = HashSet<(Family, Mark)>;
+
+fn divided_marks(plan: &Plan) -> DividedMarks {
+    let of = |vip: IpAddr| {
+        let rules = plan.marks.iter().filter(move |rule| rule.to.is_none_or(|to| to.contains(&vip)));
+        rules.map(move |rule| (Family::of(vip), rule.mark))
+    };
+    plan.elsewhere.iter().copied().flat_map(of).collect()
 }
 
 /// A real server of no service: each of its connections has a way of its own.

@@ -43,6 +43,17 @@ pub(super) struct ServiceRecord {
     pub edition: u64,
 }
 
+/// Whose the VIPs are that a service takes packets for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ownership {
+    /// This director's.
+    Here,
+    /// Another director's.
+    Elsewhere,
+    /// Some of those of its firewall mark are another director's.
+    Divided,
+}
+
 /// A real server that has an identifier.
 #[derive(Debug)]
 pub(super) struct RealRecord {
@@ -52,8 +63,8 @@ pub(super) struct RealRecord {
     pub last_route: LastRoute,
     /// As connections saw it last.
     pub last: Option<Real>,
-    /// The VIP of its service belongs to another director now.
-    pub elsewhere: bool,
+    /// Whose the VIPs of its service are.
+    pub ownership: Ownership,
     /// The first generation without it, once it was removed.
     pub removed_in: Option<Generation>,
     /// Whether it reached its upper threshold.
@@ -67,7 +78,7 @@ impl RealRecord {
             counters: RealCounters::new(workers),
             last_route: LastRoute::default(),
             last: None,
-            elsewhere: false,
+            ownership: Ownership::Here,
             removed_in: None,
             overloaded: Arc::default(),
         }
@@ -224,8 +235,10 @@ impl<K: Hash + Eq, V> Slots<K, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::address::Family;
     use crate::flow::HashKey;
     use crate::id::{Mac, NicId, WorkerId};
+    use crate::service::mark::{Mark, MarkRule};
     use crate::service::schedulers::Scheduler;
     use crate::service::{Method, Settings, Standing, Way};
     use crate::snapshot::{NeighbourPlan, NicPlan, Plan, RealPlan, RoutePlan};
@@ -338,6 +351,30 @@ mod tests {
         registry.acknowledge(snapshot.generation);
         registry.compile(&empty);
         assert_eq!(registry.service_id(wanted.services[0].listen, Protocol::Tcp), None);
+    }
+
+    #[test]
+    fn packets_of_a_firewall_mark_are_asked_for_where_a_vip_of_it_is_elsewhere() {
+        let mut registry = registry();
+        let mut wanted = plan(&["192.0.2.21:80"]);
+        let mark = Mark::new(7).unwrap();
+        wanted.services[0].listen = mark.listen(Family::V4);
+        let rule = |to: &str| MarkRule {
+            mark,
+            to: Some(to.parse().unwrap()),
+            from: None,
+            protocol: None,
+            ports: 0..=u16::MAX,
+            nic: None,
+        };
+        wanted.marks = vec![rule("192.0.2.16/31"), rule("2001:db8::/32")];
+        let mut standing = |vip: &str| {
+            wanted.elsewhere = vec![vip.parse().unwrap()];
+            registry.compile(&wanted).reals[0].as_ref().unwrap().standing
+        };
+        assert_eq!(standing("192.0.2.17"), Standing::Divided);
+        assert_eq!(standing("192.0.2.18"), Standing::Up, "another mark's, or none's");
+        assert_eq!(standing("2001:db8::17"), Standing::Up, "the mark's IPv6 service, if it has one");
     }
 
     #[test]

@@ -1,9 +1,13 @@
 //! Adverts, and packets for VIPs that belong to another director, or did a moment ago.
 
+use std::net::IpAddr;
+
+use shunt_dataplane::address::Family;
 use shunt_dataplane::forward::{Punt, Verdict};
 use shunt_dataplane::id::{Mac, Protocol};
 use shunt_dataplane::reason::DropReason;
 use shunt_dataplane::service::Method;
+use shunt_dataplane::service::mark::{Mark, MarkRule};
 use shunt_dataplane::snapshot::Plan;
 use shunt_tests::director::Arrival;
 use shunt_tests::network::{FRONT, Form, ROUTER};
@@ -16,7 +20,8 @@ const VRRP: u8 = 112;
 const HEADER: u8 = 51;
 
 pub fn cases() -> Vec<Case> {
-    Form::BOTH.into_iter().flat_map(|form| adverts(form).into_iter().chain(of_backup(form))).collect()
+    let of = |form| adverts(form).into_iter().chain(of_backup(form)).chain(marked_at_backup(form));
+    Form::BOTH.into_iter().flat_map(of).collect()
 }
 
 fn named(what: &str, form: Form) -> String {
@@ -55,6 +60,13 @@ fn gone(plan: &mut Plan) {
     plan.elsewhere = std::mem::take(&mut plan.vips);
 }
 
+/// A router of the client's complains about an answer from a VIP.
+fn too_big(form: Form, vip: &str, ttl: u8) -> Vec<u8> {
+    let (kind, code) = if form == Form::V4 { (3, 4) } else { (2, 0) };
+    let answer = Ip::new(vip, &form.client(1)).df().tcp(&Tcp::new(80, 40000, "A"));
+    Ip::new(&form.client(9), vip).ttl(ttl).icmp(kind, code, 1280, &answer)
+}
+
 fn of_backup(form: Form) -> Vec<Case> {
     let packet =
         |ttl, flags: &str| Ip::new(&form.client(1), form.vip()).ttl(ttl).tcp(&Tcp::new(40000, 80, flags));
@@ -83,6 +95,8 @@ fn of_backup(form: Form) -> Vec<Case> {
         backup("a new connection at a backup", &packet(64, "S")),
         backup("a ping at a backup", &ping),
         backup("an open connection at a backup", &packet(64, "A")).after(vec![from_front(&packet(64, "S"))]),
+        backup("an ICMP error about an open connection at a backup", &too_big(form, form.vip(), 64))
+            .after(vec![from_front(&packet(64, "S"))]),
         Case::new(
             named("in the midst of a connection, after a takeover", form),
             taken,
@@ -90,5 +104,61 @@ fn of_backup(form: Form) -> Vec<Case> {
             SENT_BACK,
         )
         .out(to_real(2, &packet(63, "A"))),
+    ]
+}
+
+/// A service of a firewall mark that port 80 of every address has, and a second VIP.
+fn marked(form: Form, method: Method) -> Plan {
+    let mut plan = one_service(form, Protocol::Tcp, method);
+    let mark = Mark::new(7).unwrap();
+    plan.services[0].listen = mark.listen(Family::of(form.vip().parse().unwrap()));
+    plan.marks = vec![MarkRule { mark, to: None, from: None, protocol: None, ports: 80..=80, nic: None }];
+    plan.vips.push(second_vip(form).parse().unwrap());
+    plan
+}
+
+const fn second_vip(form: Form) -> &'static str {
+    match form {
+        Form::V4 => "192.0.2.11",
+        Form::V6 => "2001:db8:f::11",
+    }
+}
+
+/// The second VIPs stay, the first ones are another director's.
+fn first_gone(plan: &mut Plan) {
+    let is_first = |vip: &IpAddr| Form::BOTH.iter().any(|form| form.vip() == vip.to_string());
+    (plan.elsewhere, plan.vips) = std::mem::take(&mut plan.vips).into_iter().partition(is_first);
+}
+
+fn marked_at_backup(form: Form) -> Vec<Case> {
+    let to =
+        |vip: &str, ttl, flags: &str| Ip::new(&form.client(1), vip).ttl(ttl).tcp(&Tcp::new(40000, 80, flags));
+    let (first, second) = (form.vip(), second_vip(form));
+    let begun = |vip: &str| vec![from_front(&to(vip, 64, "S"))];
+    let not_master = Verdict::Drop(DropReason::NotMaster);
+    let stopped = |what: &str, method, change: fn(&mut Plan)| {
+        let plan = marked(form, method);
+        let case = Case::new(named(what, form), plan, from_front(&to(first, 64, "A")), not_master);
+        case.after(begun(first)).changed(change)
+    };
+    let goes_on = |what: &str, flags: &str| {
+        let packet = from_front(&to(second, 64, flags));
+        let case = Case::new(named(what, form), marked(form, Method::Dr), packet, SENT_BACK);
+        case.changed(first_gone).out(to_real(2, &to(second, 63, flags)))
+    };
+    let error = |what: &str, vip: &str, verdict| {
+        let packet = from_front(&too_big(form, vip, 64));
+        let case = Case::new(named(what, form), marked(form, Method::Dr), packet, verdict);
+        case.after(begun(vip)).changed(first_gone)
+    };
+    vec![
+        error("an ICMP error for the VIP of a firewall mark that went", first, not_master),
+        error("an ICMP error for the VIP of a firewall mark that stayed", second, SENT_BACK)
+            .out(to_real(2, &too_big(form, second, 63))),
+        stopped("an open connection of a firewall mark at a backup", Method::Dr, gone),
+        stopped("an open connection by NAT of a firewall mark at a backup", Method::Nat, gone),
+        stopped("an open connection of a firewall mark to the VIP that went", Method::Dr, first_gone),
+        goes_on("an open connection of a firewall mark to the VIP that stayed", "A").after(begun(second)),
+        goes_on("a new connection of a firewall mark to the VIP that stayed", "S"),
     ]
 }
