@@ -10,7 +10,8 @@ usage: scripts/kernel-guest.sh FOLDER
 
 Installs by apt what is missing (qemu, Debian's cloud kernel, busybox, ipvsadm, iproute2) and writes FOLDER/vmlinuz and
 FOLDER/initramfs.gz: that kernel with IPVS, ip, tc and ipvsadm, and an init that does what it is told over a serial port. Both
-are left alone while they are newer than the kernel and this script. The newest of the cloud kernels in /boot is taken.
+are left alone while they are newer than the kernel and this script. The newest of the cloud kernels in /boot is taken; modules
+in FOLDER/modules/RELEASE/ are taken in, too (scripts/kernel-twos.sh).
 
 Exit code: 0 done, 1 something is missing, 2 wrong use.
 TEXT
@@ -61,6 +62,9 @@ take_modules() {
         modprobe -S "$release" --show-depends "$name"
     done | awk '$1 == "insmod" { print $2 }' | sort -u | xargs cp --parents -t "$root"
     mkdir -p "$root/lib/modules/$release"
+    for file in "${added[@]}"; do
+        cp --target-directory="$root/lib/modules/$release" "$file"
+    done
     cp "/lib/modules/$release/"modules.{order,builtin,builtin.modinfo} "$root/lib/modules/$release/"
     depmod -b "$root" "$release"
 }
@@ -108,6 +112,14 @@ INIT
     chmod 755 "$root/init"
 }
 
+# is_newest FILE OTHER...
+is_newest() {
+    local other
+    for other in "${@:2}"; do
+        [[ $1 -nt $other ]] || return 1
+    done
+}
+
 main() {
     if [[ ${1:-} == -h || ${1:-} == --help ]]; then
         usage
@@ -124,7 +136,8 @@ main() {
     install_packages >&2
     kernel=$(compgen -G '/boot/vmlinuz-*-cloud-*' | sort -V | tail -n 1)
     release=${kernel#/boot/vmlinuz-}
-    if [[ $folder/initramfs.gz -nt $kernel && $folder/initramfs.gz -nt ${BASH_SOURCE[0]} && $folder/vmlinuz -ef $kernel ]]; then
+    mapfile -t added < <(compgen -G "$folder/modules/$release/*.ko")
+    if is_newest "$folder/initramfs.gz" "$kernel" "${BASH_SOURCE[0]}" "${added[@]}" && [[ $folder/vmlinuz -ef $kernel ]]; then
         exit 0
     fi
     root=$(mktemp -d)

@@ -1,8 +1,11 @@
 //! This director does what the kernel's IPVS did, scenario by scenario.
 
+use std::path::Path;
 use std::process::Command;
 
-use shunt_tests::oracle::scenario::{self, Recording};
+use shunt_tests::oracle::drawn::{self, BOUND};
+use shunt_tests::oracle::play::play;
+use shunt_tests::oracle::scenario::{self, Recording, Scenario};
 use shunt_tests::oracle::{self, pinned};
 use shunt_tests::text;
 
@@ -70,6 +73,29 @@ scenarios! {
     answers6_deleted reuse_refused reuse6_refused
 }
 
+/// `twos` draws at random: each real server is taken about as often as the kernel took it, whatever weights, connections and
+/// thresholds they have.
+#[test]
+fn what_is_drawn_is_drawn_by_the_odds_of_the_kernel() {
+    let folder = pinned().join("drawn");
+    let names = oracle::names(&folder.join("scenarios")).unwrap();
+    assert_eq!(names, ["twos_loads", "twos_open", "twos_weights"]);
+    for name in names {
+        let file = format!("{name}.json");
+        let scenario: Scenario = scenario::read(&folder.join("scenarios").join(&file)).unwrap();
+        let recorded: Recording = scenario::read(&folder.join("golden").join(&file)).unwrap();
+        assert!(recorded.setup.is_empty(), "{name}: {:?}", recorded.setup);
+        let played = play(&scenario).unwrap();
+        let [kernel, own] = [&recorded, &played].map(|recording| drawn::series(&scenario, recording));
+        assert_eq!(kernel.len(), own.len());
+        for (kernel, own) in kernel.iter().zip(&own) {
+            let distance = drawn::distance(kernel, own);
+            println!("{name}: {distance:.1} kernel {:?} own {:?}", kernel.chosen, own.chosen);
+            assert!(distance < BOUND, "{name}: {distance:.1} of {BOUND}\nkernel {kernel:?}\nown {own:?}");
+        }
+    }
+}
+
 /// Frames read here as they read in the recordings.
 #[test]
 fn texts_are_those_of_the_recordings() {
@@ -85,7 +111,11 @@ fn texts_are_those_of_the_recordings() {
 /// The recordings are what they were: each file has the hash in SHA256SUMS, and each file is named there.
 #[test]
 fn recordings_are_pinned() {
-    let folder = pinned();
+    are_pinned(&pinned());
+    are_pinned(&pinned().join("drawn"));
+}
+
+fn are_pinned(folder: &Path) {
     let sums = std::fs::read_to_string(folder.join("SHA256SUMS")).unwrap();
     let mut named =
         sums.lines().filter_map(|line| line.split_once("  ")).map(|(_, file)| file).collect::<Vec<_>>();
@@ -99,7 +129,7 @@ fn recordings_are_pinned() {
     assert_eq!(named, there);
     let checked = Command::new("sha256sum")
         .args(["--check", "--strict", "--quiet", "SHA256SUMS"])
-        .current_dir(&folder)
+        .current_dir(folder)
         .output()
         .expect("sha256sum of coreutils");
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));

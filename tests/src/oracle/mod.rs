@@ -2,10 +2,12 @@
 //! does is compared with what the kernel did.
 //!
 //! [`scenario`] reads the recordings, [`commands`] turns their shell commands into plans, [`play`] plays them,
-//! [`real`] plays them to the real binary instead, [`compare`] tells the differences.
+//! [`real`] plays them to the real binary instead, [`compare`] tells the differences. What is drawn at random lies in `drawn/`, and
+//! [`drawn`] compares it.
 
 pub mod commands;
 pub mod compare;
+pub mod drawn;
 pub mod ipvsadm;
 pub mod play;
 pub mod proc;

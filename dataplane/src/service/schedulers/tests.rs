@@ -281,6 +281,18 @@ fn twos_takes_the_less_loaded_of_two() {
     assert!(counts[1..4].iter().all(|count| (80..=91).contains(count)), "{counts:?}");
 }
 
+/// The kernel's numbers overflow there (docs/differences.md).
+#[test]
+fn twos_takes_the_less_loaded_one_whatever_the_load() {
+    let mut director = Director::new(Scheduler::Twos, &[60_000, 60_000]);
+    for (real, active) in [(1, 200), (2, 100)] {
+        director.counters[real].of(WorkerId(0)).active.add(active);
+    }
+    let first = (0..200).filter(|&client| director.open(client) == 1).count();
+    // Both of its draws: one time in four.
+    assert!((30..70).contains(&first), "{first}");
+}
+
 #[test]
 fn a_set_of_lblcr_shrinks_after_a_day() {
     let director = Director::new(Scheduler::Lblcr, &[1, 1, 1]);
