@@ -173,11 +173,7 @@ impl Service {
     /// What it is for, in words: `tcp 192.0.2.10:80`, `fwmark 7`.
     #[must_use]
     pub fn subject(&self) -> String {
-        match Mark::of(self.listen) {
-            Some(mark) if self.listen.is_ipv4() => format!("fwmark {mark}"),
-            Some(mark) => format!("fwmark {mark} IPv6"),
-            None => format!("{} {}", self.protocol, self.listen),
-        }
+        crate::health::subject(self.key())
     }
 }
 

@@ -62,8 +62,7 @@ pub fn farewell(config: &Config, state: &State, notifier: &Notifier) {
         for real in &service.reals {
             let key = service.real_key(real.address);
             if let (true, Some(script)) = (state.verdict(&key).up, &real.notify.down) {
-                let text =
-                    format!("real {} of {} {}: the director stops", key.address, key.protocol, key.listen);
+                let text = format!("{key}: the director stops");
                 let event = Event::now(What::RealDown, &service.name, Some(key.address.to_string()), text);
                 notifier.tell(event, scripts(Some(script)));
             }

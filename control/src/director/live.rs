@@ -139,6 +139,7 @@ impl Live {
     pub(super) fn follow(&self) {
         let view = self.view.load();
         self.virtual_macs.follow(&view.config, &self.nics);
+        let checks = targets::checks(&view.config, &view.snapshot);
         self.with_parts(|parts| {
             parts.control.set_owned(targets::nics(&view.config, &self.macs), targets::vips(&view.config));
             let routers = targets::routers(&view.config, &view.snapshot, &self.macs);
@@ -146,11 +147,11 @@ impl Live {
             parts
                 .control
                 .set_named(targets::wanted(&view.config, &view.snapshot), targets::told(&view.config));
-            parts.control.set_checked(targets::checked(&view.config, &view.snapshot));
+            parts.control.set_checked(targets::checked(&checks));
             if let Err(error) = parts.control.update_kernel(targets::sides(&view.config, &self.macs)) {
                 tracing::error!("kernel-side interface: {error}");
             }
-            parts.health.set_targets(targets::checks(&view.config, &view.snapshot));
+            parts.health.set_targets(checks);
             parts.health.watch(targets::watched(&view.config, &view.snapshot));
             parts.tracking.set(targets::watches(&view.config));
         });

@@ -113,14 +113,11 @@ fn target(check: &config::Check, real: SocketAddr, alpha: bool) -> Check {
 
 /// The VIPs that real servers are checked at, on the links that these are on.
 #[must_use]
-pub fn checked(config: &Config, snapshot: &Snapshot) -> Vec<Key> {
+pub fn checked(targets: &[Target]) -> Vec<Key> {
     let mut checked = BTreeSet::new();
-    if config.checked_vips().is_empty() {
-        return Vec::new();
-    }
-    for target in checks(config, snapshot) {
+    for target in targets {
         let real = target.key.address.ip();
-        for check in target.checks {
+        for check in &target.checks {
             let hop = check.way.as_ref().map(|way| way.hop);
             checked.extend(hop.filter(|(_, hop)| *hop == real).map(|(nic, _)| (nic, check.to.ip())));
         }

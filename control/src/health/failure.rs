@@ -101,7 +101,7 @@ pub enum Failure {
         real: IpAddr,
         /// Whether packets to it travel in a tunnel.
         by_tunnel: bool,
-        /// Whether the real server's own address answers a ping; none where nobody asked.
+        /// Whether the real server's own address answers a ping, where nothing came from the VIP.
         answers: Option<bool>,
     },
     /// No check has been made yet, and the service begins without its real servers.
@@ -147,15 +147,17 @@ impl fmt::Display for Failure {
                     "on lo, without ARP"
                 };
                 let cure = format!("does it have the VIP ({place})?");
+                let from = format!("does it have the VIP ({place}), and answer from there?");
                 match (&**failure, answers) {
-                    (Self::NoConnection(_) | Self::NoAnswer(_), Some(false)) => {
+                    (_, Some(false)) => {
                         write!(f, "{failure} at the VIP {vip}; {real} does not answer a ping, either")
                     }
                     (Self::NoConnection(_), Some(true)) => {
                         write!(f, "{failure}: {real} answers a ping, but not at the VIP {vip}: {cure}")
                     }
-                    (Self::NoConnection(_), None) => write!(f, "{failure} at the VIP {vip}: {cure}"),
-                    (Self::NoAnswer(_), _) => write!(f, "{failure} at the VIP {vip}: {cure}"),
+                    (_, Some(true)) => {
+                        write!(f, "{failure}: {real} answers a ping, but not at the VIP {vip}: {from}")
+                    }
                     (Self::Connect(_) | Self::Closed(_), _) => {
                         write!(f, "{failure}: {real} does not take packets for the VIP {vip}: {cure}")
                     }

@@ -247,6 +247,12 @@ impl fmt::Display for QueryType {
 }
 
 impl CheckKind {
+    /// Whether it opens a connection first.
+    #[must_use]
+    pub const fn connects(&self) -> bool {
+        matches!(self, Self::Tcp | Self::Http(_) | Self::Smtp { .. } | Self::Send { .. })
+    }
+
     /// Its word in the configuration.
     #[must_use]
     pub const fn word(&self) -> &'static str {

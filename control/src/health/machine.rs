@@ -38,7 +38,7 @@ pub struct Change {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { key, verdict, .. } = self;
-        write!(f, "real {} of {} {}", key.address, key.protocol, key.listen)?;
+        key.fmt(f)?;
         match (self.turned, verdict.up) {
             (true, true) => f.write_str(" is up")?,
             (true, false) => f.write_str(" is down")?,

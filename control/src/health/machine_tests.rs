@@ -20,7 +20,7 @@ pub fn target(n: u32, seconds: u64) -> Target {
     }
 }
 
-fn check(to: SocketAddr, seconds: u64) -> Check {
+pub fn check(to: SocketAddr, seconds: u64) -> Check {
     Check {
         kind: CheckKind::Tcp,
         to,

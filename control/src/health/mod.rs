@@ -17,11 +17,13 @@ pub mod rounds;
 pub mod scripts;
 mod verdict;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use shunt_dataplane::id::Protocol;
+use shunt_dataplane::service::mark::Mark;
 use shunt_dataplane::service::{Real, Service};
 use shunt_dataplane::snapshot::Snapshot;
 
@@ -38,6 +40,16 @@ pub const CHECKS_RUNNING_MAX: usize = 4096;
 pub const CHECKS_SPACING: Duration = Duration::from_millis(10);
 /// A service, as health knows it: by address and protocol, so that names may change.
 pub type ServiceKey = (SocketAddr, Protocol);
+
+/// What a service is for, in words: `tcp 192.0.2.10:80`, `fwmark 7`.
+#[must_use]
+pub fn subject((listen, protocol): ServiceKey) -> String {
+    match Mark::of(listen) {
+        Some(mark) if listen.is_ipv4() => format!("fwmark {mark}"),
+        Some(mark) => format!("fwmark {mark} IPv6"),
+        None => format!("{protocol} {listen}"),
+    }
+}
 
 /// A real server of a service, as health knows it: by addresses, so that names may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,6 +76,13 @@ impl RealKey {
             let address = SocketAddr::new(real.address, real.l4_port.0);
             Some((Self { listen: *listen, protocol: *protocol, address }, real))
         })
+    }
+}
+
+/// As the log names it: `real 10.1.0.11:80 of tcp 192.0.2.10:80`.
+impl fmt::Display for RealKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "real {} of {}", self.address, subject(self.service()))
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The socket of such a check is marked ([`MARK`]), and a rule of the namespace routes what is marked to a next hop that is none
 //! ([`NEXT_HOP`]). By its MAC the control loop knows such a frame, by the frame's source port the real server that it is for: the
-//! check noted its port here before it spoke.
+//! check noted its socket here before it spoke.
 
 use std::collections::HashMap;
 use std::io;
@@ -46,10 +46,11 @@ pub struct Ends {
     pub destination: IpAddr,
 }
 
-/// What a socket is known by: family, protocol number, and port or, of pings, identifier.
-type Socket = (bool, u8, u16);
+/// What a socket is known by: its own address, protocol number, and port or, of pings, identifier. Sockets of other addresses have the
+/// same ports.
+type Socket = (IpAddr, u8, u16);
 
-/// Which socket goes which way. There are no more than there are ports; the next socket with a port takes its place.
+/// Which socket goes which way. There are no more than there are ports of own addresses; the next socket with a port takes its place.
 #[derive(Clone, Debug, Default)]
 pub struct ServiceWays(Arc<Mutex<HashMap<Socket, Arc<ServiceWay>>>>);
 
@@ -66,7 +67,7 @@ impl ServiceWays {
             IpAddr::V4(_) => socket.set_ttl_v4(TTL)?,
             IpAddr::V6(_) => socket.set_unicast_hops_v6(TTL)?,
         }
-        self.note((local.is_ipv4(), protocol, local.port()), way.clone());
+        self.note((local.ip(), protocol, local.port()), way.clone());
         Ok(())
     }
 
@@ -96,7 +97,7 @@ fn socket<A: IpVersion>(frame: &[u8]) -> Option<Socket> {
     } else {
         headers.source_port.0
     };
-    Some((A::BITS == 32, headers.protocol, port))
+    Some((headers.source.into(), headers.protocol, port))
 }
 
 #[cfg(test)]
@@ -123,16 +124,21 @@ mod tests {
         let way = |last: u8| {
             Arc::new(ServiceWay { hop: (NicId(0), IpAddr::from([192, 0, 2, last])), tunnel: None })
         };
-        for (socket, last) in
-            [((true, 6, 5000), 21), ((true, 17, 5000), 22), ((false, 6, 5001), 23), ((true, 1, 77), 24)]
-        {
+        let [own, other] = [[192, 0, 2, 2], [10, 1, 0, 1]].map(IpAddr::from);
+        for (socket, last) in [
+            ((own, 6, 5000), 21),
+            ((own, 17, 5000), 22),
+            ((other, 6, 5000), 26),
+            ((other, 6, 5001), 23),
+            ((own, 1, 77), 24),
+        ] {
             ways.note(socket, way(last));
         }
         assert_eq!(ways.of(&frame(6, 5000, 0)), Some(way(21)));
         assert_eq!(ways.of(&frame(17, 5000, 20)), Some(way(22)));
-        assert_eq!(ways.of(&frame(6, 5001, 0)), None, "that was an IPv6 socket");
+        assert_eq!(ways.of(&frame(6, 5001, 0)), None, "that is a socket of another address");
         assert_eq!(ways.of(&frame(1, 0x0800, 77)), Some(way(24)));
-        ways.note((true, 6, 5000), way(25));
+        ways.note((own, 6, 5000), way(25));
         assert_eq!(ways.of(&frame(6, 5000, 0)), Some(way(25)), "the last socket of a port has it");
         for length in 0..54 {
             assert_eq!(ways.of(&frame(6, 5000, 0)[..length]), None, "{length}");

@@ -1,5 +1,7 @@
 //! Checks by the way of their service: a real server without the VIP is found, one that forwards instead included.
 
+mod table;
+
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::{Child, Command};
@@ -66,10 +68,11 @@ impl World {
     }
 
     /// Opens the tunnels that lead to the real servers, whose VIPs are on lo.
-    fn decapsulate(&mut self) {
+    fn decapsulate(&mut self, further: &'static [&'static str]) {
         for place in &self.reals {
-            let helper = place.run(|| {
-                let helper = Command::new(env!("CARGO_BIN_EXE_decapsulate")).arg(TUNNEL).spawn();
+            let helper = place.run(move || {
+                let helper =
+                    Command::new(env!("CARGO_BIN_EXE_decapsulate")).arg(TUNNEL).args(further).spawn();
                 Helper(helper.expect("decapsulate"))
             });
             self.helpers.push(helper);
@@ -162,7 +165,7 @@ fn a_dr_real_server_needs_its_vip() {
 #[test]
 fn a_tunnel_leads_checks_to_the_vip() {
     let mut world = World::new();
-    world.decapsulate();
+    world.decapsulate(&[]);
     let director = world.director("forward = \"tun\"", "");
     the_vip_decides(&world, &director, ["10.1.0.11:80", "[2001:db8:1::11]:80"], VIPS);
 }
@@ -238,7 +241,7 @@ fn a_director_that_is_not_master_checks_all_the_same() {
 #[test]
 fn tunnels_of_the_other_family_lead_checks_to_the_vip() {
     let mut world = World::new();
-    world.decapsulate();
+    world.decapsulate(&[]);
     has_vips(&world.reals[0], true);
     let (v4, v6) = (["10.1.0.11", "10.1.0.12"], ["2001:db8:1::11", "2001:db8:1::12"]);
     let director = Director::start(&world.lab, &world.configuration("forward = \"tun\"", "", [v6, v4]));
