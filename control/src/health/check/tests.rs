@@ -93,6 +93,32 @@ fn tcp_opens_or_is_refused() {
     }
 }
 
+/// Its port is free at once: the server hears a reset, not a goodbye that the port has to remember for a minute.
+#[test]
+fn a_check_that_is_over_leaves_no_time_wait() {
+    let send = CheckKind::Send { send: String::new(), expect: Pattern::literal("220") };
+    let smtp = CheckKind::Smtp { helo: None };
+    for (kind, says) in [
+        (CheckKind::Tcp, &[][..]),
+        (http(), &[&b"HTTP/1.1 204 No Content\r\n\r\n"[..]]),
+        (smtp, &[b"220 \r\n", b"250 \r\n", b"221 \r\n"]),
+        (send, &[b"220 \r\n"]),
+    ] {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let to = listener.local_addr().unwrap();
+        let says = says.to_vec();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            for piece in says {
+                let _ = stream.write_all(piece);
+            }
+            stream.read_to_end(&mut Vec::new()).map_err(|error| error.kind())
+        });
+        assert_eq!(ask(kind.clone(), to, LONG), Ok(()));
+        assert_eq!(server.join().unwrap(), Err(io::ErrorKind::ConnectionReset), "{kind}");
+    }
+}
+
 #[test]
 fn a_full_backlog_is_a_timeout() {
     // One connection fits besides the one being opened, then SYNs are dropped.
