@@ -1,12 +1,10 @@
 //! How other threads speak to the loop.
 
-use std::io;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel as mpsc_channel};
 
 use shunt_dataplane::id::Mac;
 
 use super::{Counters, VrrpReport};
-use crate::kernel::{KernelError, NicSide};
 use crate::neighbour::machine::Key;
 use crate::neighbour::{Conflict, Counters as NeighbourCounters, Listed, Named, Nic, Vip};
 use crate::vrrp::{Group, Instance, Reading, Tracked};
@@ -18,7 +16,6 @@ pub(super) enum Command {
     Named(Vec<(Key, Named)>, Vec<(Key, Mac)>),
     Checked(Vec<Key>),
     Announce,
-    Kernel(Vec<NicSide>, Sender<Result<(), KernelError>>),
     Report(Sender<Report>),
 }
 
@@ -81,16 +78,6 @@ impl Control {
     /// Announces all VIPs again.
     pub fn announce(&self) {
         self.tell(Command::Announce);
-    }
-
-    /// Gives the kernel side other addresses and routes; waits until it has them.
-    ///
-    /// # Errors
-    /// Those of [`crate::kernel::Kernel::update`].
-    pub fn update_kernel(&self, sides: Vec<NicSide>) -> Result<(), KernelError> {
-        let (answer, result) = mpsc_channel();
-        self.tell(Command::Kernel(sides, answer));
-        result.recv().unwrap_or_else(|_| Err(KernelError::Thread(io::Error::other("the control loop ended"))))
     }
 
     /// What the loop knows; empty when it has ended.

@@ -204,7 +204,6 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
                     }
                     Command::Checked(checked) => self.machine.set_checked(now, checked),
                     Command::Announce => self.machine.announce(now, &mut self.outputs),
-                    Command::Kernel(sides, answer) => drop(answer.send(self.kernel.update(&sides))),
                     Command::Report(answer) => drop(answer.send(self.report())),
                 },
             }

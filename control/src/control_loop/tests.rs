@@ -111,7 +111,7 @@ fn start() -> (ControlLoop<Shared, Shared>, Control, Shared) {
         neighbours: Vec::new(),
         routes: Vec::new(),
     };
-    let kernel = Kernel::start(std::slice::from_ref(&side)).unwrap();
+    let (kernel, _) = Kernel::start(std::slice::from_ref(&side)).unwrap();
     let shared = Shared::default();
     let (control_loop, control) = ControlLoop::new(shared.clone(), shared.clone(), kernel);
     let vip = Vip { nic: None, address: ip("192.0.2.10") };

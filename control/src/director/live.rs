@@ -25,6 +25,7 @@ use crate::config::check::Machine;
 use crate::config::diff::{Changes, diff};
 use crate::control_loop::Control;
 use crate::health::Health;
+use crate::kernel::TapSettings;
 use crate::notify::Notifier;
 use crate::tracking::Tracking;
 use crate::vrrp::Tracked;
@@ -52,6 +53,7 @@ pub struct Live {
     pub(super) of_file: Mutex<Arc<Config>>,
     pub(super) ipvsadm: super::ipvsadm::Kept,
     pub(super) virtual_macs: VirtualMacs,
+    taps: Mutex<TapSettings>,
     changing: Arc<tokio::sync::Mutex<()>>,
     parts: Mutex<Option<Parts>>,
     stop: watch::Sender<bool>,
@@ -75,6 +77,7 @@ pub(super) struct Pieces {
     pub workers: Vec<Arc<Shared>>,
     pub questions: Vec<QuestionEnds>,
     pub pool: Mempool,
+    pub taps: TapSettings,
     pub hugepages: bool,
     pub node: Option<NumaNode>,
     pub clock: Clock,
@@ -109,6 +112,7 @@ impl Live {
             of_file: Mutex::new(of_file),
             ipvsadm: super::ipvsadm::Kept::default(),
             virtual_macs: VirtualMacs::default(),
+            taps: Mutex::new(pieces.taps),
             changing: Arc::default(),
             parts: Mutex::new(Some(pieces.parts)),
             stop: pieces.stop,
@@ -148,9 +152,13 @@ impl Live {
                 .control
                 .set_named(targets::wanted(&view.config, &view.snapshot), targets::told(&view.config));
             parts.control.set_checked(targets::checked(&checks));
-            if let Err(error) = parts.control.update_kernel(targets::sides(&view.config, &self.macs)) {
-                tracing::error!("kernel-side interface: {error}");
-            }
+        });
+        // The kernel takes its time: nobody else waits for it.
+        if let Err(error) = lock(&self.taps).update(&targets::sides(&view.config, &self.macs)) {
+            tracing::error!("{error}");
+        }
+        // Checks need the addresses.
+        self.with_parts(|parts| {
             parts.health.set_targets(checks);
             parts.health.watch(targets::watched(&view.config, &view.snapshot));
             parts.tracking.set(targets::watches(&view.config));

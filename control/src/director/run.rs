@@ -67,7 +67,7 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
     let owners = Owners { workers: config.runtime.workers.len() as u8, netmask_v4, netmask_v6, key };
     let shared = workers::shared(&config);
     let publisher = Publisher::new(owners, macs.clone(), shared.clone(), &config);
-    let kernel = Kernel::start(&targets::sides(&config, &macs))
+    let (kernel, taps) = Kernel::start(&targets::sides(&config, &macs))
         .map_err(|error| StartError::of("kernel-side interface", &error))?;
     let (namespace, ways) = (kernel.namespace().clone(), kernel.ways().clone());
     let mut workers =
@@ -108,6 +108,7 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
         workers: shared,
         questions: std::mem::take(&mut workers.questions),
         pool: ports.pool.clone(),
+        taps,
         hugepages: ports.hugepages,
         node: ports.node,
         clock: workers.clock,

@@ -13,7 +13,7 @@ use shunt_dataplane::wire::ndp::link_local;
 use tracing::warn;
 
 use super::service_way::{MARK, MTU, NEXT_HOP};
-use super::{KernelError, NicSide, Tap};
+use super::{KernelError, NicSide, TapSetting};
 
 /// The loopback interface of any namespace.
 const LOOPBACK: u32 = 1;
@@ -63,7 +63,7 @@ pub(super) fn namespace_defaults() {
 }
 
 /// Brings everything up and makes each TAP what its side says.
-pub(super) fn apply(taps: &[Tap], sides: &[NicSide]) -> Result<(), KernelError> {
+pub(super) fn apply(taps: &[TapSetting], sides: &[NicSide]) -> Result<(), KernelError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
     let runtime = runtime.map_err(KernelError::Thread)?;
     runtime.block_on(async {
@@ -85,7 +85,12 @@ pub(super) fn apply(taps: &[Tap], sides: &[NicSide]) -> Result<(), KernelError> 
     })
 }
 
-async fn apply_one(handle: &Handle, metric: u32, tap: &Tap, side: &NicSide) -> Result<(), KernelError> {
+async fn apply_one(
+    handle: &Handle,
+    metric: u32,
+    tap: &TapSetting,
+    side: &NicSide,
+) -> Result<(), KernelError> {
     let name = &tap.interface;
     let link = LinkUnspec::new_with_index(tap.index).mtu(u32::from(side.mtu)).up().build();
     told(name, || format!("MTU {} and up", side.mtu), handle.link().set(link).execute()).await?;
@@ -114,7 +119,7 @@ async fn apply_one(handle: &Handle, metric: u32, tap: &Tap, side: &NicSide) -> R
 
 /// Routes what checks send by their service's way to a next hop of its own; see [`super::service_way`]. Any TAP will do. Asking for what is
 /// there already changes nothing.
-async fn service_ways(handle: &Handle, tap: &Tap, is_v4: bool) -> Result<(), KernelError> {
+async fn service_ways(handle: &Handle, tap: &TapSetting, is_v4: bool) -> Result<(), KernelError> {
     let name = &tap.interface;
     let hop: IpAddr = if is_v4 { SERVICE_HOP_V4.into() } else { link_local(NEXT_HOP).into() };
     let neighbour = handle.neighbours().add(tap.index, hop).link_layer_address(&NEXT_HOP.0).replace();
@@ -148,7 +153,7 @@ async fn service_ways(handle: &Handle, tap: &Tap, is_v4: bool) -> Result<(), Ker
 }
 
 /// Tells the kernel the MACs that nobody will answer for.
-async fn neighbours(handle: &Handle, tap: &Tap, side: &NicSide) -> Result<(), KernelError> {
+async fn neighbours(handle: &Handle, tap: &TapSetting, side: &NicSide) -> Result<(), KernelError> {
     let name = &tap.interface;
     let known = |address: &IpAddr| side.neighbours.iter().any(|(named, _)| named == address);
     for (address, mac) in tap.side.neighbours.iter().filter(|(address, _)| !known(address)) {
@@ -169,7 +174,7 @@ async fn neighbours(handle: &Handle, tap: &Tap, side: &NicSide) -> Result<(), Ke
 }
 
 /// The routes of a NIC, each with the words that name it.
-fn routes(tap: &Tap, side: &NicSide, metric: u32) -> Result<Vec<(String, RouteMessage)>, KernelError> {
+fn routes(tap: &TapSetting, side: &NicSide, metric: u32) -> Result<Vec<(String, RouteMessage)>, KernelError> {
     let default = |via: &IpAddr| {
         let any = if via.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
         (IpNet::from(any), Some(*via))

@@ -10,6 +10,7 @@ mod configure;
 mod error;
 mod namespace;
 pub mod service_way;
+mod settings;
 
 use std::io;
 use std::net::IpAddr;
@@ -22,6 +23,8 @@ use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 pub use error::KernelError;
 pub use namespace::Namespace;
 pub use service_way::{ServiceWay, ServiceWays};
+use settings::TapSetting;
+pub use settings::TapSettings;
 
 /// Bytes in the longest name of an interface.
 const INTERFACE_NAME_MAX: usize = 15;
@@ -55,60 +58,30 @@ impl NicSide {
     }
 }
 
-/// A TAP and the NIC that it stands for.
-struct Tap {
-    device: SyncDevice,
-    interface: String,
-    index: u32,
-    side: NicSide,
-}
-
-/// The TAPs of all NICs and the namespace that they are in. Dropping it ends both, once no thread is left in there.
+/// The TAPs of all NICs, to read from and write to, and the namespace that they are in. Dropping it ends the TAPs, and the namespace once
+/// no thread is left in there. It asks the kernel for nothing: [`TapSettings`] does.
 pub struct Kernel {
     namespace: Namespace,
-    taps: Vec<Tap>,
+    taps: Vec<SyncDevice>,
     ways: ServiceWays,
-    /// The TAPs are what their sides say: false after the kernel refused something.
-    settled: bool,
 }
 
 impl Kernel {
-    /// Makes the namespace and a TAP for each NIC (by [`NicId`]) with its addresses and routes, all up.
+    /// Makes the namespace and a TAP for each NIC (by [`NicId`]) with its addresses and routes, all up; what changes these later is
+    /// given back beside it.
     ///
     /// # Errors
     /// [`KernelError`] names the capability or device that is missing, or what the kernel refused.
-    pub fn start(sides: &[NicSide]) -> Result<Self, KernelError> {
+    pub fn start(sides: &[NicSide]) -> Result<(Self, TapSettings), KernelError> {
         let namespace = Namespace::new()?;
-        let mut taps: Vec<Tap> = namespace.run(|| {
+        let (taps, settings): (_, Vec<TapSetting>) = namespace.run(|| {
             configure::namespace_defaults();
-            sides
-                .iter()
-                .enumerate()
-                .map(|(place, side)| open(NicId(place as u8), side))
-                .collect::<Result<_, _>>()
+            let numbered = sides.iter().enumerate();
+            numbered.map(|(place, side)| open(NicId(place as u8), side)).collect::<Result<_, _>>()
         })??;
-        apply(&namespace, &mut taps, sides)?;
-        Ok(Self { namespace, taps, ways: ServiceWays::default(), settled: true })
-    }
-
-    /// Gives the TAPs other addresses, routes and MTUs. Addresses that stay are not touched, so connections of running
-    /// checks survive. Where nothing changes the kernel is not asked: whoever calls may have adverts to send, and would wait
-    /// for an ordinary thread.
-    ///
-    /// # Errors
-    /// [`KernelError::Nics`] when the NICs themselves are others; that takes a new start.
-    pub fn update(&mut self, sides: &[NicSide]) -> Result<(), KernelError> {
-        let same = |(tap, side): (&Tap, &NicSide)| tap.side.name == side.name && tap.side.mac == side.mac;
-        if self.taps.len() != sides.len() || !self.taps.iter().zip(sides).all(same) {
-            return Err(KernelError::Nics);
-        }
-        if self.settled && self.taps.iter().map(|tap| &tap.side).eq(sides) {
-            return Ok(());
-        }
-        self.settled = false;
-        apply(&self.namespace, &mut self.taps, sides)?;
-        self.settled = true;
-        Ok(())
+        let mut settings = TapSettings::new(namespace.clone(), settings);
+        settings.update(sides)?;
+        Ok((Self { namespace, taps, ways: ServiceWays::default() }, settings))
     }
 
     /// The next frame that the kernel sends out of a NIC; none when there is none now. A frame longer than `buffer`
@@ -118,7 +91,7 @@ impl Kernel {
     /// What reading from the TAP gave.
     pub fn read(&self, nic: NicId, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         let Some(tap) = self.taps.get(nic.index()) else { return Ok(None) };
-        match tap.device.recv(buffer) {
+        match tap.recv(buffer) {
             Ok(length) => Ok(Some(length)),
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
                 Ok(None)
@@ -129,12 +102,12 @@ impl Kernel {
 
     /// Hands a frame that arrived on a NIC to the kernel; false when it did not take it.
     pub fn write(&self, nic: NicId, frame: &[u8]) -> bool {
-        self.taps.get(nic.index()).is_some_and(|tap| tap.device.send(frame).is_ok())
+        self.taps.get(nic.index()).is_some_and(|tap| tap.send(frame).is_ok())
     }
 
     /// The descriptors to poll for reading, by [`NicId`].
     pub fn fds(&self) -> impl Iterator<Item = (NicId, BorrowedFd<'_>)> {
-        self.taps.iter().enumerate().map(|(place, tap)| (NicId(place as u8), tap.device.as_fd()))
+        self.taps.iter().enumerate().map(|(place, tap)| (NicId(place as u8), tap.as_fd()))
     }
 
     /// The namespace, for threads whose sockets belong in it.
@@ -153,16 +126,8 @@ impl Kernel {
     pub const FRAME_MAX: usize = u16::MAX as usize + 18;
 }
 
-fn apply(namespace: &Namespace, taps: &mut [Tap], sides: &[NicSide]) -> Result<(), KernelError> {
-    namespace.run(|| configure::apply(taps, sides))??;
-    for (tap, side) in taps.iter_mut().zip(sides) {
-        tap.side = side.clone();
-    }
-    Ok(())
-}
-
 /// Opens the TAP of a NIC, without addresses and down.
-fn open(nic: NicId, side: &NicSide) -> Result<Tap, KernelError> {
+fn open(nic: NicId, side: &NicSide) -> Result<(SyncDevice, TapSetting), KernelError> {
     let interface = side.interface(nic);
     let tap = |source: io::Error| KernelError::tap(&interface, source);
     let device = DeviceBuilder::new()
@@ -184,7 +149,7 @@ fn open(nic: NicId, side: &NicSide) -> Result<Tap, KernelError> {
         routes: Vec::new(),
         ..side.clone()
     };
-    Ok(Tap { device, interface, index, side: bare })
+    Ok((device, TapSetting { interface, index, side: bare }))
 }
 
 #[cfg(test)]

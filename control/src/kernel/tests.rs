@@ -105,7 +105,7 @@ fn talk(a: &Kernel, b: &Kernel, address: IpAddr) {
 #[test]
 fn two_side_by_side_talk_over_their_taps() {
     let sides = [side(1), side(2)];
-    let [a, b] = sides.each_ref().map(|side| Kernel::start(std::slice::from_ref(side)).unwrap());
+    let [a, b] = sides.each_ref().map(|side| Kernel::start(std::slice::from_ref(side)).unwrap().0);
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let ends = [End::new(&a, &sides[0]), End::new(&b, &sides[1])];
@@ -125,7 +125,7 @@ fn two_side_by_side_talk_over_their_taps() {
 #[test]
 fn a_kernel_answers_the_machines_questions() {
     let host = side(2);
-    let kernel = Kernel::start(std::slice::from_ref(&host)).unwrap();
+    let (kernel, _) = Kernel::start(std::slice::from_ref(&host)).unwrap();
     // As on any host outside.
     kernel.namespace().run(|| fs::write("/proc/sys/net/ipv4/conf/all/arp_ignore", "0").unwrap()).unwrap();
     let now = Instant::now();
@@ -176,7 +176,7 @@ fn shown(kernel: &Kernel) -> (String, String) {
 
 #[test]
 fn addresses_and_routes_are_set_and_follow_an_update() {
-    let mut kernel = Kernel::start(&[side(1)]).unwrap();
+    let (kernel, mut settings) = Kernel::start(&[side(1)]).unwrap();
     let (routes, addresses) = shown(&kernel);
     // Destination, gateway and mask as the kernel prints them: little-endian.
     assert!(routes.contains("shunt-front\t00000000\tFE0200C0"), "{routes}");
@@ -189,7 +189,7 @@ fn addresses_and_routes_are_set_and_follow_an_update() {
     let mut other = side(7);
     other.mac = side(1).mac;
     other.gateways = vec!["192.0.2.253".parse().unwrap()];
-    kernel.update(std::slice::from_ref(&other)).unwrap();
+    settings.update(std::slice::from_ref(&other)).unwrap();
     let (routes, addresses) = shown(&kernel);
     assert!(routes.contains("shunt-front\t00000000\tFD0200C0"), "{routes}");
     assert!(!routes.contains("FE0200C0") && !routes.contains("000133C6"), "{routes}");
@@ -199,13 +199,13 @@ fn addresses_and_routes_are_set_and_follow_an_update() {
     // The kernel is asked for nothing when nothing changes: what is gone stays so.
     let delete = || std::process::Command::new("ip").args(["route", "del", "default"]).status();
     assert!(kernel.namespace().run(delete).unwrap().unwrap().success());
-    kernel.update(std::slice::from_ref(&other)).unwrap();
+    settings.update(std::slice::from_ref(&other)).unwrap();
     assert!(!shown(&kernel).0.contains("FD0200C0"));
     other.mtu -= 1;
-    kernel.update(&[other]).unwrap();
+    settings.update(&[other]).unwrap();
     assert!(shown(&kernel).0.contains("shunt-front\t00000000\tFD0200C0"));
-    assert!(matches!(kernel.update(&[side(7)]), Err(KernelError::Nics)));
-    assert!(matches!(kernel.update(&[]), Err(KernelError::Nics)));
+    assert!(matches!(settings.update(&[side(7)]), Err(KernelError::Nics)));
+    assert!(matches!(settings.update(&[]), Err(KernelError::Nics)));
 }
 
 #[test]
@@ -252,12 +252,12 @@ fn sent_to(kernel: &Kernel, to: IpAddr) -> Mac {
 #[test]
 fn neighbours_that_are_told_are_not_asked() {
     let told = side(1);
-    let mut kernel = Kernel::start(std::slice::from_ref(&told)).unwrap();
+    let (kernel, mut settings) = Kernel::start(std::slice::from_ref(&told)).unwrap();
     for (address, mac) in &told.neighbours {
         assert_eq!(sent_to(&kernel, *address), *mac);
     }
     // Told no more: everybody is asked.
-    kernel.update(&[NicSide { neighbours: Vec::new(), ..told.clone() }]).unwrap();
+    settings.update(&[NicSide { neighbours: Vec::new(), ..told.clone() }]).unwrap();
     for (address, _) in &told.neighbours {
         assert!(sent_to(&kernel, *address).is_group(), "{address}");
     }

@@ -29,6 +29,8 @@ const ATTEMPTS: usize = 3;
 /// Real servers that are black holes, and those with scripts that hang.
 const HOLES: usize = 500;
 const SCRIPTS: usize = 100;
+/// Addresses that the NIC gets and loses.
+const ADDRESSES: usize = 240;
 const CONNECTIONS: u16 = 30_000;
 
 /// Takes down when adverts pass on the link.
@@ -142,14 +144,31 @@ impl Busy<'_> {
     /// Many services come and go.
     fn reload(&self) {
         for many in [true, false] {
-            self.director.rewrite(&self.configuration(many));
-            let mut stream = UnixStream::connect(self.link.lab.socket()).expect("the API");
-            stream
-                .write_all(b"POST /v1/reload HTTP/1.1\r\nHost: shunt\r\nConnection: close\r\n\r\n")
-                .expect("a request");
-            let mut answer = String::new();
-            std::io::Read::read_to_string(&mut stream, &mut answer).expect("an answer");
-            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+            self.take(&self.configuration(many));
+        }
+    }
+
+    /// This configuration is taken.
+    fn take(&self, text: &str) {
+        self.director.rewrite(text);
+        let mut stream = UnixStream::connect(self.link.lab.socket()).expect("the API");
+        stream
+            .write_all(b"POST /v1/reload HTTP/1.1\r\nHost: shunt\r\nConnection: close\r\n\r\n")
+            .expect("a request");
+        let mut answer = String::new();
+        std::io::Read::read_to_string(&mut stream, &mut answer).expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+
+    /// The NIC gets many addresses, and loses them, which the kernel side is asked for one by one.
+    fn move_addresses(&self) {
+        let text = base(self.link);
+        let further: String = (1..=ADDRESSES).map(|last| format!("\"10.8.0.{last}/32\", ")).collect();
+        let more = text.replace("[\"192.0.2.2/24\"", &format!("[{further}\"192.0.2.2/24\""));
+        assert_ne!(text, more);
+        for _ in 0..5 {
+            self.take(&more);
+            self.take(&text);
         }
     }
 
@@ -253,6 +272,7 @@ fn adverts_are_never_late() {
         });
     });
     busy.phase("reload", || busy.reload());
+    busy.phase("reload with other addresses", || busy.move_addresses());
     busy.phase("ipvsadm -R", || assert!(busy.restore(&shell)));
 
     let mac = status.nics[0].mac.split(':').map(|byte| u8::from_str_radix(byte, 16).expect("a MAC"));
