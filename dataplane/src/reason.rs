@@ -61,7 +61,7 @@ reasons! {
         MasqueradePorts = "masquerade_ports": "A masqueraded host began a connection, and the ports that were tried are all taken by others to the same place; masquerade by more than one address.",
         MasqueradeProtocol = "masquerade_protocol": "From a masqueraded host, and neither TCP, UDP, SCTP nor ICMP: it has no ports to tell answers by.",
         TableFull = "table_full": "The connection table is full; raise runtime.connections.",
-        Defence = "defence": "drop_packet of [sysctl] says that some packets that would make connections are dropped, always or while the connection table is nearly full.",
+        Defence = "defence": "drop_packet of [sysctl] says that each so many-th packet that would make a connection is dropped, always or while the connection table is nearly full.",
         NoRoute = "no_route": "No route to the destination; add a [[route]] or a gateway.",
         NoTunnelSource = "no_tunnel_source": "The director has no address of the real server's family to tunnel from; add one to the NIC's addresses.",
         NoHeadRoom = "no_head_room": "No room in front of the frame for a tunnel header.",

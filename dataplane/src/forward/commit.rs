@@ -117,6 +117,10 @@ impl Forwarder {
             Subject::Over(connection, template) => {
                 self.settle_over(snapshot, packet, headers, (connection, template), decision.then, now)
             }
+            Subject::Untaken(connection, template) => {
+                self.count_spared::<A>(snapshot);
+                self.settle_over(snapshot, packet, headers, (connection, template), decision.then, now)
+            }
             Subject::Found(found, real) => {
                 if headers.tcp_flags.syn() && decision.then.reaches() {
                     self.notice_syn::<A>(headers.tcp_flags, found, real, now);
@@ -135,12 +139,17 @@ impl Forwarder {
             Subject::Echo(found, real) => {
                 self.settle_echo(snapshot, packet, headers, (found, real), decision.then, now)
             }
-            Subject::Bypass(new) => self.pass_by(snapshot, packet, headers, new, decision.then, now),
+            Subject::Bypass(new) => {
+                self.count_spared::<A>(snapshot);
+                self.pass_by(snapshot, packet, headers, new, decision.then, now)
+            }
             Subject::NewError(new, flow) => {
+                self.count_spared::<A>(snapshot);
                 self.settle_new_error(snapshot, packet, headers, (&new, flow), decision.then, now)
             }
             Subject::Tunnel(error) => self.tell_of_tunnel(snapshot, packet, &error, decision.then, now),
             Subject::New(new) => {
+                self.count_spared::<A>(snapshot);
                 notice_checksum(&self.counters, packet, headers);
                 let inserted = headers.flow().and_then(|flow| self.insert(snapshot, flow, &new, now));
                 let Some(found) = inserted else {

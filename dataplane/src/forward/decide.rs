@@ -272,8 +272,8 @@ impl Forwarder {
         if replaces.is_none() && !A::table(&self.connections).may_have_room(now) {
             return Err(Aside::Drop(DropReason::TableFull));
         }
-        if asked.snapshot.sysctls.drop_packet > 0 && self.is_dropped(asked.snapshot, &flow, now) {
-            return Err(Aside::Drop(DropReason::Defence));
+        if asked.snapshot.sysctls.drop_packet > 0 && self.is_dropped::<A>(asked.snapshot) {
+            return over(replaces, Err(Aside::Drop(DropReason::Defence)));
         }
         let (choice, template, real) = match self.choose(asked.snapshot, service, &flow, now) {
             Ok(chosen) => chosen,
@@ -283,7 +283,7 @@ impl Forwarder {
                     return bypassed;
                 }
                 let refused = asked.refuse(Error::PortUnreachable, ReplyKind::NoReal, DropReason::NoReal)?;
-                return Ok(Decision { subject: Subject::Over(replaces, stale), ..refused });
+                return Ok(Decision { subject: Subject::Untaken(replaces, stale), ..refused });
             }
         };
         let one_packet = service.settings.one_packet && flow.protocol == Protocol::Udp;

@@ -28,6 +28,8 @@ pub(super) enum Subject<'s, A> {
     None,
     /// None any more: this one ends, and this template is stale.
     Over(Option<ConnectionIndex>, Option<TemplateIndex>),
+    /// None, since no real server takes it; what was there ends likewise.
+    Untaken(Option<ConnectionIndex>, Option<TemplateIndex>),
     /// One that exists.
     Found(Found, &'s Real),
     /// One to be made.

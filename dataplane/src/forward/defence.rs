@@ -4,7 +4,6 @@
 use super::{Connections, Forwarder, Tables, commit};
 use crate::address::Address;
 use crate::connections::{Entry, Table, TcpState};
-use crate::flow::Flow;
 use crate::snapshot::{Snapshot, Sysctls};
 use crate::time::{TICKS_PER_SECOND, Tick};
 
@@ -21,26 +20,50 @@ fn free<A: Address>(table: &Table<A>) -> (usize, usize) {
 }
 
 /// One of so many packets is dropped; 0 for none (kernel: `drop_rate`).
-fn drop_rate<A: Address>(sysctls: &Sysctls, table: &Table<A>) -> u64 {
-    if sysctls.drop_packet == ALWAYS {
-        return sysctls.am_droprate.into();
+fn drop_rate<A: Address>(sysctls: &Sysctls, table: &Table<A>) -> u32 {
+    match sysctls.drop_packet {
+        0 => return 0,
+        ALWAYS => return sysctls.am_droprate.into(),
+        _ => {}
     }
     let (free, wanted) = free(table);
-    if free < wanted { (wanted / (wanted - free)) as u64 } else { 0 }
+    if free < wanted { (wanted / (wanted - free)) as u32 } else { 0 }
 }
 
 impl Forwarder {
-    /// True for a packet that would make a connection and is dropped instead. Each tick draws anew, so that a client that
-    /// tries again gets in.
+    /// True for a packet that would make a connection and is dropped instead: the last of so many. One that is sent again gets in.
     #[cold]
-    pub(super) fn is_dropped<A: Tables>(&self, snapshot: &Snapshot, flow: &Flow<A>, now: Tick) -> bool {
-        let table = A::table(&self.connections);
-        let rate = drop_rate(&snapshot.sysctls, table);
-        if rate == 0 {
-            return false;
+    pub(super) fn is_dropped<A: Tables>(&self, snapshot: &Snapshot) -> bool {
+        let rate = drop_rate(&snapshot.sysctls, A::table(&self.connections));
+        rate > 0 && self.until_dropped(snapshot, rate) <= 1
+    }
+
+    /// Counts a packet that would make a connection and was not dropped, whether or not a real server took it.
+    #[inline]
+    pub(super) fn count_spared<A: Tables>(&mut self, snapshot: &Snapshot) {
+        if snapshot.sysctls.drop_packet > 0 {
+            self.spare::<A>(snapshot);
         }
-        let drawn = (table.hash(flow) ^ u64::from(now.0)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        drawn % rate == 0
+    }
+
+    #[cold]
+    fn spare<A: Tables>(&mut self, snapshot: &Snapshot) {
+        let rate = drop_rate(&snapshot.sysctls, A::table(&self.connections));
+        if rate > 0 {
+            self.until_dropped = self.until_dropped(snapshot, rate).saturating_sub(1);
+        }
+    }
+
+    /// Counts a packet that was dropped.
+    #[cold]
+    pub(super) fn count_dropped<A: Tables>(&mut self, snapshot: &Snapshot) {
+        self.until_dropped = drop_rate(&snapshot.sysctls, A::table(&self.connections));
+    }
+
+    /// The packets that there are until one is dropped, that included. A rate that is set anew holds from the next dropped one on; one
+    /// that is reckoned holds at once (kernel: `update_defense_level`).
+    fn until_dropped(&self, snapshot: &Snapshot, rate: u32) -> u32 {
+        if snapshot.sysctls.drop_packet == ALWAYS { self.until_dropped } else { self.until_dropped.min(rate) }
     }
 
     /// Ends half-open connections before their time, once a second.

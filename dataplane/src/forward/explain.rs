@@ -116,7 +116,7 @@ impl Forwarder {
         steps: &mut Explanation,
     ) {
         let real = match &decision.subject {
-            Subject::None | Subject::Over(..) => return,
+            Subject::None | Subject::Over(..) | Subject::Untaken(..) => return,
             Subject::Tunnel(error) => error.real,
             Subject::Found(found, real) | Subject::Error(found, real) | Subject::Echo(found, real) => {
                 let entry = A::table(&self.connections).entry(found.index);

@@ -161,6 +161,8 @@ pub struct Forwarder {
     defended: Tick,
     /// And where that stopped in each table.
     defended_to: (u32, u32),
+    /// Packets that would make connections until one of them is dropped (kernel: `drop_counter`).
+    until_dropped: u32,
     /// Of the next IPv6 packet that is fragmented.
     fragment_identification: u32,
     pieces: Pieces,
@@ -262,6 +264,7 @@ impl Forwarder {
             identification: 0,
             defended: Tick(0),
             defended_to: (0, 0),
+            until_dropped: 0,
             // Each worker has numbers of its own, so that no two fragments of different packets meet.
             fragment_identification: u32::from(worker.0) << 24,
             pieces: Pieces::default(),
@@ -429,10 +432,14 @@ impl Forwarder {
             return Verdict::Drop(DropReason::Truncated);
         };
         let staged = Staged { headers, hash: stage.hash, candidate: stage.candidate };
-        match self.otherwise(snapshot, packet, &staged, case, now) {
+        let verdict = match self.otherwise(snapshot, packet, &staged, case, now) {
             Ok(decision) => self.commit(snapshot, packet, &headers, decision, now),
             Err(aside) => aside.into(),
+        };
+        if verdict == Verdict::Drop(DropReason::Defence) {
+            self.count_dropped::<A>(snapshot);
         }
+        verdict
     }
 
     /// A frame that is not plain.
@@ -470,11 +477,16 @@ impl Forwarder {
         staged: &Staged<A>,
         now: Tick,
     ) -> Verdict {
-        match self.decide(snapshot, packet, staged, now) {
+        let verdict = match self.decide(snapshot, packet, staged, now) {
             Ok(decision) => self.commit(snapshot, packet, &staged.headers, decision, now),
-            Err(Aside::Gather) => self.gather(snapshot, packet, &staged.headers, now),
+            // What becomes of the whole datagram was counted.
+            Err(Aside::Gather) => return self.gather(snapshot, packet, &staged.headers, now),
             Err(aside) => aside.into(),
+        };
+        if verdict == Verdict::Drop(DropReason::Defence) {
+            self.count_dropped::<A>(snapshot);
         }
+        verdict
     }
 }
 

@@ -40,7 +40,7 @@ impl Forwarder {
         if !A::table(&self.connections).may_have_room(now) {
             return Some(Err(Aside::Drop(DropReason::TableFull)));
         }
-        if snapshot.sysctls.drop_packet > 0 && self.is_dropped(snapshot, flow, now) {
+        if snapshot.sysctls.drop_packet > 0 && self.is_dropped::<A>(snapshot) {
             return Some(Err(Aside::Drop(DropReason::Defence)));
         }
         let (choice, template, real) = match self.choose(snapshot, service, flow, now) {
@@ -48,7 +48,7 @@ impl Forwarder {
             // Nobody is told of an error with an error.
             Err(stale) => {
                 let then = Then::Drop(DropReason::NoReal);
-                return Some(Ok(Decision { subject: Subject::Over(None, stale), then }));
+                return Some(Ok(Decision { subject: Subject::Untaken(None, stale), then }));
             }
         };
         let one_packet = service.settings.one_packet && flow.protocol == Protocol::Udp;

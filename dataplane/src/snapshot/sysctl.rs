@@ -29,10 +29,10 @@ pub struct Sysctls {
     /// `drop_entry`: half-open TCP connections are ended before their time, a 32nd of the table in a second: 0 never, 1 and 2
     /// while the table is nearly full, 3 always.
     pub drop_entry: u8,
-    /// `drop_packet`: some packets that would make connections are dropped: 0 none, 1 and 2 the more the fuller the table is, 3
-    /// one of `am_droprate`.
+    /// `drop_packet`: packets that would make connections are dropped: 0 none, 1 and 2 the more the fuller the table is, 3
+    /// each `am_droprate`-th one, counted by each worker.
     pub drop_packet: u8,
-    /// `am_droprate`.
+    /// `am_droprate`; another one holds once the next packet was dropped.
     pub am_droprate: u16,
 }
 

@@ -11,12 +11,19 @@ use super::scenario::{FrameOut, Recording, StepResult};
 use crate::text;
 
 /// The director's addresses in the recordings, its own and its VIPs.
-const OWN_V4: [Ipv4Addr; 3] =
-    [Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 1, 0, 1), Ipv4Addr::new(10, 0, 0, 100)];
-const OWN_V6: [Ipv6Addr; 4] = [
+const OWN_V4: [Ipv4Addr; 5] = [
+    Ipv4Addr::new(10, 0, 0, 1),
+    Ipv4Addr::new(10, 1, 0, 1),
+    Ipv4Addr::new(10, 0, 0, 100),
+    Ipv4Addr::new(10, 0, 0, 101),
+    Ipv4Addr::new(10, 0, 0, 102),
+];
+const OWN_V6: [Ipv6Addr; 6] = [
     Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1),
     Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1),
     Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x100),
+    Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x101),
+    Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x102),
     // Whom it speaks for with a firewall mark.
     Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 9),
 ];

@@ -1,7 +1,7 @@
 //! Random rules: the network of the recordings, services on its VIP, and real servers.
 //!
 //! What is left out by design:
-//! - `twos` draws at random, as do `drop_packet` and `drop_entry`.
+//! - `twos` and `drop_entry` draw at random.
 //! - One address is always one method: the kernel mixes up routes of different methods to one address.
 //! - The last service stays where there is NAT: without any the kernel lets answers of open connections through as they are,
 //!   which docs/differences.md tells of.
@@ -32,10 +32,19 @@ impl Family {
         if self == Self::V4 { v4.to_owned() } else { v6.to_owned() }
     }
 
-    /// The VIP.
+    /// A VIP; there are [`VIPS`].
     #[must_use]
-    pub fn vip(self) -> String {
-        self.address("10.0.0.100", "2001:db8::100")
+    pub fn vip(self, number: usize) -> String {
+        self.address(&format!("10.0.0.{}", 100 + number), &format!("2001:db8::{}", 100 + number))
+    }
+
+    /// Bytes of a header without options.
+    #[must_use]
+    pub const fn header(self) -> usize {
+        match self {
+            Self::V4 => 20,
+            Self::V6 => 40,
+        }
     }
 
     /// A client's address; there are 12.
@@ -55,6 +64,8 @@ impl Family {
     }
 }
 
+/// VIPs: of a firewall mark; services by address have the first one.
+pub const VIPS: usize = 3;
 /// Real servers that there may be, 1 to this.
 pub const REALS: usize = 7;
 /// A feature: real servers that are not of their service's family.
@@ -218,6 +229,10 @@ impl Rules {
         let crosses = self.methods.iter().any(|method| matches!(method, Method::Crossing(_)));
         let mut lines = network(self.family == Family::V6 || crosses);
         if self.services.iter().any(|service| service.listen == Listen::Mark) {
+            lines.extend((1..VIPS).map(|vip| {
+                let bits = self.family.address("32", "128");
+                format!("ip addr add {}/{bits} dev lo", self.family.vip(vip))
+            }));
             lines.push("tc qdisc add dev eth0 ingress".to_owned());
             lines.push("tc filter add dev eth0 ingress matchall action skbedit mark 7".to_owned());
         }
@@ -237,8 +252,10 @@ impl Rules {
 }
 
 /// Settings, how often they are set in a hundred, and to what.
-const SYSCTLS: [(usize, &str, &[u8]); 8] = [
+const SYSCTLS: [(usize, &str, &[u8]); 10] = [
     (20, "expire_nodest_conn", &[1]),
+    (50, "am_droprate", &[2, 3, 7]),
+    (12, "drop_packet", &[3]),
     (15, "expire_quiescent_template", &[1]),
     (20, "sloppy_tcp", &[1]),
     (20, "sloppy_sctp", &[1]),
@@ -254,8 +271,9 @@ fn sysctl(name: &str, value: u8) -> String {
 
 /// One setting changed.
 pub fn random_sysctl(numbers: &mut Numbers) -> String {
-    // The first counts when a real server is deleted, which docs/differences.md tells of.
-    let (_, name, values) = numbers.pick(&SYSCTLS[1..]);
+    // The first counts when a real server is deleted, which docs/differences.md tells of; the kernel looks at the second one once
+    // a second.
+    let (_, name, values) = numbers.pick(&SYSCTLS[2..]);
     let value = numbers.pick(values);
     sysctl(name, if numbers.percent(40) { 1 - value.min(1) } else { value })
 }
@@ -365,7 +383,7 @@ impl Service {
 
     /// Its options of ipvsadm.
     fn key(&self) -> String {
-        let at = |l4_port| self.family.with_port(&self.family.vip(), l4_port);
+        let at = |l4_port| self.family.with_port(&self.family.vip(0), l4_port);
         match self.listen {
             Listen::Tcp(l4_port) => format!("-t {}", at(l4_port)),
             Listen::Udp(l4_port) => format!("-u {}", at(l4_port)),
@@ -417,7 +435,7 @@ impl Service {
             return self.all(methods, numbers).join("; ");
         }
         let absent = (1..=REALS).filter(|number| !self.reals.contains(number)).collect::<Vec<_>>();
-        let what = numbers.weighted(&[(40, 'e'), (20, 'd'), (25, 'a'), (10, 'E'), (5, 'D')]);
+        let what = numbers.weighted(&[(40, 'e'), (20, 'd'), (25, 'a'), (10, 'E'), (5, 'D'), (4, 'Z')]);
         match what {
             'e' if !self.reals.is_empty() => {
                 about.features.insert("real server edited");
@@ -441,7 +459,11 @@ impl Service {
                 format!("ipvsadm -D {}", self.key())
             }
             // The kernel adds its counters up every 2 s, and zeroes what they were then.
-            _ if absent.is_empty() => format!("sleep 2.1; ipvsadm -Z {}", self.key()),
+            'Z' => {
+                about.features.insert("counters zeroed");
+                format!("sleep 2.1; ipvsadm -Z {}", self.key())
+            }
+            _ if absent.is_empty() => "sleep 2.1; ipvsadm -Z".to_owned(),
             _ => {
                 about.features.insert("real server added");
                 let number = numbers.pick(&absent);

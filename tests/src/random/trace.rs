@@ -4,13 +4,15 @@
 //! errors quote packets that were sent. Pauses are whole multiples of 110 s: every timeout of the kernel, and how late its
 //! timers may be, then ends between two of them, not beside one.
 
+mod odd;
+
 use std::net::IpAddr;
 
 use shunt_dataplane::id::Mac;
 
 use super::coverage::About;
 use super::numbers::Numbers;
-use super::rules::{CROSSING, Family, Listen, Rules, random_sysctl, timeouts};
+use super::rules::{CROSSING, Family, Listen, Rules, VIPS, random_sysctl, timeouts};
 use super::{CHANGES, PACKETS};
 use crate::oracle::commands::Unknown;
 use crate::oracle::play::{Player, STEP};
@@ -21,6 +23,8 @@ const CONNECTIONS: &str = "ipvsadm -lnc | tail -n +3 | sort";
 const STATISTICS: &str = "sleep 2.1; ipvsadm -Ln --stats --exact";
 /// What fits into the MTU with the longest headers.
 const FULL: usize = 1400;
+/// The port of GUE tunnels.
+const GUE: u16 = 5555;
 const ROUTER: Mac = Mac([2, 0, 0, 0, 0xc0, 1]);
 /// Chunk types (RFC 9260, 3.2): INIT, COOKIE ECHO, DATA and what ends an association.
 const CHUNKS: [u8; 10] = [0, 1, 2, 10, 11, 7, 8, 14, 9, 6];
@@ -77,6 +81,7 @@ pub fn add(
 struct Flow {
     client: usize,
     client_port: u16,
+    vip: usize,
     vip_port: u16,
     protocol: u8,
     /// The last of its packets that left towards a real server.
@@ -113,8 +118,8 @@ impl Trace<'_> {
             (4, 'l'),
             (5, 'i'),
             (3, 'b'),
-            (3, 'o'),
-            (3, 'f'),
+            (5, 'o'),
+            (4, 'f'),
             (3, 'w'),
         ];
         match self.numbers.weighted(&kinds) {
@@ -129,6 +134,7 @@ impl Trace<'_> {
             'i' if !self.flows.is_empty() => self.error_from_client(),
             'b' if !self.flows.is_empty() => self.error_from_behind(),
             'o' => self.odd(),
+            'f' if !self.flows.is_empty() && self.numbers.percent(30) => self.fragmented_answer(),
             'f' if !self.flows.is_empty() => self.fragmented(),
             // A template that is extended again and again is a little late each time in the kernel.
             'w' if pauses && self.paused < 1 + self.at_most() => {
@@ -179,7 +185,8 @@ impl Trace<'_> {
     /// A frame from the client side, and where it went.
     fn client_sends(&mut self, packet: &[u8], new: bool, note: &str) -> Result<Option<Sent>, Unknown> {
         self.about.packets += 1;
-        let frame = ethernet(Mac([2, 0, 0, 0, 0xd0, 0]), ROUTER, packet);
+        let mut frame = ethernet(Mac([2, 0, 0, 0, 0xd0, 0]), ROUTER, packet);
+        self.trail(&mut frame);
         let step = Step::Frame { nic: 0, frame: Hex(frame), new, note: note.to_owned() };
         let out = self.step(step)?.out;
         let behind = out.iter().find(|out| out.nic.0 == 1 && out.frame.0.len() > 14);
@@ -191,23 +198,40 @@ impl Trace<'_> {
 
     fn real_sends(&mut self, real: Mac, packet: &[u8], note: &str) -> Result<(), Unknown> {
         self.about.packets += 1;
-        let frame = Hex(ethernet(Mac([2, 0, 0, 0, 0xd0, 1]), real, packet));
-        self.step(Step::Frame { nic: 1, frame, new: false, note: note.to_owned() }).map(drop)
+        let mut frame = ethernet(Mac([2, 0, 0, 0, 0xd0, 1]), real, packet);
+        self.trail(&mut frame);
+        self.step(Step::Frame { nic: 1, frame: Hex(frame), new: false, note: note.to_owned() }).map(drop)
+    }
+
+    fn is_marked(&self) -> bool {
+        self.rules.services.iter().any(|service| service.listen == Listen::Mark)
     }
 
     const fn family(&self) -> Family {
         self.rules.family
     }
 
-    /// A header, of every tenth packet an odd one; without options, which the kernel's own answers carry back.
+    /// What follows the packet in its frame: nothing, what fills it up to the least length of Ethernet, or something odd.
+    fn trail(&mut self, frame: &mut Vec<u8>) {
+        match self.numbers.below(20) {
+            0 => frame.extend([0xee; 7]),
+            1..=10 => frame.resize(frame.len().max(60), 0),
+            _ => {}
+        }
+    }
+
+    /// A header, of every tenth packet an odd one; without options that the kernel's own answers carry back.
     fn header(&mut self, source: &str, destination: &str) -> Ip {
         let ip = Ip::new(source, destination).id(self.numbers.below(1 << 16) as u16);
         match self.numbers.below(60) {
             0 => ip.ttl(1),
             1 => ip.ttl(2),
-            2 => ip.tos(0xb9),
-            3 => ip.tos(3),
+            2 | 3 => {
+                let tos = self.numbers.below(256) as u8;
+                ip.tos(tos)
+            }
             4 => ip.ttl(255).tos(0x10),
+            5 if ip.source.is_ipv4() => ip.options(&[1, 1, 1, 0]),
             6..=15 => ip.df(),
             _ => ip,
         }
@@ -220,10 +244,11 @@ impl Trace<'_> {
 
     /// A packet of a flow; `flags` are of TCP.
     fn packet(&mut self, flow: &Flow, flags: &str, chunk: u8) -> Vec<u8> {
-        let (client, vip) = (self.family().client(flow.client), self.family().vip());
+        let (client, vip) = (self.family().client(flow.client), self.family().vip(flow.vip));
         let ip = self.header(&client, &vip);
         let data = if flags == "S" { Vec::new() } else { self.data() };
-        transport(&ip, flow.protocol, (flow.client_port, flow.vip_port), (flags, chunk), &data)
+        let packet = transport(&ip, flow.protocol, (flow.client_port, flow.vip_port), (flags, chunk), &data);
+        self.varied(packet)
     }
 
     /// A client begins.
@@ -244,7 +269,8 @@ impl Trace<'_> {
         };
         let client = 1 + self.numbers.below(12);
         let client_port = 50_000 + self.numbers.below(40) as u16;
-        let mut flow = Flow { client, client_port, vip_port, protocol, sent: None };
+        let vip = if listen == Listen::Mark { self.numbers.below(VIPS) } else { 0 };
+        let mut flow = Flow { client, client_port, vip, vip_port, protocol, sent: None };
         let packet = self.packet(&flow, "S", 1);
         flow.sent = self.client_sends(&packet, true, "begins")?;
         if flow.protocol == number::TCP && self.numbers.percent(50) {
@@ -292,15 +318,16 @@ impl Trace<'_> {
     fn answer(&mut self, flow: &Flow, flags: &str, chunk: u8) -> Result<(), Unknown> {
         let Some(sent) = flow.sent.clone() else { return Ok(()) };
         let Some((_, destination, protocol, at)) = addresses(&sent.packet) else { return Ok(()) };
-        let is_nat = destination.to_string() != self.family().vip() && protocol == flow.protocol;
-        // For a firewall mark they move the kernel's states, which docs/differences.md tells of.
-        let is_marked = self.rules.services.iter().any(|service| service.listen == Listen::Mark);
-        if !is_nat && (is_marked || self.numbers.percent(95)) {
-            return Ok(());
-        }
-        let real = if is_nat { destination.to_string() } else { self.family().vip() };
         let real_port =
             sent.packet.get(at + 2..at + 4).map_or(0, |bytes| u16::from_be_bytes([bytes[0], bytes[1]]));
+        let is_nat = destination.to_string() != self.family().vip(flow.vip)
+            && protocol == flow.protocol
+            && real_port != GUE;
+        // For a firewall mark they move the kernel's states, which docs/differences.md tells of.
+        if !is_nat && (self.is_marked() || self.numbers.percent(95)) {
+            return Ok(());
+        }
+        let real = if is_nat { destination.to_string() } else { self.family().vip(flow.vip) };
         let real_port = if is_nat { real_port } else { flow.vip_port };
         let client = self.family().client(flow.client);
         let (mut ip, data) = (self.header(&real, &client), self.data());
@@ -309,6 +336,7 @@ impl Trace<'_> {
             ip.ttl = ip.ttl.max(2);
         }
         let packet = transport(&ip, flow.protocol, (real_port, flow.client_port), (flags, chunk), &data);
+        let packet = self.varied(packet);
         self.about.features.insert(if is_nat { "nat answers" } else { "answers by way of the director" });
         self.real_sends(sent.real, &packet, "answer")
     }
@@ -317,14 +345,17 @@ impl Trace<'_> {
     fn error_from_client(&mut self) -> Result<(), Unknown> {
         let which = self.numbers.below(self.flows.len());
         let flow = self.flows[which].clone();
-        let (vip, client) = (self.family().vip(), self.family().client(flow.client));
-        let quoted = transport(
+        let (vip, client) = (self.family().vip(flow.vip), self.family().client(flow.client));
+        let mut quoted = transport(
             &Ip::new(&vip, &client).ttl(60),
             flow.protocol,
             (flow.vip_port, flow.client_port),
             ("A", 0),
             b"some data",
         );
+        if self.numbers.percent(40) {
+            quoted.truncate(self.family().header() + self.numbers.pick(&[8, 8, 8, 12, 4]));
+        }
         let router = self.family().address("192.0.2.7", "2001:db8:7::7");
         let source = if self.numbers.percent(50) { router } else { client };
         let packet = self.error(self.family(), &source, &vip, &quoted);
@@ -341,7 +372,9 @@ impl Trace<'_> {
         // An error comes from an address of its own, which a DR real server's reply does not have.
         // docs/differences.md tells of what the kernel learns from one about GUE over IPv4.
         let crosses = source.is_ipv4() && self.family() == Family::V6;
-        if crosses && protocol == number::UDP || destination.to_string() == self.family().vip() {
+        if crosses && protocol == number::UDP
+            || destination.to_string() == self.family().vip(self.flows[which].vip)
+        {
             return Ok(());
         }
         let family = if source.is_ipv4() { Family::V4 } else { Family::V6 };
@@ -361,28 +394,12 @@ impl Trace<'_> {
         Ip::new(source, destination).tos(0xc0).icmp(kind, code, rest, quoted)
     }
 
-    /// What is about no service.
-    fn odd(&mut self) -> Result<(), Unknown> {
-        let (client, vip) = (self.family().client(1 + self.numbers.below(12)), self.family().vip());
-        let ip = self.header(&client, &vip);
-        let (kind, code) = if self.family() == Family::V4 { (8, 0) } else { (128, 0) };
-        let flags = self.numbers.pick(&["S", "A", "FA", "R", ""]);
-        let packet = match self.numbers.below(4) {
-            0 => ip.icmp(kind, code, 0x1_0001, b"ping"),
-            1 => ip.udp(50_100, 81, b"nobody"),
-            2 => ip.tcp(&Tcp::new(50_100, 80, flags).numbers(7, 8)),
-            _ => ip.tcp(&Tcp::new(50_100, 81, flags).numbers(7, 8)),
-        };
-        self.about.features.insert("of no service");
-        self.client_sends(&packet, false, "odd").map(drop)
-    }
-
     /// A datagram in fragments, in any order. Of one in a while a fragment is lost: the kernel's timers tell of two at a time in
     /// any order. It is one of UDP, since half-open connections end at about the time when its sender is told.
     fn fragmented(&mut self) -> Result<(), Unknown> {
         let which = self.numbers.below(self.flows.len());
         let flow = self.flows[which].clone();
-        let (client, vip) = (self.family().client(flow.client), self.family().vip());
+        let (client, vip) = (self.family().client(flow.client), self.family().vip(flow.vip));
         // What does not fit a tunnel of IPv4 is cut in another way, which docs/differences.md tells of.
         let crosses = self.about.features.contains(CROSSING) && self.family() == Family::V6;
         let length = if crosses { 200 } else { self.numbers.pick(&[200, 1600, 2500]) };
@@ -395,7 +412,7 @@ impl Trace<'_> {
             ("PA", 0),
             &data,
         );
-        let header = if self.family() == Family::V4 { 20 } else { 40 };
+        let header = self.family().header();
         let cut = self.numbers.pick(&[64, 104, length / 16 * 8]);
         let mut pieces = fragments(
             &Ip::new(&client, &vip).id(id),
@@ -464,6 +481,8 @@ fn addresses(packet: &[u8]) -> Option<(IpAddr, IpAddr, u8, usize)> {
     let v6 = |at: usize| Some(IpAddr::from(<[u8; 16]>::try_from(packet.get(at..at + 16)?).ok()?));
     match packet.first()? >> 4 {
         4 => Some((v4(12)?, v4(16)?, packet[9], usize::from(packet[0] & 15) * 4)),
+        // Behind destination options.
+        _ if packet[6] == 60 => Some((v6(8)?, v6(24)?, *packet.get(40)?, 48)),
         _ => Some((v6(8)?, v6(24)?, packet[6], 40)),
     }
 }
