@@ -119,19 +119,21 @@ pub struct Http {
     pub host: Option<String>,
     /// Status codes that mean success.
     pub status: Vec<RangeInclusive<u16>>,
-    /// What the body has to be.
+    /// What has to be in it.
     pub body: Option<Body>,
     /// TLS.
     pub tls: Option<Tls>,
 }
 
-/// What the body of an HTTP answer has to be.
+/// What an HTTP answer has to have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
-    /// Its MD5 (keepalived: what `genhash` prints).
+    /// A body of this MD5 (keepalived: what `genhash` prints).
     Digest([u8; 16]),
-    /// It has this somewhere.
+    /// This somewhere in its body.
     Matches(Pattern),
+    /// This somewhere in its head, its body, or across both (keepalived: `regex`).
+    Answer(Pattern),
 }
 
 /// How TLS is spoken.
@@ -355,6 +357,7 @@ impl fmt::Display for Http {
             None => {}
             Some(Body::Digest(digest)) => write!(f, " with digest {}", hex(digest))?,
             Some(Body::Matches(pattern)) => write!(f, " with {pattern}")?,
+            Some(Body::Answer(pattern)) => write!(f, " with {pattern} in head or body")?,
         }
         let Some(tls) = &self.tls else { return Ok(()) };
         if let Some(name) = &tls.name {

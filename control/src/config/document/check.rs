@@ -105,6 +105,7 @@ const SOME: &[(&str, &[Word])] = &[
     ("digest", WEB),
     ("body", WEB),
     ("body_regex", WEB),
+    ("answer_regex", WEB),
     ("name", &[Https, Dns]),
     ("verify", &[Https]),
     ("ca", &[Https]),
@@ -286,10 +287,16 @@ fn kind(section: Reading<'_, '_, '_, '_, '_>, word: Word) -> Option<CheckKind> {
 
 fn http(section: Reading<'_, '_, '_, '_, '_>, secure: bool) -> Http {
     let body = pattern(section, "body", "body_regex").map(Body::Matches);
+    let answer = section.parse("answer_regex", expression).map(|pattern| Body::Answer(pattern.value));
     let digest = section.parse("digest", digest).map(|digest| Body::Digest(digest.value));
-    if let (Some(_), Some(value)) = (&body, section.raw("digest")) {
-        let holds = "a body is known by its digest, or by something in it";
-        section.error(&value.span(), Fault::new("two demands on the body", holds, "remove one of them"));
+    for (key, is_further) in
+        [("answer_regex", body.is_some()), ("digest", body.is_some() || answer.is_some())]
+    {
+        if let (true, Some(value)) = (is_further, section.raw(key)) {
+            let holds = "an answer is known by the digest of its body, or by something in it";
+            section
+                .error(&value.span(), Fault::new("two demands on the answer", holds, "remove one of them"));
+        }
     }
     let tls = secure.then(|| {
         let ca = section.parse("ca", file_path);
@@ -308,7 +315,7 @@ fn http(section: Reading<'_, '_, '_, '_, '_>, secure: bool) -> Http {
         path: section.parse("path", path).map_or_else(|| "/".to_owned(), |path| path.value),
         host: section.parse("host", host_header).map(|host| host.value),
         status: status(section).unwrap_or_else(|| vec![200..=299]),
-        body: digest.or(body),
+        body: digest.or(answer).or(body),
         tls,
     }
 }
@@ -349,17 +356,19 @@ fn pattern(section: Reading<'_, '_, '_, '_, '_>, literal: &str, regex: &str) -> 
         }
         Ok(Pattern::literal(text))
     });
-    let expression = section.parse(regex, |text| {
-        Pattern::regex(text).map_err(|wrong| {
-            let holds = format!("it is not understood: {wrong}");
-            Fault::new("not a regular expression", holds, "see https://docs.rs/regex#syntax")
-        })
-    });
+    let expression = section.parse(regex, expression);
     if let (Some(_), Some(value)) = (&text, section.raw(regex)) {
         let holds = format!("{literal} is text, {regex} a regular expression");
         section.error(&value.span(), Fault::new("two texts to be found", holds, "remove one of them"));
     }
     expression.or(text).map(|pattern| pattern.value)
+}
+
+fn expression(text: &str) -> Result<Pattern, Fault> {
+    Pattern::regex(text).map_err(|wrong| {
+        let holds = format!("it is not understood: {wrong}");
+        Fault::new("not a regular expression", holds, "see https://docs.rs/regex#syntax")
+    })
 }
 
 fn address(text: &str) -> Result<IpAddr, Fault> {

@@ -23,6 +23,8 @@ pub struct Answer {
     /// The bytes of interim answers, or of trailers, that came before that.
     passed: usize,
     status: Option<u16>,
+    /// The head, where it is asked for.
+    head: Option<Vec<u8>>,
     body: Vec<u8>,
     /// What comes next after the head.
     next: Next,
@@ -49,6 +51,18 @@ enum Next {
 }
 
 impl Answer {
+    /// One whose head matters beyond its status, or does not.
+    #[must_use]
+    pub fn new(keeps_head: bool) -> Self {
+        Self { head: keeps_head.then(Vec::new), ..Self::default() }
+    }
+
+    /// The head, as soon as it is whole; empty where nobody asked for it.
+    #[must_use]
+    pub fn head(&self) -> &[u8] {
+        self.head.as_deref().unwrap_or_default()
+    }
+
     /// Takes what came.
     ///
     /// # Errors
@@ -121,6 +135,9 @@ impl Answer {
                 continue;
             }
             self.next = after_head(status, head.headers)?;
+            if let Some(kept) = &mut self.head {
+                kept.extend_from_slice(&bytes[..length]);
+            }
             (self.status, self.passed) = (Some(status), 0);
             return self.read_body(&bytes[length..]);
         }

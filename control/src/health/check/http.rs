@@ -50,7 +50,7 @@ where
     let request = request(&asked.path, host)?;
     stream.write_all(request.as_bytes()).await.map_err(|error| closed(&error))?;
     stream.flush().await.map_err(|error| closed(&error))?;
-    let mut answer = Answer::default();
+    let mut answer = Answer::new(matches!(asked.body, Some(Body::Answer(_))));
     loop {
         poll_fn(|context| read_piece(Pin::new(&mut stream), context, &mut answer)).await?;
         let Some(got) = answer.status() else { continue };
@@ -59,7 +59,7 @@ where
         }
         let Some(wanted) = &asked.body else { return Ok(Success::Up) };
         if let Some(body) = answer.body() {
-            return compare(body, wanted);
+            return compare(answer.head(), body, wanted);
         }
     }
 }
@@ -95,13 +95,16 @@ fn read_piece<S: AsyncRead>(
     })
 }
 
-fn compare(body: &[u8], wanted: &Body) -> Result<Success, Failure> {
+fn compare(head: &[u8], body: &[u8], wanted: &Body) -> Result<Success, Failure> {
     match wanted {
         Body::Digest(wanted) => {
             let got: [u8; 16] = Md5::digest(body).into();
             if got == *wanted { Ok(Success::Up) } else { Err(Failure::Digest { got, wanted: *wanted }) }
         }
         Body::Matches(pattern) if pattern.is_in(body) => Ok(Success::Up),
-        Body::Matches(pattern) => Err(Failure::Unexpected { got: shown(body), wanted: pattern.to_string() }),
+        Body::Answer(pattern) if pattern.is_in(&[head, body].concat()) => Ok(Success::Up),
+        Body::Matches(pattern) | Body::Answer(pattern) => {
+            Err(Failure::Unexpected { got: shown(body), wanted: pattern.to_string() })
+        }
     }
 }

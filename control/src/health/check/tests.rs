@@ -196,7 +196,7 @@ fn a_path_that_cannot_be_asked_for_is_named() {
 #[test]
 fn a_body_is_held_against_digest_or_pattern() {
     const ANSWER: &[u8] =
-        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nall\r\n6\r\n well\n\r\n0\r\n\r\n";
+        b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nall\r\n6\r\n well\n\r\n0\r\n\r\n";
     let ask_for = |body| {
         let (to, server) = serve(&[ANSWER], false);
         let result = ask(CheckKind::Http(Http { body: Some(body), ..asked() }), to, LONG);
@@ -216,6 +216,13 @@ fn a_body_is_held_against_digest_or_pattern() {
     assert_eq!(
         ask_for(Body::Matches(Pattern::literal("ill"))),
         Err("answer \"all well\", wanted \"ill\"".into())
+    );
+    // The head of an interim answer is no part of it.
+    let answer = |pattern| ask_for(Body::Answer(Pattern::regex(pattern).unwrap()));
+    assert_eq!(answer("^HTTP/1.1 200 OK\r\ntransfer-.*\r\n\r\nall well\n$"), Ok(()));
+    assert_eq!(
+        answer("(?-s)Encoding.*well"),
+        Err("answer \"all well\", wanted /(?-s)Encoding.*well/".into())
     );
 }
 

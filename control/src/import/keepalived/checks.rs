@@ -1,6 +1,7 @@
 //! Checkers of a real server (`TCP_CHECK { … }`) become checks.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 
 use super::keywords::Block;
 use super::services::Context;
@@ -12,6 +13,10 @@ use crate::config::problem::Fault;
 use crate::import::note::Origin;
 use crate::import::writer::{Writer, last_of_each, quoted, seconds};
 
+/// What a `UDP_CHECK` without payload sends, in hexadecimal digits: "keepalived check - keepalived ch".
+const UDP_PAYLOAD: &str = "6b656570616c6976656420636865636b202d206b656570616c69766564206368";
+/// The longest beginning of an answer that is compared where the answer may be shorter, in bytes.
+const REPLY_MAX: usize = 100;
 /// The longest time that keepalived takes, in seconds.
 pub const SECONDS_MAX: f64 = 4_294.0;
 
@@ -71,9 +76,10 @@ impl Check {
     }
 }
 
-/// Reads a checker; each URL of `HTTP_GET` is a check of its own.
+/// Reads a checker of a real server; each URL of `HTTP_GET` is a check of its own.
 pub fn read(
     statement: &Statement,
+    real: SocketAddr,
     common: &Common,
     context: &Context,
     place: &str,
@@ -107,11 +113,15 @@ pub fn read(
             reader.keys.push(("user", quoted(user)));
         }
     }
+    if kind == "udp" && reader.get("payload_hex").is_none() {
+        reader.keys.push(("payload_hex", quoted(UDP_PAYLOAD)));
+    }
+    let asked = reader.asked(real);
     let times = times(kind, &reader.common, retry, delay);
     let check = |own: &[(&'static str, String)]| {
-        let host = reader.common.host.iter().filter(|_| kind.starts_with("http"));
-        let host =
-            host.filter(|_| own.iter().all(|(key, _)| *key != "host")).map(|host| ("host", quoted(host)));
+        let is_own = own.iter().any(|(key, _)| *key == "host");
+        let host = reader.common.host.as_ref().unwrap_or(&asked);
+        let host = (kind.starts_with("http") && !is_own).then(|| ("host", quoted(host)));
         let kind = std::iter::once(("kind", quoted(kind)));
         let keys = kind.chain(own.iter().cloned()).chain(host).chain(reader.keys.iter().cloned());
         Check { origin: statement.origin().clone(), keys: keys.chain(times.iter().cloned()).collect() }
@@ -156,6 +166,23 @@ struct Reader {
 }
 
 impl Reader {
+    /// The value of a key, as TOML has it.
+    fn get(&self, key: &str) -> Option<&str> {
+        self.keys.iter().find(|(known, _)| *known == key).map(|(_, value)| value.as_str())
+    }
+
+    /// The Host header where no virtualhost is named: whom the check asks.
+    fn asked(&self, real: SocketAddr) -> String {
+        let address = self.get("address").and_then(|address| address.trim_matches('"').parse().ok());
+        let l4_port = self.get("port").and_then(|l4_port| l4_port.parse().ok()).unwrap_or(real.port());
+        let asked = SocketAddr::new(address.unwrap_or(real.ip()), l4_port);
+        match (l4_port, asked.ip()) {
+            (0 | 80, IpAddr::V4(address)) => address.to_string(),
+            (0 | 80, IpAddr::V6(address)) => format!("[{address}]"),
+            _ => asked.to_string(),
+        }
+    }
+
     fn take(
         &mut self,
         kind: &str,
@@ -237,6 +264,8 @@ fn factor(weight: Weight) -> String {
 fn url(statement: &Statement, place: &str, writer: &mut Writer) -> Vec<(&'static str, String)> {
     let mut keys: Vec<(&'static str, String)> = Vec::new();
     let mut flags = String::new();
+    // As in PCRE, whose dot is no line feed.
+    let mut off = "-s";
     walk(statement.statements(), Block("url"), place, writer, |statement, writer| {
         let mut values = Values::of(statement, place, writer);
         let key = match statement.keyword() {
@@ -245,13 +274,13 @@ fn url(statement: &Statement, place: &str, writer: &mut Writer) -> Vec<(&'static
                 values.required("an MD5 digest as genhash prints it").map(|digest| ("digest", quoted(digest)))
             }
             "virtualhost" => values.required("a host name").map(|host| ("host", quoted(host))),
-            "regex" => values.rest("a regular expression").map(|regex| ("body_regex", regex)),
+            "regex" => values.rest("a regular expression").map(|regex| ("answer_regex", regex)),
             "regex_options" => {
                 while let Some(word) = values.word() {
                     match word {
                         "caseless" => flags.push('i'),
                         "multiline" => flags.push('m'),
-                        "dotall" => flags.push('s'),
+                        "dotall" => off = "",
                         "extended" => flags.push('x'),
                         "utf" | "ucp" => {}
                         _ => {
@@ -279,8 +308,9 @@ fn url(statement: &Statement, place: &str, writer: &mut Writer) -> Vec<(&'static
     });
     let mut keys = last_of_each(keys, |(key, _)| *key);
     for (key, value) in &mut keys {
-        if *key == "body_regex" {
-            let flags = if flags.is_empty() { String::new() } else { format!("(?{flags})") };
+        if *key == "answer_regex" {
+            let flags = format!("{flags}{off}");
+            let flags = if flags.is_empty() { flags } else { format!("(?{flags})") };
             *value = quoted(&format!("{flags}{value}"));
         }
     }
@@ -326,7 +356,7 @@ fn bytes(text: &str) -> Option<String> {
     Some(bytes.iter().flat_map(|(high, low)| [*high, *low]).collect())
 }
 
-/// The beginning of an answer as a regular expression of bytes.
+/// The beginning of an answer as a regular expression of bytes. keepalived compares as many of them as the answer has.
 fn reply(text: &str) -> Option<String> {
     let any = |c: char| c == 'x' || c == 'X';
     let bytes = groups(text, |c| c.is_ascii_hexdigit() || any(c))?;
@@ -339,18 +369,48 @@ fn reply(text: &str) -> Option<String> {
             format!("[{}]", all.collect::<String>())
         }
     };
-    Some(format!("(?s-u)^{}", bytes.iter().map(one).collect::<String>()))
+    let all: Vec<String> = bytes.iter().map(one).collect();
+    if all.len() > REPLY_MAX {
+        return Some(format!("(?s-u)^{}", all.concat()));
+    }
+    let (parts, ends) = (all.join("(?:\\z|"), ")".repeat(all.len()));
+    Some(format!("(?s-u)^(?:\\z|{parts}{ends}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::health::kind::Pattern;
+
+    #[test]
+    fn a_host_header_is_whom_the_check_asks() {
+        for (real, keys, host) in [
+            ("10.1.0.11:80", &[][..], "10.1.0.11"),
+            ("10.1.0.11:443", &[], "10.1.0.11:443"),
+            ("10.1.0.11:0", &[], "10.1.0.11"),
+            ("10.1.0.11:80", &[("port", "82")], "10.1.0.11:82"),
+            ("10.1.0.11:82", &[("address", "\"10.1.0.12\""), ("port", "80")], "10.1.0.12"),
+            ("[2001:db8::1]:80", &[], "[2001:db8::1]"),
+            ("[2001:db8::1]:8080", &[], "[2001:db8::1]:8080"),
+        ] {
+            let keys = keys.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+            let reader = Reader { keys, common: Common::default(), urls: Vec::new() };
+            assert_eq!(reader.asked(real.parse().unwrap()), host);
+        }
+    }
 
     #[test]
     fn bytes_in_their_free_form() {
         assert_eq!(bytes("Ab12f 3 456").as_deref(), Some("Ab120f034506"));
         assert_eq!(bytes("zz"), None);
-        assert_eq!(reply("0a xx 4x").as_deref(), Some("(?s-u)^\\x0a.[\\x40-\\x4f]"));
+        assert_eq!(reply("0a xx 4x").as_deref(), Some("(?s-u)^(?:\\z|\\x0a(?:\\z|.(?:\\z|[\\x40-\\x4f])))"));
+        let found = |bytes: &[u8]| Pattern::regex(&reply("0a xx 4x").unwrap()).unwrap().is_in(bytes);
+        for good in [&b""[..], b"\n", b"\nxA", b"\nxAyz"] {
+            assert!(found(good), "{good:?}");
+        }
+        for bad in [&b"x"[..], b"\nxx", b"x\nxA"] {
+            assert!(!found(bad), "{bad:?}");
+        }
         assert_eq!(command("/bin/x -a '1 2' {"), r#"["/bin/x", "-a", "1 2", "{"]"#);
     }
 }

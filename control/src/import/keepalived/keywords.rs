@@ -409,9 +409,9 @@ const URL: Keywords = &[
     (Supported("`digest`"), "digest"),
     (Supported("`status`"), "status_code"),
     (Supported("`host`"), "virtualhost"),
-    (Supported("`body_regex`"), "regex"),
+    (Supported("`answer_regex`"), "regex"),
     (Refused("ask for what a good answer has"), "regex_no_match"),
-    (Supported("flags in front of `body_regex`, `(?i)`"), "regex_options"),
+    (Supported("flags in front of `answer_regex`, `(?i)`"), "regex_options"),
     (Instead("regular expressions need no stack here"), "regex_stack"),
     (Refused("remove it: the whole answer is searched"), "regex_min_offset regex_max_offset"),
 ];

@@ -292,7 +292,7 @@ impl Server {
         }
         real.keys = last_of_each(real.keys, |(key, _)| *key);
         for checker in &checkers {
-            real.checks.extend(checks::read(checker, &common, context, &place, writer));
+            real.checks.extend(checks::read(checker, address, &common, context, &place, writer));
         }
         Some(real)
     }
