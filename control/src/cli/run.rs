@@ -11,6 +11,7 @@ use super::output::complain;
 use crate::config::Config;
 use crate::config::check::Machine;
 use crate::director;
+use crate::log::Log;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -37,10 +38,16 @@ pub fn run(arguments: &Arguments) -> Outcome {
         }
     };
     let filter = EnvFilter::try_from_env("SHUNT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let log =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let log = match Log::start(std::io::stderr()) {
+        Ok(log) => log,
+        Err(error) => {
+            complain(&format!("no thread for the log ({error}): raise the limit of threads (ulimit -u)"));
+            return Outcome::No;
+        }
+    };
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(log.clone()).with_target(false);
     // Only the first one takes effect, and this is the first.
-    let _ = log.with_ansi(super::output::colour()).try_init();
+    let _ = lines.with_ansi(super::output::colour()).try_init();
     dpdk_sys::log::set_sink(Box::new(|level, line| match level {
         LogLevel::Error => tracing::error!("{line}"),
         LogLevel::Warning => tracing::warn!("{line}"),
@@ -50,7 +57,9 @@ pub fn run(arguments: &Arguments) -> Outcome {
     for warning in &checked.warnings.list {
         tracing::warn!("{}", checked.warnings.line(warning));
     }
-    match director::run::run(&arguments.config, checked) {
+    let ended = director::run::run(&arguments.config, checked);
+    log.flush();
+    match ended {
         Ok(()) => Outcome::Done,
         Err(errors) => {
             errors.iter().for_each(|error| complain(&format!("{}: {error}", arguments.config.display())));

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -21,6 +22,8 @@ pub struct Director {
     child: Child,
     socket: PathBuf,
     log: PathBuf,
+    /// The other end of a standard error that nobody reads.
+    _unread: Option<UnixStream>,
     /// Its configuration.
     pub file: PathBuf,
 }
@@ -32,15 +35,34 @@ impl Director {
     /// When it does not.
     #[must_use]
     pub fn start(lab: &Lab, configuration: &str) -> Self {
-        let mut director = Self::spawn(lab, configuration);
+        Self::spawn(lab, configuration).answering()
+    }
+
+    /// The same with a standard error that nobody reads, and that is full from the beginning.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[must_use]
+    pub fn start_unread(lab: &Lab, configuration: &str) -> Self {
+        let (mut said, unread) = UnixStream::pair().expect("a standard error");
+        said.set_nonblocking(true).expect("a socket that can be filled");
+        while said.write(&[b'.'; 4096]).is_ok() {}
+        said.set_nonblocking(false).expect("a socket that waits");
+        let mut director = Self::spawn_to(lab, configuration, Some(OwnedFd::from(said).into()));
+        // Without another end what it says would be an error.
+        director._unread = Some(unread);
+        director.answering()
+    }
+
+    fn answering(mut self) -> Self {
         let deadline = Instant::now() + PATIENCE;
-        while director.ask::<Status>("status").is_err() {
-            let ended = director.child.try_wait().expect("its end");
-            assert!(ended.is_none(), "the director ended: {ended:?}:\n{}", director.log());
-            assert!(Instant::now() < deadline, "the director does not answer:\n{}", director.log());
+        while self.ask::<Status>("status").is_err() {
+            let ended = self.child.try_wait().expect("its end");
+            assert!(ended.is_none(), "the director ended: {ended:?}:\n{}", self.log());
+            assert!(Instant::now() < deadline, "the director does not answer:\n{}", self.log());
             std::thread::sleep(POLL);
         }
-        director
+        self
     }
 
     /// Starts a director without waiting for it.
@@ -49,9 +71,13 @@ impl Director {
     /// When the program cannot be started.
     #[must_use]
     pub fn spawn(lab: &Lab, configuration: &str) -> Self {
-        let file = lab.write("shunt.toml", configuration);
+        Self::spawn_to(lab, configuration, None)
+    }
+
+    fn spawn_to(lab: &Lab, configuration: &str, error: Option<Stdio>) -> Self {
         let log = lab.path("log");
         let output = File::create(&log).expect("a log");
+        let file = lab.write("shunt.toml", configuration);
         // It ends with the test's thread even when that cannot end it.
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--"])
@@ -60,10 +86,10 @@ impl Director {
             .arg(&file)
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("a log"))
-            .stderr(output)
+            .stderr(error.unwrap_or_else(|| output.into()))
             .spawn()
             .expect("setpriv of util-linux");
-        Self { child, socket: lab.socket(), log, file }
+        Self { child, socket: lab.socket(), log, file, _unread: None }
     }
 
     /// A start that must be refused: what it says, and that it ends with 1.

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use nix::sys::signal::Signal;
 use shunt::api::status::RealState;
 use shunt_tests::topology::director::Director;
 use shunt_tests::topology::frames::{Packet, Transport, at};
@@ -102,6 +103,26 @@ fn a_new_priority_is_told_with_the_next_advert() {
             Ok::<_, &str>(())
         });
     }
+}
+
+/// A log that nobody reads keeps neither adverts waiting nor whoever asks, nor the end.
+#[test]
+fn a_log_that_nobody_reads() {
+    let link = Link::new("192.0.2.10");
+    let configuration =
+        |priority: u8| link.configuration(&link.lab, "one", 2, &format!("{FAST}\npriority = {priority}"));
+    let director = Director::start_unread(&link.lab, &configuration(100));
+    wait_for_role(&director, "master");
+    let recorder = Recorder::start(&link);
+    wait_for("an advert", || if recorder.count() > 0 { Ok(()) } else { Err("none came") });
+    let longest = (0..ATTEMPTS).map(|_| {
+        let gaps = recorder.gaps(|| drop(director.reload(&link.lab, &configuration(101))));
+        gaps.into_iter().max().unwrap_or(Duration::MAX)
+    });
+    let longest: Vec<Duration> = longest.collect();
+    assert!(longest.iter().any(|longest| *longest < GAP_MAX), "{longest:?}");
+    director.signal(Signal::SIGTERM);
+    assert!(director.ended().success());
 }
 
 /// VRRP over IPv4 to its group.
