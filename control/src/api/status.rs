@@ -42,6 +42,10 @@ pub struct Status {
     /// Other hosts that use addresses of the director.
     #[serde(default)]
     pub conflicts: Vec<Conflict>,
+    /// Frames of checks by their service's way that were dropped: whose way was not known, that waited too long for the MAC on it, or were
+    /// too large for its tunnel.
+    #[serde(default)]
+    pub without_way: u64,
     /// Addresses that hosts are masqueraded by.
     #[serde(default)]
     pub masquerades: Vec<Masquerade>,

@@ -411,6 +411,7 @@ mod tests {
             }],
             neighbours: Vec::new(),
             conflicts: Vec::new(),
+            without_way: 0,
             masquerades: vec![Masquerade {
                 address: "192.0.2.2".to_owned(),
                 connections: 3,

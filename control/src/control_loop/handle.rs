@@ -32,6 +32,8 @@ pub struct Report {
     pub counters: Counters,
     /// Packets that wait for a neighbour or for its publication.
     pub held: usize,
+    /// Frames of checks by their service's way that wait for a MAC.
+    pub checks_waiting: usize,
     /// VRRP.
     pub vrrp: VrrpReport,
 }

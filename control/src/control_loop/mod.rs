@@ -27,6 +27,7 @@ use crate::punt::{Frame, Held, Origin, Punted, Sorted, sort};
 pub use batch::{Batch, RELEASED_MAX};
 use handle::{Command, Inbox};
 pub use handle::{Control, Report};
+pub use service_way::WAITING_MAX as CHECKS_WAITING_MAX;
 pub use vrrp::Report as VrrpReport;
 use vrrp::Vrrp;
 
@@ -86,8 +87,11 @@ pub struct Counters {
     pub kernel_refused: u64,
     /// Frames taken from the kernel side.
     pub from_kernel: u64,
-    /// Frames of checks whose way was not known, or that waited too long or in too large a number for their real server's MAC.
+    /// Frames of checks by their service's way whose way was not known, that waited too long for the MAC on it, or were too large for
+    /// its tunnel.
     pub without_way: u64,
+    /// The same that found no room among those that wait.
+    pub checks_full: u64,
     /// Frames given to workers to send.
     pub transmitted: u64,
     /// Frames for which there was no room in the ring to the worker, or no mbuf.
@@ -271,9 +275,12 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
     /// Takes a frame that goes its service's way.
     fn take_check(&mut self, length: usize) {
         let frame = &self.buffer[..length];
-        let way = self.kernel.ways().of(frame);
-        if !way.is_some_and(|way| self.leaving.take(Instant::now(), way, frame)) {
+        let Some(way) = self.kernel.ways().of(frame) else {
             self.counters.without_way += 1;
+            return;
+        };
+        if !self.leaving.take(Instant::now(), way, frame) {
+            self.counters.checks_full += 1;
         }
     }
 
@@ -335,6 +342,7 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
             neighbour_counters: self.machine.counters(),
             counters: self.counters,
             held: self.machine.waiting() + self.batches.held(),
+            checks_waiting: self.leaving.waiting(),
             vrrp: self.vrrp.report(),
         }
     }

@@ -39,6 +39,11 @@ impl Leaving {
         room
     }
 
+    /// How many frames wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Nothing waits.
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()

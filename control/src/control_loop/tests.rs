@@ -2,7 +2,7 @@
 //! resolved, waiting packets go on after the publication and not before. Needs `CAP_SYS_ADMIN` and `CAP_NET_ADMIN`.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, TcpStream};
+use std::net::{IpAddr, TcpStream, UdpSocket};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 
@@ -10,9 +10,11 @@ use shunt_dataplane::forward::Punt;
 use shunt_dataplane::id::{Mac, WorkerId};
 use shunt_dataplane::service::Unresolved;
 use shunt_dataplane::wire::ethernet;
+use socket2::SockRef;
 
 use super::*;
-use crate::kernel::NicSide;
+use crate::kernel::service_way::MARK;
+use crate::kernel::{NicSide, ServiceWay};
 use crate::neighbour::message::{Message, Speaker, reply, request};
 use crate::neighbour::{Nic, Vip};
 
@@ -179,6 +181,40 @@ fn full_rings_are_counted() {
     assert!(counters.transmit_full >= 2, "{report:?}");
     assert_eq!((counters.transmitted, counters.released, counters.release_full), (0, 0, 1));
     assert_eq!((counters.punted, counters.kernel_refused), (3, 1));
+}
+
+#[test]
+fn frames_of_checks_without_a_way_are_counted() {
+    let (mut control_loop, control, _shared) = start();
+    let namespace = control_loop.kernel.namespace().clone();
+    let ways = control_loop.kernel.ways().clone();
+    let socket = namespace.run(|| UdpSocket::bind("192.0.2.2:0").unwrap()).unwrap();
+    let send = |count: usize| {
+        (0..count).for_each(|_| assert_eq!(socket.send_to(b"x", "192.0.2.10:9").unwrap(), 1));
+    };
+    let mut counted = |count: u64| {
+        let begin = Instant::now();
+        loop {
+            assert!(begin.elapsed() < Duration::from_secs(20));
+            let Report { counters, checks_waiting, .. } = control.commands_report(&mut control_loop);
+            let all = (counters.without_way, checks_waiting as u64, counters.checks_full);
+            if all.0 + all.1 + all.2 == count {
+                return all;
+            }
+        }
+    };
+    SockRef::from(&socket).set_mark(MARK).unwrap();
+    send(1);
+    assert_eq!(counted(1), (1, 0, 0), "nobody noted the socket");
+    let way = Arc::new(ServiceWay { hop: (NIC, ip("192.0.2.21")), tunnel: None });
+    ways.take(&SockRef::from(&socket), 17, &way).unwrap();
+    const ROOM: u64 = service_way::WAITING_MAX as u64;
+    send(service_way::WAITING_MAX + 2);
+    assert_eq!(counted(3 + ROOM), (1, ROOM, 2));
+    // Nobody answers for the real server's address.
+    control_loop.turn(Instant::now() + Duration::from_secs(2)).unwrap();
+    let Report { counters, checks_waiting, .. } = control.commands_report(&mut control_loop);
+    assert_eq!((counters.without_way, checks_waiting), (1 + ROOM, 0));
 }
 
 #[test]

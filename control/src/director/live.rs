@@ -436,3 +436,7 @@ impl Director for Handle {
 pub(super) fn generation(live: &Live) -> Generation {
     live.view.load().snapshot.generation
 }
+
+#[cfg(test)]
+#[path = "live_tests.rs"]
+mod tests;

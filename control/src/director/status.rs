@@ -20,7 +20,7 @@ use crate::api::status::{
 };
 use crate::config;
 use crate::config::schedule::Place;
-use crate::control_loop::{RELEASED_MAX, Report};
+use crate::control_loop::{CHECKS_WAITING_MAX, RELEASED_MAX, Report};
 use crate::health::{Listed, RealKey};
 use crate::neighbour::{NEIGHBOURS_MAX, WAITING_MAX};
 
@@ -29,11 +29,6 @@ pub(super) fn status(live: &Live) -> Status {
     let view = live.view.load_full();
     let (report, health) =
         live.with_parts(|parts| (parts.control.report(), parts.health.list())).unwrap_or_default();
-    let known = Known {
-        health: health.into_iter().map(|listed| (listed.key, listed)).collect(),
-        compiled: RealKey::all(&view.snapshot).collect(),
-        now: Tick::at(live.clock.now()),
-    };
     let nics: Vec<Nic> = (0..view.config.nics.len()).map(|place| nic(live, &view, place)).collect();
     let limits = limits(live, &view, &nics, &report);
     Status {
@@ -50,9 +45,10 @@ pub(super) fn status(live: &Live) -> Status {
         vrrp: status_vrrp::routers(live, &view, &report.vrrp),
         vrrp_counters: status_vrrp::counters(&report.vrrp),
         workers: (0..live.workers.len()).map(|place| worker(live, &view, place)).collect(),
-        services: view.config.services.iter().map(|of| service(&view, of, &known)).collect(),
+        services: services(&view, health, Tick::at(live.clock.now())),
         neighbours: status_neighbours::table(&view, &report),
         conflicts: status_neighbours::conflicts(&view, &report),
+        without_way: report.counters.without_way,
         masquerades: view.snapshot.reals.iter().flatten().filter_map(masquerade).collect(),
         not_in_file: live.not_in_file().list.iter().map(ToString::to_string).collect(),
         notified: {
@@ -64,6 +60,13 @@ pub(super) fn status(live: &Live) -> Status {
         limits,
         nics,
     }
+}
+
+/// All services; each real server is found by its key, since there may be very many.
+fn services(view: &View, health: Vec<Listed>, now: Tick) -> Vec<Service> {
+    let health = health.into_iter().map(|listed| (listed.key, listed)).collect();
+    let known = Known { health, compiled: RealKey::all(&view.snapshot).collect(), now };
+    view.config.services.iter().map(|of| service(view, of, &known)).collect()
 }
 
 /// What is known of real servers beside the configuration.
@@ -269,6 +272,8 @@ fn limits(live: &Live, view: &View, nics: &[Nic], report: &Report) -> Vec<Limit>
     limit("neighbours".into(), known, NEIGHBOURS_MAX as u64, neighbours.table_full);
     let waiting = report.neighbours.iter().map(|listed| listed.waiting as u64).sum();
     limit("packets waiting for a neighbour".into(), waiting, WAITING_MAX as u64, neighbours.waiting_full);
+    let (checks, full) = (report.checks_waiting as u64, counters.checks_full);
+    limit("frames of checks waiting for a neighbour".into(), checks, CHECKS_WAITING_MAX as u64, full);
     let released = (report.held as u64).saturating_sub(waiting);
     limit("packets waiting for a publication".into(), released, RELEASED_MAX as u64, counters.release_full);
     limit("inject rings".into(), 0, INJECT_RING_MAX as u64, counters.transmit_full);
@@ -339,6 +344,13 @@ fn advice(live: &Live, view: &View, nics: &[Nic], limits: &[Limit], report: &Rep
             "{lost} of {waited} packets that waited for a neighbour were dropped: it did not answer"
         ));
     }
+    let without_way = report.counters.without_way;
+    if without_way > 0 {
+        lines.push(format!(
+            "{without_way} frames of checks by their service's way were dropped: their real server, or the router to it, did not answer for its \
+             address, or its tunnel takes no packets of that size: see `shunt neighbours`"
+        ));
+    }
     if !live.hugepages && view.config.runtime.hugepages == config::Hugepages::Auto {
         lines.push(
             "packet memory is in ordinary pages, which costs rate: reserve hugepages (vm.nr_hugepages) and restart".into(),
@@ -346,3 +358,7 @@ fn advice(live: &Live, view: &View, nics: &[Nic], limits: &[Limit], report: &Rep
     }
     lines
 }
+
+#[cfg(test)]
+#[path = "status_tests.rs"]
+mod tests;
