@@ -3,10 +3,12 @@
 //! Each test lives in a network namespace of its own that has no name: it goes away with the test's thread and the
 //! processes started there, however they end. [`director`] runs the binary `shunt` in it, [`wire`] sends and receives
 //! exact frames at the other end of its cables, [`hosts`] answers for neighbours there, [`place`] is a further
-//! namespace with a kernel that speaks TCP, [`arms`] is the usual lay-out of all that, [`shell`] is where `ipvsadm` is typed.
+//! namespace with a kernel that speaks TCP, [`arms`] is the usual lay-out of all that, [`shell`] is where `ipvsadm` is typed,
+//! [`keepalived`] and [`checkers`] run keepalived beside it.
 
 pub mod arms;
 pub mod binary;
+pub mod checkers;
 pub mod director;
 pub mod frames;
 pub mod hosts;

@@ -2,6 +2,7 @@
 
 mod answers;
 mod bad_input;
+mod checkers;
 mod conflicts;
 mod cost;
 mod devices;
