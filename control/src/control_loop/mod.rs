@@ -185,6 +185,7 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
         for nic in 0..self.nics {
             work += self.take_from_kernel(NicId(nic));
         }
+        self.kernel.follow_ways();
         self.send_checks(now);
         work += self.settle();
         Some(work)
@@ -275,7 +276,7 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
     /// Takes a frame that goes its service's way.
     fn take_check(&mut self, length: usize) {
         let frame = &self.buffer[..length];
-        let Some(way) = self.kernel.ways().of(frame) else {
+        let Some(way) = self.kernel.way_of(frame) else {
             self.counters.without_way += 1;
             return;
         };

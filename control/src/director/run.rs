@@ -80,9 +80,14 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
     let rings = WorkerRings::new(std::mem::take(&mut workers.packets), shared.clone(), ports.pool.clone());
     let publications = Publications::new(core.messages(), core.applied().clone(), names, notifier.clone());
     let (control_loop, control) = ControlLoop::new(rings, publications, kernel);
+    let eal = ports.eal.clone();
     let control_loop = std::thread::Builder::new()
         .name("shunt-neighbours".into())
-        .spawn(move || control_loop.run())
+        .spawn(move || {
+            // With packet memory of its own it seldom meets a worker at that of all, where one waits for the other. It goes without, too.
+            let _registered = eal.register_thread();
+            control_loop.run();
+        })
         .map_err(|error| StartError::of("runtime", &error))?;
     let messages = core.messages();
     let on_changes = move |changes| drop(messages.send(Message::Health(changes)));

@@ -15,6 +15,7 @@ mod settings;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use shunt_dataplane::id::{Mac, NicId};
@@ -22,6 +23,7 @@ use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
 pub use error::KernelError;
 pub use namespace::Namespace;
+use service_way::NotedWays;
 pub use service_way::{ServiceWay, ServiceWays};
 use settings::TapSetting;
 pub use settings::TapSettings;
@@ -64,6 +66,7 @@ pub struct Kernel {
     namespace: Namespace,
     taps: Vec<SyncDevice>,
     ways: ServiceWays,
+    noted: NotedWays,
 }
 
 impl Kernel {
@@ -81,7 +84,8 @@ impl Kernel {
         })??;
         let mut settings = TapSettings::new(namespace.clone(), settings);
         settings.update(sides)?;
-        Ok((Self { namespace, taps, ways: ServiceWays::default() }, settings))
+        let (ways, noted) = NotedWays::new();
+        Ok((Self { namespace, taps, ways, noted }, settings))
     }
 
     /// The next frame that the kernel sends out of a NIC; none when there is none now. A frame longer than `buffer`
@@ -120,6 +124,16 @@ impl Kernel {
     #[must_use]
     pub const fn ways(&self) -> &ServiceWays {
         &self.ways
+    }
+
+    /// Takes the ways that checks noted since.
+    pub fn follow_ways(&mut self) {
+        self.noted.follow();
+    }
+
+    /// The way of a frame that the kernel sends to [`service_way::NEXT_HOP`]; none when no check sent it.
+    pub fn way_of(&mut self, frame: &[u8]) -> Option<Arc<ServiceWay>> {
+        self.noted.of(frame)
     }
 
     /// Bytes that the longest frame of any TAP needs: the largest MTU and an Ethernet header with a VLAN tag.

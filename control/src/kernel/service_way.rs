@@ -7,7 +7,8 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use shunt_dataplane::id::Mac;
 use shunt_dataplane::service::tunnel::Tunnel;
@@ -50,9 +51,24 @@ pub struct Ends {
 /// same ports.
 type Socket = (IpAddr, u8, u16);
 
-/// Which socket goes which way. There are no more than there are ports of own addresses; the next socket with a port takes its place.
-#[derive(Clone, Debug, Default)]
-pub struct ServiceWays(Arc<Mutex<HashMap<Socket, Arc<ServiceWay>>>>);
+/// Where checks note which socket goes which way. Nobody waits: the control loop knows before it sees what the socket sends.
+#[derive(Clone, Debug)]
+pub struct ServiceWays(Sender<(Socket, Arc<ServiceWay>)>);
+
+/// What was noted, for the control loop.
+#[derive(Debug)]
+pub(super) struct NotedWays {
+    notes: Receiver<(Socket, Arc<ServiceWay>)>,
+    /// There are no more than the director's addresses have ports; the next socket with a port takes its place.
+    ways: HashMap<Socket, Arc<ServiceWay>>,
+}
+
+/// Where there is no kernel side nobody reads what is noted.
+impl Default for ServiceWays {
+    fn default() -> Self {
+        Self(channel().0)
+    }
+}
 
 impl ServiceWays {
     /// Sends what a bound socket sends by this way; `protocol` is its number.
@@ -72,18 +88,32 @@ impl ServiceWays {
     }
 
     fn note(&self, socket: Socket, way: Arc<ServiceWay>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(socket, way);
+        // Without a control loop nothing is sent.
+        let _ = self.0.send((socket, way));
+    }
+}
+
+impl NotedWays {
+    /// Where to note, and what was.
+    pub(super) fn new() -> (ServiceWays, Self) {
+        let (noting, notes) = channel();
+        (ServiceWays(noting), Self { notes, ways: HashMap::new() })
+    }
+
+    /// Takes what was noted since.
+    pub(super) fn follow(&mut self) {
+        self.ways.extend(self.notes.try_iter());
     }
 
     /// The way of a frame that the kernel side sends to [`NEXT_HOP`]; none when no check sent it.
-    #[must_use]
-    pub fn of(&self, frame: &[u8]) -> Option<Arc<ServiceWay>> {
+    pub(super) fn of(&mut self, frame: &[u8]) -> Option<Arc<ServiceWay>> {
+        self.follow();
         let socket = match ethernet::ethertype(frame)? {
             ethernet::IPV4 => socket::<Ipv4Addr>(frame),
             ethernet::IPV6 => socket::<Ipv6Addr>(frame),
             _ => None,
         };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&socket?).cloned()
+        self.ways.get(&socket?).cloned()
     }
 }
 
@@ -120,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_frame_is_known_by_the_port_of_its_socket() {
-        let ways = ServiceWays::default();
+        let (ways, mut noted) = NotedWays::new();
         let way = |last: u8| {
             Arc::new(ServiceWay { hop: (NicId(0), IpAddr::from([192, 0, 2, last])), tunnel: None })
         };
@@ -134,14 +164,14 @@ mod tests {
         ] {
             ways.note(socket, way(last));
         }
-        assert_eq!(ways.of(&frame(6, 5000, 0)), Some(way(21)));
-        assert_eq!(ways.of(&frame(17, 5000, 20)), Some(way(22)));
-        assert_eq!(ways.of(&frame(6, 5001, 0)), None, "that is a socket of another address");
-        assert_eq!(ways.of(&frame(1, 0x0800, 77)), Some(way(24)));
+        assert_eq!(noted.of(&frame(6, 5000, 0)), Some(way(21)));
+        assert_eq!(noted.of(&frame(17, 5000, 20)), Some(way(22)));
+        assert_eq!(noted.of(&frame(6, 5001, 0)), None, "that is a socket of another address");
+        assert_eq!(noted.of(&frame(1, 0x0800, 77)), Some(way(24)));
         ways.note((own, 6, 5000), way(25));
-        assert_eq!(ways.of(&frame(6, 5000, 0)), Some(way(25)), "the last socket of a port has it");
+        assert_eq!(noted.of(&frame(6, 5000, 0)), Some(way(25)), "the last socket of a port has it");
         for length in 0..54 {
-            assert_eq!(ways.of(&frame(6, 5000, 0)[..length]), None, "{length}");
+            assert_eq!(noted.of(&frame(6, 5000, 0)[..length]), None, "{length}");
         }
     }
 }

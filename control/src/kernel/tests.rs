@@ -34,13 +34,13 @@ fn side(last: u8) -> NicSide {
 }
 
 /// One end of the wire: a kernel side and the machine that answers for it.
-struct End<'a> {
-    kernel: &'a Kernel,
+struct End {
+    kernel: Kernel,
     machine: Machine<()>,
 }
 
-impl<'a> End<'a> {
-    fn new(kernel: &'a Kernel, side: &NicSide) -> Self {
+impl End {
+    fn new(kernel: Kernel, side: &NicSide) -> Self {
         let now = Instant::now();
         let mut machine = Machine::new(now);
         let nic = Nic { mac: side.mac, addresses: side.addresses.clone() };
@@ -67,7 +67,7 @@ impl<'a> End<'a> {
 }
 
 /// Carries frames between two ends until told to stop.
-fn wire(mut ends: [End<'_>; 2], stop: &AtomicBool) {
+fn wire(mut ends: [End; 2], stop: &AtomicBool) {
     let mut buffer = vec![0; Kernel::FRAME_MAX];
     while !stop.load(Ordering::Relaxed) {
         for from in 0..2 {
@@ -86,13 +86,13 @@ fn wire(mut ends: [End<'_>; 2], stop: &AtomicBool) {
     }
 }
 
-fn talk(a: &Kernel, b: &Kernel, address: IpAddr) {
-    let listener = b.namespace().run(|| TcpListener::bind(SocketAddr::new(address, 0)).unwrap()).unwrap();
+fn talk(a: &Namespace, b: &Namespace, address: IpAddr) {
+    let listener = b.run(|| TcpListener::bind(SocketAddr::new(address, 0)).unwrap()).unwrap();
     let there = listener.local_addr().unwrap();
     let sent: Vec<u8> = (0..200_000_u32).map(|n| n as u8).collect();
     thread::scope(|scope| {
         scope.spawn(|| listener.accept().unwrap().0.write_all(&sent).unwrap());
-        let received = a.namespace().run(|| {
+        let received = a.run(|| {
             let mut stream = TcpStream::connect_timeout(&there, Duration::from_secs(5)).unwrap();
             let mut received = Vec::new();
             stream.read_to_end(&mut received).unwrap();
@@ -106,14 +106,15 @@ fn talk(a: &Kernel, b: &Kernel, address: IpAddr) {
 fn two_side_by_side_talk_over_their_taps() {
     let sides = [side(1), side(2)];
     let [a, b] = sides.each_ref().map(|side| Kernel::start(std::slice::from_ref(side)).unwrap().0);
+    let [one, two] = [&a, &b].map(|kernel| kernel.namespace().clone());
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        let ends = [End::new(&a, &sides[0]), End::new(&b, &sides[1])];
+        let ends = [End::new(a, &sides[0]), End::new(b, &sides[1])];
         scope.spawn(|| wire(ends, &stop));
         // The wire must stop even when a talk panics.
         let talks = scope.spawn(|| {
             for address in ["192.0.2.2", "2001:db8::2"] {
-                talk(&a, &b, address.parse().unwrap());
+                talk(&one, &two, address.parse().unwrap());
             }
         });
         let result = talks.join();
