@@ -2,6 +2,7 @@
 
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel as mpsc_channel};
 
+use hashbrown::HashMap;
 use shunt_dataplane::id::Mac;
 
 use super::{Counters, VrrpReport};
@@ -13,7 +14,7 @@ pub(super) enum Command {
     Owned(Vec<Nic>, Vec<Vip>),
     Routers(Vec<Instance>, Vec<Group>),
     Watched(Tracked, Reading),
-    Named(Vec<(Key, Named)>, Vec<(Key, Mac)>),
+    Named(HashMap<Key, Named>, HashMap<Key, Mac>),
     Checked(Vec<Key>),
     Announce,
     Report(Sender<Report>),
@@ -69,7 +70,8 @@ impl Control {
 
     /// The neighbours that the configuration names from now on: those to keep resolved, and those whose MAC it says.
     pub fn set_named(&self, wanted: Vec<(Key, Named)>, told: Vec<(Key, Mac)>) {
-        self.tell(Command::Named(wanted, told));
+        // Made here: the loop has adverts to send.
+        self.tell(Command::Named(wanted.into_iter().collect(), told.into_iter().collect()));
     }
 
     /// The VIPs that real servers are checked at from now on, each with the NIC that such a real server is behind.

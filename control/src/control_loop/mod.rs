@@ -176,6 +176,7 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
                 Sorted::Kept => {}
             }
         }
+        work += usize::from(self.machine.go_on_naming(now, &mut self.outputs));
         if self.machine.deadline().is_some_and(|deadline| deadline <= now) {
             self.machine.tick(now, &mut self.outputs);
         }
@@ -204,9 +205,7 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
                     }
                     Command::Routers(instances, groups) => self.set_routers(now, instances, groups),
                     Command::Watched(what, reading) => self.watched(now, what, reading),
-                    Command::Named(wanted, told) => {
-                        self.machine.set_named(now, wanted, told, &mut self.outputs);
-                    }
+                    Command::Named(wanted, told) => self.machine.begin_naming(wanted, told),
                     Command::Checked(checked) => self.machine.set_checked(now, checked),
                     Command::Announce => self.machine.announce(now, &mut self.outputs),
                     Command::Report(answer) => drop(answer.send(self.report())),

@@ -29,6 +29,7 @@ use super::entry::{Entry, Heard, Said, State};
 use super::index::{Index, Marks};
 use super::leaks::Leaks;
 use super::message::{self, Message, Speaker};
+use super::naming::Naming;
 use super::output::{Change, Counters, Event, Listed, Named, Output, Refused, Standing};
 use super::owned::{Nic, Owned, Vip};
 use super::{
@@ -43,8 +44,10 @@ pub type Key = (NicId, IpAddr);
 /// into it.
 #[derive(Debug)]
 pub struct Machine<P> {
-    owned: Owned,
-    entries: HashMap<Key, Entry<P>>,
+    pub(super) owned: Owned,
+    pub(super) entries: HashMap<Key, Entry<P>>,
+    /// Not all that the configuration names is in the table yet.
+    pub(super) naming: Option<Naming>,
     index: Index,
     announcements: BTreeMap<(Instant, Key), u8>,
     conflicts: Conflicts,
@@ -60,6 +63,7 @@ impl<P> Machine<P> {
         Self {
             owned: Owned::default(),
             entries: HashMap::new(),
+            naming: None,
             index: Index::default(),
             announcements: BTreeMap::new(),
             conflicts: Conflicts::new(now),
@@ -95,8 +99,7 @@ impl<P> Machine<P> {
         self.set_owned(now, self.owned.nics().to_vec(), vips, out);
     }
 
-    /// The neighbours that the configuration names from now on: those to keep resolved, and those whose MAC it says, which are
-    /// never asked. Others are learned as packets need them.
+    /// What [`Self::begin_naming`] and [`Self::go_on_naming`] do, at once.
     pub fn set_named(
         &mut self,
         now: Instant,
@@ -104,37 +107,8 @@ impl<P> Machine<P> {
         told: impl IntoIterator<Item = (Key, Mac)>,
         out: &mut Vec<Output<P>>,
     ) {
-        let owned = &self.owned;
-        let foreign = |key: &Key| owned.nic(key.0).is_some() && !owned.answers(key.0, key.1);
-        let mut wanted: HashMap<Key, Named> = wanted.into_iter().filter(|(key, _)| foreign(key)).collect();
-        let told: HashMap<Key, Mac> = told.into_iter().filter(|(key, _)| foreign(key)).collect();
-        let known: Vec<Key> = self.entries.keys().copied().collect();
-        for key in known {
-            let (named, told) = (wanted.get(&key).copied(), told.get(&key).copied());
-            let stays = self.with_entry(key, |entry| {
-                let no_use = named.is_none() && entry.named.is_some() && entry.mac().is_none();
-                entry.named = named;
-                match (entry.state, told) {
-                    (State::Static { mac }, told) => told == Some(mac),
-                    (_, Some(_)) => false,
-                    (_, None) => !no_use,
-                }
-            });
-            if stays != Some(true) {
-                self.forget(key, out);
-            }
-        }
-        for (key, mac) in told {
-            let named = wanted.remove(&key);
-            if !self.entries.contains_key(&key) {
-                self.add(key, Entry::of_static(now, named, mac));
-            }
-        }
-        for (key, named) in wanted {
-            if !self.entries.contains_key(&key) {
-                self.add(key, Entry::new(now, Some(named)));
-            }
-        }
+        self.begin_naming(wanted.into_iter().collect(), told.into_iter().collect());
+        while self.go_on_naming(now, out) {}
         self.tick(now, out);
     }
 
@@ -507,7 +481,7 @@ impl<P> Machine<P> {
     }
 
     /// Changes an entry; none when there is no such one.
-    fn with_entry<T>(&mut self, key: Key, change: impl FnOnce(&mut Entry<P>) -> T) -> Option<T> {
+    pub(super) fn with_entry<T>(&mut self, key: Key, change: impl FnOnce(&mut Entry<P>) -> T) -> Option<T> {
         let entry = self.entries.get_mut(&key)?;
         let before = Marks::of(entry);
         let result = change(entry);
@@ -519,12 +493,12 @@ impl<P> Machine<P> {
         Some(result)
     }
 
-    fn add(&mut self, key: Key, entry: Entry<P>) {
+    pub(super) fn add(&mut self, key: Key, entry: Entry<P>) {
         self.index.add(key, Marks::of(&entry));
         self.entries.insert(key, entry);
     }
 
-    fn forget(&mut self, key: Key, out: &mut Vec<Output<P>>) {
+    pub(super) fn forget(&mut self, key: Key, out: &mut Vec<Output<P>>) {
         let Some(entry) = self.entries.remove(&key) else { return };
         self.index.remove(key, Marks::of(&entry));
         self.counters.unresolved += entry.waiting.len() as u64;

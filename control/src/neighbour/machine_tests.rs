@@ -1,6 +1,7 @@
 //! Timelines of the neighbour machine: at a millisecond an input, and everything that comes out.
 
 use std::net::IpAddr;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
@@ -10,7 +11,8 @@ use shunt_dataplane::wire::ndp::link_local;
 
 use super::super::message::{self, Message, Speaker};
 use super::super::{
-    CONFLICT_OVER, INCOMPLETE_PER_NIC_MAX, NEIGHBOURS_PER_NIC_MAX, WAITING_MAX, WAITING_PER_NEIGHBOUR_MAX,
+    CONFLICT_OVER, INCOMPLETE_PER_NIC_MAX, NAMED_PER_STEP_MAX, NEIGHBOURS_PER_NIC_MAX, WAITING_MAX,
+    WAITING_PER_NEIGHBOUR_MAX,
 };
 use super::super::{REQUESTS_BURST_MAX, REQUESTS_PER_SECOND_MAX};
 use super::*;
@@ -788,4 +790,34 @@ proptest! {
             prop_assert!(timeline.machine.neighbours().count() <= 16);
         }
     }
+}
+
+#[test]
+fn what_is_named_comes_a_bounded_number_at_a_time() {
+    let start = Instant::now();
+    let mut machine: Machine<u8> = Machine::new(start);
+    let nic = Nic { mac: DIRECTOR[0], addresses: vec!["10.0.0.1/8".parse().unwrap()] };
+    machine.set_owned(start, vec![nic], Vec::new(), &mut Vec::new());
+    let key =
+        |number: usize| (NicId(0), IpAddr::from([10, 1, (number / 250) as u8, (number % 250) as u8 + 1]));
+    let count = 10 * NAMED_PER_STEP_MAX;
+    let steps = |machine: &mut Machine<u8>, wanted: Range<usize>, learned: usize| {
+        machine.begin_naming(wanted.map(|number| (key(number), Named::Real)).collect(), [].into());
+        let (mut steps, mut before, mut out) = (0, machine.neighbours().count(), Vec::new());
+        // A packet needs one that is still to come.
+        machine.resolve(start, key(learned), 0, &mut out);
+        before += 1;
+        while machine.go_on_naming(start, &mut out) {
+            let now = machine.neighbours().count();
+            assert!(now.abs_diff(before) <= NAMED_PER_STEP_MAX);
+            (steps, before) = (steps + 1, now);
+        }
+        steps
+    };
+    assert_eq!(steps(&mut machine, 0..count, count - 1), 11);
+    let named = |machine: &Machine<u8>| machine.neighbours().filter(|one| one.named.is_some()).count();
+    assert_eq!((machine.neighbours().count(), named(&machine)), (count, count));
+    // Those that go and those that come, and the one that was learned.
+    assert_eq!(steps(&mut machine, count..2 * count, 2 * count - 1), 21);
+    assert_eq!((machine.neighbours().count(), named(&machine)), (count, count));
 }

@@ -9,11 +9,13 @@ mod index;
 mod leaks;
 pub mod machine;
 pub mod message;
+mod naming;
 mod output;
 mod owned;
 
 pub use conflict::{Cause, Conflict};
 pub use machine::Machine;
+pub use naming::NAMED_PER_STEP_MAX;
 pub use output::{Change, Counters, Event, Listed, Named, Output, Refused, Standing};
 pub use owned::{Nic, Vip};
 

@@ -261,7 +261,18 @@ impl Director {
         wait_for("the director's end", || self.child.try_wait().expect("its end").ok_or("it runs"))
     }
 
-    /// Its log up to now.
+    /// Waits until its log has these words: it is written by a thread of its own, a little later than things happen.
+    ///
+    /// # Panics
+    /// When it does not get them.
+    pub fn wait_logged(&self, words: &str) {
+        wait_for(&format!("{words} in the log"), || {
+            let log = self.log();
+            if log.contains(words) { Ok(()) } else { Err(log) }
+        });
+    }
+
+    /// Its log up to now, but for what is still to be written.
     #[must_use]
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()

@@ -130,6 +130,7 @@ fn a_real_server_that_answers_for_the_vip_is_named() {
     let status =
         running.director.wait_until("50 more", |status| status.conflicts.iter().any(|one| one.count == 51));
     assert_eq!(status.conflicts.len(), 2);
+    running.director.wait_logged("also claims 10.1.0.50");
     assert_eq!(running.director.log().matches("also claims 10.1.0.50").count(), 1);
     // Packets go where they went.
     assert_eq!(way(&arms, &running, "10.1.0.50:80", "10.1.0.200:40000"), real_mac(11));

@@ -105,6 +105,5 @@ fn an_instance_follows_files_and_processes() {
     running.director.wait_until("fault", |status| status.vrrp[0].role == "fault");
     std::fs::remove_file(&load).unwrap();
     wait("master", 110);
-    let log = running.director.log();
-    assert!(log.contains("tracked \"load\" passes: -30 for the priority"), "{log}");
+    running.director.wait_logged("tracked \"load\" passes: -30 for the priority");
 }

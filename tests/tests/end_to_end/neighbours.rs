@@ -117,8 +117,7 @@ fn defends_its_addresses() {
         // RFC 4861, 7.2.4: to all nodes, since the asker has no address yet.
         assert_eq!(to, if vip.is_ipv4() { ASKER } else { [0x33, 0x33, 0, 0, 0, 1] });
     }
-    let log = running.director.log();
-    assert!(log.contains("02:00:00:00:00:77 also claims 192.0.2.10"), "{log}");
+    running.director.wait_logged("02:00:00:00:00:77 also claims 192.0.2.10");
 }
 
 #[test]
@@ -170,7 +169,7 @@ fn follows_a_real_server_to_another_mac() {
         let second =
             arms.back.expect("the SYN", |frame| Packet::read(frame).filter(|it| it.source == at(client)));
         assert_eq!(second.to, MOVED);
-        assert!(running.director.log().contains(&format!("{address} moved from")));
+        running.director.wait_logged(&format!("{address} moved from"));
     }
 }
 

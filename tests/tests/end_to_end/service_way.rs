@@ -214,7 +214,7 @@ fn a_real_server_that_leaks_arp_for_its_vip_is_named() {
     }
     // It is told, and no more.
     wait_state(&director, "10.1.0.12:80", RealState::Up);
-    assert!(director.log().contains("arp_ignore=1"), "{}", director.log());
+    director.wait_logged("arp_ignore=1");
 }
 
 /// Whoever takes over has to know who is well.
@@ -232,7 +232,8 @@ fn a_director_that_is_not_master_checks_all_the_same() {
     let director = world.director("forward = \"dr\"", &further);
     for (up, down) in [("10.1.0.11:80", "10.1.0.12:80"), ("[2001:db8:1::11]:80", "[2001:db8:1::12]:80")] {
         assert_eq!(wait_state(&director, up, RealState::Up), "GET / succeeds at the VIP");
-        assert!(wait_state(&director, down, RealState::Down).contains("does it have the VIP"));
+        let reason = wait_state(&director, down, RealState::Down);
+        assert!(reason.contains("does it have the VIP"), "{down}: {reason}");
     }
     assert!(!director.log().contains("vrrp four: master"), "{}", director.log());
 }

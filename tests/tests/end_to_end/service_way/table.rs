@@ -129,6 +129,6 @@ fn every_way_leads_each_kind_of_check_to_the_vip() {
     for line in
         ["real 10.1.0.12:0 of fwmark 8011 is up: ", "real [2001:db8:1::12]:0 of fwmark 8011 IPv6 is up: "]
     {
-        assert!(director.log().contains(line), "{line}: {}", director.log());
+        director.wait_logged(line);
     }
 }
