@@ -24,7 +24,7 @@ const PORT: u16 = 20_000;
 /// What `retry` of all checkers is.
 const RETRY: usize = 2;
 /// Longer than a timeout and `delay_before_retry` of all checkers, shorter than their `delay_loop`.
-const RETRIED: Duration = Duration::from_millis(1_400);
+const RETRIED: Duration = Duration::from_millis(2_000);
 
 /// How a real server speaks while it is well, and while it is ill.
 #[derive(Clone, Copy)]
@@ -104,7 +104,7 @@ fn keepalived_conf(file: &Path, script: &Path) -> String {
         let times = "connect_timeout 0.5\nretry 2\ndelay_before_retry 0.5";
         let checker = checker.replace("TIMES", times).replace("SCRIPT", &script.display().to_string());
         text += &format!(
-            "virtual_server 192.0.2.10 {port} {{\ndelay_loop 2\nwarmup 0\nlvs_sched rr\nlvs_method NAT\nprotocol {protocol}\n\
+            "virtual_server 192.0.2.10 {port} {{\ndelay_loop 3\nwarmup 0\nlvs_sched rr\nlvs_method NAT\nprotocol {protocol}\n\
              real_server {REALS} {port} {{\nweight 9\n{checker}\n}}\n}}\n"
         );
     }
