@@ -340,7 +340,7 @@ fn a_warmup_spreads_the_first_checks() {
 
 /// A real server of which so many connections were answered and refused.
 fn seen(answered: u64, refused: u64) -> Seen {
-    Seen { answered, fails: Fails { refused, ..Fails::default() } }
+    Seen { answered, fails: Fails([refused, 0, 0]) }
 }
 
 #[test]

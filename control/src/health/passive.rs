@@ -41,77 +41,61 @@ pub struct Seen {
     pub fails: Fails,
 }
 
-/// Failures.
+/// How many failures of each kind, in the order of [`KINDS`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Fails {
-    /// Connections that it refused by RST.
-    pub refused: u64,
-    /// SYNs that a client had to send again.
-    pub unanswered: u64,
-    /// ICMP errors of packets that did not reach it.
-    pub unreachable: u64,
-}
+pub struct Fails(pub [u64; KINDS.len()]);
+
+/// What evidence is a failure: a connection that the real server refused by RST, a SYN that a client had to send again, an ICMP error of a packet
+/// that did not reach it; and the words for one and for several.
+pub const KINDS: [(Evidence, &str, &str); 3] = [
+    (Evidence::Refused, "connection refused", "connections refused"),
+    (Evidence::Unanswered, "SYN without answer", "SYNs without answer"),
+    (Evidence::Unreachable, "ICMP unreachable", "ICMP unreachable"),
+];
 
 impl Seen {
     /// Reads the counters of a real server.
     #[must_use]
     pub fn of(counters: &RealCounters, protocol: Protocol) -> Self {
-        let unreachable = counters.evidence(Evidence::Unreachable);
         let answered = match protocol {
             Protocol::Tcp => counters.evidence(Evidence::Answered),
             // Errors that pass are counted as packets to clients, too.
             _ => {
-                let errors = unreachable + counters.evidence(Evidence::TimeExceeded);
+                let errors =
+                    counters.evidence(Evidence::Unreachable) + counters.evidence(Evidence::TimeExceeded);
                 counters.sum(|cell| &cell.packets_out).saturating_sub(errors)
             }
         };
-        let refused = counters.evidence(Evidence::Refused);
-        let unanswered = counters.evidence(Evidence::Unanswered);
-        Self { answered, fails: Fails { refused, unanswered, unreachable } }
+        Self { answered, fails: Fails(KINDS.map(|(kind, ..)| counters.evidence(kind))) }
     }
 
     /// What came since `before`; nothing where counters began anew.
     fn since(self, before: Self) -> Self {
-        let (new, old) = (self.fails, before.fails);
         Self {
             answered: self.answered.saturating_sub(before.answered),
-            fails: Fails {
-                refused: new.refused.saturating_sub(old.refused),
-                unanswered: new.unanswered.saturating_sub(old.unanswered),
-                unreachable: new.unreachable.saturating_sub(old.unreachable),
-            },
+            fails: self.fails.with(before.fails, u64::saturating_sub),
         }
     }
 }
 
 impl Fails {
     fn count(self) -> u64 {
-        self.refused + self.unanswered + self.unreachable
+        self.0.iter().sum()
     }
 
-    fn and(self, other: Self) -> Self {
-        Self {
-            refused: self.refused + other.refused,
-            unanswered: self.unanswered + other.unanswered,
-            unreachable: self.unreachable + other.unreachable,
-        }
+    /// Kind by kind.
+    fn with(self, other: Self, both: impl Fn(u64, u64) -> u64) -> Self {
+        Self(std::array::from_fn(|kind| both(self.0[kind], other.0[kind])))
     }
 }
 
 impl fmt::Display for Fails {
     /// `2 connections refused and 1 SYN without answer`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kinds = [
-            (self.refused, "connection refused", "connections refused"),
-            (self.unanswered, "SYN without answer", "SYNs without answer"),
-            (self.unreachable, "ICMP unreachable", "ICMP unreachable"),
-        ];
-        let mut first = true;
-        for (count, one, many) in kinds.into_iter().filter(|(count, ..)| *count > 0) {
-            let and = if std::mem::take(&mut first) { "" } else { " and " };
-            write!(f, "{and}{count} {}", if count == 1 { one } else { many })?;
-        }
-        Ok(())
+        let counted = self.0.iter().zip(KINDS).filter(|(count, _)| **count > 0);
+        let words = counted
+            .map(|(count, (_, one, many))| format!("{count} {}", if *count == 1 { one } else { many }));
+        f.write_str(&words.collect::<Vec<_>>().join(" and "))
     }
 }
 
@@ -185,7 +169,7 @@ impl Watch {
         while self.fails.front().is_some_and(|(at, _)| now.duration_since(*at) > fail_timeout) {
             self.fails.pop_front();
         }
-        let all = self.fails.iter().fold(Fails::default(), |all, (_, fails)| all.and(*fails));
+        let all = self.fails.iter().fold(Fails::default(), |all, (_, fails)| all.with(*fails, |a, b| a + b));
         let is_tried = self.opinion == Opinion::Tried;
         if all.count() == 0 || (!is_tried && all.count() < u64::from(max_fails)) {
             return false;
@@ -220,11 +204,11 @@ mod tests {
     fn play(rules: Rules, story: &[(u64, [u64; 4], &str)]) {
         let start = Instant::now();
         let mut watch = Watch::new(rules);
-        let mut seen = Seen { answered: 7, fails: Fails { refused: 9, ..Fails::default() } };
+        let mut seen = Seen { answered: 7, fails: Fails([9, 0, 0]) };
         assert!(!watch.hear(start, seen), "what was counted before does not matter");
         for (at, [answered, refused, unanswered, unreachable], wanted) in story {
-            let fails = Fails { refused: *refused, unanswered: *unanswered, unreachable: *unreachable };
-            seen = Seen { answered: seen.answered + answered, fails: seen.fails.and(fails) };
+            let fails = Fails([*refused, *unanswered, *unreachable]);
+            seen = Seen { answered: seen.answered + answered, fails: seen.fails.with(fails, |a, b| a + b) };
             let before = watch.is_up();
             let turned = watch.hear(start + Duration::from_millis(*at), seen);
             assert_eq!(turned, before != watch.is_up(), "{at}");
@@ -303,7 +287,7 @@ mod tests {
         for evidence in Evidence::ALL {
             cell.witness(*evidence, Tick(7));
         }
-        let fails = Fails { refused: 1, unanswered: 1, unreachable: 1 };
+        let fails = Fails([1; 3]);
         assert_eq!(Seen::of(&counters, Protocol::Tcp), Seen { answered: 1, fails });
         // Two of the packets to clients were errors.
         assert_eq!(Seen::of(&counters, Protocol::Udp), Seen { answered: 8, fails });
@@ -314,7 +298,7 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut watch = Watch::new(THREE);
-        let seen = |refused| Seen { answered: 0, fails: Fails { refused, ..Fails::default() } };
+        let seen = |refused| Seen { answered: 0, fails: Fails([refused, 0, 0]) };
         watch.hear(start, seen(0));
         assert!(watch.hear(at(1), seen(3)) && !watch.is_up());
         let mut watch = watch.with(at(2), Rules { max_fails: 9, fail_timeout: Duration::from_secs(2) });
