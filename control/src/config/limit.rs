@@ -60,6 +60,8 @@ pub const CHECK_HOLD_MAX: Duration = Duration::from_secs(86_400);
 pub const FAILS_MAX: u16 = 1_000;
 /// The shortest time that failures count for.
 pub const FAIL_TIMEOUT_MIN: Duration = Duration::from_secs(1);
+/// The most bytes before what is searched for in an HTTP answer.
+pub const ANSWER_MAX: u32 = 8 << 20;
 /// The longest answer of a UDP check, in bytes.
 pub const REPLY_MAX: u16 = 65_507;
 /// The longest text that a check sends, in bytes.

@@ -132,8 +132,39 @@ pub enum Body {
     Digest([u8; 16]),
     /// This somewhere in its body.
     Matches(Pattern),
-    /// This somewhere in its head, its body, or across both (keepalived: `regex`).
-    Answer(Pattern),
+    /// This in its head, its body, or across both (keepalived: `regex`).
+    Answer(Search),
+}
+
+/// What is searched for in a whole answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Search {
+    /// What.
+    pub pattern: Pattern,
+    /// Where it begins, in bytes (keepalived: `regex_min_offset`, `regex_max_offset`).
+    pub begins: RangeInclusive<usize>,
+    /// Whether it must not be there (keepalived: `regex_no_match`).
+    pub without: bool,
+}
+
+impl Search {
+    /// Whether an answer is as it should be.
+    #[must_use]
+    pub fn holds(&self, answer: &[u8]) -> bool {
+        let first = self.pattern.first_from(answer, *self.begins.start());
+        first.is_some_and(|first| first <= *self.begins.end()) != self.without
+    }
+}
+
+impl fmt::Display for Search {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{} in head or body", if self.without { "no " } else { "" }, self.pattern)?;
+        match (*self.begins.start(), *self.begins.end()) {
+            (0, usize::MAX) => Ok(()),
+            (first, usize::MAX) => write!(f, " from byte {first}"),
+            (first, last) => write!(f, " from byte {first} to {last}"),
+        }
+    }
 }
 
 /// How TLS is spoken.
@@ -197,8 +228,21 @@ impl Pattern {
     pub fn is_in(&self, bytes: &[u8]) -> bool {
         match &self.regex {
             Some(regex) => regex.is_match(bytes),
-            None if self.text.is_empty() => true,
-            None => bytes.windows(self.text.len()).any(|window| window == self.text.as_bytes()),
+            None => self.first_from(bytes, 0).is_some(),
+        }
+    }
+
+    /// Where the first one begins that does so there or later.
+    #[must_use]
+    pub fn first_from(&self, bytes: &[u8], from: usize) -> Option<usize> {
+        let rest = bytes.get(from..)?;
+        match &self.regex {
+            Some(regex) => regex.find_at(bytes, from).map(|found| found.start()),
+            None if self.text.is_empty() => Some(from),
+            None => {
+                let mut windows = rest.windows(self.text.len());
+                windows.position(|window| window == self.text.as_bytes()).map(|first| from + first)
+            }
         }
     }
 }
@@ -357,7 +401,7 @@ impl fmt::Display for Http {
             None => {}
             Some(Body::Digest(digest)) => write!(f, " with digest {}", hex(digest))?,
             Some(Body::Matches(pattern)) => write!(f, " with {pattern}")?,
-            Some(Body::Answer(pattern)) => write!(f, " with {pattern} in head or body")?,
+            Some(Body::Answer(search)) => write!(f, " with {search}")?,
         }
         let Some(tls) = &self.tls else { return Ok(()) };
         if let Some(name) = &tls.name {

@@ -74,6 +74,15 @@ const CASES: &[Case] = &[
         Web(["HTTP/1.1 200 OK\r\n\r\none\ntwo\nthree", "HTTP/1.1 200 OK\r\n\r\none two\nthree"]),
         OUT,
     ),
+    ("HTTP_GET {\nurl {\npath /\nregex \"ill\"\nregex_no_match\n}\nTIMES\n}", Web([OK, ILL]), OUT),
+    (
+        "HTTP_GET {\nurl {\npath /\nregex \"well\"\nregex_min_offset 30\nregex_max_offset 42\n}\nTIMES\n}",
+        Web([
+            "HTTP/1.1 200 OK\r\n\r\nwell, quite well",
+            "HTTP/1.1 200 OK\r\n\r\nwell, and no more, but as good as well",
+        ]),
+        OUT,
+    ),
     ("HTTP_GET {\nurl {\npath /\ndigest 36059628abb220b1e7c5b5095d3b96f5\n}\nTIMES\n}", Web([OK, ILL]), OUT),
     ("HTTP_GET {\nurl {\npath /\nvirtualhost a.example.org\n}\nTIMES\n}", Web([OK, BUSY]), OUT),
     (

@@ -12,7 +12,7 @@ use super::{Placed, Section, required};
 use crate::config::limit;
 use crate::config::problem::{At, Fault, Findings, Span};
 use crate::health::kind::{
-    Body, CheckKind, Compare, Http, Pattern, Process as Processes, QueryType, Tls, Udp,
+    Body, CheckKind, Compare, Http, Pattern, Process as Processes, QueryType, Search, Tls, Udp,
 };
 
 /// A health check as written.
@@ -106,6 +106,9 @@ const SOME: &[(&str, &[Word])] = &[
     ("body", WEB),
     ("body_regex", WEB),
     ("answer_regex", WEB),
+    ("answer_min", WEB),
+    ("answer_max", WEB),
+    ("answer_without", WEB),
     ("name", &[Https, Dns]),
     ("verify", &[Https]),
     ("ca", &[Https]),
@@ -287,7 +290,7 @@ fn kind(section: Reading<'_, '_, '_, '_, '_>, word: Word) -> Option<CheckKind> {
 
 fn http(section: Reading<'_, '_, '_, '_, '_>, secure: bool) -> Http {
     let body = pattern(section, "body", "body_regex").map(Body::Matches);
-    let answer = section.parse("answer_regex", expression).map(|pattern| Body::Answer(pattern.value));
+    let answer = search(section).map(Body::Answer);
     let digest = section.parse("digest", digest).map(|digest| Body::Digest(digest.value));
     for (key, is_further) in
         [("answer_regex", body.is_some()), ("digest", body.is_some() || answer.is_some())]
@@ -362,6 +365,36 @@ fn pattern(section: Reading<'_, '_, '_, '_, '_>, literal: &str, regex: &str) -> 
         section.error(&value.span(), Fault::new("two texts to be found", holds, "remove one of them"));
     }
     expression.or(text).map(|pattern| pattern.value)
+}
+
+/// What a whole answer has to have, or must not have.
+fn search(section: Reading<'_, '_, '_, '_, '_>) -> Option<Search> {
+    let pattern = section.parse("answer_regex", expression);
+    let unit = "bytes before it";
+    let first = section.integer("answer_min", 0..=limit::ANSWER_MAX, unit);
+    let last = section.integer("answer_max", 0..=limit::ANSWER_MAX, unit);
+    let without = section.boolean("answer_without");
+    if section.raw("answer_regex").is_none() {
+        for key in ["answer_min", "answer_max", "answer_without"] {
+            if let Some(value) = section.raw(key) {
+                let wrong = format!("{key} without answer_regex");
+                let holds = "it says more of what is searched for";
+                section.error(&value.span(), Fault::new(wrong, holds, "add answer_regex, or remove it"));
+            }
+        }
+    }
+    if let (Some(first), Some(last)) = (&first, &last) {
+        if last.value < first.value {
+            let holds = format!("answer_min is {}", first.value);
+            section.error(&last.at.clone(), Fault::new("it begins nowhere", holds, "raise answer_max"));
+        }
+    }
+    let bytes = |value: At<u32>| value.value as usize;
+    Some(Search {
+        pattern: pattern?.value,
+        begins: first.map_or(0, bytes)..=last.map_or(usize::MAX, bytes),
+        without: without.is_some_and(|without| without.value),
+    })
 }
 
 fn expression(text: &str) -> Result<Pattern, Fault> {

@@ -102,9 +102,8 @@ fn compare(head: &[u8], body: &[u8], wanted: &Body) -> Result<Success, Failure> 
             if got == *wanted { Ok(Success::Up) } else { Err(Failure::Digest { got, wanted: *wanted }) }
         }
         Body::Matches(pattern) if pattern.is_in(body) => Ok(Success::Up),
-        Body::Answer(pattern) if pattern.is_in(&[head, body].concat()) => Ok(Success::Up),
-        Body::Matches(pattern) | Body::Answer(pattern) => {
-            Err(Failure::Unexpected { got: shown(body), wanted: pattern.to_string() })
-        }
+        Body::Matches(pattern) => Err(Failure::Unexpected { got: shown(body), wanted: pattern.to_string() }),
+        Body::Answer(search) if search.holds(&[head, body].concat()) => Ok(Success::Up),
+        Body::Answer(search) => Err(Failure::Unexpected { got: shown(body), wanted: search.to_string() }),
     }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::thread;
 
 use super::*;
-use crate::health::kind::{Body, Http, Pattern, QueryType, Udp};
+use crate::health::kind::{Body, Http, Pattern, QueryType, Search, Udp};
 use crate::health::scripts::Script;
 
 fn ask(kind: CheckKind, to: SocketAddr, timeout: Duration) -> Result<(), Failure> {
@@ -218,12 +218,29 @@ fn a_body_is_held_against_digest_or_pattern() {
         Err("answer \"all well\", wanted \"ill\"".into())
     );
     // The head of an interim answer is no part of it.
-    let answer = |pattern| ask_for(Body::Answer(Pattern::regex(pattern).unwrap()));
+    let search = |pattern, begins, without| {
+        let search = Search { pattern: Pattern::regex(pattern).unwrap(), begins, without };
+        ask_for(Body::Answer(search))
+    };
+    let answer = |pattern| search(pattern, 0..=usize::MAX, false);
     assert_eq!(answer("^HTTP/1.1 200 OK\r\ntransfer-.*\r\n\r\nall well\n$"), Ok(()));
     assert_eq!(
         answer("(?-s)Encoding.*well"),
-        Err("answer \"all well\", wanted /(?-s)Encoding.*well/".into())
+        Err("answer \"all well\", wanted /(?-s)Encoding.*well/ in head or body".into())
     );
+    // "HTTP/1.1 200 OK": the second 1 is its eighth byte, an l comes later.
+    assert_eq!(search("1", 6..=7, false), Ok(()));
+    assert_eq!(
+        search("1", 5..=usize::MAX, true).unwrap_err(),
+        "answer \"all well\", wanted no /1/ in head or body from byte 5"
+    );
+    assert_eq!(search("1", 8..=usize::MAX, true), Ok(()));
+    assert_eq!(
+        search("l", 0..=7, false).unwrap_err(),
+        "answer \"all well\", wanted /l/ in head or body from byte 0 to 7"
+    );
+    assert_eq!(search("l", 0..=7, true), Ok(()));
+    assert_eq!(search("l", 1 << 20..=usize::MAX, true), Ok(()));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use super::tracking::{FILE_WEIGHT, TrackedFile, Weight, weight_within};
 use super::tree::Statement;
 use super::values::{Values, walk};
 use super::words::{Token, tokens};
+use crate::config::limit::ANSWER_MAX;
 use crate::config::problem::Fault;
 use crate::import::note::Origin;
 use crate::import::writer::{Writer, last_of_each, quoted, seconds};
@@ -275,6 +276,13 @@ fn url(statement: &Statement, place: &str, writer: &mut Writer) -> Vec<(&'static
             }
             "virtualhost" => values.required("a host name").map(|host| ("host", quoted(host))),
             "regex" => values.rest("a regular expression").map(|regex| ("answer_regex", regex)),
+            "regex_no_match" => Some(("answer_without", "true".to_owned())),
+            "regex_min_offset" => {
+                values.integer(0..=ANSWER_MAX).map(|bytes| ("answer_min", bytes.to_string()))
+            }
+            "regex_max_offset" => {
+                values.integer(0..=ANSWER_MAX).map(|bytes| ("answer_max", bytes.to_string()))
+            }
             "regex_options" => {
                 while let Some(word) = values.word() {
                     match word {
@@ -282,9 +290,12 @@ fn url(statement: &Statement, place: &str, writer: &mut Writer) -> Vec<(&'static
                         "multiline" => flags.push('m'),
                         "dotall" => off = "",
                         "extended" => flags.push('x'),
-                        "utf" | "ucp" => {}
+                        // What they change is not whether there is a match.
+                        "utf" | "ucp" | "ungreedy" | "no_auto_capture" | "no_auto_possess" => {}
+                        "no_dotstar_anchor" | "no_start_optimize" | "use_offset_limit" => {}
                         _ => {
-                            let holds = "caseless, multiline, dotall, extended, utf and ucp are known";
+                            let holds =
+                                "caseless, multiline, dotall, extended, ungreedy, utf and ucp are known";
                             let wrong = format!("the option {word} of regular expressions is not supported");
                             return writer.refuse(
                                 statement.origin(),

@@ -410,10 +410,11 @@ const URL: Keywords = &[
     (Supported("`status`"), "status_code"),
     (Supported("`host`"), "virtualhost"),
     (Supported("`answer_regex`"), "regex"),
-    (Refused("ask for what a good answer has"), "regex_no_match"),
+    (Supported("`answer_without`"), "regex_no_match"),
     (Supported("flags in front of `answer_regex`, `(?i)`"), "regex_options"),
     (Instead("regular expressions need no stack here"), "regex_stack"),
-    (Refused("remove it: the whole answer is searched"), "regex_min_offset regex_max_offset"),
+    (Supported("`answer_min`"), "regex_min_offset"),
+    (Supported("`answer_max`"), "regex_max_offset"),
 ];
 const SMTP_CHECK: Keywords =
     &[(Supported("`helo`"), "helo_name"), (Supported("`address` and `port` of a check"), "host")];
