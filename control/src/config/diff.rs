@@ -1,22 +1,22 @@
 //! What a new configuration changes, in words; and which changes a running director cannot take.
 
+mod routers;
+
 use std::collections::HashMap;
 use std::fmt::{self, Display};
 use std::hash::Hash;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use shunt_dataplane::connections::{TcpState, Timeouts};
-use shunt_dataplane::id::NicId;
 use shunt_dataplane::service::mark::MarkRule;
 use shunt_dataplane::service::masquerade::MasqueradeRule;
 use shunt_dataplane::service::schedulers::Flags;
 use shunt_dataplane::service::{Persistence, ServiceTimeouts};
 use shunt_dataplane::time::Ticks;
 
-use super::{Check, Config, Nic, Passive, Pool, Real, Route, Service, Vrrp, duration};
+use super::{Check, Config, Nic, Passive, Pool, Real, Route, Service, duration};
 use crate::health::scripts::Script;
 use crate::notify::Settings;
 
@@ -169,30 +169,7 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
     for (_, pair) in paired(&old.services, &new.services, |service| (service.listen, service.protocol)) {
         services(pair, &mut changes);
     }
-    for (name, pair) in paired(&old.vrrp, &new.vrrp, |vrrp| vrrp.name.clone()) {
-        vrrp(&format!("vrrp \"{name}\""), pair, new, &mut changes);
-    }
-    for (name, pair) in paired(&old.vrrp_groups, &new.vrrp_groups, |group| group.name.clone()) {
-        let place = format!("vrrp_group \"{name}\"");
-        match pair {
-            (None, Some(group)) => changes.add(Kind::Added, &place, joined(&group.members), false),
-            (Some(group), None) => changes.add(Kind::Removed, &place, joined(&group.members), false),
-            (Some(before), Some(after)) => {
-                changes.compare(
-                    &place,
-                    "members",
-                    &before.members,
-                    &after.members,
-                    |list| joined(list),
-                    false,
-                );
-                if before.notify != after.notify {
-                    changes.add(Kind::Changed, &place, "notify".to_owned(), false);
-                }
-            }
-            (None, None) => {}
-        }
-    }
+    routers::compare(old, new, &mut changes);
     if changes.is_empty() && old != new {
         changes.add(Kind::Changed, "file", "the order of its tables", false);
     }
@@ -232,53 +209,6 @@ fn shortest_netmasks(old: &Config, new: &Config, changes: &mut Changes) {
             "shortest netmask of persistence, by which workers own clients",
             what,
             true,
-        );
-    }
-}
-
-/// A virtual router: one that changes who it is on the wire is another one.
-fn vrrp(place: &str, pair: (Option<&Vrrp>, Option<&Vrrp>), config: &Config, changes: &mut Changes) {
-    let (before, after) = match pair {
-        (None, Some(vrrp)) => return changes.add(Kind::Added, place, format!("vrid {}", vrrp.vrid), false),
-        (Some(vrrp), None) => return changes.add(Kind::Removed, place, format!("vrid {}", vrrp.vrid), false),
-        (Some(before), Some(after)) => (before, after),
-        (None, None) => return,
-    };
-    let nic = |nic: &NicId| config.nics.get(nic.index()).map_or_else(String::new, |nic| nic.name.clone());
-    let time = |time: &Duration| duration::format(*time);
-    let addresses = |list: &Vec<IpAddr>| joined(list);
-    changes.compare(place, "nic", &before.nic, &after.nic, nic, false);
-    changes.compare(place, "vrid", &before.vrid, &after.vrid, ToString::to_string, false);
-    changes.compare(place, "version", &before.version, &after.version, |one| one.number().to_string(), false);
-    changes.compare(place, "priority", &before.priority, &after.priority, u8::to_string, false);
-    changes.compare(place, "interval", &before.interval, &after.interval, time, false);
-    changes.compare(place, "addresses", &before.addresses, &after.addresses, addresses, false);
-    changes.compare(place, "excluded", &before.excluded, &after.excluded, addresses, false);
-    changes.compare(place, "peers", &before.peers, &after.peers, addresses, false);
-    let preempt = |preempt: &Option<Duration>| preempt.map_or("never".to_owned(), |delay| time(&delay));
-    changes.compare(place, "preempt", &before.preempt, &after.preempt, preempt, false);
-    changes.compare(place, "adopt", &before.adopt, &after.adopt, time, false);
-    // What is not shown one by one, a secret among it.
-    let shown = after.clone();
-    let rest = Vrrp {
-        nic: shown.nic,
-        vrid: shown.vrid,
-        version: shown.version,
-        priority: shown.priority,
-        interval: shown.interval,
-        addresses: shown.addresses,
-        excluded: shown.excluded,
-        peers: shown.peers,
-        preempt: shown.preempt,
-        adopt: shown.adopt,
-        ..before.clone()
-    };
-    if rest != *after {
-        changes.add(
-            Kind::Changed,
-            place,
-            "source, ttl_min, auth, accept, use_vmac, times, announcements, track or notify",
-            false,
         );
     }
 }
