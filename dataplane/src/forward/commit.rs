@@ -114,11 +114,10 @@ impl Forwarder {
     ) -> Verdict {
         match decision.subject {
             Subject::None => self.settle(snapshot, packet, headers, None, decision.then, now),
-            Subject::Over(connection, template) => {
-                self.settle_over(snapshot, packet, headers, (connection, template), decision.then, now)
-            }
-            Subject::Untaken(connection, template) => {
-                self.count_spared::<A>(snapshot);
+            Subject::Over(connection, template) | Subject::Untaken(connection, template) => {
+                if matches!(decision.subject, Subject::Untaken(..)) {
+                    self.count_spared::<A>(snapshot);
+                }
                 self.settle_over(snapshot, packet, headers, (connection, template), decision.then, now)
             }
             Subject::Found(found, real) => {

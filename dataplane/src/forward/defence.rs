@@ -1,9 +1,10 @@
 //! Defence against floods, where the operator asks for it (kernel: `update_defense_level`, `ip_vs_random_dropentry`,
 //! `ip_vs_todrop`). What the kernel reckons in free memory is here what is free of the connection table.
 
-use super::{Connections, Forwarder, Tables, commit};
+use super::{Aside, Connections, Forwarder, Tables, Verdict, commit};
 use crate::address::Address;
 use crate::connections::{Entry, Table, TcpState};
+use crate::reason::DropReason;
 use crate::snapshot::{Snapshot, Sysctls};
 use crate::time::{TICKS_PER_SECOND, Tick};
 
@@ -52,6 +53,14 @@ impl Forwarder {
         if rate > 0 {
             self.until_dropped = self.until_dropped(snapshot, rate).saturating_sub(1);
         }
+    }
+
+    /// The verdict about a packet that needs nothing to be written, but for this count.
+    pub(super) fn stand_aside<A: Tables>(&mut self, snapshot: &Snapshot, aside: Aside) -> Verdict {
+        if let Aside::Drop(DropReason::Defence) = aside {
+            self.count_dropped::<A>(snapshot);
+        }
+        aside.into()
     }
 
     /// Counts a packet that was dropped.

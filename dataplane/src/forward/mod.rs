@@ -432,14 +432,10 @@ impl Forwarder {
             return Verdict::Drop(DropReason::Truncated);
         };
         let staged = Staged { headers, hash: stage.hash, candidate: stage.candidate };
-        let verdict = match self.otherwise(snapshot, packet, &staged, case, now) {
+        match self.otherwise(snapshot, packet, &staged, case, now) {
             Ok(decision) => self.commit(snapshot, packet, &headers, decision, now),
-            Err(aside) => aside.into(),
-        };
-        if verdict == Verdict::Drop(DropReason::Defence) {
-            self.count_dropped::<A>(snapshot);
+            Err(aside) => self.stand_aside::<A>(snapshot, aside),
         }
-        verdict
     }
 
     /// A frame that is not plain.
@@ -477,16 +473,11 @@ impl Forwarder {
         staged: &Staged<A>,
         now: Tick,
     ) -> Verdict {
-        let verdict = match self.decide(snapshot, packet, staged, now) {
+        match self.decide(snapshot, packet, staged, now) {
             Ok(decision) => self.commit(snapshot, packet, &staged.headers, decision, now),
-            // What becomes of the whole datagram was counted.
-            Err(Aside::Gather) => return self.gather(snapshot, packet, &staged.headers, now),
-            Err(aside) => aside.into(),
-        };
-        if verdict == Verdict::Drop(DropReason::Defence) {
-            self.count_dropped::<A>(snapshot);
+            Err(Aside::Gather) => self.gather(snapshot, packet, &staged.headers, now),
+            Err(aside) => self.stand_aside::<A>(snapshot, aside),
         }
-        verdict
     }
 }
 

@@ -6,7 +6,7 @@ use super::decision::Then;
 use super::{Forwarder, Tables, Verdict};
 use crate::connections::{ConnectionIndex, TemplateIndex};
 use crate::packet::Packet;
-use crate::reason::ReplyKind;
+use crate::reason::{DropReason, ReplyKind};
 use crate::service::{Real, Standing};
 use crate::snapshot::Snapshot;
 use crate::time::Tick;
@@ -48,6 +48,9 @@ impl Forwarder {
             snapshot.real(entry.real()).filter(|real| real.standing != Standing::Removed && !entry.is_nat())
         });
         self.give_up::<A>(snapshot, connection, template, now);
+        if let Then::Drop(DropReason::Defence) = then {
+            self.count_dropped::<A>(snapshot);
+        }
         let verdict = self.settle(snapshot, packet, headers, None, then, now);
         if let (Some(real), Verdict::Reply(_, ReplyKind::NoReal)) = (real, verdict) {
             count_told(packet, real.counters.of(self.worker));

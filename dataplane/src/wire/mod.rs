@@ -201,6 +201,13 @@ impl<A: Address> Headers<A> {
         found == left && !self.transport_checksum_holds(frame)
     }
 
+    /// True for UDP over IPv6 without the checksum that it must have (RFC 8200, 8.1). Who forwards it leaves it to its receiver.
+    #[must_use]
+    pub fn lacks_checksum(&self, frame: &[u8]) -> bool {
+        let field = || array(self.transport_bytes(frame), udp::field::CHECKSUM);
+        A::BITS == 128 && self.protocol == Protocol::Udp.number() && field() == Some([0; 2])
+    }
+
     /// True when the checksum of a whole TCP, UDP or ICMP packet holds. UDP without checksum counts as
     /// holding. Reads the whole packet.
     #[must_use]
