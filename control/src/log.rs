@@ -68,10 +68,7 @@ fn write(mut sink: impl Write, inbox: &Receiver<Message>, waiting: &AtomicUsize,
     loop {
         let message = match inbox.try_recv() {
             Err(TryRecvError::Empty) => {
-                let lost = lost.swap(0, Ordering::Relaxed);
-                if lost > 0 {
-                    let _ = writeln!(sink, "{lost} log lines were lost: standard error was not read in time");
-                }
+                tell_lost(&mut sink, lost);
                 inbox.recv().ok()
             }
             Err(TryRecvError::Disconnected) => None,
@@ -82,9 +79,20 @@ fn write(mut sink: impl Write, inbox: &Receiver<Message>, waiting: &AtomicUsize,
                 let _ = sink.write_all(&line);
                 waiting.fetch_sub(line.len(), Ordering::Relaxed);
             }
-            Some(Message::Flush(done)) => drop(done.send(())),
+            Some(Message::Flush(done)) => {
+                tell_lost(&mut sink, lost);
+                let _ = done.send(());
+            }
             None => return,
         }
+    }
+}
+
+/// Tells how many lines were lost, when some were: there is room again.
+fn tell_lost(sink: &mut impl Write, lost: &AtomicU64) {
+    let lost = lost.swap(0, Ordering::Relaxed);
+    if lost > 0 {
+        let _ = writeln!(sink, "{lost} log lines were lost: standard error was not read in time");
     }
 }
 
