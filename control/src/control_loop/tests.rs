@@ -207,7 +207,7 @@ fn frames_of_checks_without_a_way_are_counted() {
     send(1);
     assert_eq!(counted(1), (1, 0, 0), "nobody noted the socket");
     let way = Arc::new(ServiceWay { hop: (NIC, ip("192.0.2.21")), tunnel: None });
-    ways.take(&SockRef::from(&socket), 17, &way).unwrap();
+    ways.take(&SockRef::from(&socket), 17, None, &way).unwrap();
     const ROOM: u64 = service_way::WAITING_MAX as u64;
     send(service_way::WAITING_MAX + 2);
     assert_eq!(counted(3 + ROOM), (1, ROOM, 2));

@@ -71,11 +71,18 @@ impl Default for ServiceWays {
 }
 
 impl ServiceWays {
-    /// Sends what a bound socket sends by this way; `protocol` is its number.
+    /// Sends what a bound socket sends by this way; `protocol` is its number, `identifier` that of the pings of a raw socket, which has no
+    /// port.
     ///
     /// # Errors
     /// What the system says about its settings: for want of `CAP_NET_ADMIN`, above all.
-    pub fn take(&self, socket: &SockRef<'_>, protocol: u8, way: &Arc<ServiceWay>) -> io::Result<()> {
+    pub fn take(
+        &self,
+        socket: &SockRef<'_>,
+        protocol: u8,
+        identifier: Option<u16>,
+        way: &Arc<ServiceWay>,
+    ) -> io::Result<()> {
         socket.set_mark(MARK)?;
         let local = socket.local_addr()?.as_socket();
         let local = local.ok_or_else(|| io::Error::other("a socket without an address"))?;
@@ -83,7 +90,7 @@ impl ServiceWays {
             IpAddr::V4(_) => socket.set_ttl_v4(TTL)?,
             IpAddr::V6(_) => socket.set_unicast_hops_v6(TTL)?,
         }
-        self.note((local.ip(), protocol, local.port()), way.clone());
+        self.note((local.ip(), protocol, identifier.unwrap_or(local.port())), way.clone());
         Ok(())
     }
 
@@ -132,7 +139,10 @@ fn socket<A: IpVersion>(frame: &[u8]) -> Option<Socket> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use shunt_dataplane::id::NicId;
+    use socket2::{Domain, Protocol, Type};
 
     use super::*;
 
@@ -168,6 +178,11 @@ mod tests {
         assert_eq!(noted.of(&frame(17, 5000, 20)), Some(way(22)));
         assert_eq!(noted.of(&frame(6, 5001, 0)), None, "that is a socket of another address");
         assert_eq!(noted.of(&frame(1, 0x0800, 77)), Some(way(24)));
+        let raw = socket2::Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4))
+            .expect("a raw socket, as root");
+        raw.set_freebind_v4(true).and_then(|()| raw.bind(&SocketAddr::new(own, 0).into())).unwrap();
+        ways.take(&SockRef::from(&raw), 1, Some(78), &way(27)).unwrap();
+        assert_eq!(noted.of(&frame(1, 0x0800, 78)), Some(way(27)), "a raw socket's pings");
         ways.note((own, 6, 5000), way(25));
         assert_eq!(noted.of(&frame(6, 5000, 0)), Some(way(25)), "the last socket of a port has it");
         for length in 0..54 {

@@ -131,7 +131,7 @@ async fn connect(check: &Check, tools: &Tools, deadline: Deadline) -> Result<Tcp
         socket.set_reuseaddr(from.port() != 0)?;
         socket.bind(from)?;
         if let Some(way) = &check.way {
-            tools.ways.take(&SockRef::from(&socket), Protocol::Tcp.number(), way)?;
+            tools.ways.take(&SockRef::from(&socket), Protocol::Tcp.number(), None, way)?;
         }
         socket.connect(check.to).await
     };
@@ -153,7 +153,7 @@ async fn datagrams(check: &Check, tools: &Tools) -> Result<UdpSocket, Failure> {
     let socket = UdpSocket::bind(check.from.unwrap_or(any)).await;
     let socket = socket.map_err(|error| connect_failure(&error))?;
     if let Some(way) = &check.way {
-        let taken = tools.ways.take(&SockRef::from(&socket), Protocol::Udp.number(), way);
+        let taken = tools.ways.take(&SockRef::from(&socket), Protocol::Udp.number(), None, way);
         taken.map_err(|error| connect_failure(&error))?;
     }
     socket.connect(check.to).await.map_err(|error| connect_failure(&error))?;

@@ -26,14 +26,15 @@ pub async fn run(
     from: Option<IpAddr>,
     by_service: Option<(&ServiceWays, &Arc<ServiceWay>)>,
 ) -> Result<Success, Failure> {
-    let socket = open(to, from, by_service).map_err(|error| connect_failure(&error))?;
     let token = RandomState::new().hash_one(to).to_be_bytes();
+    let identifier = u16::from_be_bytes([token[0], token[1]]);
+    let socket = open(to, from, identifier, by_service).map_err(|error| connect_failure(&error))?;
     let (request, reply) = if to.is_ipv4() { ECHO_V4 } else { ECHO_V6 };
     let mut asked = [0; 8 + TOKEN];
     asked[0] = request;
     // The identifier; the system puts its own there on a ping socket, and fills in the checksum, which it does for
     // IPv6 on a raw one as well.
-    asked[4..6].copy_from_slice(&token[..2]);
+    asked[4..6].copy_from_slice(&identifier.to_be_bytes());
     asked[7] = 1;
     asked[8..].copy_from_slice(&token);
     if to.is_ipv4() {
@@ -62,6 +63,7 @@ pub async fn run(
 fn open(
     to: IpAddr,
     from: Option<IpAddr>,
+    identifier: u16,
     by_service: Option<(&ServiceWays, &Arc<ServiceWay>)>,
 ) -> io::Result<UdpSocket> {
     let (domain, protocol, number) = match to {
@@ -75,7 +77,8 @@ fn open(
         socket.bind(&SocketAddr::new(from, 0).into())?;
     }
     if let Some((ways, way)) = by_service {
-        ways.take(&SockRef::from(&socket), number, way)?;
+        let own = (socket.r#type()? == Type::RAW).then_some(identifier);
+        ways.take(&SockRef::from(&socket), number, own, way)?;
     }
     socket.connect(&SocketAddr::new(to, 0).into())?;
     UdpSocket::from_std(socket.into())
