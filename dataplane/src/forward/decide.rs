@@ -355,8 +355,7 @@ impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
             Some(Protocol::Tcp) => self.reset(),
             Some(Protocol::Sctp) => self.unspoken(),
             _ if !self.headers.transport_checksum_holds(self.packet.bytes())
-                && !self.headers.checksum_not_filled(self.packet.bytes())
-                || self.headers.lacks_checksum(self.packet.bytes()) =>
+                && !self.headers.checksum_not_filled(self.packet.bytes()) =>
             {
                 Err(Aside::Drop(DropReason::TransportChecksum))
             }

@@ -201,15 +201,8 @@ impl<A: Address> Headers<A> {
         found == left && !self.transport_checksum_holds(frame)
     }
 
-    /// True for UDP over IPv6 without the checksum that it must have (RFC 8200, 8.1). Who forwards it leaves it to its receiver.
-    #[must_use]
-    pub fn lacks_checksum(&self, frame: &[u8]) -> bool {
-        let field = || array(self.transport_bytes(frame), udp::field::CHECKSUM);
-        A::BITS == 128 && self.protocol == Protocol::Udp.number() && field() == Some([0; 2])
-    }
-
     /// True when the checksum of a whole TCP, UDP or ICMP packet holds. UDP without checksum counts as
-    /// holding. Reads the whole packet.
+    /// holding in IPv4; in IPv6 it must have one (RFC 8200, 8.1). Reads the whole packet.
     #[must_use]
     pub fn transport_checksum_holds(&self, frame: &[u8]) -> bool
     where
@@ -219,7 +212,7 @@ impl<A: Address> Headers<A> {
         if self.protocol == Protocol::Udp.number()
             && array(bytes, udp::field::CHECKSUM).is_none_or(|field: [u8; 2]| field == [0; 2])
         {
-            return true;
+            return A::BITS == 32;
         }
         let sum = if A::BITS == 32 && self.protocol == A::ICMP_PROTOCOL {
             checksum::Sum::ZERO
