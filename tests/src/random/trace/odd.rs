@@ -10,6 +10,8 @@ use crate::random::rules::{Family, REALS, VIPS};
 
 /// Destination options (RFC 8200, 4.6): padding alone.
 const DESTINATION_OPTIONS: u8 = 60;
+/// Of the NICs: the longest packet that arrives.
+const MTU: usize = 1500;
 /// ESP, and one for experiments: what no host of the recordings takes.
 const NOBODYS: [u8; 2] = [50, 253];
 
@@ -21,7 +23,8 @@ impl Trace<'_> {
             self.about.features.insert("UDP without checksum");
             packet[at + 6..at + 8].fill(0);
         }
-        if packet[0] >> 4 == 6 && self.numbers.percent(3) {
+        let fits = packet.len() + 8 <= MTU;
+        if packet[0] >> 4 == 6 && fits && self.numbers.percent(3) {
             self.about.features.insert("destination options");
             let length = u16::from_be_bytes([packet[4], packet[5]]) + 8;
             packet[4..6].copy_from_slice(&length.to_be_bytes());
