@@ -67,7 +67,7 @@ reasons! {
         NoHeadRoom = "no_head_room": "No room in front of the frame for a tunnel header.",
         TtlExceeded = "ttl_exceeded": "The TTL or hop limit ran out; the sender is told as far as the reply limit allows.",
         TooBig = "too_big": "Larger than the MTU of the way on and not to be fragmented; the sender is told as far as the reply limit allows.",
-        PathMtu = "path_mtu": "An ICMP error that tells how much a tunnel's path takes: taken note of. The client is not told, since its packet may be fragmented.",
+        PathMtu = "path_mtu": "An ICMP error that tells how much a tunnel's path takes: taken note of. The client is not told, since its packet may be fragmented, or its connection is gone.",
         FragmentRoom = "fragment_room": "The packet had to be fragmented, and the packets before it in its burst had left no room.",
         FragmentLost = "fragment_lost": "A fragment that the director made found no packet buffer; raise runtime.memory.",
         ReplyLimit = "reply_limit": "The director would have answered (RST, ICMP), but runtime.replies a second were already made.",

@@ -70,7 +70,8 @@ scenarios! {
     mtu6_tun_pmtu_disc icmp_unserved_dr icmp_unserved_tun icmp6_unserved_dr icmp6_unserved_tun fwmark6
     reuse_syn_rst thresholds_lc
     delete_reuse icmp_tun_known odd6_own_source ops_refused ops6_refused states_sctp_closed thresholds_reuse
-    answers6_deleted reuse_refused reuse6_refused drop_packet udp6_unsummed
+    answers6_deleted reuse_refused reuse6_refused drop_packet udp6_unsummed mtu_gue_nobody mtu_gue_one_packet
+    schedule_icmp_lblc schedule_icmp_lblcr schedule_icmp_dh
 }
 
 /// `twos` draws at random: each real server is taken about as often as the kernel took it, whatever weights, connections and

@@ -28,7 +28,7 @@ pub(super) enum Controlling {
 pub(super) type Chosen<'s> = (Option<Choice>, Controlling, &'s Real);
 
 impl Forwarder {
-    /// Chooses a real server for a new connection.
+    /// Chooses a real server for a new connection; `locality` is the address that it is for, in the eyes of the schedulers that go by that.
     ///
     /// # Errors
     /// When nobody takes it: the template that the client had is stale then.
@@ -36,15 +36,15 @@ impl Forwarder {
         &self,
         snapshot: &'s Snapshot,
         service: &Service,
-        flow: &Flow<A>,
+        (flow, locality): (&Flow<A>, A),
         now: Tick,
     ) -> Result<Chosen<'s>, Option<TemplateIndex>> {
         match service.settings.persistence {
             None => {
-                let (choice, real) = self.schedule(snapshot, service, flow, now).ok_or(None)?;
+                let (choice, real) = self.schedule(snapshot, service, (flow, locality), now).ok_or(None)?;
                 Ok((Some(choice), Controlling::None, real))
             }
-            Some(persistence) => self.persist(snapshot, service, persistence, flow, now),
+            Some(persistence) => self.persist(snapshot, service, persistence, (flow, locality), now),
         }
     }
 
@@ -52,14 +52,11 @@ impl Forwarder {
         &self,
         snapshot: &'s Snapshot,
         service: &Service,
-        flow: &Flow<A>,
+        (flow, locality): (&Flow<A>, A),
         now: Tick,
     ) -> Option<(Choice, &'s Real)> {
-        let client = Client {
-            address: flow.source.into(),
-            l4_port: flow.source_port,
-            destination: flow.destination.into(),
-        };
+        let client =
+            Client { address: flow.source.into(), l4_port: flow.source_port, destination: locality.into() };
         let fresh = Cursor::default();
         let cursor = self.cursors.get(service.id.index()).unwrap_or(&fresh);
         let choice = schedulers::choose(service, cursor, &self.localities, &client, now)?;
@@ -72,7 +69,7 @@ impl Forwarder {
         snapshot: &'s Snapshot,
         service: &Service,
         persistence: Persistence,
-        flow: &Flow<A>,
+        (flow, locality): (&Flow<A>, A),
         now: Tick,
     ) -> Result<Chosen<'s>, Option<TemplateIndex>> {
         let key = template_key(service, persistence, flow);
@@ -84,7 +81,7 @@ impl Forwarder {
                 return Ok((None, Controlling::Existing(index), real));
             }
         }
-        let (choice, real) = self.schedule(snapshot, service, flow, now).ok_or(found)?;
+        let (choice, real) = self.schedule(snapshot, service, (flow, locality), now).ok_or(found)?;
         Ok((Some(choice), Controlling::New(found), real))
     }
 }

@@ -150,7 +150,9 @@ impl Forwarder {
             Subject::New(new) => {
                 self.count_spared::<A>(snapshot);
                 notice_checksum(&self.counters, packet, headers);
-                let inserted = headers.flow().and_then(|flow| self.insert(snapshot, flow, &new, now));
+                let inserted = headers
+                    .flow()
+                    .and_then(|flow| self.insert(snapshot, (flow, flow.destination), &new, now));
                 let Some(found) = inserted else {
                     return Verdict::Drop(DropReason::TableFull);
                 };
@@ -290,11 +292,11 @@ impl Forwarder {
         count(&cell.packets_out, &cell.bytes_out, headers.ip_length() as u64);
     }
 
-    /// Makes a connection (kernel: `ip_vs_conn_new`, `ip_vs_bind_dest`); none when the table is full.
+    /// Makes a connection (kernel: `ip_vs_conn_new`, `ip_vs_bind_dest`); none when the table is full. `locality` as in [`Self::choose`].
     pub(super) fn insert<A: Tables + IpVersion>(
         &mut self,
         snapshot: &Snapshot,
-        flow: Flow<A>,
+        (flow, locality): (Flow<A>, A),
         new: &New<'_>,
         now: Tick,
     ) -> Option<Found> {
@@ -327,7 +329,7 @@ impl Forwarder {
             }
             let learns = choice.learned != Learned::Nothing;
             if let Some(service) = snapshot.service(new.service).filter(|_| learns) {
-                self.localities.learn(service, flow.destination.into(), choice.learned, now);
+                self.localities.learn(service, locality.into(), choice.learned, now);
             }
         }
         let cell = real.counters.of(self.worker);

@@ -275,17 +275,19 @@ impl Forwarder {
         if asked.snapshot.sysctls.drop_packet > 0 && self.is_dropped::<A>(asked.snapshot) {
             return over(replaces, Err(Aside::Drop(DropReason::Defence)));
         }
-        let (choice, template, real) = match self.choose(asked.snapshot, service, &flow, now) {
-            Ok(chosen) => chosen,
-            // What was there was given up before it was known that nobody takes the new connection.
-            Err(stale) => {
-                if let Some(bypassed) = self.bypass(asked, service, &flow, replaces, stale) {
-                    return bypassed;
+        let (choice, template, real) =
+            match self.choose(asked.snapshot, service, (&flow, flow.destination), now) {
+                Ok(chosen) => chosen,
+                // What was there was given up before it was known that nobody takes the new connection.
+                Err(stale) => {
+                    if let Some(bypassed) = self.bypass(asked, service, &flow, replaces, stale) {
+                        return bypassed;
+                    }
+                    let refused =
+                        asked.refuse(Error::PortUnreachable, ReplyKind::NoReal, DropReason::NoReal)?;
+                    return Ok(Decision { subject: Subject::Untaken(replaces, stale), ..refused });
                 }
-                let refused = asked.refuse(Error::PortUnreachable, ReplyKind::NoReal, DropReason::NoReal)?;
-                return Ok(Decision { subject: Subject::Untaken(replaces, stale), ..refused });
-            }
-        };
+            };
         let one_packet = service.settings.one_packet && flow.protocol == Protocol::Udp;
         let new = New { service: service.id, real, choice, template, replaces, one_packet };
         Ok(Decision { subject: Subject::New(new), then: asked.to_real(real) })

@@ -115,14 +115,8 @@ impl Forwarder {
                 return Some(Err(Aside::HandOver(owner)));
             }
         }
-        let table = A::table(&self.connections);
-        let found = table.find(table.hash(&flow), &flow, now)?;
-        let real = asked.snapshot.real(table.entry(found.index).real())?;
         // Any tunnel that leads there will do: the client may be another real server's by now, and its old one removed.
         let path = asked.snapshot.tunnels_to(about.destination.into()).find(|one| seen.is(one.tunnel))?;
-        if found.direction != Direction::FromClient {
-            return None;
-        }
         if !headers.transport_checksum_holds(frame) {
             return Some(Err(Aside::Drop(DropReason::TransportChecksum)));
         }
@@ -131,6 +125,18 @@ impl Forwarder {
         let word = array(message, icmp::field::WORD).map_or(0, u32::from_be_bytes);
         let too_big = A::error_words(icmp::Error::TooBig { mtu: 0 }, headers, frame);
         let mtu = ((kind, code) == (too_big.0, too_big.1)).then_some(word as u16);
+        let table = A::table(&self.connections);
+        let Some(found) = table.find(table.hash(&flow), &flow, now) else {
+            // Of UDP the kernel learns even where the connection is gone.
+            let learns = mtu.is_some() && matches!(path.tunnel, Tunnel::Gue { .. });
+            let error = TunnelError { real: path, path, inner, mtu, evidence: None };
+            let then = Then::Drop(DropReason::PathMtu);
+            return learns.then_some(Ok(Decision { subject: Subject::Tunnel(error), then }));
+        };
+        let real = asked.snapshot.real(table.entry(found.index).real())?;
+        if found.direction != Direction::FromClient {
+            return None;
+        }
         let evidence = icmp::evidence::<A>(kind, code);
         let subject = Subject::Tunnel(TunnelError { real, path, inner, mtu, evidence });
         if mtu.is_some() && !A::dont_fragment(frame, &inner) {

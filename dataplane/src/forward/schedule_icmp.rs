@@ -43,7 +43,8 @@ impl Forwarder {
         if snapshot.sysctls.drop_packet > 0 && self.is_dropped::<A>(snapshot) {
             return Some(Err(Aside::Drop(DropReason::Defence)));
         }
-        let (choice, template, real) = match self.choose(snapshot, service, flow, now) {
+        // What is quoted was on its way to the client.
+        let (choice, template, real) = match self.choose(snapshot, service, (flow, flow.source), now) {
             Ok(chosen) => chosen,
             // Nobody is told of an error with an error.
             Err(stale) => {
@@ -73,7 +74,7 @@ impl Forwarder {
         then: Then<'_, A>,
         now: Tick,
     ) -> Verdict {
-        let Some(found) = self.insert(snapshot, flow, new, now) else {
+        let Some(found) = self.insert(snapshot, (flow, flow.source), new, now) else {
             return Verdict::Drop(DropReason::TableFull);
         };
         A::table_mut(&mut self.connections).entry_mut(found.index).set_expires(now.after(UNSEEN));

@@ -130,22 +130,30 @@ impl Trace<'_> {
         let header = self.family().header();
         let mut mac = Mac([2, 0, 0, 0, 0xd0, 0]);
         match self.numbers.below(7) {
-            // Shorter than its ports, or than its transport header.
-            0 => packet = shortened(packet, header + self.numbers.pick(&[0, 3, 4, 8, 12, 19])),
+            // Shorter than its ports, or with little behind its header. One that ends between passes the kernel where its connection is
+            // open, which docs/differences.md tells of.
+            0 if flow.protocol == number::TCP => {
+                packet = shortened(packet, header + self.numbers.pick(&[0, 3]))
+            }
+            0 => packet = shortened(packet, header + self.numbers.pick(&[0, 3, 12, 19])),
             // Less than it says.
             1 => packet.truncate(packet.len() - 1),
-            2 => packet[0] = packet[0] & 0x0f | 0x50,
-            3 if self.family() == Family::V4 => packet[10] ^= 0x11,
-            4 => mac = Mac([2, 0, 0, 0, 0xd0, 9]),
-            5 => mac = Mac([0xff; 6]),
-            // A source route or a length of IPv4 that is wrong.
-            _ if self.family() == Family::V4 => packet[0] = 0x44,
-            _ => packet.iter_mut().skip(40 + 12).take(1).for_each(|byte| *byte = 0),
+            2 if self.family() == Family::V4 => packet[10] ^= 0x11,
+            3 => mac = Mac([2, 0, 0, 0, 0xd0, 9]),
+            4 => mac = Mac([0xff; 6]),
+            // A length of IPv4 that is wrong, or a version.
+            5 if self.family() == Family::V4 => packet[0] = 0x44,
+            _ => packet[0] = packet[0] & 0x0f | 0x50,
         }
         self.about.features.insert("misshapen");
         self.about.packets += 1;
         let frame = Hex(ethernet(mac, ROUTER, &packet));
         self.step(Step::Frame { nic: 0, frame, new: false, note: "misshapen".to_owned() }).map(drop)
+    }
+
+    fn has_real(&self, mac: Mac) -> bool {
+        let number = usize::from(mac.0[5]).wrapping_sub(0x10);
+        self.rules.services.iter().any(|service| service.there && service.reals.contains(&number))
     }
 
     fn some_flow(&mut self) -> Option<Flow> {
@@ -163,8 +171,8 @@ impl Trace<'_> {
         }
         let Some(&[high, low]) = sent.packet.get(at + 2..at + 4) else { return Ok(()) };
         let real_port = u16::from_be_bytes([high, low]);
-        // Not an answer, but a tunnel.
-        if real_port == GUE {
+        // Not an answer, but a tunnel; or of one that is no real server now, whose fragments pass one by one (docs/differences.md).
+        if real_port == GUE || !self.has_real(sent.real) {
             return Ok(());
         }
         let client = self.family().client(flow.client);
