@@ -68,7 +68,7 @@ const STATIC_DEPENDENCIES: [&str; 7] = ["bsd", "ibverbs", "mlx5", "numa", "pcap"
 
 /// The DPDK functions that are called as they are.
 const FUNCTIONS: &str = "shim_.*|rte_eal_(init|cleanup|get_runtime_dir)|rte_strerror|rte_version|rte_thread_(un)?register\
-    |rte_get_tsc_hz|rte_pktmbuf_pool_create|rte_pktmbuf_free_bulk|rte_mempool_avail_count|rte_ring_free\
+    |rte_get_tsc_hz|rte_pktmbuf_pool_create_by_ops|rte_pktmbuf_free_bulk|rte_mempool_avail_count|rte_ring_free\
     |rte_dev_(probe|remove)\
     |rte_eth_dev_(adjust_nb_rx_tx_desc|close|configure|get_mtu|get_name_by_port|get_port_by_name|info_get|start|stop\
     |is_valid_port|mac_addr_add|mac_addr_remove|socket_id)\

@@ -1,7 +1,7 @@
 //! Memory for packets: a fixed number of mbufs of one size, allocated at the start.
 
 use std::error::Error;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -182,19 +182,24 @@ fn reuse(eal: &Eal, measures: Measures) -> Option<RetiredPool> {
     Some(retired.swap_remove(found))
 }
 
+/// A ring that nobody waits at for a thread that is kept from its CPU in the midst of it: one that waits in real time would keep it
+/// from there until the kernel sees to both, a second later.
+const OPS: &CStr = c"ring_mt_rts";
+
 fn create(name: &str, measures: Measures) -> Result<RetiredPool, (Errno, Said)> {
     let name = unique_name(name);
     log::listen(|| {
-        // SAFETY: rte_mbuf.h: rte_pktmbuf_pool_create takes a terminated name, which it copies, and measures that it
-        // checks itself; the EAL is up.
+        // SAFETY: rte_mbuf.h: rte_pktmbuf_pool_create_by_ops takes terminated names, which it copies, and measures that
+        // it checks itself; the EAL is up.
         let pointer = unsafe {
-            ffi::rte_pktmbuf_pool_create(
+            ffi::rte_pktmbuf_pool_create_by_ops(
                 name.as_ptr(),
                 measures.mbufs,
                 measures.cache,
                 0,
                 measures.data_room,
                 socket(measures.node),
+                OPS.as_ptr(),
             )
         };
         NonNull::new(pointer).map(|pointer| RetiredPool { pointer, measures }).ok_or_else(Errno::last)

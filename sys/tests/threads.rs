@@ -2,7 +2,9 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use common::{burst_of, eal, frame, number_in, pool, pool_with_cache, wait_for};
 use dpdk_sys::{Clock, Cycles, MbufBurst, ring::mbuf_ring};
@@ -93,4 +95,38 @@ fn the_clock_agrees_with_the_systems() {
     let system = clock.start().elapsed() - before;
     let ratio = passed.as_secs_f64() / system.as_secs_f64();
     assert!((0.9..1.1).contains(&ratio), "{ratio}");
+}
+
+/// A thread in real time that interrupts another one in the midst of the pool does not wait for it, which would never end: the other
+/// one is kept from the CPU for as long.
+#[test]
+fn nobody_waits_at_a_pool_for_who_was_interrupted() {
+    const TURNS: u32 = 20_000;
+    const LATE: Duration = Duration::from_millis(500);
+    let pool = pool_with_cache(4095, 0);
+    let over = AtomicBool::new(false);
+    let late = thread::scope(|scope| {
+        scope.spawn(|| {
+            dpdk_sys::thread::bind(0).expect("CPU 0");
+            while !over.load(Ordering::Relaxed) {
+                drop(pool.alloc());
+            }
+        });
+        let urgent = scope.spawn(|| {
+            dpdk_sys::thread::bind(0).expect("CPU 0");
+            dpdk_sys::thread::set_timer_slack(1).expect("short sleeps");
+            dpdk_sys::thread::real_time(10).expect("the right to real time");
+            let turn = |_| {
+                thread::sleep(Duration::from_micros(20));
+                let begin = Instant::now();
+                drop(pool.alloc());
+                begin.elapsed()
+            };
+            let late = (0..TURNS).map(turn).find(|took| *took >= LATE);
+            over.store(true, Ordering::Relaxed);
+            late
+        });
+        urgent.join().expect("the thread in real time")
+    });
+    assert_eq!(late, None);
 }
