@@ -306,7 +306,8 @@ fn checks_say_what_keepaliveds_checkers_say() {
         assert_eq!(theirs, ours, "{checker}");
         for who in [KEEPALIVED, SHUNT].into_iter().filter(|_| !matches!(speaks, Speaks::File)) {
             let gaps = servers.gaps(who, port);
-            let retried = gaps.iter().take_while(|gap| **gap < RETRIED).count();
+            // One that was under way when the server fell ill may stand before them.
+            let retried = gaps.iter().filter(|gap| **gap < RETRIED).count();
             // keepalived's mail checker tries again while it is down, too.
             let enough = if matches!(speaks, Mail(_)) { retried >= RETRY } else { retried == RETRY };
             assert!(enough, "{checker}, {who}: {gaps:?}");

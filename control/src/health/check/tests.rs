@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::thread;
 
+use socket2::{Domain, Socket, Type};
+
 use super::*;
 use crate::health::kind::{Body, Http, Pattern, QueryType, Search, Udp};
 use crate::health::scripts::Script;
@@ -85,7 +87,10 @@ fn tcp_opens_or_is_refused() {
         let listener = TcpListener::bind((address, 0)).unwrap();
         let to = listener.local_addr().unwrap();
         assert_eq!(ask(CheckKind::Tcp, to, LONG), Ok(()));
-        drop(listener);
+        // Taken by one that does not listen: nobody else gets the port, not the check itself either.
+        let closed = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
+        closed.bind(&SocketAddr::new(address, 0).into()).unwrap();
+        let to = closed.local_addr().unwrap().as_socket().unwrap();
         for kind in [CheckKind::Tcp, http()] {
             let refused = ask(kind, to, LONG).unwrap_err();
             assert_eq!(refused.to_string(), "connection refused");
