@@ -100,8 +100,8 @@ unmount_kernel_views() {
 netns_directory=/run/netns
 # Present while /run/netns is a mount that these scripts caused, so that the last of them takes it away again.
 netns_mark=/run/shunt-scripts.netns
-# What is locked while that may change; a directory that is always there, so that no lock file stays behind.
-netns_lock=/run
+# What is locked while that may change: in the folder of shunt's locks, which nobody else may enter and so hold it up.
+netns_lock=/run/shunt/scripts.lock
 
 # Says what is missing on this machine for network namespaces, tun devices and packet sockets.
 require_namespaces() {
@@ -125,13 +125,14 @@ require_tun() {
 }
 
 add_namespace() {
+    mkdir -p -m 700 "${netns_lock%/*}"
     (
-        flock 9
+        flock -w 60 9 || die "$netns_lock: another script has held this lock for 60 s: \`fuser $netns_lock\` tells which"
         if ! grep -q " $netns_directory " /proc/self/mountinfo; then
             : >"$netns_mark"
         fi
         ip netns add "$1"
-    ) 9<"$netns_lock"
+    ) 9>>"$netns_lock"
 }
 
 # delete_namespaces NAME...: ends whatever runs in them (only this topology's processes can) and removes them.
@@ -141,8 +142,9 @@ delete_namespaces() {
         [[ -e $netns_directory/$name ]] || continue
         end_processes_in "$name"
     done
+    mkdir -p -m 700 "${netns_lock%/*}"
     (
-        flock 9
+        flock -w 60 9 || die "$netns_lock: another script has held this lock for 60 s: \`fuser $netns_lock\` tells which"
         for name; do
             [[ -e $netns_directory/$name ]] && ip netns delete "$name"
         done
@@ -151,7 +153,7 @@ delete_namespaces() {
             rmdir "$netns_directory" 2>/dev/null || true
             rm -f "$netns_mark"
         fi
-    ) 9<"$netns_lock"
+    ) 9>>"$netns_lock"
 }
 
 end_processes_in() {

@@ -1,15 +1,15 @@
 //! The Unix socket of the API: for its owner only, never two directors at one, none left behind.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::{Mode, fchmod};
 use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::lock::{Holder, Lock, LockError};
 
 /// Clients whose connection the kernel keeps until the director takes it.
 const BACKLOG_MAX: i32 = 64;
@@ -19,6 +19,10 @@ const BACKLOG_MAX: i32 = 64;
 pub enum SocketError {
     /// Another director answers there.
     Taken(PathBuf),
+    /// Another process has it, though nobody answers there.
+    Held(PathBuf, Holder),
+    /// There is no lock to be had.
+    Lock(PathBuf, LockError),
     /// Something else is at this path.
     NotASocket(PathBuf),
     /// The system refuses.
@@ -34,6 +38,13 @@ impl std::fmt::Display for SocketError {
                  stop that one, or change runtime.socket"
                     .to_owned(),
             ),
+            Self::Held(path, holder) => (
+                path,
+                format!(
+                    "{holder} has this socket: each director has one of its own: stop that one, or change runtime.socket"
+                ),
+            ),
+            Self::Lock(path, error) => (path, error.to_string()),
             Self::NotASocket(path) => (
                 path,
                 "this is a file, not a socket: the director does not replace files: \
@@ -66,6 +77,7 @@ pub struct OwnedListener {
 pub struct SocketFile {
     path: PathBuf,
     identity: (u64, u64),
+    _lock: Lock,
 }
 
 impl Drop for SocketFile {
@@ -83,15 +95,15 @@ impl OwnedListener {
     /// Another director is there, or a file; the system refuses.
     pub fn bind(path: &Path) -> Result<Self, SocketError> {
         let system = |error| SocketError::System(path.to_owned(), error);
-        // Two directors that start at once must not both find the old socket dead. The lock is on the folder, so that no
-        // file is left behind.
-        let folder = path.parent().unwrap_or(Path::new("/"));
-        let folder = File::open(folder).map_err(system)?;
-        let _lock =
-            Flock::lock(folder, FlockArg::LockExclusive).map_err(|(_, error)| system(error.into()))?;
+        // Two directors that start at once must not both find the old socket dead, and one whose socket was removed keeps it.
+        let lock = Lock::take(&lock_name(path).map_err(system)?).map_err(|error| match error {
+            LockError::Held(holder) => SocketError::Held(path.to_owned(), holder),
+            error => SocketError::Lock(path.to_owned(), error),
+        })?;
         clear(path)?;
         let listener = listen(path).map_err(system)?;
-        let file = SocketFile { path: path.to_owned(), identity: identity(path).map_err(system)? };
+        let file =
+            SocketFile { path: path.to_owned(), identity: identity(path).map_err(system)?, _lock: lock };
         Ok(Self { listener: Some(listener), file })
     }
 
@@ -100,6 +112,14 @@ impl OwnedListener {
     pub fn split(mut self) -> (Option<UnixListener>, SocketFile) {
         (self.listener.take(), self.file)
     }
+}
+
+/// The same for all paths to one socket, which need not exist.
+fn lock_name(path: &Path) -> io::Result<String> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let (device, inode) = std::fs::metadata(folder).map(|folder| (folder.dev(), folder.ino()))?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    Ok(format!("socket-{device:x}-{inode:x}-{name}"))
 }
 
 /// Removes a socket that nobody listens at.
@@ -141,6 +161,7 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::fcntl::{Flock, FlockArg};
 
     #[test]
     fn only_its_owner_may_connect() {
@@ -157,9 +178,34 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
         let first = OwnedListener::bind(&path).unwrap();
-        assert!(matches!(OwnedListener::bind(&path), Err(SocketError::Taken(_))));
+        assert!(matches!(OwnedListener::bind(&path), Err(SocketError::Held(..))));
+        // Another way to the same place.
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(folder.path(), &link).unwrap();
+        assert!(matches!(OwnedListener::bind(&link.join("s")), Err(SocketError::Held(..))));
+        // Also when its socket was deleted.
+        std::fs::remove_file(&path).unwrap();
+        let refused = OwnedListener::bind(&path).unwrap_err().to_string();
+        assert!(refused.contains(&format!("process {} (", std::process::id())), "{refused}");
         drop(first);
         OwnedListener::bind(&path).unwrap();
+    }
+
+    #[test]
+    fn who_answers_without_a_lock_is_left_alone_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        assert!(matches!(OwnedListener::bind(&path), Err(SocketError::Taken(_))));
+        drop(listener);
+    }
+
+    #[test]
+    fn a_lock_of_the_folder_keeps_nobody_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = std::fs::File::open(folder.path()).unwrap();
+        let _lock = Flock::lock(file, FlockArg::LockExclusive).unwrap();
+        OwnedListener::bind(&folder.path().join("s")).unwrap();
     }
 
     #[test]
@@ -185,15 +231,14 @@ mod tests {
     }
 
     #[test]
-    fn a_successors_socket_is_not_removed() {
+    fn another_ones_socket_is_not_removed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
         let first = OwnedListener::bind(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
-        let second = OwnedListener::bind(&path).unwrap();
+        let second = UnixListener::bind(&path).unwrap();
         drop(first);
         assert!(path.exists());
         drop(second);
-        assert!(!path.exists());
     }
 }
