@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use shunt_dataplane::flow::Owners;
-use shunt_dataplane::id::{Generation, Mac, WorkerId};
+use shunt_dataplane::id::{Generation, Mac, NicId, WorkerId};
 use shunt_dataplane::snapshot::{NeighbourPlan, Plan, Registry, Snapshot};
 use shunt_dataplane::worker::Shared;
 
@@ -39,7 +39,7 @@ pub struct Publisher {
     /// What the last publication made of quorums.
     quorums: Vec<QuorumChange>,
     /// Until when connections to VIPs that were taken over are adopted.
-    adopting: HashMap<IpAddr, Instant>,
+    adopting: HashMap<(NicId, IpAddr), Instant>,
 }
 
 impl Publisher {
@@ -81,11 +81,11 @@ impl Publisher {
 
     /// Takes note of the VIPs of virtual routers that belong to this director; it counts from the next publication on. Those that
     /// are new have their connections adopted for as long as the configuration says.
-    pub fn set_owned(&mut self, now: Instant, owned: HashSet<IpAddr>, config: &Config) {
+    pub fn set_owned(&mut self, now: Instant, owned: HashSet<(NicId, IpAddr)>, config: &Config) {
         for vrrp in &config.vrrp {
-            for vip in vrrp.addresses.iter().chain(&vrrp.excluded) {
-                if owned.contains(vip) && !self.state.owned.contains(vip) && !vrrp.adopt.is_zero() {
-                    self.adopting.insert(*vip, now + vrrp.adopt);
+            for vip in vrrp.vips() {
+                if owned.contains(&vip) && !self.state.owned.contains(&vip) && !vrrp.adopt.is_zero() {
+                    self.adopting.insert(vip, now + vrrp.adopt);
                 }
             }
         }

@@ -61,6 +61,10 @@ pub trait Address: Copy + Eq + Ord + Hash + Debug + Display + Into<IpAddr> + Sen
     /// True for addresses that mean something on one link only and are never routed (RFC 3927, 7; RFC 4291, 2.5.6).
     fn is_link_local(self) -> bool;
 
+    /// True for an address that is another host's on each link, so that it means something only beside a NIC (RFC 4007, 4): IPv6's
+    /// link-local ones. Those of IPv4 are taken for addresses like any other, as the kernel takes them.
+    fn is_of_one_link(self) -> bool;
+
     /// True for multicast, and for IPv4 the limited broadcast address.
     fn is_group(self) -> bool;
 }
@@ -121,6 +125,11 @@ impl Address for Ipv4Addr {
         Ipv4Addr::is_link_local(&self)
     }
 
+    #[inline(always)]
+    fn is_of_one_link(self) -> bool {
+        false
+    }
+
     #[inline]
     fn is_group(self) -> bool {
         self.is_multicast() || self.is_broadcast()
@@ -170,6 +179,11 @@ impl Address for Ipv6Addr {
 
     #[inline]
     fn is_link_local(self) -> bool {
+        self.is_unicast_link_local()
+    }
+
+    #[inline]
+    fn is_of_one_link(self) -> bool {
         self.is_unicast_link_local()
     }
 

@@ -63,6 +63,7 @@ reasons! {
         TableFull = "table_full": "The connection table is full; raise runtime.connections.",
         Defence = "defence": "drop_packet of [sysctl] says that each so many-th packet that would make a connection is dropped, always or while the connection table is nearly full.",
         NoRoute = "no_route": "No route to the destination; add a [[route]] or a gateway.",
+        BeyondLink = "beyond_link": "From a link-local address, which means a host of one link alone, to a service whose real server is not on that link, or is reached otherwise than by dr: it could not answer (RFC 4291, 2.5.6).",
         NoTunnelSource = "no_tunnel_source": "The director has no address of the real server's family to tunnel from; add one to the NIC's addresses.",
         NoHeadRoom = "no_head_room": "No room in front of the frame for a tunnel header.",
         TtlExceeded = "ttl_exceeded": "The TTL or hop limit ran out; the sender is told as far as the reply limit allows.",

@@ -113,6 +113,7 @@ pub fn plan(services: Vec<ServicePlan>) -> Plan {
         elsewhere: Vec::new(),
         adopting: Vec::new(),
         not_accepting: Vec::new(),
+        link_vips: Vec::new(),
         checked: Vec::new(),
         vips: Form::BOTH.map(|form| parse::<IpAddr>(form.vip())).to_vec(),
         neighbours,

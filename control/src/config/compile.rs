@@ -3,11 +3,12 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
+use shunt_dataplane::address::Address as _;
 use shunt_dataplane::id::{Mac, NicId};
-use shunt_dataplane::snapshot::{NeighbourPlan, NicPlan, Plan, RealPlan, RoutePlan, ServicePlan};
+use shunt_dataplane::snapshot::{LinkVip, NeighbourPlan, NicPlan, Plan, RealPlan, RoutePlan, ServicePlan};
 
 use super::check::everything;
-use super::{Config, Real, Service, Vrrp};
+use super::{Config, Real, Service, Vrrp, is_of_one_link};
 use crate::health::{RealKey, ServiceKey, Standing, Verdict};
 use crate::vrrp::PRIORITY_OWNER;
 
@@ -20,10 +21,10 @@ pub struct State {
     pub standings: HashMap<RealKey, Standing>,
     /// Services that have lost their quorum.
     pub lost: HashSet<ServiceKey>,
-    /// VIPs of virtual routers of which this director is master.
-    pub owned: HashSet<IpAddr>,
+    /// VIPs of virtual routers of which this director is master, with their NICs.
+    pub owned: HashSet<(NicId, IpAddr)>,
     /// Those of them that were taken over lately.
-    pub adopting: HashSet<IpAddr>,
+    pub adopting: HashSet<(NicId, IpAddr)>,
     /// Neighbours that answered.
     pub neighbours: Vec<NeighbourPlan>,
 }
@@ -47,16 +48,16 @@ impl Service {
 /// The plan of a configuration: routes of gateways and all VIPs included.
 #[must_use]
 pub fn compile(config: &Config, state: &State) -> Plan {
-    let elsewhere: BTreeSet<IpAddr> =
-        config.virtual_addresses().filter(|vip| !state.owned.contains(vip)).collect();
-    let mut adopting: Vec<IpAddr> = state.adopting.iter().copied().collect();
-    adopting.sort_unstable();
+    let elsewhere = config.virtual_addresses().filter(|vip| !state.owned.contains(vip));
+    let elsewhere: BTreeSet<IpAddr> = elsewhere.map(|(_, vip)| vip).collect();
+    let adopting: BTreeSet<IpAddr> = state.adopting.iter().map(|(_, vip)| *vip).collect();
     Plan {
         nics: nics(config, state),
         routes: routes(config),
         vips: config.vips().difference(&elsewhere).copied().collect(),
         elsewhere: elsewhere.iter().copied().collect(),
-        adopting,
+        link_vips: link_vips(config, state),
+        adopting: adopting.into_iter().collect(),
         not_accepting: not_accepting(config),
         checked: config.checked_vips().into_iter().collect(),
         neighbours: neighbours(config, state),
@@ -84,13 +85,27 @@ fn nics(config: &Config, state: &State) -> Vec<NicPlan> {
 
 /// VIPs that take what is for services alone; an owner takes all (RFC 9568, 6.1).
 fn not_accepting(config: &Config) -> Vec<IpAddr> {
-    let closed = config.vrrp.iter().filter(|vrrp| !vrrp.accept && vrrp.priority != PRIORITY_OWNER);
-    closed.flat_map(|vrrp| vrrp.addresses.iter().chain(&vrrp.excluded).copied()).collect()
+    let closed = config.vrrp.iter().filter(|vrrp| !accepts(vrrp));
+    closed.flat_map(Vrrp::vips).map(|(_, vip)| vip).filter(|vip| !is_of_one_link(*vip)).collect()
+}
+
+fn accepts(vrrp: &Vrrp) -> bool {
+    vrrp.accept || vrrp.priority == PRIORITY_OWNER
+}
+
+/// VIPs of one link.
+fn link_vips(config: &Config, state: &State) -> Vec<LinkVip> {
+    let vip = |vrrp: &Vrrp, (nic, vip): (NicId, IpAddr)| {
+        let IpAddr::V6(address) = vip else { return None };
+        let is_here = state.owned.contains(&(nic, vip));
+        address.is_of_one_link().then_some(LinkVip { nic, address, is_here, accepts: accepts(vrrp) })
+    };
+    config.vrrp.iter().flat_map(|vrrp| vrrp.vips().filter_map(move |one| vip(vrrp, one))).collect()
 }
 
 /// The MACs of virtual routers on a NIC of which this director is master.
 fn virtual_macs(config: &Config, state: &State, nic: NicId) -> Vec<Mac> {
-    let is_master = |vrrp: &&Vrrp| vrrp.addresses.iter().any(|vip| state.owned.contains(vip));
+    let is_master = |vrrp: &&Vrrp| vrrp.addresses.iter().any(|vip| state.owned.contains(&(vrrp.nic, *vip)));
     let here = config.vrrp.iter().filter(|vrrp| vrrp.nic == nic).filter(is_master);
     here.filter_map(|vrrp| vrrp.virtual_mac.map(|virtual_mac| virtual_mac.mac)).collect()
 }

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use shunt_dataplane::address::Address as _;
 use shunt_dataplane::connections::Timeouts;
 use shunt_dataplane::id::{Mac, NicId, Protocol};
 use shunt_dataplane::service::mark::{Mark, MarkRule};
@@ -178,7 +179,8 @@ impl Service {
 }
 
 impl Config {
-    /// The VIPs: what services listen at, the hosts that packets with a firewall mark are for, and those of virtual routers.
+    /// The VIPs: what services listen at, the hosts that packets with a firewall mark are for, and those of virtual routers. Those of
+    /// one link are [apart](Self::link_vips).
     #[must_use]
     pub fn vips(&self) -> BTreeSet<IpAddr> {
         let own = |vip: &IpAddr| {
@@ -188,7 +190,10 @@ impl Config {
         let marked = marked.filter(|to| to.prefix_len() == to.max_prefix_len()).map(|to| to.addr());
         let listens = self.services.iter().map(|service| service.listen);
         let listens = listens.filter(|listen| Mark::of(*listen).is_none()).map(|listen| listen.ip());
-        listens.chain(marked.filter(|vip| !own(vip))).chain(self.virtual_addresses()).collect()
+        listens
+            .chain(marked.filter(|vip| !own(vip)))
+            .chain(self.virtual_addresses().map(|(_, vip)| vip))
+            .collect()
     }
 
     /// The addresses that checks ask for at real servers by the way of their service.
@@ -203,9 +208,14 @@ impl Config {
         self.services.iter().flat_map(asked).collect()
     }
 
-    /// The VIPs that belong to whoever is master of their virtual router.
-    pub fn virtual_addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        self.vrrp.iter().flat_map(|vrrp| vrrp.addresses.iter().chain(&vrrp.excluded).copied())
+    /// The VIPs that belong to whoever is master of their virtual router, each with its NIC, without those of one link.
+    pub fn virtual_addresses(&self) -> impl Iterator<Item = (NicId, IpAddr)> + '_ {
+        self.vrrp.iter().flat_map(Vrrp::vips).filter(|(_, vip)| !is_of_one_link(*vip))
+    }
+
+    /// Those of virtual routers that are of one link (RFC 4007), so that another NIC may have the same: IPv6 link-local ones.
+    pub fn link_vips(&self) -> impl Iterator<Item = (NicId, IpAddr)> + '_ {
+        self.vrrp.iter().flat_map(Vrrp::vips).filter(|(_, vip)| is_of_one_link(*vip))
     }
 
     /// The shortest netmask of persistence of each family, IPv4 first: by these bits of a client's address workers own it.
@@ -285,6 +295,17 @@ pub struct Vrrp {
     pub watches: Vec<Watch>,
     /// The scripts that are told.
     pub notify: Arc<crate::vrrp::Notify>,
+}
+
+impl Vrrp {
+    /// Its VIPs, each with the NIC that they are on.
+    pub fn vips(&self) -> impl Iterator<Item = (NicId, IpAddr)> + '_ {
+        self.addresses.iter().chain(&self.excluded).map(|&vip| (self.nic, vip))
+    }
+}
+
+fn is_of_one_link(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_of_one_link())
 }
 
 /// A check that virtual routers depend on.

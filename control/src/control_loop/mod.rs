@@ -70,7 +70,7 @@ pub trait Publish {
     fn event(&mut self, event: Event);
 
     /// These VIPs of virtual routers belong to this director from now on, and no others. Does not wait.
-    fn owned(&mut self, vips: Vec<IpAddr>);
+    fn owned(&mut self, vips: Vec<(NicId, IpAddr)>);
 
     /// Tells the operator what happened to a virtual router.
     fn vrrp(&mut self, event: crate::vrrp::Event);

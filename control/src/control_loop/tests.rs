@@ -32,7 +32,7 @@ struct World {
     published: Vec<(Batch, Vec<Change>)>,
     running: Batch,
     events: Vec<Event>,
-    owned: Vec<IpAddr>,
+    owned: Vec<(NicId, IpAddr)>,
     vrrp: Vec<crate::vrrp::Event>,
     full: bool,
 }
@@ -90,7 +90,7 @@ impl Publish for Shared {
         self.world().events.push(event);
     }
 
-    fn owned(&mut self, vips: Vec<IpAddr>) {
+    fn owned(&mut self, vips: Vec<(NicId, IpAddr)>) {
         self.world().owned = vips;
     }
 

@@ -138,7 +138,7 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
         // The allocation is kept.
         self.vrrp.outputs = outputs;
         if moved {
-            self.publish.owned(self.vrrp.machine.vips().map(|(_, vip)| vip).collect());
+            self.publish.owned(self.vrrp.machine.vips().collect());
             self.own(now);
         }
     }

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
-use shunt_dataplane::id::{Generation, WorkerId};
+use shunt_dataplane::id::{Generation, NicId, WorkerId};
 use shunt_dataplane::snapshot::Snapshot;
 
 use crate::config::Config;
@@ -40,7 +40,7 @@ pub enum Message {
     /// What holds for real servers changed.
     Health(Vec<health::Change>),
     /// The VIPs of virtual routers that belong to this director from now on.
-    Owned(HashSet<IpAddr>),
+    Owned(HashSet<(NicId, IpAddr)>),
     /// Neighbours changed; [`Core::applied`] reaches the number when workers know.
     Neighbours(Vec<neighbour::Change>, u64),
     /// The end.

@@ -7,7 +7,7 @@ use dpdk_sys::{
 };
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
-use shunt_dataplane::id::Mac;
+use shunt_dataplane::id::{Mac, NicId};
 
 use super::StartError;
 use crate::config::device::{Device, Kind};
@@ -60,7 +60,8 @@ pub struct Ports {
 pub fn preflight(config: &Config) -> Vec<StartError> {
     let mut problems = Vec::new();
     let vips = config.vips();
-    for nic in &config.nics {
+    let link_vips: Vec<(NicId, IpAddr)> = config.link_vips().collect();
+    for (number, nic) in (0..=u8::MAX).map(NicId).zip(&config.nics) {
         let Some(interface) = nic.device.interface() else { continue };
         if if_nametoindex(interface).is_err() {
             problems.push(StartError::new(
@@ -73,7 +74,7 @@ pub fn preflight(config: &Config) -> Vec<StartError> {
         }
         for held in addresses_of(interface) {
             let own = nic.addresses.iter().any(|net| net.addr() == held);
-            if own || vips.contains(&held) {
+            if own || vips.contains(&held) || link_vips.contains(&(number, held)) {
                 let what = if own { "the director's own address" } else { "a VIP" };
                 problems.push(StartError::new(
                     format!("nic \"{}\"", nic.name),

@@ -134,7 +134,7 @@ impl Publish for Publications {
         Batch(self.applied.load(Ordering::Acquire))
     }
 
-    fn owned(&mut self, vips: Vec<IpAddr>) {
+    fn owned(&mut self, vips: Vec<(NicId, IpAddr)>) {
         let _ = self.core.send(Message::Owned(vips.into_iter().collect()));
     }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use shunt_dataplane::counters::{Counter, NicCell, RealCell};
+use shunt_dataplane::id::NicId;
 use shunt_dataplane::reason::{DropReason, PuntReason};
 use shunt_dataplane::service::mark::Mark;
 use shunt_dataplane::service::{Real as CompiledReal, Standing, Way};
@@ -39,9 +40,7 @@ pub(super) fn status(live: &Live) -> Status {
         uptime: live.started.elapsed().as_secs(),
         file: live.file.display().to_string(),
         generation: view.snapshot.generation.0,
-        vips: (view.config.vips().into_iter())
-            .map(|vip| Vip { address: vip.to_string(), owned: !view.snapshot.is_elsewhere(vip) })
-            .collect(),
+        vips: vips(&view),
         vrrp: status_vrrp::routers(live, &view, &report.vrrp),
         vrrp_counters: status_vrrp::counters(&report.vrrp),
         workers: (0..live.workers.len()).map(|place| worker(live, &view, place)).collect(),
@@ -60,6 +59,15 @@ pub(super) fn status(live: &Live) -> Status {
         limits,
         nics,
     }
+}
+
+/// The VIPs and whether they are here; those of one link with it, as RFC 4007, 11 writes them.
+fn vips(view: &View) -> Vec<Vip> {
+    let everywhere = view.config.vips().into_iter().map(|vip| (NicId::default(), vip, vip.to_string()));
+    let name = |nic: NicId| view.config.nics.get(nic.index()).map_or("", |nic| nic.name.as_str());
+    let of_links = view.config.link_vips().map(|(nic, vip)| (nic, vip, format!("{vip}%{}", name(nic))));
+    let shown = |(nic, vip, address)| Vip { address, owned: !view.snapshot.is_elsewhere(nic, vip) };
+    everywhere.chain(of_links).map(shown).collect()
 }
 
 /// All services; each real server is found by its key, since there may be very many.
@@ -215,7 +223,9 @@ fn real(
 fn reached(view: &View, service: &config::Service, real: &config::Real, known: &Known<'_>) -> Real {
     let compiled = known.compiled.get(&service.real_key(real.address));
     let next_hop = match compiled.map(|compiled| compiled.way) {
-        Some(Way::None) if view.snapshot.is_elsewhere(service.listen.ip()) => "backup".to_owned(),
+        Some(Way::None) if view.snapshot.is_elsewhere(NicId::default(), service.listen.ip()) => {
+            "backup".to_owned()
+        }
         Some(Way::Known(hop)) => {
             let nic = view.config.nics.get(hop.nic.index()).map_or("?", |nic| nic.name.as_str());
             format!("{nic} {}", hop.macs.destination())

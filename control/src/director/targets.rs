@@ -142,7 +142,7 @@ pub fn nics(config: &Config, macs: &[Mac]) -> Vec<Nic> {
 /// VIPs of no virtual router: each belongs to the director at once.
 #[must_use]
 pub fn vips(config: &Config) -> Vec<Vip> {
-    let of_routers: BTreeSet<IpAddr> = config.virtual_addresses().collect();
+    let of_routers: BTreeSet<IpAddr> = config.virtual_addresses().map(|(_, vip)| vip).collect();
     let plain = config.vips();
     plain.difference(&of_routers).map(|&address| Vip { nic: None, address }).collect()
 }
@@ -197,9 +197,11 @@ pub fn wanted(config: &Config, snapshot: &Snapshot) -> Vec<(Key, Named)> {
     for real in reals.filter(|real| real.standing != Standing::Removed && real.way != Way::Local) {
         want(real.address, None, Named::Real);
     }
-    let gateways = config.nics.iter().flat_map(|nic| nic.gateways.iter().copied());
-    for router in gateways.chain(config.routes.iter().filter_map(|route| route.via)) {
-        want(router, None, Named::Router);
+    let nics = (0..=u8::MAX).map(NicId).zip(&config.nics);
+    let gateways = nics.flat_map(|(id, nic)| nic.gateways.iter().map(move |&gateway| (id, gateway)));
+    let routers = config.routes.iter().filter_map(|route| Some((route.nic, route.via?)));
+    for (nic, router) in gateways.chain(routers) {
+        want(router, Some(nic), Named::Router);
     }
     for vrrp in &config.vrrp {
         vrrp.peers.iter().for_each(|peer| want(*peer, Some(vrrp.nic), Named::Director));

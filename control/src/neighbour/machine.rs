@@ -526,7 +526,7 @@ impl<P> Machine<P> {
         };
         let Some(conflict) = self.conflicts.notice(now, key, other, cause) else { return };
         out.push(Output::Event(Event::Conflict(conflict)));
-        let by_vrrp = |vip: &Vip| vip.nic.is_some() && vip.address == key.1;
+        let by_vrrp = |vip: &Vip| vip.nic == Some(key.0) && vip.address == key.1;
         let answers = self.owned.answers(key.0, key.1);
         if uses && answers && !self.owned.vips().iter().any(by_vrrp) {
             self.announcements.insert((now, key), 1);

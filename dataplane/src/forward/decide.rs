@@ -7,7 +7,7 @@ use super::gather::Gathered;
 use super::{Aside, Forwarder, Punt, Staged, Tables};
 use crate::address::Address;
 use crate::connections::{Candidate, ConnectionIndex, Direction, Entry, Found};
-use crate::id::{L4Port, Protocol, ServiceId};
+use crate::id::{L4Port, NicId, Protocol, ServiceId};
 use crate::packet::Packet;
 use crate::reason::{DropReason, ReplyKind};
 use crate::reply;
@@ -68,7 +68,7 @@ impl Forwarder {
             return Err(Case::Group);
         }
         if snapshot.owners.workers > 1 && !packet.handed_over {
-            self.own(snapshot, headers.source, headers.destination)?;
+            self.own(snapshot, packet.nic, headers.source, headers.destination)?;
         }
         if headers.fragment != Fragment::Whole {
             return Err(Case::Fragment);
@@ -104,9 +104,15 @@ impl Forwarder {
 
     /// Another worker's packet goes to it: clients are owned, and NAT's answers carry the client as destination.
     #[inline(never)]
-    pub(super) fn own<A: Tables>(&self, snapshot: &Snapshot, source: A, destination: A) -> Result<(), Case> {
+    pub(super) fn own<A: Tables>(
+        &self,
+        snapshot: &Snapshot,
+        nic: NicId,
+        source: A,
+        destination: A,
+    ) -> Result<(), Case> {
         let tables = A::tables(snapshot);
-        let client = if matches!(tables.local.get(&destination), Some(Local::Vip)) {
+        let client = if matches!(tables.local.get(nic, destination), Some(Local::Vip)) {
             source
         } else if tables.nat_reals.contains_key(&source) {
             destination
@@ -288,6 +294,9 @@ impl Forwarder {
                     return Ok(Decision { subject: Subject::Untaken(replaces, stale), ..refused });
                 }
             };
+        if flow.source.is_of_one_link() && !asked.stays_on_link(real) {
+            return over(replaces, Err(Aside::Drop(DropReason::BeyondLink)));
+        }
         let one_packet = service.settings.one_packet && flow.protocol == Protocol::Udp;
         let new = New { service: service.id, real, choice, template, replaces, one_packet };
         Ok(Decision { subject: Subject::New(new), then: asked.to_real(real) })
@@ -297,7 +306,7 @@ impl Forwarder {
 impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
     /// Whose address the destination is. A source that cannot be one ends here.
     pub(super) fn local(&self) -> Result<Option<Local>, Aside> {
-        let of = |address| self.tables.local.get(&address).copied();
+        let of = |address| self.tables.local.get(self.packet.nic, address).copied();
         let to = of(self.headers.destination);
         // In IPv6 only checks ask for it.
         let asks = A::BITS == 32 || !self.tables.checked.is_empty();
@@ -324,7 +333,7 @@ impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
 
     /// True when the VIP that it is for belongs to another director now.
     fn is_elsewhere(&self) -> bool {
-        matches!(self.tables.local.get(&self.headers.destination), Some(Local::Elsewhere))
+        matches!(self.tables.local.get(self.packet.nic, self.headers.destination), Some(Local::Elsewhere))
     }
 
     /// The service of the firewall mark that a new connection gets.
@@ -345,7 +354,7 @@ impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
 
     /// Whether the VIP takes what is for none of its services.
     fn accepts(&self) -> bool {
-        !self.tables.not_accepting.contains_key(&self.headers.destination)
+        !self.tables.not_accepting.contains(self.packet.nic, self.headers.destination)
     }
 
     /// A VIP without a service at this port: what a host would answer (RFC 9293, 3.10.7.1; RFC 1122, 4.1.3.1).
@@ -395,6 +404,18 @@ impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
             return Err(Aside::Punt(Punt::Local));
         }
         Ok(no_connection(self.onward(self.tables.way(self.headers.destination), 0, None)))
+    }
+
+    /// Whether a real server can answer a client of one link alone: it is on that link, or the director itself.
+    #[cold]
+    fn stays_on_link(&self, real: &Real) -> bool {
+        let nic = match &real.way {
+            Way::Known(hop) => hop.nic,
+            Way::Unresolved(unresolved) => unresolved.nic,
+            Way::Local => return true,
+            Way::None => return false,
+        };
+        nic == self.packet.nic && real.method == Method::Dr
     }
 
     /// On to a real server. Errors come from the VIP.
@@ -478,13 +499,13 @@ impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
         }
     }
 
-    /// An answer goes back to the sender by the routes.
+    /// An answer goes back to the sender by the routes; on its link, when the sender is of one link alone.
     fn answer(&self, answer: Answer<A>) -> Then<'s, A> {
         // IPv6 takes packets from the director's own addresses, and then tells itself.
         if A::BITS > 32 && self.is_ours(self.headers.source) {
             return Then::Drop(DropReason::Martian);
         }
-        match self.tables.way(self.headers.source) {
+        match self.tables.way_back(self.packet.nic, self.headers.source) {
             Way::Known(hop) => Then::Reply(answer, hop),
             Way::Unresolved(unresolved) => Then::Punt(unresolved),
             Way::Local | Way::None => Then::Drop(DropReason::NoRoute),

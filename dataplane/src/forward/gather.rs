@@ -63,7 +63,7 @@ impl Forwarder {
         if asked.snapshot.owners.workers > 1 && !asked.packet.handed_over {
             let owned = match remote {
                 Some(remote) => self.owned(asked.snapshot, asked.packet, remote),
-                None => self.own(asked.snapshot, source, destination),
+                None => self.own(asked.snapshot, asked.packet.nic, source, destination),
             };
             if let Err(Case::HandOver(owner)) = owned {
                 return Err(Aside::HandOver(owner));

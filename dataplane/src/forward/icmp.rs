@@ -71,7 +71,9 @@ impl Forwarder {
         // The error goes the other way than the packet that it quotes.
         let flow = about.flow().or_else(|| echo_flow(asked.packet.bytes(), about))?.reversed();
         if asked.snapshot.owners.workers > 1 && !asked.packet.handed_over {
-            if let Err(Case::HandOver(owner)) = self.own(asked.snapshot, flow.source, flow.destination) {
+            if let Err(Case::HandOver(owner)) =
+                self.own(asked.snapshot, asked.packet.nic, flow.source, flow.destination)
+            {
                 return Some(Err(Aside::HandOver(owner)));
             }
             let remote = asked.asked_out_there(flow.source, flow.destination);

@@ -57,7 +57,7 @@ impl Forwarder {
         ethernet::write(packet.bytes_mut(), own, own, A::ETHERTYPE);
         let Ok(headers) = A::parse_large(packet.bytes()) else { return };
         let tables = A::tables(snapshot);
-        let local = tables.local.get(&headers.destination);
+        let local = tables.local.get(nic, headers.destination);
         if local == Some(&Local::Elsewhere) {
             return;
         }

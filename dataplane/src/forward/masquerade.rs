@@ -76,7 +76,7 @@ impl<'s, A: IpVersion + Family> Asked<'s, '_, A> {
 
     /// True for an address of the director's, a VIP or its own.
     pub(super) fn is_ours(&self, address: A) -> bool {
-        self.tables.local.contains_key(&address)
+        self.tables.local.contains(self.packet.nic, address)
     }
 
     /// For an address of the director's, by the ports of a masqueraded connection that is over.

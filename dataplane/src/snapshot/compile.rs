@@ -1,12 +1,12 @@
 //! From plan to snapshot.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use hashbrown::HashSet;
 
 use super::registry::{Ownership, RealKey, RealRecord, Registry, ServiceRecord};
-use super::{FamilyTables, Local, NicPlan, NicView, Plan, ServicePlan, Snapshot};
+use super::{FamilyTables, Local, NicPlan, NicView, Plan, ScopedMap, ServicePlan, Snapshot};
 use crate::address::{Address, Family};
 use crate::connections::Timeouts;
 use crate::counters::RealCounters;
@@ -27,7 +27,7 @@ impl Registry {
     pub fn compile(&mut self, plan: &Plan) -> Snapshot {
         self.reclaim();
         self.generation = Generation(self.generation.0 + 1);
-        let nics = plan.nics.iter().map(nic_view).collect::<Box<[_]>>();
+        let nics = plan.nics.iter().map(|nic| nic_view(nic, &plan.nics)).collect::<Box<[_]>>();
         let mut snapshot = Snapshot {
             generation: self.generation,
             nics,
@@ -137,7 +137,7 @@ impl Registry {
             false => Arc::new((*snapshot.timeouts).clone().with(tcp, tcp_fin, udp)),
         };
         let ownership = match Mark::of(plan.listen) {
-            None if snapshot.is_elsewhere(plan.listen.ip()) => Ownership::Elsewhere,
+            None if snapshot.is_elsewhere(NicId::default(), plan.listen.ip()) => Ownership::Elsewhere,
             Some(mark) if divided.contains(&(Family::of(plan.listen.ip()), mark)) => Ownership::Divided,
             Some(_) | None => Ownership::Here,
         };
@@ -361,22 +361,51 @@ impl Snapshot {
     }
 }
 
-fn nic_view(plan: &super::NicPlan) -> NicView {
-    let first = |wanted: fn(&IpAddr) -> bool| plan.addresses.iter().map(|net| net.addr()).find(wanted);
+/// A NIC. Errors are sent from its first address of their family; a NIC with link-local ones alone lends that of another one (RFC 6724, 5: rule 2).
+fn nic_view(plan: &NicPlan, all: &[NicPlan]) -> NicView {
+    let first = |nic: &NicPlan| nic.addresses.iter().find_map(|net| Ipv4Addr::from_ip(net.addr()));
     NicView {
         name: plan.name.as_str().into(),
         mac: plan.mac,
         mtu: plan.mtu,
-        source_v4: first(IpAddr::is_ipv4).and_then(Address::from_ip),
-        source_v6: first(IpAddr::is_ipv6).and_then(Address::from_ip),
+        source_v4: first(plan),
+        source_v6: source_v6(plan).or_else(|| all.iter().find_map(source_v6)),
         virtual_macs: plan.virtual_macs.as_slice().into(),
     }
+}
+
+/// The first address of a NIC that is no link-local one.
+fn source_v6(nic: &NicPlan) -> Option<Ipv6Addr> {
+    let mut own = nic.addresses.iter().filter_map(|net| Ipv6Addr::from_ip(net.addr()));
+    own.find(|own| !own.is_of_one_link())
 }
 
 impl<A: Address> FamilyTables<A> {
     fn add_nat(&mut self, address: A, protocol: Protocol, l4_port: L4Port) {
         self.nat_reals.insert(address, ());
         self.nat_ports.insert((address, protocol, l4_port), ());
+    }
+
+    /// Whose the VIPs are.
+    fn insert_vips(&mut self, plan: &Plan) {
+        // Of those that mean the same on each link the NIC does not matter.
+        let nic = NicId::default();
+        for vip in plan.vips.iter().filter_map(|&vip| A::from_ip(vip)) {
+            self.local.insert(nic, vip, Local::Vip);
+        }
+        for vip in plan.elsewhere.iter().filter_map(|&vip| A::from_ip(vip)) {
+            self.local.insert(nic, vip, Local::Elsewhere);
+        }
+        for vip in plan.not_accepting.iter().filter_map(|&vip| A::from_ip(vip)) {
+            self.not_accepting.insert(nic, vip, ());
+        }
+        for vip in &plan.link_vips {
+            let Some(address) = A::from_ip(vip.address.into()) else { continue };
+            self.local.insert(vip.nic, address, if vip.is_here { Local::Vip } else { Local::Elsewhere });
+            if !vip.accepts {
+                self.not_accepting.insert(vip.nic, address, ());
+            }
+        }
     }
 
     /// Everything but services and real servers.
@@ -386,11 +415,7 @@ impl<A: Address> FamilyTables<A> {
             classifier: Classifier::new(&plan.marks),
             local: Default::default(),
             adopting: plan.adopting.iter().filter_map(|&vip| Some((A::from_ip(vip)?, ()))).collect(),
-            not_accepting: plan
-                .not_accepting
-                .iter()
-                .filter_map(|&vip| Some((A::from_ip(vip)?, ())))
-                .collect(),
+            not_accepting: ScopedMap::default(),
             checked: plan.checked.iter().filter_map(|&vip| Some((A::from_ip(vip)?, ()))).collect(),
             routes: RouteTable::default(),
             neighbours: Default::default(),
@@ -399,17 +424,15 @@ impl<A: Address> FamilyTables<A> {
             masquerade: Default::default(),
             bypass: None,
         };
-        for vip in plan.vips.iter().filter_map(|&vip| A::from_ip(vip)) {
-            tables.local.insert(vip, Local::Vip);
-        }
-        for vip in plan.elsewhere.iter().filter_map(|&vip| A::from_ip(vip)) {
-            tables.local.insert(vip, Local::Elsewhere);
-        }
+        tables.insert_vips(plan);
         for (number, nic) in plan.nics.iter().enumerate() {
             let nic_id = NicId(number as u8);
             for net in &nic.addresses {
                 let Some(own) = A::from_ip(net.addr()) else { continue };
-                tables.local.insert(own, Local::Own(nic_id));
+                tables.local.insert(nic_id, own, Local::Own(nic_id));
+                if own.is_of_one_link() {
+                    continue;
+                }
                 tables.routes.insert(
                     own,
                     net.prefix_len(),
@@ -445,7 +468,11 @@ impl<A: Address> FamilyTables<A> {
 /// The director's address on a NIC: the one in the gateway's network, or else the first of the family.
 fn own_address<A: Address>(plan: &Plan, nic: NicId, via: Option<IpAddr>) -> Option<A> {
     let addresses = &plan.nics.get(nic.index())?.addresses;
-    let near = addresses.iter().find(|net| via.is_some_and(|via| net.contains(&via)));
-    near.and_then(|net| A::from_ip(net.addr()))
-        .or_else(|| addresses.iter().find_map(|net| A::from_ip(net.addr())))
+    // What leaves the link needs an address that means something there.
+    let own = || {
+        let of_family = addresses.iter().filter_map(|net| Some((net, A::from_ip(net.addr())?)));
+        of_family.filter(|(_, own)| !own.is_of_one_link())
+    };
+    let near = own().find(|(net, _)| via.is_some_and(|via| net.contains(&via)));
+    near.or_else(|| own().next()).map(|(_, own)| own)
 }

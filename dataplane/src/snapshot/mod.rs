@@ -7,6 +7,7 @@
 mod compile;
 mod plan;
 mod registry;
+mod scoped;
 mod sysctl;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -25,8 +26,9 @@ use crate::service::masquerade::Masquerade;
 use crate::service::table::ServiceTable;
 use crate::service::{NextHop, Real, Service, Unresolved, Way};
 use crate::wire::ethernet;
-pub use plan::{NeighbourPlan, NicPlan, Plan, RealPlan, RoutePlan, ServicePlan};
+pub use plan::{LinkVip, NeighbourPlan, NicPlan, Plan, RealPlan, RoutePlan, ServicePlan};
 pub use registry::Registry;
+pub use scoped::ScopedMap;
 pub use sysctl::Sysctls;
 
 /// What an address of the director is.
@@ -78,11 +80,11 @@ pub struct FamilyTables<A: Address> {
     /// What marks new connections.
     pub classifier: Classifier<A>,
     /// The director's addresses.
-    pub local: HashMap<A, Local, RandomState>,
+    pub local: ScopedMap<A, Local>,
     /// VIPs that were taken over lately: connections are taken on in their midst.
     pub adopting: HashMap<A, (), RandomState>,
     /// VIPs that take what is for services alone.
-    pub not_accepting: HashMap<A, (), RandomState>,
+    pub not_accepting: ScopedMap<A, ()>,
     /// VIPs that health checks ask real servers at.
     pub checked: HashMap<A, (), RandomState>,
     /// Routes by longest prefix.
@@ -199,6 +201,9 @@ impl<A: Address> FamilyTables<A> {
     #[inline(never)]
     #[must_use]
     pub fn way(&self, to: A) -> Way<&NextHop> {
+        if to.is_of_one_link() {
+            return Way::None;
+        }
         let Some(route) = self.routes.find(to) else { return Way::None };
         if let Some(hop) = &route.hop {
             return Way::Known(hop);
@@ -207,6 +212,20 @@ impl<A: Address> FamilyTables<A> {
         match self.neighbours.get(&(route.nic, address)) {
             Some(hop) => Way::Known(hop),
             None => Way::Unresolved(Unresolved { nic: route.nic, address: address.into() }),
+        }
+    }
+}
+
+impl<A: Address> FamilyTables<A> {
+    /// The way to an address that was heard on a NIC: there, when it is of that link alone.
+    #[must_use]
+    pub fn way_back(&self, nic: NicId, to: A) -> Way<&NextHop> {
+        if !to.is_of_one_link() {
+            return self.way(to);
+        }
+        match self.neighbours.get(&(nic, to)) {
+            Some(hop) => Way::Known(hop),
+            None => Way::Unresolved(Unresolved { nic, address: to.into() }),
         }
     }
 }
@@ -227,28 +246,29 @@ impl Snapshot {
         let own = |local: Option<&Local>| matches!(local, Some(Local::Own(_)));
         address.is_loopback()
             || match address {
-                IpAddr::V4(address) => own(self.v4.local.get(&address)),
-                IpAddr::V6(address) => own(self.v6.local.get(&address)),
+                IpAddr::V4(address) => own(self.v4.local.everywhere(address)),
+                IpAddr::V6(address) => own(self.v6.local.everywhere(address)),
             }
     }
 
-    /// True for a VIP that belongs to another director now.
+    /// True for a VIP that belongs to another director now; one of one link: on the link of this NIC.
     #[must_use]
-    pub fn is_elsewhere(&self, address: IpAddr) -> bool {
+    pub fn is_elsewhere(&self, nic: NicId, address: IpAddr) -> bool {
         let local = match address {
-            IpAddr::V4(address) => self.v4.local.get(&address),
-            IpAddr::V6(address) => self.v6.local.get(&address),
+            IpAddr::V4(address) => self.v4.local.get(nic, address),
+            IpAddr::V6(address) => self.v6.local.get(nic, address),
         };
         matches!(local, Some(Local::Elsewhere))
     }
 
-    /// The neighbour by which packets to an address leave; none when there is no route.
+    /// The neighbour by which packets to an address leave; none when there is no route, as to an address of one link.
     #[must_use]
     pub fn first_hop(&self, to: IpAddr) -> Option<(NicId, IpAddr)> {
         match to {
             IpAddr::V4(to) => {
                 self.v4.routes.find(to).map(|route| (route.nic, route.via.unwrap_or(to).into()))
             }
+            IpAddr::V6(to) if to.is_of_one_link() => None,
             IpAddr::V6(to) => {
                 self.v6.routes.find(to).map(|route| (route.nic, route.via.unwrap_or(to).into()))
             }

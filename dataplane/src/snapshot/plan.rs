@@ -1,6 +1,6 @@
 //! What should hold, plainly: the input of compilation.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
@@ -25,6 +25,8 @@ pub struct Plan {
     pub vips: Vec<IpAddr>,
     /// VIPs that belong to another director now.
     pub elsewhere: Vec<IpAddr>,
+    /// VIPs that are of one link alone (RFC 4007), whomever they belong to.
+    pub link_vips: Vec<LinkVip>,
     /// VIPs of virtual routers that take what is for services alone (RFC 9568, 6.1: `Accept_Mode`).
     pub not_accepting: Vec<IpAddr>,
     /// VIPs that were taken over lately: their TCP connections, which another director made, are taken on in their midst.
@@ -61,6 +63,19 @@ pub struct NicPlan {
     pub mtu: u16,
     /// The director's own addresses on it, with their networks.
     pub addresses: Vec<IpNet>,
+}
+
+/// A VIP of one link: an IPv6 link-local one. Another NIC may have the same for another host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkVip {
+    /// The NIC of that link.
+    pub nic: NicId,
+    /// The address.
+    pub address: Ipv6Addr,
+    /// It belongs to the director now, not to another one.
+    pub is_here: bool,
+    /// It answers what is for none of its services.
+    pub accepts: bool,
 }
 
 /// A route.

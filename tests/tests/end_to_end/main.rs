@@ -13,6 +13,7 @@ mod idle;
 mod imported;
 mod ipvsadm;
 mod limits;
+mod link_local;
 mod localnode;
 mod masquerade;
 mod neighbours;

@@ -8,6 +8,7 @@ mod case;
 mod dropped;
 mod errors;
 mod forwarded;
+mod link_local;
 mod routed;
 mod vrrp;
 
@@ -19,7 +20,7 @@ use shunt_dataplane::reason::{DropReason, PuntReason, ReplyKind};
 
 fn all() -> Vec<Case> {
     let cases = [forwarded::cases(), answered::cases(), routed::cases(), errors::cases(), dropped::cases()];
-    [cases.concat(), vrrp::cases()].concat()
+    [cases.concat(), vrrp::cases(), link_local::cases()].concat()
 }
 
 #[test]
@@ -45,6 +46,11 @@ fn errors() {
 #[test]
 fn dropped() {
     case::run(dropped::cases());
+}
+
+#[test]
+fn link_local() {
+    case::run(link_local::cases());
 }
 
 #[test]

@@ -40,6 +40,9 @@ impl Networks {
         for (number, nic) in numbered(&document.nics) {
             for net in &nic.addresses {
                 networks.own.push((net.value, number));
+                if is_link_local(net.value.addr()) {
+                    continue;
+                }
                 networks.insert(net.value, Hop { nic: number, via: None });
             }
         }
@@ -63,18 +66,24 @@ impl Networks {
         self.network_of(router).map(|(_, nic)| nic)
     }
 
-    /// The network of a NIC that holds an address.
+    /// The network of a NIC that holds an address. A link-local address is in none: each NIC has its network.
     pub fn network_of(&self, address: IpAddr) -> Option<(IpNet, NicId)> {
         self.own
             .iter()
             .copied()
-            .filter(|(net, _)| net.contains(&address))
+            .filter(|(net, _)| net.contains(&address) && !is_link_local(address))
             .max_by_key(|(net, _)| net.prefix_len())
     }
 
     /// The NIC that has an address for its own.
     pub fn owner(&self, address: IpAddr) -> Option<NicId> {
-        self.own.iter().find(|(net, _)| net.addr() == address).map(|(_, nic)| *nic)
+        self.owner_seen_from(None, address)
+    }
+
+    /// The NIC that has for its own what an address means on the link of another: a link-local one is of that link alone (RFC 4007).
+    pub fn owner_seen_from(&self, link: Option<NicId>, address: IpAddr) -> Option<NicId> {
+        let meant = |nic: NicId| !is_link_local(address) || link == Some(nic);
+        self.own.iter().find(|(net, nic)| net.addr() == address && meant(*nic)).map(|(_, nic)| *nic)
     }
 
     /// The way to an address.
@@ -119,6 +128,11 @@ pub fn everything(of: IpAddr) -> IpNet {
         IpAddr::V4(_) => IpNet::V4(ipnet::Ipv4Net::default()),
         IpAddr::V6(_) => IpNet::V6(ipnet::Ipv6Net::default()),
     }
+}
+
+/// What tells addresses apart that are seen from these links: link-local ones are others on each (RFC 4007).
+pub fn scoped(link: Option<NicId>, address: IpAddr) -> (Option<NicId>, IpAddr) {
+    (link.filter(|_| is_link_local(address)), address)
 }
 
 /// True for an IPv6 address of one link (RFC 4291, 2.5.6).

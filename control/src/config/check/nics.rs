@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use shunt_dataplane::id::NicId;
 
-use super::networks::{Networks, everything, is_link_local, nic_of, numbered};
+use super::networks::{Networks, everything, is_link_local, nic_of, numbered, scoped};
 use super::{Seen, unique_names};
 use crate::config::document::{Document, NicDocument, RouteDocument, nearest};
 use crate::config::problem::{At, Fault, Findings};
@@ -67,7 +67,7 @@ fn check_addresses(document: &Document, networks: &Networks, findings: &mut Find
             continue;
         }
         for net in &nic.addresses {
-            if let Some(line) = seen.again(net.value.addr(), &net.at, findings) {
+            if let Some(line) = seen.again(scoped(Some(number), net.value.addr()), &net.at, findings) {
                 let holds = format!("the first is at line {line}");
                 findings.error(
                     &nic.place,
@@ -122,7 +122,7 @@ fn check_gateways(document: &Document, networks: &Networks, findings: &mut Findi
                 let advice = "remove one, or reach its networks by [[route]]";
                 findings.error(&nic.place, &gateway.at, Fault::new(wrong, holds, advice));
             }
-            if networks.owner(address).is_some() {
+            if networks.owner_seen_from(Some(number), address).is_some() {
                 let holds = "a gateway is another host";
                 let fault = Fault::new("an own address as gateway", holds, "name the router");
                 findings.error(&nic.place, &gateway.at, fault);
@@ -161,7 +161,7 @@ fn check_neighbours(document: &Document, networks: &Networks, findings: &mut Fin
                 let holds = format!("the first is at line {line}");
                 let fault = Fault::new("a neighbour is there twice", holds, "remove one");
                 findings.error(&nic.place, &neighbour.at, fault);
-            } else if networks.owner(address).is_some() {
+            } else if networks.owner_seen_from(Some(number), address).is_some() {
                 let fault =
                     Fault::new("an own address as neighbour", "a neighbour is another host", "remove it");
                 findings.error(&nic.place, &neighbour.at, fault);
@@ -273,7 +273,7 @@ fn build_route(
 
 /// The NIC that leads to a router.
 fn router_nic(via: IpAddr, named: Option<NicId>, networks: &Networks) -> Result<NicId, Fault> {
-    if networks.owner(via).is_some() {
+    if networks.owner_seen_from(named, via).is_some() {
         return Err(Fault::new("an own address as router", "a router is another host", "name the router"));
     }
     if is_link_local(via) {

@@ -205,7 +205,11 @@ fn check_vip(
         let holds = format!("it is an own address of {}", nic_name(nic));
         Fault::new("a VIP that is an own address", holds, "give the service an address of its own")
     } else if is_link_local(vip) {
-        Fault::new("a link-local VIP", "a VIP is reached from other links too", "choose another address")
+        Fault::new(
+            "a link-local VIP",
+            "its clients are on one link, and real servers on others cannot answer them",
+            "choose a global or unique local address",
+        )
     } else if document.nics.iter().flat_map(|nic| &nic.gateways).any(|gateway| gateway.value == vip) {
         Fault::new(
             "a VIP that is the gateway",

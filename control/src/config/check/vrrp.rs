@@ -9,7 +9,7 @@ use shunt_dataplane::address::Family;
 use shunt_dataplane::id::NicId;
 
 use super::health::check_alone;
-use super::networks::{Networks, is_link_local, nic_of};
+use super::networks::{Networks, is_link_local, nic_of, scoped};
 use super::nics::find_nic;
 use super::{Seen, unique_names};
 use crate::config::document::{Document, VrrpDocument, VrrpGroupDocument, nearest};
@@ -32,7 +32,7 @@ pub fn check(document: &Document, networks: &Networks, findings: &mut Findings<'
     for vrrp in &document.vrrp {
         let nic = vrrp.nic.as_ref().and_then(|name| find_nic(&vrrp.place, name, document, findings));
         check_number(vrrp, nic, &mut numbers, findings);
-        check_addresses(vrrp, networks, document, &mut vips, findings);
+        check_addresses(vrrp, nic, networks, document, &mut vips, findings);
         check_version(vrrp, findings);
         check_preemption(vrrp, findings);
         check_virtual_mac(vrrp, findings);
@@ -119,9 +119,10 @@ fn check_number(
 
 fn check_addresses(
     vrrp: &VrrpDocument,
+    nic: Option<NicId>,
     networks: &Networks,
     document: &Document,
-    seen: &mut Seen<IpAddr>,
+    seen: &mut Seen<(Option<NicId>, IpAddr)>,
     findings: &mut Findings<'_>,
 ) {
     let first = family(vrrp);
@@ -131,10 +132,10 @@ fn check_addresses(
         findings.error(&vrrp.place, &vip.at, Fault::new("addresses of both families", holds, advice));
     }
     for vip in vrrp.addresses.iter().chain(&vrrp.excluded) {
-        if let Some(line) = seen.again(vip.value, &vip.at, findings) {
+        if let Some(line) = seen.again(scoped(nic, vip.value), &vip.at, findings) {
             let holds = format!("the first is at line {line}");
             findings.error(&vrrp.place, &vip.at, Fault::new("a VIP is there twice", holds, "remove one"));
-        } else if let Some(nic) = networks.owner(vip.value) {
+        } else if let Some(nic) = networks.owner_seen_from(nic, vip.value) {
             let name = document.nics.get(nic.index()).map_or("", |nic| nic.place.as_str());
             let holds = format!("it is an own address of {name}");
             let advice = "give the virtual router an address of its own";
@@ -237,7 +238,7 @@ fn check_sources(vrrp: &VrrpDocument, nic: NicId, networks: &Networks, findings:
                 "adverts go by the family of addresses",
                 "name another address",
             )
-        } else if networks.owner(peer.value).is_some() {
+        } else if networks.owner_seen_from(Some(nic), peer.value).is_some() {
             Fault::new("a peer that is the director itself", "peers are the other directors", "remove it")
         } else if networks.known && networks.hop(peer.value).is_none() && !is_link_local(peer.value) {
             Fault::new(
