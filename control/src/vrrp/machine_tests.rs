@@ -10,6 +10,9 @@ use super::super::{Event, Notify, To};
 use super::*;
 use crate::health::scripts::Script;
 
+#[path = "interval_tests.rs"]
+mod intervals;
+
 const MAC: Mac = Mac([2, 0, 0, 0, 0xd0, 1]);
 const FRONT: NicId = NicId(0);
 const BACK: NicId = NicId(1);
@@ -23,6 +26,8 @@ enum Input {
     Check(&'static str, bool),
     /// An advert of another director for VRID 51 on the first NIC, by the last byte of its address.
     Advert(u8, u8),
+    /// The same with this interval, in milliseconds.
+    Paced(u8, u8, u64),
     /// The same for VRID 52 on the second NIC.
     AdvertBack(u8, u8),
     /// An advert with another password.
@@ -113,6 +118,11 @@ impl Timeline {
             Check(name, passes) => machine.watched(now, Tracked::Check(name.into()), passes.into(), out),
             Advert(last, priority) => {
                 machine.frame(now, FRONT, MAC, &frame(&self.instances[0], last, priority, at as u32), out);
+            }
+            Paced(last, priority, interval) => {
+                let interval = Duration::from_millis(interval);
+                let theirs = Instance { interval, ..self.instances[0].clone() };
+                machine.frame(now, FRONT, MAC, &frame(&theirs, last, priority, at as u32), out);
             }
             AdvertBack(last, priority) => {
                 machine.frame(now, BACK, MAC, &frame(&self.instances[1], last, priority, at as u32), out);

@@ -22,7 +22,7 @@ use super::message::{self, Envelope, Heard, Refusal};
 use super::notify::{Subject, Told};
 use super::output::{Cause, Counters, Event, Listed, Output, PeerListed, Reason, Rival, Role, To};
 use super::rival::Rivalry;
-use super::settings::{Instance, Version};
+use super::settings::Instance;
 use super::{COMPLAINT_INTERVAL, PEERS_MAX, PRIORITY_OWNER, PRIORITY_STOP};
 
 /// A virtual router.
@@ -59,8 +59,8 @@ enum State {
 struct Backup {
     /// From when on silence counts.
     heard: Instant,
-    /// The master's.
-    interval: Duration,
+    /// The master's, as it told it; none before it was heard.
+    interval: Option<Duration>,
     /// The master and its priority.
     master: Option<(IpAddr, u8)>,
     /// It said that it ends.
@@ -82,6 +82,8 @@ struct Master {
 #[derive(Clone, Debug)]
 struct Peer {
     priority: Option<u8>,
+    /// Between two of its adverts, as it told it.
+    interval: Option<Duration>,
     heard: Instant,
     /// Its last advert that was heeded.
     heeded: Option<Instant>,
@@ -183,7 +185,7 @@ impl Router {
         }
     }
 
-    /// Becomes a backup that listens first.
+    /// Becomes a backup that listens first; where it gives way to a master, for as long as that one's interval asks for (RFC 9568, 6.4.3).
     pub(super) fn enter_backup(
         &mut self,
         now: Instant,
@@ -191,7 +193,7 @@ impl Router {
         reason: Reason,
         out: &mut Vec<Output>,
     ) {
-        let interval = self.settings.interval;
+        let interval = master.and_then(|(who, _)| self.peers.get(&who)?.interval);
         let backup = Backup { heard: now, interval, master, resigned: false, preempt: None, waits: false };
         self.enter(now, State::Backup(backup), reason, out);
     }
@@ -281,9 +283,7 @@ impl Router {
                     _ => backup.preempt = None,
                 }
                 (backup.heard, backup.resigned, backup.waits) = (now, false, false);
-                if self.settings.version == Version::V3 {
-                    backup.interval = heard.advert.interval;
-                }
+                backup.interval = Some(heard.advert.interval);
                 let warn = self.settings.warn_after;
                 if of_master && !warn.is_zero() && gap > warn {
                     let name = self.settings.name.clone();
@@ -324,6 +324,7 @@ impl Router {
         let gap = peer.heeded.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
         (peer.heard, peer.heeded, peer.refused) = (now, Some(now), None);
         peer.priority = Some(heard.advert.priority);
+        peer.interval = Some(heard.advert.interval);
         peer.sequence = heard.sequence();
         peer.received += 1;
         if others && peer.complain(now) {
@@ -349,7 +350,13 @@ impl Router {
 
     /// Another host answers for a VIP.
     pub(super) fn notice(&mut self, now: Instant, rival: Rival, cause: Cause, out: &mut Vec<Output>) {
-        let patience = self.settings.master_down(self.priority, self.settings.interval);
+        let theirs = match rival {
+            Rival::Director(who) => self.peers.get(&who).and_then(|peer| peer.interval),
+            Rival::Host(_) => None,
+        };
+        // The slower of both decides how long they may need to agree.
+        let interval = self.settings.master_interval(theirs).max(self.settings.interval);
+        let patience = self.settings.master_down(self.priority, interval);
         let event = self.rivalry.notice(now, (rival, cause), patience, &self.settings.name);
         out.extend(event.map(Output::Event));
     }
@@ -361,6 +368,7 @@ impl Router {
         }
         let new = Peer {
             priority: None,
+            interval: None,
             heard: now,
             heeded: None,
             received: 0,
@@ -452,14 +460,14 @@ impl Router {
 
     /// Whether a director was heard within two of its intervals.
     fn speaks(&self, now: Instant, who: IpAddr) -> bool {
-        let State::Backup(backup) = &self.state else { return false };
-        self.peers.get(&who).is_some_and(|peer| now <= peer.heard + 2 * backup.interval)
+        let within = |peer: &Peer| 2 * self.settings.master_interval(peer.interval);
+        self.peers.get(&who).is_some_and(|peer| now <= peer.heard + within(peer))
     }
 
     /// When silence has lasted long enough.
     fn silence(&self, backup: &Backup) -> Instant {
         let wait = if backup.resigned { Instance::skew } else { Instance::master_down };
-        backup.heard + wait(&self.settings, self.priority, backup.interval)
+        backup.heard + wait(&self.settings, self.priority, self.settings.master_interval(backup.interval))
     }
 
     /// When there is something to do next.

@@ -20,6 +20,11 @@ pub const INTERVAL_MIN_V3: Duration = Duration::from_millis(10);
 /// The longest interval of version 3: 12 bits.
 pub const INTERVAL_MAX_V3: Duration = Duration::from_millis(40_950);
 
+/// How many times its own interval a backup believes of a master's.
+const INTERVAL_TIMES_MAX: u32 = 4;
+/// What it believes in any case.
+const INTERVAL_BELIEVED: Duration = Duration::from_secs(2);
+
 /// The number of a virtual router on its link (VRID), 1 to 255.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Vrid(pub u8);
@@ -259,6 +264,24 @@ impl Instance {
         // keepalived leaves an owner's priority alone, too.
         let owner = self.priority == PRIORITY_OWNER;
         Some(if owner { PRIORITY_OWNER } else { priority.clamp(1, 254) as u8 })
+    }
+
+    /// The longest interval of another master that is believed, so that one advert cannot hold a backup for two minutes: a master
+    /// whose interval is longer is waited for as if it were this one. It is enough for masters that speak each
+    /// nine times as seldom: a backup waits for three intervals and more.
+    #[must_use]
+    pub fn interval_believed_max(&self) -> Duration {
+        (self.interval * INTERVAL_TIMES_MAX).max(INTERVAL_BELIEVED)
+    }
+
+    /// The interval of a master that told this one, as a backup counts with it (RFC 9568, 6.1: `Active_Adver_Interval`); version 2,
+    /// and before a master was heard: its own.
+    #[must_use]
+    pub fn master_interval(&self, told: Option<Duration>) -> Duration {
+        match (self.version, told) {
+            (Version::V3, Some(told)) => told.min(self.interval_believed_max()),
+            _ => self.interval,
+        }
     }
 
     /// How much later the director of a priority takes over, so that the highest one is first (RFC 9568, 6.1; RFC 3768 always

@@ -1,6 +1,6 @@
-//! Two and three directors on a link that loses, delays and parts, from a seed. Their clocks run at different speeds. Then the
-//! link heals, and what the protocol promises must hold: soon one master, the best one alive, and never two for longer than an
-//! advert takes.
+//! Two and three directors on a link that loses, delays and parts, from a seed. Their clocks run at different speeds, and their
+//! intervals differ in half of the runs. Then the link heals, and what the protocol promises must hold: soon one master, the best one
+//! alive, never two for longer than an advert takes, and once one is found no change any more.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +13,13 @@ use super::*;
 
 const NIC: NicId = NicId(0);
 const INTERVAL: Duration = Duration::from_millis(100);
+/// Of those that have intervals of their own.
+const INTERVALS: [u64; 5] = [30, 100, 200, 400, 1000];
 const DELAY_MAX: Duration = Duration::from_millis(5);
-/// For how many intervals the link misbehaves, and how many are watched afterwards.
+/// For how many intervals the link misbehaves, the longest one of all, and how many are watched afterwards until all agree, and then.
 const STORM: u32 = 40;
 const CALM: u32 = 15;
+const PEACE: u32 = 15;
 
 /// Numbers from a seed (xorshift64*).
 struct Dice(u64);
@@ -27,6 +30,10 @@ impl Dice {
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % sides
+    }
+
+    fn interval(&mut self) -> Duration {
+        Duration::from_millis(INTERVALS[self.roll(INTERVALS.len() as u64) as usize])
     }
 
     fn time(&mut self, most: Duration) -> Duration {
@@ -65,7 +72,7 @@ struct World {
 }
 
 impl World {
-    fn new(seed: u64, count: usize, preempt: bool) -> Self {
+    fn new(seed: u64, count: usize, preempt: bool, differ: bool) -> Self {
         let mut dice = Dice(seed | 1);
         let start = Instant::now();
         let directors = (0..count).map(|number| {
@@ -76,7 +83,7 @@ impl World {
                 version: Version::V3,
                 // Few, so that some are equal.
                 priority: 100 + 20 * dice.roll(4) as u8,
-                interval: INTERVAL,
+                interval: if differ { dice.interval() } else { INTERVAL },
                 source: IpAddr::from([192, 0, 2, number as u8 + 1]),
                 addresses: vec![IpAddr::from([192, 0, 2, 100])],
                 excluded: Vec::new(),
@@ -158,6 +165,17 @@ impl World {
         });
     }
 
+    /// The longest interval of all.
+    fn longest(&self) -> Duration {
+        self.directors.iter().map(|director| director.settings.interval).max().unwrap_or_default()
+    }
+
+    /// How often each one became master.
+    fn masterships(&self) -> Vec<u64> {
+        let count = |director: &Director| director.machine.list().first().map_or(0, |one| one.masterships);
+        self.directors.iter().map(count).collect()
+    }
+
     fn masters(&self) -> Vec<usize> {
         let is_master = |director: &Director| director.alive && director.machine.vips().count() > 0;
         (0..self.directors.len()).filter(|&number| is_master(&self.directors[number])).collect()
@@ -220,10 +238,11 @@ impl World {
     }
 }
 
-fn play(seed: u64, count: usize, preempt: bool) {
-    let mut world = World::new(seed, count, preempt);
+fn play(seed: u64, count: usize, preempt: bool, differ: bool) {
+    let mut world = World::new(seed, count, preempt, differ);
+    let interval = world.longest();
     for step in 1..=STORM {
-        world.run_until(INTERVAL * step);
+        world.run_until(interval * step);
         world.event();
     }
     world.parted.clear();
@@ -239,9 +258,9 @@ fn play(seed: u64, count: usize, preempt: bool) {
     world.longest_double = Duration::ZERO;
     world.double = None;
     world.look();
-    world.run_until(healed + INTERVAL * CALM);
+    world.run_until(healed + interval * CALM);
     // The clocks differ by a hundredth, and the advert that ends it may be answered by one.
-    let most = INTERVAL * 102 / 100 + 2 * DELAY_MAX;
+    let most = interval * 102 / 100 + 2 * DELAY_MAX;
     let longest = world.longest_double;
     assert!(longest <= most, "seed {seed}: two masters for {longest:?} after the link healed");
     let masters = world.masters();
@@ -252,25 +271,32 @@ fn play(seed: u64, count: usize, preempt: bool) {
         let master = world.directors[masters[0]].settings.priority;
         assert_eq!(Some(master), best, "seed {seed}: not the best one alive is master");
     }
+    let before = world.masterships();
+    world.run_until(healed + interval * (CALM + PEACE));
+    assert_eq!((world.masters(), world.masterships()), (masters, before), "seed {seed}: they change places");
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
     #[test]
-    fn one_master_the_best_alive(seed in any::<u64>(), three in any::<bool>(), preempt in proptest::bool::weighted(0.8)) {
-        play(seed, if three { 3 } else { 2 }, preempt);
+    fn one_master_the_best_alive(
+        seed in any::<u64>(),
+        three in any::<bool>(),
+        preempt in proptest::bool::weighted(0.8),
+        differ in any::<bool>(),
+    ) {
+        play(seed, if three { 3 } else { 2 }, preempt, differ);
     }
 }
 
 #[test]
 fn a_director_that_dies_is_replaced_in_time() {
-    for seed in 0..50 {
-        let mut world = World::new(seed, 2, true);
-        world.run_until(INTERVAL * 10);
-        let master = world.masters()[0];
+    for seed in 0..100 {
+        let (mut world, master) = settled(seed);
         world.directors[master].alive = false;
         let other = &world.directors[1 - master].settings;
-        let within = other.master_down(other.priority, INTERVAL) * 102 / 100;
+        let theirs = world.directors[master].settings.interval;
+        let within = other.master_down(other.priority, theirs) * 102 / 100;
         let died = world.now;
         world.run_until(died + within);
         assert_eq!(world.masters(), [1 - master], "seed {seed}");
@@ -279,15 +305,22 @@ fn a_director_that_dies_is_replaced_in_time() {
 
 #[test]
 fn a_director_that_resigns_is_replaced_after_the_skew() {
-    for seed in 0..50 {
-        let mut world = World::new(seed, 2, true);
-        world.run_until(INTERVAL * 10);
-        let master = world.masters()[0];
+    for seed in 0..100 {
+        let (mut world, master) = settled(seed);
         world.with(master, |machine, now, out| machine.stop(now, out));
         let other = &world.directors[1 - master].settings;
-        let within = other.skew(other.priority, INTERVAL) * 102 / 100 + DELAY_MAX;
+        let theirs = world.directors[master].settings.interval;
+        let within = other.skew(other.priority, theirs) * 102 / 100 + DELAY_MAX;
         let ended = world.now;
         world.run_until(ended + within);
         assert_eq!(world.masters(), [1 - master], "seed {seed}");
     }
+}
+
+/// Two directors that agree, and which one is master; their intervals differ where the seed is odd.
+fn settled(seed: u64) -> (World, usize) {
+    let mut world = World::new(seed, 2, true, seed % 2 == 1);
+    world.run_until(world.longest() * 10);
+    let master = world.masters()[0];
+    (world, master)
 }

@@ -6,6 +6,7 @@
 
 mod adverts;
 mod carried;
+mod intervals;
 mod link;
 mod matrix;
 mod tracked;
