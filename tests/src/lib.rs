@@ -10,6 +10,7 @@ pub mod oracle;
 pub mod packets;
 pub mod random;
 pub mod shared_writes;
+pub mod soak;
 pub mod text;
 pub mod topology;
 pub mod traffic;

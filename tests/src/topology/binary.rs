@@ -17,8 +17,9 @@ pub fn shunt() -> &'static Path {
             return std::path::absolute(path).expect("a path");
         }
         let program = std::env::current_exe().expect("this program's path");
-        let folder = program.ancestors().find(|folder| folder.ends_with("deps")).and_then(Path::parent);
-        let folder = folder.expect("this program lies in target/PROFILE/deps");
+        // Test programs lie in target/PROFILE/deps, others in target/PROFILE.
+        let tests = program.ancestors().find(|folder| folder.ends_with("deps"));
+        let folder = tests.or(Some(&program)).and_then(Path::parent).expect("a folder of its own");
         let shunt = folder.join("shunt");
         // `cargo test --workspace` has built it; `cargo test -p shunt-tests` has not.
         if modified(&shunt) < newest_source() {

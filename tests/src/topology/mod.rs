@@ -4,10 +4,11 @@
 //! processes started there, however they end. [`director`] runs the binary `shunt` in it, [`wire`] sends and receives
 //! exact frames at the other end of its cables, [`hosts`] answers for neighbours there, [`place`] is a further
 //! namespace with a kernel that speaks TCP, [`arms`] is the usual lay-out of all that, [`shell`] is where `ipvsadm` is typed,
-//! [`keepalived`] and [`checkers`] run keepalived beside it.
+//! [`keepalived`] and [`checkers`] run keepalived beside it, [`carried`] keeps connections open.
 
 pub mod arms;
 pub mod binary;
+pub mod carried;
 pub mod checkers;
 pub mod director;
 pub mod frames;

@@ -19,9 +19,11 @@ impl<'a> Shell<'a> {
     #[must_use]
     pub fn of(lab: &'a Lab) -> Self {
         let folder = lab.path("sbin");
-        std::fs::create_dir(&folder).expect("a folder");
-        for name in ["ipvsadm", "ipvsadm-save", "ipvsadm-restore"] {
-            std::os::unix::fs::symlink(binary::shunt(), folder.join(name)).expect("a link");
+        if !folder.exists() {
+            std::fs::create_dir(&folder).expect("a folder");
+            for name in ["ipvsadm", "ipvsadm-save", "ipvsadm-restore"] {
+                std::os::unix::fs::symlink(binary::shunt(), folder.join(name)).expect("a link");
+            }
         }
         Self { lab, folder }
     }

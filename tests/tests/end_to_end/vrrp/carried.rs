@@ -1,17 +1,12 @@
 //! Open connections that carry data while their director is killed.
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::thread::JoinHandle;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use shunt_tests::topology::place::Place;
+use shunt_tests::topology::carried::{Carried, Pace, echo};
 use shunt_tests::topology::wait_for;
-use socket2::{Domain, Socket, Type};
 
 use super::link::{Link, OUTAGE_MAX};
 use super::{FAST, role, wait_for_role};
@@ -21,62 +16,7 @@ const SERVICES: [(u16, &str); 2] = [(7, "sh"), (8, "mh")];
 /// Clients of each service, each with an address of its own.
 const CLIENTS: u8 = 24;
 
-/// A connection that carries data until it is told to end.
-struct Carried {
-    /// Blocks that came back.
-    blocks: Arc<AtomicU32>,
-    ends: Arc<AtomicBool>,
-    /// The real server's number, or what went wrong.
-    thread: JoinHandle<std::io::Result<u8>>,
-}
-
-impl Carried {
-    /// From an address of the client's.
-    fn begin(client: &Place, from: IpAddr, to: SocketAddr) -> Self {
-        let (blocks, ends) = (Arc::<AtomicU32>::default(), Arc::<AtomicBool>::default());
-        let (count, end) = (blocks.clone(), ends.clone());
-        let thread = client.run(move || std::thread::spawn(move || carry(from, to, &count, &end)));
-        Self { blocks, ends, thread }
-    }
-}
-
-fn carry(from: IpAddr, to: SocketAddr, count: &AtomicU32, end: &AtomicBool) -> std::io::Result<u8> {
-    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
-    socket.bind(&SocketAddr::new(from, 0).into())?;
-    socket.connect_timeout(&to.into(), OUTAGE_MAX)?;
-    let mut stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(OUTAGE_MAX))?;
-    let mut number = [0];
-    stream.read_exact(&mut number)?;
-    while !end.load(Ordering::Relaxed) {
-        let block = [count.load(Ordering::Relaxed) as u8; 2000];
-        let mut back = [0; 2000];
-        stream.write_all(&block)?;
-        stream.read_exact(&mut back)?;
-        assert_eq!(back, block, "data of another block");
-        count.fetch_add(1, Ordering::Relaxed);
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    Ok(number[0])
-}
-
-/// Says its number to each connection, and sends back what comes.
-fn echo(place: &Place, number: u8) {
-    for (l4_port, _) in SERVICES {
-        place.run(move || {
-            let listener = TcpListener::bind(("::", l4_port)).expect("a port");
-            std::thread::spawn(move || {
-                for mut stream in listener.incoming().flatten() {
-                    std::thread::spawn(move || {
-                        let mut reader = stream.try_clone().expect("a socket");
-                        let _ = stream.write_all(&[number]);
-                        std::io::copy(&mut reader, &mut stream)
-                    });
-                }
-            });
-        });
-    }
-}
+const PACE: Pace = Pace { patience: OUTAGE_MAX, pause: Duration::from_millis(2) };
 
 /// `sh` and `mh` choose alike at both directors, and the one that takes over takes on what it does not know.
 fn every_connection_goes_on(vip: &str) {
@@ -84,7 +24,9 @@ fn every_connection_goes_on(vip: &str) {
     let second = link.real_server("real2", 21);
     let third = link.real_server("real3", 22);
     for (number, place) in [&link.real, &second, &third].into_iter().enumerate() {
-        echo(place, number as u8);
+        for (l4_port, _) in SERVICES {
+            echo(place, SocketAddr::from((Ipv6Addr::UNSPECIFIED, l4_port)), number as u8);
+        }
     }
     let address = |last: u8| -> IpAddr {
         let text = if link.vip.is_ipv4() { format!("192.0.2.{last}") } else { format!("2001:db8::{last}") };
@@ -116,9 +58,9 @@ fn every_connection_goes_on(vip: &str) {
     let carried: Vec<Carried> = services
         .into_iter()
         .flat_map(begin)
-        .map(|(last, to)| Carried::begin(&link.hub, address(last), to))
+        .map(|(last, to)| Carried::begin(&link.hub, address(last), to, PACE))
         .collect();
-    let blocks = || carried.iter().map(|one| one.blocks.load(Ordering::Relaxed)).collect::<Vec<_>>();
+    let blocks = || carried.iter().map(Carried::blocks).collect::<Vec<_>>();
     let wait_more = |than: Vec<u32>, what: &str| {
         wait_for(what, || {
             let stuck = blocks().iter().zip(&than).filter(|(now, then)| now < &&(**then + 5)).count();
@@ -131,10 +73,8 @@ fn every_connection_goes_on(vip: &str) {
     let status = wait_for_role(&backup, "master");
     assert_eq!(status.vrrp[0].masterships, 1);
     wait_more(blocks(), "data after the kill");
-    for one in &carried {
-        one.ends.store(true, Ordering::Relaxed);
-    }
-    let ended: Vec<_> = carried.into_iter().map(|one| one.thread.join().expect("a client")).collect();
+    carried.iter().for_each(Carried::end);
+    let ended: Vec<_> = carried.into_iter().map(Carried::ended).collect();
     let broken: Vec<_> = ended.iter().filter_map(|end| end.as_ref().err()).collect();
     assert!(broken.is_empty(), "broken: {broken:?}");
     let used: BTreeSet<u8> = ended.into_iter().flatten().collect();

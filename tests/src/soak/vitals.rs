@@ -1,0 +1,119 @@
+//! What a process takes of the machine, and what its log says.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+
+use serde::Serialize;
+
+use crate::topology::director::{Director, buffers};
+
+/// What a director takes at rest.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Vitals {
+    /// Bytes of resident memory.
+    pub memory: u64,
+    /// Descriptors.
+    pub descriptors: u64,
+    /// Threads.
+    pub threads: u64,
+    /// Processes that it started and that still run.
+    pub children: u64,
+    /// Packet buffers in use.
+    pub buffers: u64,
+}
+
+impl Vitals {
+    /// Those of a director.
+    ///
+    /// # Panics
+    /// When it is gone.
+    #[must_use]
+    pub fn of(director: &Director) -> Self {
+        let process = format!("/proc/{}", director.pid());
+        let status = fs::read_to_string(format!("{process}/status")).expect("the director's process");
+        let of = |key: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(key));
+            let number =
+                line.and_then(|line| line.split_whitespace().next()).and_then(|word| word.parse().ok());
+            number.unwrap_or(0)
+        };
+        let count =
+            |folder: &str| fs::read_dir(format!("{process}/{folder}")).map_or(0, Iterator::count) as u64;
+        let tasks = fs::read_dir(format!("{process}/task")).into_iter().flatten().flatten();
+        let children = tasks.map(|task| {
+            let list = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            list.split_whitespace().count() as u64
+        });
+        Self {
+            memory: of("VmRSS:") << 10,
+            descriptors: count("fd"),
+            threads: of("Threads:"),
+            children: children.sum(),
+            buffers: buffers(&director.status()),
+        }
+    }
+
+    fn rows(&self) -> [(&'static str, u64); 5] {
+        [
+            ("resident memory, KiB", self.memory >> 10),
+            ("descriptors", self.descriptors),
+            ("threads", self.threads),
+            ("processes", self.children),
+            ("packet buffers", self.buffers),
+        ]
+    }
+
+    /// A table of two columns.
+    #[must_use]
+    pub fn beside(&self, after: &Self) -> String {
+        let rows = self.rows().into_iter().zip(after.rows());
+        let lines = rows.map(|((what, before), (_, after))| format!("  {what:<20} {before:>8} {after:>10}"));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    /// What is worse than before; memory may grow by so many bytes.
+    #[must_use]
+    pub fn worse_than(&self, before: &Self, growth: u64) -> Vec<String> {
+        let most = Self { memory: before.memory + growth, ..before.clone() };
+        let rows = self.rows().into_iter().zip(most.rows());
+        let grown = rows.filter(|((_, now), (_, most))| now > most);
+        grown.map(|((what, now), (_, most))| format!("{what}: {now}, {most} at most")).collect()
+    }
+}
+
+/// Log lines by their level.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Levels {
+    counts: BTreeMap<String, u32>,
+    /// The lines of errors that no operation brings about.
+    pub errors: Vec<String>,
+}
+
+/// What operations bring about on purpose: two MACs for one address.
+const EXPECTED: [&str; 1] = ["answer for 10.1.0."];
+
+impl Levels {
+    /// Those of a log.
+    #[must_use]
+    pub fn of(log: &str) -> Self {
+        let mut levels = Self::default();
+        for line in log.lines() {
+            let level =
+                line.split_whitespace().find(|word| ["ERROR", "WARN", "INFO", "DEBUG"].contains(word));
+            let Some(level) = level else { continue };
+            *levels.counts.entry(level.to_owned()).or_default() += 1;
+            if level == "ERROR" && !EXPECTED.iter().any(|words| line.contains(words)) {
+                levels.errors.push(line.to_owned());
+            }
+        }
+        levels
+    }
+}
+
+impl fmt::Display for Levels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words: Vec<_> = self.counts.iter().map(|(level, count)| format!("{level} {count}")).collect();
+        f.write_str(&words.join(", "))
+    }
+}
