@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use shunt_dataplane::flow::Owners;
 use shunt_dataplane::id::{Generation, Mac, NicId, WorkerId};
-use shunt_dataplane::snapshot::{NeighbourPlan, Plan, Registry, Snapshot};
+use shunt_dataplane::snapshot::{Plan, Registry, Snapshot};
 use shunt_dataplane::worker::Shared;
 
 use crate::config::Config;
@@ -105,9 +105,10 @@ impl Publisher {
     /// Takes note of a neighbour; it counts from the next publication on.
     pub fn set_neighbour(&mut self, change: &NeighbourChange) {
         let NeighbourChange { nic, address, mac } = *change;
-        self.state.neighbours.retain(|known| (known.nic, known.address) != (nic, address));
-        if let Some(mac) = mac {
-            self.state.neighbours.push(NeighbourPlan { nic, address, mac });
+        let neighbours = Arc::make_mut(&mut self.state.neighbours);
+        match mac {
+            Some(mac) => drop(neighbours.insert((nic, address), mac)),
+            None => drop(neighbours.remove(&(nic, address))),
         }
     }
 

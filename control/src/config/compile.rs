@@ -1,7 +1,8 @@
 //! From a configuration and what is known of the world now to the plan that the workers' snapshot is compiled from.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use shunt_dataplane::address::Address as _;
 use shunt_dataplane::id::{Mac, NicId};
@@ -26,7 +27,7 @@ pub struct State {
     /// Those of them that were taken over lately.
     pub adopting: HashSet<(NicId, IpAddr)>,
     /// Neighbours that answered.
-    pub neighbours: Vec<NeighbourPlan>,
+    pub neighbours: Arc<BTreeMap<(NicId, IpAddr), Mac>>,
 }
 
 impl State {
@@ -115,8 +116,11 @@ fn neighbours(config: &Config, state: &State) -> Vec<NeighbourPlan> {
     let named = (0..=u8::MAX).map(NicId).zip(&config.nics).flat_map(|(nic, table)| {
         table.neighbours.iter().map(move |one| NeighbourPlan { nic, address: one.address, mac: one.mac })
     });
-    let answered = state.neighbours.iter().filter(|one| !config.names_neighbour(one.nic, one.address));
-    named.chain(answered.cloned()).collect()
+    let named: Vec<NeighbourPlan> = named.collect();
+    let is_named: HashSet<(NicId, IpAddr)> = named.iter().map(|one| (one.nic, one.address)).collect();
+    let answered = state.neighbours.iter().filter(|(key, _)| !is_named.contains(*key));
+    let answered = answered.map(|(&(nic, address), &mac)| NeighbourPlan { nic, address, mac });
+    named.into_iter().chain(answered).collect()
 }
 
 /// The routes of the file, then the default routes of the gateways.
@@ -193,7 +197,8 @@ mod tests {
             address: IpAddr::from([192, 0, 2, last]),
             mac: Mac([2, 0, 0, 0, 9, last]),
         };
-        let state = State { neighbours: vec![answered(21), answered(22)], ..State::default() };
+        let known = [21, 22].map(answered).map(|one| ((one.nic, one.address), one.mac));
+        let state = State { neighbours: Arc::new(known.into()), ..State::default() };
         let plan = compile(&config, &state);
         let named = NeighbourPlan { mac: Mac([2, 0, 0, 0, 0, 0x21]), ..answered(21) };
         assert_eq!(plan.neighbours, [named, answered(22)]);

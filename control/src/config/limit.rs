@@ -34,6 +34,10 @@ pub const CONNECTIONS_MIN: u32 = 64;
 pub const CONNECTIONS_MAX: u32 = 1 << 28;
 /// The most replies a second and worker.
 pub const REPLIES_MAX: u32 = 1_000_000;
+/// The fewest neighbours of a NIC.
+pub const NEIGHBOURS_MIN: u32 = 256;
+/// The most neighbours of a NIC: as many as a /14 has.
+pub const NEIGHBOURS_MAX: u32 = 1 << 18;
 /// The least packet memory, in MiB.
 pub const MEMORY_MIN: u32 = 64;
 /// The most packet memory, in MiB.

@@ -105,6 +105,8 @@ pub struct Runtime {
     pub connections: u32,
     /// Replies (RST, ICMP) that each worker makes in a second at most.
     pub replies: u32,
+    /// Neighbours of each NIC that the file does not name.
+    pub neighbours: u32,
 }
 
 impl Default for Runtime {
@@ -118,6 +120,7 @@ impl Default for Runtime {
             socket: PathBuf::from(SOCKET_DEFAULT),
             connections: 1_000_000,
             replies: 1_000,
+            neighbours: crate::neighbour::NEIGHBOURS_DEFAULT,
         }
     }
 }
@@ -227,13 +230,6 @@ impl Config {
             masks.min().unwrap_or(bits).min(bits)
         };
         (shortest(true, 32), shortest(false, 128))
-    }
-
-    /// True when the file names the MAC of this neighbour, who is then never asked.
-    #[must_use]
-    pub fn names_neighbour(&self, nic: NicId, address: IpAddr) -> bool {
-        let named = self.nics.get(nic.index()).map(|nic| nic.neighbours.as_slice());
-        named.unwrap_or_default().iter().any(|neighbour| neighbour.address == address)
     }
 }
 

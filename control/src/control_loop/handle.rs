@@ -16,6 +16,7 @@ pub(super) enum Command {
     Watched(Tracked, Reading),
     Named(HashMap<Key, Named>, HashMap<Key, Mac>),
     Checked(Vec<Key>),
+    Neighbours(u32),
     Announce,
     Report(Sender<Report>),
 }
@@ -77,6 +78,11 @@ impl Control {
     /// The VIPs that real servers are checked at from now on, each with the NIC that such a real server is behind.
     pub fn set_checked(&self, checked: Vec<Key>) {
         self.tell(Command::Checked(checked));
+    }
+
+    /// Each NIC may have so many neighbours from now on that the configuration does not name.
+    pub fn set_neighbours(&self, most: u32) {
+        self.tell(Command::Neighbours(most));
     }
 
     /// Announces all VIPs again.

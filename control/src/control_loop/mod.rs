@@ -207,6 +207,7 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
                     Command::Watched(what, reading) => self.watched(now, what, reading),
                     Command::Named(wanted, told) => self.machine.begin_naming(wanted, told),
                     Command::Checked(checked) => self.machine.set_checked(now, checked),
+                    Command::Neighbours(most) => self.machine.set_most(most),
                     Command::Announce => self.machine.announce(now, &mut self.outputs),
                     Command::Report(answer) => drop(answer.send(self.report())),
                 },

@@ -145,6 +145,7 @@ impl Live {
         self.virtual_macs.follow(&view.config, &self.nics);
         let checks = targets::checks(&view.config, &view.snapshot);
         self.with_parts(|parts| {
+            parts.control.set_neighbours(view.config.runtime.neighbours);
             parts.control.set_owned(targets::nics(&view.config, &self.macs), targets::vips(&view.config));
             let routers = targets::routers(&view.config, &view.snapshot, &self.macs);
             parts.control.set_routers(routers, view.config.vrrp_groups.clone());

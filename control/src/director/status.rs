@@ -23,7 +23,7 @@ use crate::config;
 use crate::config::schedule::Place;
 use crate::control_loop::{CHECKS_WAITING_MAX, RELEASED_MAX, Report};
 use crate::health::{Listed, RealKey};
-use crate::neighbour::{NEIGHBOURS_MAX, WAITING_MAX};
+use crate::neighbour::{self, INCOMPLETE_PER_NIC_MAX, WAITING_MAX};
 
 /// Everything about now.
 pub(super) fn status(live: &Live) -> Status {
@@ -278,8 +278,10 @@ fn limits(live: &Live, view: &View, nics: &[Nic], report: &Report) -> Vec<Limit>
     let none_left = nics.iter().map(|nic| nic.no_buffer).sum();
     limit("packet buffers".into(), buffers.0, buffers.1, none_left);
     let (neighbours, counters) = (report.neighbour_counters, report.counters);
-    let known = report.neighbours.len() as u64;
-    limit("neighbours".into(), known, NEIGHBOURS_MAX as u64, neighbours.table_full);
+    let most = u64::from(view.config.runtime.neighbours);
+    limit("neighbours".into(), strangers(report, true), most, neighbours.table_full);
+    let (asked, most) = (strangers(report, false), INCOMPLETE_PER_NIC_MAX as u64);
+    limit("neighbours that have not answered".into(), asked, most, neighbours.asked_full);
     let waiting = report.neighbours.iter().map(|listed| listed.waiting as u64).sum();
     limit("packets waiting for a neighbour".into(), waiting, WAITING_MAX as u64, neighbours.waiting_full);
     let (checks, full) = (report.checks_waiting as u64, counters.checks_full);
@@ -289,6 +291,17 @@ fn limits(live: &Live, view: &View, nics: &[Nic], report: &Report) -> Vec<Limit>
     limit("inject rings".into(), 0, INJECT_RING_MAX as u64, counters.transmit_full);
     limit("answer rings".into(), 0, ANSWER_RING_MAX as u64, 0);
     limits
+}
+
+/// Neighbours that the configuration does not name, with or without a known MAC, of the NIC that has most.
+fn strangers(report: &Report, known: bool) -> u64 {
+    let mut of_nics = [0; 1 << u8::BITS];
+    let strangers = report
+        .neighbours
+        .iter()
+        .filter(|one| one.named.is_none() && one.standing != neighbour::Standing::Static);
+    strangers.filter(|one| one.mac.is_some() == known).for_each(|one| of_nics[one.nic.index()] += 1);
+    of_nics.into_iter().max().unwrap_or_default()
 }
 
 /// What an operator should do, one line each.

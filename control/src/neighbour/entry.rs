@@ -5,15 +5,12 @@
 //! so that a host that moved is followed within [`DOUBT`], and one that still answers keeps its address.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use shunt_dataplane::id::Mac;
 
 use super::output::{Named, Refused};
-use super::{
-    CHANGE_INTERVAL, CONFLICT_INTERVAL, DOUBT, PROBES_MAX, REACHABLE, RETRANSMIT, UNCONFIRMED,
-    WAITING_PER_NEIGHBOUR_MAX,
-};
+use super::{CHANGE_INTERVAL, CONFLICT_INTERVAL, DOUBT, PROBES_MAX, UNCONFIRMED, WAITING_PER_NEIGHBOUR_MAX};
 
 /// How sure the director is of a neighbour. A simpler form of RFC 4861, 7.3.2: workers do not tell whether a
 /// neighbour is in use, so each one is asked again when its time is up.
@@ -41,6 +38,10 @@ pub(super) struct Entry<P> {
     pub(super) named: Option<Named>,
     /// Since when the MAC is what it is.
     pub(super) since: Instant,
+    /// When a packet needed it, or it asked for the director, last.
+    pub(super) used: Instant,
+    /// When it was asked first since it has no MAC.
+    pub(super) asked_first: Option<Instant>,
     /// It answered a question once.
     pub(super) confirmed: bool,
     /// It was told that it does not answer.
@@ -75,6 +76,8 @@ impl<P> Entry<P> {
             due: now,
             named,
             since: now,
+            used: now,
+            asked_first: None,
             confirmed: false,
             told_silent: false,
             doubted: false,
@@ -129,13 +132,16 @@ impl<P> Entry<P> {
         self.mac().filter(|_| !self.doubted && asked + 1 < PROBES_MAX)
     }
 
-    /// Counts a question that was sent.
-    pub(super) fn asked(&mut self, now: Instant) {
+    /// Counts a question that was sent; one that does not answer is asked again after `again`.
+    pub(super) fn asked(&mut self, now: Instant, again: Duration) {
         self.in_doubt = std::mem::take(&mut self.doubted);
         self.rival = None;
-        self.due = now + if self.in_doubt { DOUBT } else { RETRANSMIT };
+        self.due = now + if self.in_doubt { DOUBT } else { again };
         if self.in_doubt {
             self.calm = self.calm.max(now + CHANGE_INTERVAL);
+        }
+        if self.mac().is_none() {
+            self.asked_first.get_or_insert(now);
         }
         match &mut self.state {
             State::Incomplete { asked } | State::Probe { asked, .. } => *asked = asked.saturating_add(1),
@@ -146,16 +152,20 @@ impl<P> Entry<P> {
         }
     }
 
-    /// Takes what was heard.
-    pub(super) fn hear(&mut self, now: Instant, said: Said) -> Heard {
+    /// Takes what was heard; an answer holds for so long.
+    pub(super) fn hear(&mut self, now: Instant, said: Said, holds: Duration) -> Heard {
         let Said { mac, solicited, overrides, asks } = said;
+        if asks {
+            self.used = now;
+        }
         match self.state {
             State::Static { mac: known } if known == mac => Heard::Same,
             State::Static { .. } => Heard::Refused(Refused::Static),
-            State::Incomplete { asked } if solicited && asked > 0 => self.answered(now, mac),
+            State::Incomplete { asked } if solicited && asked > 0 => self.answered(now, mac, holds),
             // RFC 826: whoever asks for the director will hear from it next.
             State::Incomplete { asked: 0 } if asks && self.named.is_none() => {
                 self.state = State::Stale { mac };
+                self.asked_first = None;
                 (self.since, self.due, self.told_silent) = (now, now + UNCONFIRMED, false);
                 Heard::New { old: None }
             }
@@ -165,12 +175,12 @@ impl<P> Entry<P> {
             }
             State::Probe { mac: known, .. } if known == mac && solicited => {
                 let rival = self.rival.take().filter(|_| self.in_doubt);
-                self.answered(now, mac);
+                self.answered(now, mac, holds);
                 rival.map_or(Heard::Same, |other| self.disputed(now, other))
             }
             _ if self.mac() == Some(mac) => Heard::Same,
             State::Probe { asked, .. } if solicited && overrides && asked >= PROBES_MAX && !self.in_doubt => {
-                self.answered(now, mac)
+                self.answered(now, mac, holds)
             }
             State::Probe { .. } if solicited && overrides && self.in_doubt => {
                 self.rival.get_or_insert(mac);
@@ -191,16 +201,17 @@ impl<P> Entry<P> {
     }
 
     /// The time to wait for the known MAC is over: another one that answered has the address from now on.
-    pub(super) fn decide(&mut self, now: Instant) -> Option<Heard> {
+    pub(super) fn decide(&mut self, now: Instant, holds: Duration) -> Option<Heard> {
         let rival = self.rival.take().filter(|_| self.in_doubt)?;
-        Some(self.answered(now, rival))
+        Some(self.answered(now, rival, holds))
     }
 
     /// An answer to a question of the director.
-    fn answered(&mut self, now: Instant, mac: Mac) -> Heard {
+    fn answered(&mut self, now: Instant, mac: Mac, holds: Duration) -> Heard {
         let old = self.mac();
         self.state = State::Reachable { mac };
-        self.due = now + REACHABLE;
+        self.due = now + holds;
+        self.asked_first = None;
         (self.confirmed, self.told_silent, self.doubted) = (true, false, false);
         if old == Some(mac) {
             return Heard::Same;

@@ -18,7 +18,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hashbrown::{HashMap, HashSet};
 use shunt_dataplane::id::{Mac, NicId};
@@ -33,8 +33,9 @@ use super::naming::Naming;
 use super::output::{Change, Counters, Event, Listed, Named, Output, Refused, Standing};
 use super::owned::{Nic, Owned, Vip};
 use super::{
-    ANNOUNCE_INTERVAL, ANNOUNCEMENTS, CHANGE_INTERVAL, PROBES_MAX, PUBLICATION_MAX, REQUESTS_BURST_MAX,
-    REQUESTS_PER_SECOND_MAX, WAITING_MAX,
+    ANNOUNCE_INTERVAL, ANNOUNCEMENTS, CHANGE_INTERVAL, CONFIRMATIONS_PER_SECOND_MAX, PROBES_MAX,
+    PUBLICATION_MAX, REACHABLE, REQUESTS_BURST_MAX, REQUESTS_PER_SECOND_MAX, RETRANSMIT,
+    SILENT_PER_SECOND_MAX, WAITING_MAX,
 };
 
 /// A neighbour: the NIC behind which it is, and its address.
@@ -92,6 +93,11 @@ impl<P> Machine<P> {
             self.forget(key, out);
         }
         self.tick(now, out);
+    }
+
+    /// Each NIC may have so many neighbours from now on that the configuration does not name.
+    pub fn set_most(&mut self, most: u32) {
+        self.index.set_most(most as usize);
     }
 
     /// The VIPs from now on; see [`Machine::set_owned`].
@@ -198,14 +204,15 @@ impl<P> Machine<P> {
             return;
         }
         if !self.entries.contains_key(&key) {
-            if self.index.asks_enough(nic) || !self.make_room(nic, out) {
-                self.counters.table_full += 1;
+            if self.index.asks_enough(nic) && !self.give_one_up(now, nic, out) {
+                self.counters.asked_full += 1;
                 return;
             }
             self.add(key, Entry::new(now, None));
         }
-        let full = self.index.waiting() >= WAITING_MAX;
+        let full = self.index.waiting() >= WAITING_MAX && !self.drop_oldest_packet();
         let dropped = self.with_entry(key, |entry| {
+            entry.used = now;
             if full && entry.waiting.pop_front().is_none() {
                 return 1;
             }
@@ -237,11 +244,10 @@ impl<P> Machine<P> {
                 self.ask_for_leaks(key, out);
             }
         }
-        while let Some((due, key)) = self.index.first() {
-            if due > now || !self.allowance.take() {
-                break;
+        while self.index.first().is_some_and(|due| due <= now) && self.allowance.take() {
+            if let Some(key) = self.index.take_due(now) {
+                self.due(now, key, out);
             }
-            self.due(now, key, out);
         }
         for (conflict, lasted) in self.conflicts.tick(now) {
             out.push(Output::Event(Event::ConflictOver { conflict, lasted }));
@@ -252,7 +258,7 @@ impl<P> Machine<P> {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let announcement = self.announcements.first_key_value().map(|(&(due, _), _)| due);
-        let timer = self.index.first().map(|(due, _)| due);
+        let timer = self.index.first();
         let asking = announcement
             .into_iter()
             .chain(timer)
@@ -369,31 +375,71 @@ impl<P> Machine<P> {
             return self.counters.refuse(Refused::OffLink);
         }
         // Who came a moment ago stays, else each asker of a flood would be published, and its end too.
-        let settled = self.index.gives_way(nic).is_some_and(|(since, _)| since + CHANGE_INTERVAL <= now);
-        if self.index.is_full(nic) && !(settled && self.make_room(nic, out)) {
-            self.counters.table_full += 1;
-            return self.counters.refuse(Refused::Full);
+        if self.index.is_full(nic) {
+            let settled = self.index.gives_way(nic).filter(|(since, _)| *since + CHANGE_INTERVAL <= now);
+            let Some((_, oldest)) = settled else {
+                self.counters.table_full += 1;
+                return self.counters.refuse(Refused::Full);
+            };
+            self.evict(oldest, out);
         }
         self.add(key, Entry::new(now, None));
     }
 
-    /// Makes room for one more stranger behind a NIC, at the cost of one that never answered a question; false when all did.
-    fn make_room(&mut self, nic: NicId, out: &mut Vec<Output<P>>) -> bool {
-        if !self.index.is_full(nic) {
-            return true;
+    /// Another one than `keep` gives way where a NIC has more strangers than it may have: who answered is not kept out by who did not, nor by
+    /// who is not used.
+    pub(super) fn make_room(&mut self, nic: NicId, keep: Option<Key>, out: &mut Vec<Output<P>>) {
+        while self.index.is_too_full(nic) {
+            match self.index.used_least(nic) {
+                Some(key) if keep != Some(key) => self.evict(key, out),
+                Some(_) | None => break,
+            }
         }
-        let Some((_, key)) = self.index.gives_way(nic) else { return false };
+    }
+
+    /// Gives up one of those that were asked and had their time, so that another one can be asked; false when none had.
+    fn give_one_up(&mut self, now: Instant, nic: NicId, out: &mut Vec<Output<P>>) -> bool {
+        let given_up = self.index.had_its_time(now, nic);
+        if let Some(key) = given_up {
+            self.evict(key, out);
+        }
+        given_up.is_some()
+    }
+
+    /// Drops a packet of those that had the longest time to answer; false when none waits for a stranger that was asked.
+    fn drop_oldest_packet(&mut self) -> bool {
+        let waits = |key: &Key| self.entries.get(key).is_some_and(|entry| !entry.waiting.is_empty());
+        let Some(key) = self.index.asked().find(waits) else { return false };
+        self.counters.waiting_full += 1;
+        self.with_entry(key, |entry| entry.waiting.pop_front()).is_some()
+    }
+
+    fn evict(&mut self, key: Key, out: &mut Vec<Output<P>>) {
         self.counters.evicted += 1;
         self.forget(key, out);
-        true
     }
 
     /// Something was heard about a neighbour; only those in the table matter.
     fn heard(&mut self, now: Instant, key: Key, said: Said, out: &mut Vec<Output<P>>) {
-        match self.with_entry(key, |entry| entry.hear(now, said)) {
+        let holds = self.holds();
+        match self.with_entry(key, |entry| entry.hear(now, said, holds)) {
             None => self.counters.refuse(Refused::Unknown),
             Some(heard) => self.follow(key, heard, out),
         }
+    }
+
+    /// How long an answer holds: the more there are that are asked now and then, the longer.
+    fn holds(&self) -> Duration {
+        let asked = self.index.confirmed_again() as u32;
+        REACHABLE.max(Duration::from_secs(1) * asked / CONFIRMATIONS_PER_SECOND_MAX)
+    }
+
+    /// After which time who did not answer is asked again.
+    fn again(&self, asked: u32) -> Duration {
+        if asked < PROBES_MAX {
+            return RETRANSMIT;
+        }
+        RETRANSMIT.max(Duration::from_secs(1) * self.index.silent() as u32 / SILENT_PER_SECOND_MAX)
     }
 
     /// Does what follows from what was heard.
@@ -427,13 +473,15 @@ impl<P> Machine<P> {
         }
         let released = self.with_entry(key, |entry| std::mem::take(&mut entry.waiting)).unwrap_or_default();
         out.extend(released.into_iter().map(Output::Release));
+        self.make_room(nic, Some(key), out);
     }
 
     /// An entry's time is up: decide, ask, or give up.
     fn due(&mut self, now: Instant, key: Key, out: &mut Vec<Output<P>>) {
         let (nic, address) = key;
         let Some(speaker) = self.owned.speaker(nic, address) else { return self.forget(key, out) };
-        if let Some(heard) = self.with_entry(key, |entry| entry.decide(now)).flatten() {
+        let holds = self.holds();
+        if let Some(heard) = self.with_entry(key, |entry| entry.decide(now, holds)).flatten() {
             return self.follow(key, heard, out);
         }
         let Some(entry) = self.entries.get(&key) else { return };
@@ -449,9 +497,10 @@ impl<P> Machine<P> {
             }
             self.silent(now, key, asked, mac, out);
         }
+        let again = self.again(asked);
         let at = self.with_entry(key, |entry| {
             let at = entry.to_ask();
-            entry.asked(now);
+            entry.asked(now, again);
             at
         });
         self.counters.requests += 1;
@@ -465,6 +514,7 @@ impl<P> Machine<P> {
             if mac.is_some() {
                 entry.state = State::Incomplete { asked };
                 entry.since = now;
+                entry.asked_first = Some(now);
             }
             let dropped = entry.waiting.len();
             entry.waiting.clear();

@@ -11,7 +11,7 @@ use shunt_dataplane::wire::ndp::link_local;
 
 use super::super::message::{self, Message, Speaker};
 use super::super::{
-    CONFLICT_OVER, INCOMPLETE_PER_NIC_MAX, NAMED_PER_STEP_MAX, NEIGHBOURS_PER_NIC_MAX, WAITING_MAX,
+    CONFLICT_OVER, INCOMPLETE_PER_NIC_MAX, NAMED_PER_STEP_MAX, NEIGHBOURS_DEFAULT, WAITING_MAX,
     WAITING_PER_NEIGHBOUR_MAX,
 };
 use super::super::{REQUESTS_BURST_MAX, REQUESTS_PER_SECOND_MAX};
@@ -597,7 +597,7 @@ fn a_flood_for_many_addresses_stays_bounded_and_wanted_ones_pass() {
     assert!(machine.waiting() <= WAITING_MAX);
     // 2 s of flood.
     assert!(out.len() <= (2 * REQUESTS_PER_SECOND_MAX + REQUESTS_BURST_MAX) as usize, "{}", out.len());
-    assert!(machine.counters().table_full > 190_000);
+    assert!(machine.counters().asked_full > 190_000);
     let mut sent = timeline.run(4_300, Wanted(&[(BACK, "10.0.0.21")]));
     for at in [4_400, 4_500, 4_600] {
         sent.extend(timeline.run(at, Tick));
@@ -628,24 +628,166 @@ fn a_flood_of_askers_stays_bounded_and_who_answered_once_is_kept() {
     for n in 0..40_000 {
         ask(&mut timeline, n, 2_100);
     }
-    let full = NEIGHBOURS_PER_NIC_MAX + 1;
+    let full = NEIGHBOURS_DEFAULT as usize + 1;
     assert_eq!(timeline.machine.neighbours().count(), full, "the real server is beside them");
     assert_eq!(timeline.machine.counters().evicted, 0, "who came a moment ago stays");
     // The other NIC has its own share.
     timeline.run(2_100, Asks(BACK, OTHER, "10.0.0.99", "10.0.0.2"));
     assert_eq!(timeline.machine.neighbours().count(), full + 1);
-    // A packet's neighbour has a place, and later ones that ask, too.
+    // A packet's neighbour has a place when it answers, and later ones that ask, too.
     timeline.run(2_101, Resolve(FRONT, "192.0.2.8", 1));
+    assert_eq!(timeline.machine.neighbours().count(), full + 2);
+    timeline.run(2_102, Answers(FRONT, REAL, "192.0.2.8"));
+    assert_eq!(timeline.machine.neighbours().count(), full + 1);
     ask(&mut timeline, 50_000, 4_000);
     assert_eq!(timeline.machine.neighbours().count(), full + 1);
     assert_eq!(timeline.machine.counters().evicted, 2);
-    for known in ["192.0.2.21", "192.0.2.9"] {
+    for known in ["192.0.2.21", "192.0.2.9", "192.0.2.8"] {
         assert_eq!(timeline.machine.mac((FRONT, ip(known))), Some(REAL));
     }
     for millisecond in (7_000..60_000).step_by(50) {
         timeline.run(millisecond, Tick);
     }
     assert_eq!(timeline.machine.neighbours().count(), 1, "all but the real server");
+}
+
+/// Everybody answers, and there are more than places: who was used last has one.
+#[test]
+fn in_a_full_table_the_one_unused_longest_gives_way_to_who_answers() {
+    let mut timeline = Timeline::new();
+    timeline.machine.set_most(256);
+    let host = |number: u64| format!("192.0.2.{}", number % 250 + 3);
+    let [first, second, kept] = [250, 251, 252].map(|number| format!("2001:db8::{number}"));
+    let mut at = 2_000;
+    let mut comes = |timeline: &mut Timeline, address: &str| {
+        at += 10;
+        let key = (FRONT, ip(address));
+        let now = timeline.start + Duration::from_millis(at);
+        let mut out = Vec::new();
+        timeline.machine.resolve(now, key, 0, &mut out);
+        timeline.machine.frame(now, FRONT, &answer(FRONT, REAL, address), &mut out);
+        let released = out.iter().filter(|output| matches!(output, Output::Release(_))).count();
+        assert_eq!(released, 1, "{address}");
+    };
+    for address in [&first, &second, &kept] {
+        comes(&mut timeline, address);
+    }
+    (0..250).for_each(|number| comes(&mut timeline, &host(number)));
+    comes(&mut timeline, "2001:db8::3");
+    comes(&mut timeline, "2001:db8::4");
+    comes(&mut timeline, "2001:db8::5");
+    assert_eq!((timeline.machine.neighbours().count(), timeline.machine.counters().evicted), (256, 0));
+    // One that asks again is used; the others are not.
+    timeline.run(9_000, Asks(FRONT, REAL, "2001:db8::252", "2001:db8::2"));
+    let mut at = 9_000;
+    for number in 0..254 {
+        at += 10;
+        let (now, address) = (timeline.start + Duration::from_millis(at), format!("2001:db8::1:{number}"));
+        let mut out = Vec::new();
+        timeline.machine.resolve(now, (FRONT, ip(&address)), 0, &mut out);
+        timeline.machine.frame(now, FRONT, &answer(FRONT, REAL, &address), &mut out);
+        assert!(out.iter().any(|output| matches!(output, Output::Release(_))), "{address}");
+        assert_eq!(timeline.machine.neighbours().count(), 256);
+        // Who only asks does not come in at the cost of who answered.
+        timeline.run(at, Asks(FRONT, OTHER, "192.0.2.254", "192.0.2.2"));
+        assert_eq!(timeline.machine.mac((FRONT, ip("192.0.2.254"))), None);
+    }
+    let known = |address: &str| timeline.machine.mac((FRONT, ip(address))).is_some();
+    assert!(known(&kept) && !known(&first) && !known(&second) && !known(&host(0)));
+    assert_eq!(timeline.machine.counters().evicted, 254);
+    // With less room those that were used longest ago go as others come.
+    timeline.machine.set_most(100);
+    timeline.run(20_000, Resolve(FRONT, "192.0.2.9", 1));
+    timeline.run(20_001, Answers(FRONT, REAL, "192.0.2.9"));
+    assert_eq!(timeline.machine.neighbours().count(), 100);
+}
+
+/// A flood from addresses of nobody: whoever answers is known all the same, with the share of all packets that its own are.
+#[test]
+fn who_answers_is_known_in_a_flood_of_those_who_do_not() {
+    for (flood_per_ms, packets_max) in [(1_u64, 1), (10, 40)] {
+        let mut timeline = Timeline::new();
+        timeline.run(1_000, Wanted(&[(BACK, "10.0.0.21")]));
+        timeline.run(1_001, Answers(BACK, REAL, "10.0.0.21"));
+        let (mut number, mut known, mut packets) = (0_u64, 0, 0);
+        let mut asked_at = None;
+        let client = |known: u8| format!("192.0.2.{}", 10 + known);
+        for millisecond in 2_000..32_000_u64 {
+            let now = timeline.start + Duration::from_millis(millisecond);
+            let mut out = Vec::new();
+            // The client's packet comes again and again, as its SYN does, somewhere among the others.
+            let turn = millisecond.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+            let place = (millisecond % 150 == 0 && known < 8).then_some(turn % (flood_per_ms + 1));
+            for one in 0..=flood_per_ms {
+                number += 1;
+                let nobody = IpAddr::from((u128::from(number) | 0x2001_0db8 << 96 | 1 << 64).to_be_bytes());
+                let is_client = place == Some(one);
+                let address = if is_client { ip(&client(known)) } else { nobody };
+                packets += u32::from(is_client);
+                timeline.machine.resolve(now, (FRONT, address), 0, &mut out);
+            }
+            timeline.machine.tick(now, &mut out);
+            let asks = format!("asks all for {}", client(known));
+            if out.iter().map(show).any(|line| line.ends_with(&asks)) {
+                asked_at = Some(millisecond);
+            }
+            // It takes 50 ms to answer.
+            if asked_at == Some(millisecond - 50) {
+                let said = client(known);
+                timeline.machine.frame(now, FRONT, &answer(FRONT, REAL, &said), &mut Vec::new());
+                let is_known = timeline.machine.mac((FRONT, ip(&said))).is_some();
+                assert!(is_known, "{said} was forgotten before it answered");
+                assert!(packets <= packets_max, "{said} needed {packets} packets");
+                (known, asked_at, packets) = (known + 1, None, 0);
+            }
+            assert!(timeline.machine.neighbours().count() <= INCOMPLETE_PER_NIC_MAX + 9);
+        }
+        assert_eq!(known, 8, "at {flood_per_ms} of the flood in a millisecond");
+        assert_eq!(timeline.machine.mac((BACK, ip("10.0.0.21"))), Some(REAL));
+    }
+}
+
+/// Very many real servers, dead ones among them, leave room for the questions that packets wait for, and are asked more seldom.
+#[test]
+fn very_many_named_neighbours_leave_room_for_others() {
+    let mut timeline = Timeline::new();
+    let named = |n: u32| (BACK, IpAddr::from((0x0a01_0000 + n).to_be_bytes()));
+    let mut out = Vec::new();
+    let mut now = timeline.start + Duration::from_millis(2_000);
+    timeline.machine.set_named(now, (0..20_000).map(|n| (named(n), Named::Real)), [], &mut out);
+    let (mut questions, mut late) = (0_u64, Duration::ZERO);
+    let mut wanted: Option<(String, Instant)> = None;
+    for step in 0..60_000_u32 {
+        now += Duration::from_millis(1);
+        out.clear();
+        // A packet for a new neighbour, each 500 ms.
+        if step % 500 == 0 {
+            let address = IpAddr::from((0x2001_0db8_u128 << 96 | u128::from(step)).to_be_bytes());
+            timeline.machine.resolve(now, (FRONT, address), 0, &mut out);
+            wanted = Some((format!("asks all for {address}"), now));
+        }
+        timeline.machine.tick(now, &mut out);
+        for output in &out {
+            let Output::Transmit { nic, frame } = output else { continue };
+            questions += 1;
+            let Ok(Message::Request { target, sender, .. }) = Message::parse(frame, REAL) else { continue };
+            let told = wanted.as_ref().filter(|(line, _)| line.ends_with(&format!(" {target}")));
+            if let Some((_, since)) = told {
+                late = late.max(now - *since);
+                wanted = None;
+            }
+            // Four of five answer.
+            let IpAddr::V4(real) = target else { continue };
+            if *nic == BACK && real.to_bits() % 5 != 0 {
+                let reply = message::reply(Speaker { mac: REAL, address: target }, sender, DIRECTOR[1]);
+                timeline.machine.frame(now, BACK, &reply, &mut Vec::new());
+            }
+        }
+    }
+    let known = (0..20_000).filter(|n| timeline.machine.mac(named(*n)).is_some()).count();
+    assert_eq!(known, 16_000);
+    assert!(late < Duration::from_millis(20), "a question that a packet waited for was {late:?} late");
+    assert!(questions < 60 * u64::from(REQUESTS_PER_SECOND_MAX) * 9 / 10, "{questions}");
 }
 
 #[test]
@@ -724,7 +866,7 @@ proptest! {
             packets.1 += out.iter().filter(|output| matches!(output, Output::Release(_))).count();
             let machine = &timeline.machine;
             let counters = machine.counters();
-            let dropped = counters.unresolved + counters.waiting_full + counters.table_full + counters.circling;
+            let dropped = counters.unresolved + counters.waiting_full + counters.asked_full + counters.circling;
             prop_assert_eq!(packets.0, packets.1 + machine.waiting() + dropped as usize, "packets balance");
             let mut index = Index::default();
             machine.entries.iter().for_each(|(key, entry)| index.add(*key, Marks::of(entry)));

@@ -21,21 +21,28 @@ pub use owned::{Nic, Vip};
 
 use std::time::Duration;
 
-/// Neighbours in the table that the configuration does not name. Those that it names (real servers, routers, peers, static ones)
-/// always have a place; of the others those that never answered a question give way, the oldest first, and further ones are
-/// refused and counted.
-pub const NEIGHBOURS_MAX: usize = 16_384;
-/// Those of one NIC: a flood on one link leaves the others their places.
-pub const NEIGHBOURS_PER_NIC_MAX: usize = NEIGHBOURS_MAX / 4;
-/// Those of one NIC that were asked for and have not answered yet: a scan of the link's addresses through the
-/// director fills no more than this.
-pub const INCOMPLETE_PER_NIC_MAX: usize = 256;
+/// `neighbours` of `[runtime]` where the file does not say: neighbours of one NIC whose MAC is known and that the configuration does not
+/// name. Those that it names (real servers, routers, peers, static ones) always have a place. Of the others those that never answered
+/// a question give way, the oldest first, to whoever comes, and those that were not used for longest to who answers. So a flood on one
+/// link leaves the others their places, and who was heard is not kept out by who was not.
+pub const NEIGHBOURS_DEFAULT: u32 = 16_384;
+/// Those of one NIC that were asked for and have not answered yet, beside the others: a scan of the link's addresses through the
+/// director, or a flood from addresses of nobody, fills no more than this. Who had [`ANSWER_TIME`] gives way.
+pub const INCOMPLETE_PER_NIC_MAX: usize = 512;
+/// How long who was asked has at least to answer before it gives way to another one that is to be asked. In this time no more
+/// than [`INCOMPLETE_PER_NIC_MAX`] are asked, so that nobody is forgotten before it could answer.
+pub const ANSWER_TIME: Duration = Duration::from_millis(250);
 /// Packets that wait for one neighbour; the oldest gives way.
 pub const WAITING_PER_NEIGHBOUR_MAX: usize = 16;
 /// Packets that wait for all neighbours together.
-pub const WAITING_MAX: usize = 512;
+pub const WAITING_MAX: usize = 1_024;
 /// Requests and announcements a second, over all NICs; further ones are put off.
 pub const REQUESTS_PER_SECOND_MAX: u32 = 2_000;
+/// Of these, questions to neighbours whose MAC is known: there may be so many that each is asked more seldom than each
+/// [`REACHABLE`].
+pub const CONFIRMATIONS_PER_SECOND_MAX: u32 = REQUESTS_PER_SECOND_MAX / 2;
+/// And to neighbours that the configuration names and that do not answer, which are else asked each [`RETRANSMIT`].
+pub const SILENT_PER_SECOND_MAX: u32 = REQUESTS_PER_SECOND_MAX / 4;
 /// Requests and announcements at once.
 pub const REQUESTS_BURST_MAX: u32 = 200;
 

@@ -92,6 +92,9 @@ impl<P> Machine<P> {
         });
         if stays == Some(false) {
             self.forget(key, out);
+        } else {
+            // A real server that was taken out is a stranger now.
+            self.make_room(key.0, None, out);
         }
     }
 

@@ -198,8 +198,10 @@ pub struct Counters {
     pub announcements: u64,
     /// Neighbours that had to give way to others.
     pub evicted: u64,
-    /// Neighbours refused because the table, or its part for those that do not answer, was full.
+    /// Neighbours refused because their NIC had as many as it may have.
     pub table_full: u64,
+    /// Neighbours, and a packet with each, refused because as many of their NIC had been asked and had not answered yet.
+    pub asked_full: u64,
     /// Packets dropped because too many waited.
     pub waiting_full: u64,
     /// Packets dropped because their neighbour did not answer, or left the configuration.

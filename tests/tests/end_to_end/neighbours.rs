@@ -1,11 +1,15 @@
 //! ARP and neighbour discovery: what the director answers, and how it follows its neighbours.
 
 use std::net::IpAddr;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use shunt_tests::topology::arms::{Arms, ROUTER, Running, real_mac};
 use shunt_tests::topology::director::{buffers, limit, real};
-use shunt_tests::topology::frames::{BROADCAST, Mac, Packet, Transport, arp, at, ip, neighbour, solicited};
+use shunt_tests::topology::frames::{
+    BROADCAST, Mac, Packet, Transport, arp, at, icmp, ip, neighbour, ping, solicited,
+};
+use shunt_tests::topology::hosts::Hosts;
 use shunt_tests::topology::wire::Wire;
 
 const SERVICES: &str = r#"
@@ -278,9 +282,10 @@ fn scan_of_neighbours_is_bounded() {
         arms.front.send(&packet.bytes());
     }
     let status = running.director.settled();
-    let neighbours = limit(&status, "neighbours");
-    assert!(neighbours.used <= 512 + 16 && neighbours.refused > 0, "{neighbours:?}");
-    assert!(limit(&status, "packets waiting for a neighbour").used <= 512);
+    let unanswered = limit(&status, "neighbours that have not answered");
+    assert!(unanswered.used <= 512 && unanswered.refused > 0, "{unanswered:?}");
+    assert!(limit(&status, "neighbours").used <= 16, "{status:?}");
+    assert!(limit(&status, "packets waiting for a neighbour").used <= 1_024);
     let asked = u64::from(arms.reals.asked_in_all() - before);
     assert!(asked <= (begin.elapsed().as_secs() + 1) * 2_000 + 200, "asked {asked} times");
     // Real servers are kept all the while.
@@ -290,4 +295,79 @@ fn scan_of_neighbours_is_bounded() {
         arms.front.send(&syn(&running, vip, client));
         arms.back.expect("a SYN", |frame| Packet::read(frame).filter(|it| it.source == at(client)));
     }
+}
+
+/// A host on the director's own link, and its MAC.
+fn on_link(number: u16) -> (IpAddr, Mac) {
+    let [high, low] = number.to_be_bytes();
+    (ip(&format!("2001:db8:f::c:{number:x}")), [2, 0, 0, 0xc, high, low])
+}
+
+/// Pings the VIP until the answer comes back to this host, so many times at most.
+fn is_answered(arms: &Arms, running: &Running, (host, mac): (IpAddr, Mac), tries: u32) -> bool {
+    let vip = ip("2001:db8:f::10");
+    (0..tries).any(|_| {
+        arms.front.send(&ping([mac, running.front], host, vip, 1));
+        let deadline = Instant::now() + Duration::from_millis(700);
+        while Instant::now() < deadline {
+            let frames = arms.front.drain();
+            let is_it = |frame: &Vec<u8>| {
+                frame.starts_with(&mac)
+                    && icmp(frame).is_some_and(|(from, _, kind, _)| (from, kind) == (vip, 129))
+            };
+            if frames.iter().any(is_it) {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        false
+    })
+}
+
+/// There are more clients on the link than neighbours may be: those that are not used give way, and everybody is answered.
+#[test]
+fn more_clients_on_the_link_than_neighbours_are_all_answered() {
+    let mut arms = Arms::new();
+    arms.runtime = format!("{}\nneighbours = 256", shunt_tests::topology::arms::RUNTIME);
+    let hosts: Vec<_> = (0..400).map(on_link).collect();
+    let _hosts = Hosts::on("f0", &hosts);
+    let running = arms.start(SERVICES);
+    for round in 0..2 {
+        for host in &hosts {
+            assert!(is_answered(&arms, &running, *host, 5), "{host:?} in round {round}");
+        }
+    }
+    let status = running.director.status();
+    let neighbours = limit(&status, "neighbours");
+    assert!(neighbours.used == 256 && neighbours.most == 256, "{neighbours:?}");
+}
+
+/// Packets from addresses of the link that nobody has, while clients come that the director does not know yet.
+#[test]
+fn who_answers_is_served_in_a_flood_from_addresses_of_nobody() {
+    let arms = Arms::new();
+    let hosts: Vec<_> = (0..8).map(on_link).collect();
+    let _hosts = Hosts::on("f0", &hosts);
+    let running = arms.start(SERVICES);
+    let ends = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let flood = scope.spawn(|| {
+            let begin = Instant::now();
+            let mut sent = 0_u64;
+            while !ends.load(Ordering::Relaxed) {
+                while sent < begin.elapsed().as_millis() as u64 * 3 / 2 {
+                    let nobody = ip(&format!("2001:db8:f:0:1::{sent:x}"));
+                    arms.front.send(&ping([ROUTER, running.front], nobody, ip("2001:db8:f::10"), 1));
+                    sent += 1;
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            sent
+        });
+        std::thread::sleep(Duration::from_secs(1));
+        let answered: Vec<bool> = hosts.iter().map(|host| is_answered(&arms, &running, *host, 3)).collect();
+        ends.store(true, Ordering::Relaxed);
+        assert!(flood.join().expect("the flood") > 1_000);
+        assert_eq!(answered, [true; 8]);
+    });
 }

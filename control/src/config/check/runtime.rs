@@ -21,6 +21,7 @@ pub fn check(document: &RuntimeDocument, machine: &Machine, findings: &mut Findi
         socket: document.socket.as_ref().map_or(default.socket, |socket| socket.value.clone()),
         connections: value(&document.connections, default.connections),
         replies: value(&document.replies, default.replies),
+        neighbours: value(&document.neighbours, default.neighbours),
     };
     if let Some(workers) = &document.workers {
         check_workers(workers, &runtime, findings);

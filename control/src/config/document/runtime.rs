@@ -29,10 +29,21 @@ pub struct RuntimeDocument {
     pub connections: Option<At<u32>>,
     /// `replies`.
     pub replies: Option<At<u32>>,
+    /// `neighbours`.
+    pub neighbours: Option<At<u32>>,
 }
 
-const KEYS: &[&str] =
-    &["control_core", "workers", "idle", "hugepages", "memory", "socket", "connections", "replies"];
+const KEYS: &[&str] = &[
+    "control_core",
+    "workers",
+    "idle",
+    "hugepages",
+    "memory",
+    "socket",
+    "connections",
+    "replies",
+    "neighbours",
+];
 
 impl RuntimeDocument {
     pub(super) fn read(findings: &mut Findings<'_>, table: &DeTable<'_>, at: &Span) -> Self {
@@ -62,6 +73,11 @@ impl RuntimeDocument {
                 "connections for each worker",
             ),
             replies: section.integer("replies", 0..=limit::REPLIES_MAX, "replies a second for each worker"),
+            neighbours: section.integer(
+                "neighbours",
+                limit::NEIGHBOURS_MIN..=limit::NEIGHBOURS_MAX,
+                "neighbours of each NIC",
+            ),
         }
     }
 }
