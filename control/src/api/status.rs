@@ -1,5 +1,7 @@
 //! What `status` and `drops` answer.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::neighbours::{Conflict, Neighbour};
@@ -112,6 +114,9 @@ pub struct VirtualRouter {
     pub peers: Vec<VrrpPeer>,
     /// Another host that acts as master, too.
     pub split_brain: Option<SplitBrain>,
+    /// Adverts refused, by why.
+    #[serde(default)]
+    pub refused: BTreeMap<String, u64>,
     /// Adverts sent.
     pub sent: u64,
     /// Microseconds: the longest time between two adverts sent as master.
@@ -136,6 +141,9 @@ pub struct VrrpPeer {
     pub received: u64,
     /// Why its last advert was refused; null when it was not.
     pub refused: Option<String>,
+    /// What was wrong with its last advert that was heeded.
+    #[serde(default)]
+    pub complaint: Option<String>,
 }
 
 /// Two masters at a time.

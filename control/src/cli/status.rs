@@ -129,9 +129,10 @@ fn virtual_routers(routers: &[VirtualRouter]) -> String {
         }
         for peer in &router.peers {
             let priority = peer.priority.map_or_else(String::new, |priority| priority.to_string());
-            let said = match &peer.refused {
-                Some(refused) => format!("refused: {refused}"),
-                None => format!("{} adverts, the last one {} ms ago", peer.received, peer.heard),
+            let said = match (&peer.refused, &peer.complaint) {
+                (Some(refused), _) => format!("refused: {refused}"),
+                (None, Some(complaint)) => complaint.clone(),
+                (None, None) => format!("{} adverts, the last one {} ms ago", peer.received, peer.heard),
             };
             let name = format!("  heard {}", peer.address);
             table.row(vec![name, blank(), blank(), blank(), blank(), priority, blank(), said]);
@@ -382,6 +383,7 @@ mod tests {
                     heard: 80,
                     received: 7,
                     refused: None,
+                    complaint: None,
                 }],
                 sent: 1200,
                 longest_gap: 104_700,

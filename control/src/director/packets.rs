@@ -108,6 +108,13 @@ impl Publications {
         self.nics.get(nic.index()).map_or("?", String::as_str)
     }
 
+    /// Something is wrong with an advert.
+    fn advert(&self, name: String, said: &str) {
+        let text = format!("vrrp {name}: {said}");
+        tracing::warn!("{text}");
+        self.notifier.tell(notify::Event::now(What::VrrpAdvert, name, None, text), Vec::new());
+    }
+
     fn tell(&self, what: What, address: IpAddr, real: Option<IpAddr>, text: String) {
         let real = real.map(|real| real.to_string());
         self.notifier.tell(notify::Event::now(what, address.to_string(), real, text), Vec::new());
@@ -139,9 +146,7 @@ impl Publish for Publications {
     }
 
     fn vrrp(&mut self, event: vrrp::Event) {
-        use vrrp::Event::{
-            Entered, Group, Late, LowerPriority, OtherAddresses, Refused, SplitBrain, SplitBrainOver,
-        };
+        use vrrp::Event::{Entered, Group, Late, LowerPriority, Odd, Refused, SplitBrain, SplitBrainOver};
         match event {
             Entered { name, role, reason, scripts } => {
                 let text = format!("vrrp {name}: {}: {reason}", role.word());
@@ -163,11 +168,9 @@ impl Publish for Publications {
                 tracing::warn!("vrrp {name}: {from} was silent for {gap:?}: its adverts come late");
             }
             Refused { name, from, refusal } => {
-                tracing::warn!("vrrp {name}: an advert of {from} is refused: {refusal}");
+                self.advert(name, &format!("an advert of {from} is refused: {refusal}"));
             }
-            OtherAddresses { name, from } => tracing::warn!(
-                "vrrp {name}: {from} has other VIPs than this director: both must have the same in the same virtual router"
-            ),
+            Odd { name, from, complaint } => self.advert(name, &format!("an advert of {from}: {complaint}")),
             SplitBrain { name, rival, cause } => {
                 let text = format!("vrrp {name}: {rival} acts as master, too: {cause}");
                 tracing::error!("{text}");

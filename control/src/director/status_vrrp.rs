@@ -6,7 +6,7 @@ use super::core::View;
 use super::live::Live;
 use crate::api::status::{Bucket, SplitBrain, VirtualRouter, VrrpCounters, VrrpPeer};
 use crate::control_loop::VrrpReport;
-use crate::vrrp::{Counters, Listed};
+use crate::vrrp::{COMPLAINT_INTERVAL, Counters, Listed};
 
 /// The role of the director as a whole.
 pub(super) fn role(report: &VrrpReport) -> &'static str {
@@ -32,6 +32,7 @@ fn router(live: &Live, view: &View, listed: &Listed) -> VirtualRouter {
         heard: ago(peer.heard).as_millis() as u64,
         received: peer.received,
         refused: peer.refused.map(|refusal| refusal.to_string()),
+        complaint: peer.complaint.map(|complaint| complaint.to_string()),
     });
     VirtualRouter {
         name: listed.name.clone(),
@@ -51,6 +52,7 @@ fn router(live: &Live, view: &View, listed: &Listed) -> VirtualRouter {
             since: ago(split.since).as_secs(),
             cause: split.cause.to_string(),
         }),
+        refused: listed.refused.iter().map(|(word, count)| ((*word).to_owned(), *count)).collect(),
         sent: listed.sent,
         longest_gap: listed.longest_gap.as_micros() as u64,
         lateness: listed.lateness.buckets().map(|(from, count)| Bucket { from, count }).collect(),
@@ -84,6 +86,15 @@ pub(super) fn advice(report: &VrrpReport) -> Vec<String> {
                 "vrrp \"{}\": {} acts as master, too: {}",
                 router.name, split.rival, split.cause
             ));
+        }
+        let now = Instant::now();
+        for peer in router.peers.iter().filter(|peer| now < peer.heard + COMPLAINT_INTERVAL) {
+            let said = match (peer.refused, peer.complaint) {
+                (Some(refusal), _) => format!("adverts of {} are refused: {refusal}", peer.address),
+                (None, Some(complaint)) => format!("adverts of {}: {complaint}", peer.address),
+                (None, None) => continue,
+            };
+            lines.push(format!("vrrp \"{}\": {said}", router.name));
         }
     }
     if let Some(why) = &report.not_real_time {

@@ -48,6 +48,8 @@ pub enum What {
     VrrpStop,
     /// A master hears an advert of a lower priority.
     VrrpLowerPriority,
+    /// An advert is refused, or something is wrong with it.
+    VrrpAdvert,
     /// Another host acts as master beside this director.
     SplitBrain,
     /// It no longer does.
@@ -64,7 +66,7 @@ pub enum What {
 
 impl What {
     /// All that happens; what a listener missed is no event of the director.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::RealUp,
         Self::RealDown,
         Self::QuorumUp,
@@ -74,6 +76,7 @@ impl What {
         Self::VrrpFault,
         Self::VrrpStop,
         Self::VrrpLowerPriority,
+        Self::VrrpAdvert,
         Self::SplitBrain,
         Self::SplitBrainOver,
         Self::AddressConflict,
@@ -94,6 +97,7 @@ impl What {
             Self::VrrpFault => "vrrp_fault",
             Self::VrrpStop => "vrrp_stop",
             Self::VrrpLowerPriority => "vrrp_lower_priority",
+            Self::VrrpAdvert => "vrrp_advert",
             Self::SplitBrain => "split_brain",
             Self::SplitBrainOver => "split_brain_over",
             Self::AddressConflict => "address_conflict",

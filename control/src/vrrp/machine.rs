@@ -87,8 +87,7 @@ impl Machine {
         };
         let Some(router) = self.routers.get_mut(place).filter(|_| !self.stopped) else { return };
         if heard.source == router.settings.source {
-            self.counters.looped += 1;
-            return;
+            return router.heard_itself(now, &heard, mac, &mut self.counters, out);
         }
         let outranked = router.heard(now, &heard, &mut self.counters, out);
         if let Some((who, priority)) = outranked {
@@ -97,7 +96,7 @@ impl Machine {
             for mate in self.mates(place) {
                 let router = &mut self.routers[mate];
                 if router.role() == Role::Master {
-                    router.resign(out);
+                    router.resign(now, out);
                     router.enter_backup(now, None, Reason::Group(name.clone()), out);
                 }
             }

@@ -5,13 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::message::{self, Envelope};
-use super::super::settings::{Announcing, Auth, Peer, Track, Version};
+use super::super::refusal::Vips;
+use super::super::settings::{Announcing, Auth, Peer, Track, Version, VirtualMac};
+use super::super::{COMPLAINTS_MAX, PEERS_MAX};
 use super::super::{Event, Notify, To};
 use super::*;
 use crate::health::scripts::Script;
 
 #[path = "interval_tests.rs"]
 mod intervals;
+#[path = "stranger_tests.rs"]
+mod strangers;
 
 const MAC: Mac = Mac([2, 0, 0, 0, 0xd0, 1]);
 const FRONT: NicId = NicId(0);
@@ -168,7 +172,7 @@ impl Timeline {
             }
             Output::Event(Event::Late { from, gap, .. }) => format!("{from} late by {} ms", gap.as_millis()),
             Output::Event(Event::Refused { from, refusal, .. }) => format!("refused {from}: {refusal}"),
-            Output::Event(Event::OtherAddresses { from, .. }) => format!("{from} has other addresses"),
+            Output::Event(Event::Odd { from, complaint, .. }) => format!("odd {from}: {complaint}"),
             Output::Event(Event::SplitBrain { rival, cause, .. }) => {
                 let text = cause.to_string();
                 format!("split brain with {rival}: {}", text.split(':').next().unwrap_or_default())
@@ -241,7 +245,15 @@ fn an_owner_does_not_wait() {
         (500, Advert(9, 254), vec!["front advert 255"]),
         (1000, Tick, vec!["front advert 255", "announce 192.0.2.10"][..1].to_vec()),
         // Of two owners the higher address wins.
-        (1100, Advert(9, 255), vec!["front is backup: 192.0.2.9 is master with priority 255"]),
+        (
+            1100,
+            Advert(9, 255),
+            vec![
+                "odd 192.0.2.9: it owns the VIPs (priority 255), and so does this director: only one can: set priority 254 or \
+                 less on the other",
+                "front is backup: 192.0.2.9 is master with priority 255",
+            ],
+        ),
     ]);
 }
 
@@ -784,7 +796,9 @@ fn what_is_not_for_it_is_counted() {
     machine.frame(now, FRONT, MAC, &[0; 60], out);
     machine.frame(now, BACK, MAC, &frame(&front(), 9, 100, 0), out);
     machine.frame(now, FRONT, MAC, &frame(&back(), 9, 100, 0), out);
-    machine.frame(now, FRONT, MAC, &frame(&front(), 5, 100, 0), out);
+    let mut own = frame(&front(), 5, 100, 0);
+    own[6..12].copy_from_slice(&MAC.0);
+    machine.frame(now, FRONT, MAC, &own, out);
     let forged = Instance { version: Version::V2, ..front() };
     machine.frame(now, FRONT, MAC, &frame(&forged, 9, 100, 0), out);
     let Counters { malformed, unknown, looped, refused, received, .. } = machine.counters();

@@ -3,17 +3,18 @@
 //! What differs between the versions ends here: the interval's unit, the checksum (version 3 covers the pseudo header), the
 //! eight bytes behind the addresses of version 2.
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use shunt_dataplane::address::Family;
 use shunt_dataplane::id::Mac;
 use shunt_dataplane::wire::checksum::{self, Sum};
+use shunt_dataplane::wire::ethernet;
 use shunt_dataplane::wire::vrrp::{AUTHENTICATION_HEADER, GROUP_V4, GROUP_V6, PROTOCOL};
 use shunt_dataplane::wire::{self, Frame, Headers, IpHeader, IpVersion};
 
 use super::digest::{self, AH};
+use super::refusal::Refusal;
 use super::settings::{Auth, Instance, Version, Vrid};
 
 /// TTL and hop limit of adverts: what arrives with less passed a router (RFC 9568, 5.1.1.3).
@@ -63,6 +64,8 @@ pub struct Heard {
     pub destination: IpAddr,
     /// The TTL or hop limit that was left.
     pub ttl: u8,
+    /// The MAC that the frame came from.
+    pub sender: Mac,
     checksum_holds: bool,
     proof: Proof,
 }
@@ -76,94 +79,18 @@ enum Proof {
     Other(u8),
 }
 
-/// Why an advert is not heeded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// Another version than the virtual router speaks.
-    Version {
-        /// Theirs.
-        theirs: Version,
-        /// Ours.
-        ours: Version,
-    },
-    /// The checksum is wrong.
-    Checksum,
-    /// A router passed it on.
-    Ttl {
-        /// What was left of it.
-        left: u8,
-        /// What must be left.
-        least: u8,
-    },
-    /// Sent to the group where adverts are unicast.
-    Multicast,
-    /// Sent to the director alone where adverts are multicast.
-    Unicast,
-    /// Not from one of the peers.
-    NotPeer,
-    /// Another kind of authentication.
-    AuthKind {
-        /// Theirs, as the number of the protocol: 0 none, 1 password, 2 header.
-        theirs: u8,
-        /// Ours.
-        ours: u8,
-    },
-    /// Another password.
-    Password,
-    /// Another key, or changed on its way.
-    Digest,
-    /// An old authenticated advert, sent again.
-    Replay {
-        /// Its sequence number.
-        sequence: u32,
-        /// The one heard before.
-        last: u32,
-    },
-    /// Version 2 wants the same interval everywhere (RFC 3768, 7.1).
-    Interval {
-        /// Theirs.
-        theirs: Duration,
-        /// Ours.
-        ours: Duration,
-    },
-}
+impl Advert {
+    /// Whether it tells these VIPs and no others.
+    #[must_use]
+    pub fn tells(&self, addresses: &[IpAddr]) -> bool {
+        self.addresses.len() == addresses.len()
+            && addresses.iter().all(|address| self.addresses.contains(address))
+    }
 
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const AUTH: [&str; 3] = ["none", "a password", "an authentication header"];
-        let kind = |number: u8| AUTH.get(usize::from(number)).copied().unwrap_or("one that nobody knows");
-        match *self {
-            Self::Version { theirs, ours } => write!(
-                f,
-                "it speaks version {}, this director version {}: set the same version on both",
-                theirs.number(),
-                ours.number()
-            ),
-            Self::Checksum => f.write_str("the checksum is wrong"),
-            Self::Ttl { left, least } => {
-                write!(f, "its TTL is {left} and must be {least} or more: it came through a router")
-            }
-            Self::Multicast => {
-                f.write_str("it is multicast, and this director has unicast peers: set peers on both")
-            }
-            Self::Unicast => f.write_str("it is unicast, and this director has no peers: set peers on both"),
-            Self::NotPeer => f.write_str("it is not among the peers"),
-            Self::AuthKind { theirs, ours } => write!(
-                f,
-                "its authentication is {}, this director's {}: set the same on both",
-                kind(theirs),
-                kind(ours)
-            ),
-            Self::Password => f.write_str("its password differs"),
-            Self::Digest => f.write_str("its key differs, or it was changed on its way"),
-            Self::Replay { sequence, last } => {
-                write!(f, "its sequence number {sequence} does not come after {last}: an old one sent again")
-            }
-            Self::Interval { theirs, ours } => write!(
-                f,
-                "its interval is {theirs:?}, this director's {ours:?}: version 2 wants the same on both"
-            ),
-        }
+    /// Whether it tells one of these VIPs.
+    #[must_use]
+    pub fn tells_any(&self, addresses: &[IpAddr]) -> bool {
+        self.addresses.iter().any(|address| addresses.contains(address))
     }
 }
 
@@ -171,6 +98,7 @@ impl Heard {
     /// Reads a frame that arrived on a NIC with this MAC; none when it is no advert, or not whole.
     #[must_use]
     pub fn read(frame: &[u8], nic: Mac) -> Option<Self> {
+        let sender = ethernet::source(frame)?;
         match wire::parse(frame, nic, wire::LARGEST_PACKET).ok()? {
             Frame::Arp => None,
             Frame::V4(headers) if headers.protocol == AUTHENTICATION_HEADER => {
@@ -178,14 +106,23 @@ impl Heard {
                 let (header, covered) = digest::read(packet)?;
                 let message = headers.transport_bytes(frame).get(AH..)?;
                 let proof = Proof::Header { sequence: header.sequence, holds_for: covered };
-                Self::from_message(message, &headers, proof)
+                Self::from_message(message, sender, &headers, proof)
             }
-            Frame::V4(headers) => Self::from_message(headers.transport_bytes(frame), &headers, Proof::None),
-            Frame::V6(headers) => Self::from_message(headers.transport_bytes(frame), &headers, Proof::None),
+            Frame::V4(headers) => {
+                Self::from_message(headers.transport_bytes(frame), sender, &headers, Proof::None)
+            }
+            Frame::V6(headers) => {
+                Self::from_message(headers.transport_bytes(frame), sender, &headers, Proof::None)
+            }
         }
     }
 
-    fn from_message<A: IpVersion>(bytes: &[u8], headers: &Headers<A>, proof: Proof) -> Option<Self> {
+    fn from_message<A: IpVersion>(
+        bytes: &[u8],
+        sender: Mac,
+        headers: &Headers<A>,
+        proof: Proof,
+    ) -> Option<Self> {
         let header = bytes.first_chunk::<HEADER>()?;
         let version = match (header[0] >> 4, A::FAMILY) {
             (2, Family::V4) => Version::V2,
@@ -229,6 +166,7 @@ impl Heard {
             source: headers.source.into(),
             destination: headers.destination.into(),
             ttl: headers.ttl,
+            sender,
             checksum_holds: sum.bytes(bytes).holds(),
             proof,
         })

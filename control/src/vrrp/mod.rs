@@ -10,15 +10,16 @@ pub mod machine;
 pub mod message;
 mod notify;
 mod output;
+mod refusal;
 mod rival;
 mod router;
 mod settings;
 
 pub use lateness::Lateness;
 pub use machine::Machine;
-pub use message::Refusal;
 pub use notify::{Notify, Told};
 pub use output::{Cause, Counters, Event, Listed, Output, PeerListed, Reason, Rival, Role, SplitBrain, To};
+pub use refusal::{Complaint, Refusal, Vips};
 pub use settings::{
     Announcing, Auth, Group, INTERVAL_MAX_V2, INTERVAL_MAX_V3, INTERVAL_MIN_V2, INTERVAL_MIN_V3, Instance,
     Peer, Reading, Track, Tracked, Version, VirtualMac, Vrid,
@@ -38,3 +39,5 @@ pub const ANNOUNCEMENTS_PER_TURN_MAX: usize = 64;
 pub const ANNOUNCEMENT_PAUSE: Duration = Duration::from_millis(1);
 /// How often the same complaint about the same director is told.
 pub const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
+/// Complaints that a virtual router tells in [`COMPLAINT_INTERVAL`], whoever they are about; more are counted alone.
+pub const COMPLAINTS_MAX: u32 = 16;

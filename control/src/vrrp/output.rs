@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use shunt_dataplane::id::{Mac, NicId};
 
 use super::lateness::Lateness;
-use super::message::Refusal;
 use super::notify::Told;
+use super::refusal::{Complaint, Refusal};
 use super::settings::{Version, Vrid};
 use crate::health::scripts::Script;
 
@@ -228,12 +228,14 @@ pub enum Event {
         /// Why.
         refusal: Refusal,
     },
-    /// A master tells other VIPs than this director has; told once in [`super::COMPLAINT_INTERVAL`].
-    OtherAddresses {
+    /// An advert is heeded, and something is wrong with it; told as often.
+    Odd {
         /// Which virtual router.
         name: String,
-        /// Who.
+        /// Whose advert.
         from: IpAddr,
+        /// What.
+        complaint: Complaint,
     },
     /// Another host acts as master for longer than a takeover takes.
     SplitBrain {
@@ -287,6 +289,8 @@ pub struct PeerListed {
     pub received: u64,
     /// Why its last advert was refused.
     pub refused: Option<Refusal>,
+    /// What was wrong with its last advert that was heeded.
+    pub complaint: Option<Complaint>,
 }
 
 /// A virtual router, as an operator sees it.
@@ -316,6 +320,8 @@ pub struct Listed {
     pub peers: Vec<PeerListed>,
     /// Two masters at a time.
     pub split_brain: Option<SplitBrain>,
+    /// Adverts refused, by the word of [`Refusal::word`].
+    pub refused: Vec<(&'static str, u64)>,
     /// Adverts sent.
     pub sent: u64,
     /// The longest time between two adverts sent as master.

@@ -16,14 +16,17 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use shunt_dataplane::id::Mac;
+
 use super::announcements::Announcements;
 use super::lateness::Lateness;
-use super::message::{self, Envelope, Heard, Refusal};
+use super::message::{self, Envelope, Heard};
 use super::notify::{Subject, Told};
 use super::output::{Cause, Counters, Event, Listed, Output, PeerListed, Reason, Rival, Role, To};
+use super::refusal::{Complaint, Refusal, Vips};
 use super::rival::Rivalry;
 use super::settings::Instance;
-use super::{COMPLAINT_INTERVAL, PEERS_MAX, PRIORITY_OWNER, PRIORITY_STOP};
+use super::{COMPLAINT_INTERVAL, COMPLAINTS_MAX, PEERS_MAX, PRIORITY_OWNER, PRIORITY_STOP};
 
 /// A virtual router.
 #[derive(Clone, Debug)]
@@ -38,11 +41,16 @@ pub(super) struct Router {
     /// Nothing is taken over before.
     grace: Instant,
     peers: BTreeMap<IpAddr, Peer>,
+    /// Adverts refused, by their words.
+    refused: BTreeMap<&'static str, u64>,
+    complaints: Complaints,
     rivalry: Rivalry,
     announcements: Announcements,
     identification: u16,
     sequence: u32,
     sent: u64,
+    /// When it sent the last one.
+    spoke: Option<Instant>,
     longest_gap: Duration,
     lateness: Lateness,
     masterships: u64,
@@ -90,17 +98,25 @@ struct Peer {
     received: u64,
     sequence: Option<u32>,
     refused: Option<Refusal>,
+    complaint: Option<Complaint>,
     complained: Option<Instant>,
 }
 
-impl Peer {
-    /// Whether it is time to complain about it.
-    fn complain(&mut self, now: Instant) -> bool {
-        let due = self.complained.is_none_or(|last| now >= last + COMPLAINT_INTERVAL);
-        if due {
-            self.complained = Some(now);
+/// How many complaints were told lately: whoever sends forged adverts does not fill the log.
+#[derive(Clone, Copy, Debug, Default)]
+struct Complaints {
+    since: Option<Instant>,
+    count: u32,
+}
+
+impl Complaints {
+    /// Whether one more may be told.
+    fn one_more(&mut self, now: Instant) -> bool {
+        if self.since.is_none_or(|since| now >= since + COMPLAINT_INTERVAL) {
+            *self = Self { since: Some(now), count: 0 };
         }
-        due
+        self.count += 1;
+        self.count <= COMPLAINTS_MAX
     }
 }
 
@@ -115,11 +131,14 @@ impl Router {
             reason: Reason::NotStarted,
             grace: now + settings.start_grace,
             peers: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            complaints: Complaints::default(),
             rivalry: Rivalry::default(),
             announcements: Announcements::default(),
             identification: 0,
             sequence: 0,
             sent: 0,
+            spoke: None,
             longest_gap: Duration::ZERO,
             lateness: Lateness::default(),
             masterships: 0,
@@ -174,14 +193,14 @@ impl Router {
             }
             return;
         }
-        self.resign(out);
+        self.resign(now, out);
         self.enter(now, State::Fault, reason, out);
     }
 
     /// Says that it ends, if it is master.
-    pub(super) fn resign(&mut self, out: &mut Vec<Output>) {
+    pub(super) fn resign(&mut self, now: Instant, out: &mut Vec<Output>) {
         if self.role() == Role::Master {
-            self.send(PRIORITY_STOP, out);
+            self.send(now, PRIORITY_STOP, out);
         }
     }
 
@@ -201,7 +220,7 @@ impl Router {
     /// Takes the VIPs.
     pub(super) fn enter_master(&mut self, now: Instant, reason: Reason, out: &mut Vec<Output>) {
         self.masterships += 1;
-        self.send(self.priority, out);
+        self.send(now, self.priority, out);
         let due = now + self.settings.interval;
         self.enter(now, State::Master(Master { due, sent: now, answered: false }), reason, out);
         self.announcements.begin(now, &self.settings.announcing, &self.vips);
@@ -253,9 +272,9 @@ impl Router {
             let silence = self.settings.master_down(self.priority, self.settings.interval);
             peer.sequence.filter(|_| peer.heeded.is_some_and(|heeded| now < heeded + silence))
         });
-        if let Err(refusal) = heard.check(&self.settings, last) {
+        if let Err(refusal) = heard.check(&self.settings, last).and_then(|()| self.check_addresses(heard)) {
             counters.refused += 1;
-            self.refuse(now, from, refusal, out);
+            self.refuse(now, heard, refusal, out);
             return None;
         }
         counters.received += 1;
@@ -301,7 +320,7 @@ impl Router {
             State::Master(master) => {
                 // So that it gives way at once, and whoever believed it learns better.
                 if !std::mem::replace(&mut master.answered, true) {
-                    self.send(self.priority, out);
+                    self.send(now, self.priority, out);
                     self.announcements.again(now, &self.settings.announcing, &self.vips);
                     if let Some(script) = &self.settings.notify.lower_priority {
                         let (name, scripts) = (self.settings.name.clone(), vec![script.clone()]);
@@ -314,12 +333,44 @@ impl Router {
         }
     }
 
+    /// Whether it tells the VIPs of this virtual router. keepalived refuses other ones, too: whoever heeded the adverts of another cluster that
+    /// has the same number would leave the VIPs to nobody. A master that is followed may have been changed first, or last:
+    /// it goes on as long as one of the VIPs is its own (as with keepalived's `vrrp_skip_check_adv_addr`).
+    fn check_addresses(&self, heard: &Heard) -> Result<(), Refusal> {
+        let ours = &self.settings.addresses;
+        let followed = match &self.state {
+            State::Backup(backup) => backup.master.is_some_and(|(master, _)| master == heard.source),
+            State::Fault | State::Master(_) => false,
+        };
+        if heard.advert.tells(ours) || followed && heard.advert.tells_any(ours) {
+            return Ok(());
+        }
+        Err(Refusal::Addresses { theirs: Vips::of(&heard.advert.addresses), ours: Vips::of(ours) })
+    }
+
+    /// An advert from the address of this director: its own one that comes back, or that of a host that has the same address.
+    pub(super) fn heard_itself(
+        &mut self,
+        now: Instant,
+        heard: &Heard,
+        nic: Mac,
+        counters: &mut Counters,
+        out: &mut Vec<Output>,
+    ) {
+        // All directors of a virtual router have its virtual MAC, but only who speaks hears itself.
+        let lately = self.spoke.is_some_and(|spoke| now < spoke + self.settings.interval);
+        let is_virtual = self.settings.virtual_mac.is_some_and(|virtual_mac| virtual_mac.mac == heard.sender);
+        if heard.sender == nic || is_virtual && lately {
+            counters.looped += 1;
+            return;
+        }
+        counters.refused += 1;
+        self.refuse(now, heard, Refusal::OwnAddress(heard.sender), out);
+    }
+
     /// Learns of a director by its advert; tells how long its last one is ago.
     fn meet(&mut self, now: Instant, heard: &Heard, out: &mut Vec<Output>) -> Duration {
-        let others = heard.advert.addresses.len() != self.settings.addresses.len()
-            || heard.advert.addresses.iter().any(|address| !self.settings.addresses.contains(address));
-        let Instance { name, .. } = &self.settings;
-        let name = name.clone();
+        let complaint = self.complaint(heard);
         let peer = self.peer(now, heard.source);
         let gap = peer.heeded.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
         (peer.heard, peer.heeded, peer.refused) = (now, Some(now), None);
@@ -327,24 +378,66 @@ impl Router {
         peer.interval = Some(heard.advert.interval);
         peer.sequence = heard.sequence();
         peer.received += 1;
-        if others && peer.complain(now) {
-            out.push(Output::Event(Event::OtherAddresses { name, from: heard.source }));
+        let before = std::mem::replace(&mut peer.complaint, complaint);
+        if let Some(complaint) = complaint
+            && self.complains(
+                now,
+                heard.source,
+                before.map(|one| std::mem::discriminant(&one)) != Some(std::mem::discriminant(&complaint)),
+            )
+        {
+            let (name, from) = (self.settings.name.clone(), heard.source);
+            out.push(Output::Event(Event::Odd { name, from, complaint }));
         }
         gap
     }
 
-    fn refuse(&mut self, now: Instant, from: IpAddr, refusal: Refusal, out: &mut Vec<Output>) {
-        let name = self.settings.name.clone();
+    /// What is wrong with an advert that is heeded.
+    fn complaint(&self, heard: &Heard) -> Option<Complaint> {
+        let advert = &heard.advert;
+        let Instance { addresses, interval, .. } = &self.settings;
+        let believed = self.settings.master_interval(Some(advert.interval));
+        if !advert.tells(addresses) {
+            let (theirs, ours) = (Vips::of(&advert.addresses), Vips::of(addresses));
+            return Some(Complaint::Addresses { theirs, ours });
+        }
+        if (advert.priority, self.priority) == (PRIORITY_OWNER, PRIORITY_OWNER) {
+            return Some(Complaint::TwoOwners);
+        }
+        (believed < advert.interval).then_some(Complaint::Interval {
+            theirs: advert.interval,
+            believed,
+            ours: *interval,
+        })
+    }
+
+    /// Whether it is time to complain about a director that is known: what is `new`, or was told long ago.
+    fn complains(&mut self, now: Instant, about: IpAddr, new: bool) -> bool {
+        let Some(peer) = self.peers.get_mut(&about) else { return false };
+        let due = new || peer.complained.is_none_or(|last| now >= last + COMPLAINT_INTERVAL);
+        let tells = due && self.complaints.one_more(now);
+        if tells {
+            peer.complained = Some(now);
+        }
+        tells
+    }
+
+    fn refuse(&mut self, now: Instant, heard: &Heard, refusal: Refusal, out: &mut Vec<Output>) {
+        let (name, from) = (self.settings.name.clone(), heard.source);
+        *self.refused.entry(refusal.word()).or_default() += 1;
         let peer = self.peer(now, from);
-        let other =
-            peer.refused.is_none_or(|last| std::mem::discriminant(&last) != std::mem::discriminant(&refusal));
-        peer.refused = Some(refusal);
+        let before = peer.refused.replace(refusal);
         peer.heard = now;
-        if peer.complain(now) || other {
+        if self.complains(now, from, before.map(Refusal::word) != Some(refusal.word())) {
             out.push(Output::Event(Event::Refused { name, from, refusal }));
         }
-        if self.role() == Role::Master {
-            self.notice(now, Rival::Director(from), Cause::Refused(refusal), out);
+        // Another cluster with VIPs of its own is no rival.
+        if self.role() == Role::Master && heard.advert.tells_any(&self.vips) {
+            let rival = match refusal {
+                Refusal::OwnAddress(mac) => Rival::Host(mac),
+                _ => Rival::Director(from),
+            };
+            self.notice(now, rival, Cause::Refused(refusal), out);
         }
     }
 
@@ -363,7 +456,9 @@ impl Router {
 
     fn peer(&mut self, now: Instant, address: IpAddr) -> &mut Peer {
         if self.peers.len() >= PEERS_MAX && !self.peers.contains_key(&address) {
-            let oldest = self.peers.iter().min_by_key(|(_, peer)| peer.heard).map(|(&address, _)| address);
+            // Whoever forges adverts does not push out those that are heeded.
+            let least = |(_, peer): &(&IpAddr, &Peer)| (peer.heeded.is_some(), peer.heard);
+            let oldest = self.peers.iter().min_by_key(least).map(|(&address, _)| address);
             oldest.map(|address| self.peers.remove(&address));
         }
         let new = Peer {
@@ -374,6 +469,7 @@ impl Router {
             received: 0,
             sequence: None,
             refused: None,
+            complaint: None,
             complained: None,
         };
         self.peers.entry(address).or_insert(new)
@@ -402,15 +498,16 @@ impl Router {
         let next = master.due + interval;
         master.due = if next > now && next <= now + interval { next } else { now + interval };
         (master.sent, master.answered) = (now, false);
-        self.send(self.priority, out);
+        self.send(now, self.priority, out);
     }
 
-    fn send(&mut self, priority: u8, out: &mut Vec<Output>) {
+    fn send(&mut self, now: Instant, priority: u8, out: &mut Vec<Output>) {
         let nic = self.settings.nic;
         let group = (message::group(self.settings.family()), To::Group);
         let peers = self.settings.peers.iter().map(|peer| (peer.address, To::Neighbour(peer.hop)));
         let all: Vec<_> = if self.settings.peers.is_empty() { vec![group] } else { peers.collect() };
         self.sequence = self.sequence.wrapping_add(1);
+        self.spoke = Some(now);
         for (destination, to) in all {
             self.identification = self.identification.wrapping_add(1);
             let envelope = Envelope { identification: self.identification, sequence: self.sequence };
@@ -499,6 +596,7 @@ impl Router {
             heard: peer.heard,
             received: peer.received,
             refused: peer.refused,
+            complaint: peer.complaint,
         });
         Listed {
             name: self.settings.name.clone(),
@@ -513,6 +611,7 @@ impl Router {
             master,
             peers: peers.collect(),
             split_brain: self.rivalry.split_brain(),
+            refused: self.refused.iter().map(|(&word, &count)| (word, count)).collect(),
             sent: self.sent,
             longest_gap: self.longest_gap,
             lateness: self.lateness,

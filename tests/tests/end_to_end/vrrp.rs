@@ -9,6 +9,7 @@ mod carried;
 mod intervals;
 mod link;
 mod matrix;
+mod strangers;
 mod tracked;
 mod virtual_mac;
 

@@ -51,7 +51,7 @@ impl MailSwitches {
             What::RealUp | What::RealDown | What::QuorumUp | What::QuorumDown => checks,
             What::VrrpFault => vrrp && !self.no_faults,
             What::VrrpMaster | What::VrrpBackup | What::VrrpStop | What::VrrpLowerPriority => vrrp,
-            What::SplitBrain | What::SplitBrainOver => vrrp,
+            What::VrrpAdvert | What::SplitBrain | What::SplitBrainOver => vrrp,
             What::AddressConflict | What::AddressConflictOver | What::NeighbourConflict | What::Missed => {
                 true
             }

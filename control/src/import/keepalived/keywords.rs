@@ -140,7 +140,9 @@ const GLOBAL_DEFS: Keywords = &[
     ),
     (Instead("unicast adverts are taken from peers only"), "vrrp_check_unicast_src"),
     (
-        Instead("the addresses of an advert are always compared, and a difference is told"),
+        Instead(
+            "a master that is followed may tell more or fewer VIPs, which is told; adverts of others with other ones are refused",
+        ),
         "vrrp_skip_check_adv_addr",
     ),
     (Instead("adverts are always as strict as the RFC has them"), "vrrp_strict"),
@@ -301,7 +303,9 @@ const VRRP_INSTANCE: Keywords = &[
     (Refused("remove it: policy routing is the router's work"), "virtual_rules"),
     (Refused("remove it: state synchronisation is not supported yet"), "lvs_sync_daemon_interface"),
     (
-        Instead("the addresses of an advert are always compared, and a difference is told"),
+        Instead(
+            "a master that is followed may tell more or fewer VIPs, which is told; adverts of others with other ones are refused",
+        ),
         "skip_check_adv_addr",
     ),
     (Instead("adverts are always as strict as the RFC has them"), "strict_mode"),
