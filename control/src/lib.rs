@@ -11,6 +11,7 @@ pub mod health;
 pub mod import;
 pub mod ipvsadm;
 pub mod kernel;
+pub mod links;
 pub mod lock;
 pub mod log;
 pub mod neighbour;

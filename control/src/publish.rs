@@ -15,7 +15,7 @@ use shunt_dataplane::snapshot::{Plan, Registry, Snapshot};
 use shunt_dataplane::worker::Shared;
 
 use crate::config::Config;
-use crate::config::compile::{State, compile};
+use crate::config::compile::{NicState, State, compile};
 use crate::config::quorum::QuorumChange;
 use crate::health;
 use crate::neighbour::Change as NeighbourChange;
@@ -100,6 +100,11 @@ impl Publisher {
         let changed = self.adopting.len() != self.state.adopting.len();
         self.state.adopting = self.adopting.keys().copied().collect();
         changed
+    }
+
+    /// Takes note of what holds for NICs; it counts from the next publication on.
+    pub fn set_nics(&mut self, nics: Vec<NicState>) {
+        self.state.nics = nics;
     }
 
     /// Takes note of a neighbour; it counts from the next publication on.

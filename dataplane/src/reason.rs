@@ -78,6 +78,7 @@ reasons! {
         Unwanted = "unwanted": "For an address of the director, of a kind that it does not answer (an ICMP error about no connection, an unknown ICMP type).",
         HandOverFull = "hand_over_full": "The ring to the worker that owns the connection was full.",
         PuntFull = "punt_full": "The ring to the control core was full.",
+        LinkDown = "link_down": "The link of the NIC that the packet was to leave by is down, or its interface is gone; `shunt status` says which, and what to do.",
         TransmitFull = "transmit_full": "The NIC's transmit queue did not take the packet.",
     }
 }

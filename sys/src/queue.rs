@@ -1,5 +1,6 @@
 //! The two ends of a NIC that a worker polls. A queue belongs to one thread at a time.
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 
@@ -23,11 +24,17 @@ pub struct RxQueue {
     nic: Arc<OpenNic>,
     id: NicId,
     queue: QueueId,
+    /// So many sleeps are still to come in which its descriptor is left out, since it had an error.
+    left_out: Cell<u16>,
 }
 
 impl RxQueue {
     pub(crate) fn new(nic: Arc<OpenNic>, queue: QueueId) -> RxQueue {
-        RxQueue { id: nic.id(), nic, queue }
+        RxQueue { id: nic.id(), nic, queue, left_out: Cell::new(0) }
+    }
+
+    pub(crate) fn left_out(&self) -> &Cell<u16> {
+        &self.left_out
     }
 
     /// Adds packets that have arrived to the burst, as many as it has room for, and says how many. It does not wait.

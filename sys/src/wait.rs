@@ -8,11 +8,15 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::socket::{getsockopt, sockopt::SocketError};
 
 use crate::queue::RxQueue;
 
 /// Descriptors that one thread waits for at most; a worker with more queues naps.
 const DESCRIPTORS_MOST: usize = 32;
+/// In so many sleeps a descriptor with an error is left out, since poll(2) would return at once each time. A NIC whose interface is
+/// down or gone has one.
+const LEFT_OUT_SLEEPS: u16 = 256;
 
 /// Wakes one thread. Ringing costs a fence while that thread is awake, and a system call when it sleeps.
 #[derive(Default)]
@@ -57,7 +61,7 @@ impl Doorbell {
 
     /// Sleeps until a packet arrives at one of `queues`, until [`ring`](Doorbell::ring) or until `most` (whole
     /// milliseconds) has passed; not at all when `work` says that there is something to do. False, at once, when a
-    /// queue has nothing to wait for. Signals wake too.
+    /// queue has nothing to wait for. Signals wake too. A queue whose descriptor has an error does not wake for a while.
     pub fn sleep<'q>(
         &self,
         queues: impl Iterator<Item = &'q RxQueue>,
@@ -66,12 +70,18 @@ impl Doorbell {
     ) -> bool {
         let Some(event) = &self.event.0 else { return false };
         let mut descriptors = arrayvec::ArrayVec::<PollFd<'_>, DESCRIPTORS_MOST>::new();
+        let mut waiting = arrayvec::ArrayVec::<&RxQueue, DESCRIPTORS_MOST>::new();
         descriptors.push(PollFd::new(event.as_fd(), PollFlags::POLLIN));
         for queue in queues {
             let Some(descriptor) = queue.descriptor() else { return false };
+            if let Some(left) = queue.left_out().get().checked_sub(1) {
+                queue.left_out().set(left);
+                continue;
+            }
             if descriptors.try_push(PollFd::new(descriptor, PollFlags::POLLIN)).is_err() {
                 return false;
             }
+            waiting.push(queue);
         }
         self.asleep.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
@@ -80,6 +90,12 @@ impl Doorbell {
             let _ = poll(&mut descriptors, most);
         }
         self.asleep.store(false, Ordering::Relaxed);
+        for (descriptor, queue) in descriptors.iter().skip(1).zip(waiting) {
+            let errors = PollFlags::POLLERR | PollFlags::POLLHUP | PollFlags::POLLNVAL;
+            if descriptor.revents().is_some_and(|said| said.intersects(errors)) {
+                queue.left_out().set(LEFT_OUT_SLEEPS);
+            }
+        }
         let rung = descriptors.first().and_then(PollFd::any).unwrap_or(false);
         if rung {
             let _ = event.read();
@@ -93,6 +109,16 @@ impl RxQueue {
     #[must_use]
     pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.open_nic().descriptor(self.queue())
+    }
+
+    /// Forgets the error that its socket may have kept from when its interface was down, and waits for it again. Not to be called
+    /// while the interface is down: net_af_packet's send waits for a place in a full ring unless there is an error.
+    pub fn forget_error(&self) {
+        self.left_out().set(0);
+        if let Some(descriptor) = self.descriptor() {
+            // What is no socket keeps none.
+            let _ = getsockopt(&descriptor, SocketError);
+        }
     }
 }
 

@@ -89,6 +89,7 @@ pub fn plan(services: Vec<ServicePlan>) -> Plan {
         name: name.to_owned(),
         mac: nic_mac(nic),
         mtu: 1500,
+        up: true,
         virtual_macs: Vec::new(),
         addresses: vec![
             parse(&format!("{}/24", Form::V4.own(nic))),

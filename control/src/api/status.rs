@@ -193,6 +193,9 @@ pub struct Nic {
     pub mac: String,
     /// `up`, `down` or `unknown`.
     pub link: String,
+    /// Why it is down.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub link_reason: Option<String>,
     /// Bytes of the largest IP packet.
     pub mtu: u16,
     /// The director's own addresses.

@@ -395,6 +395,7 @@ pub fn plan(shape: &Shape, lifetime: Lifetime) -> Plan {
             name: "ring".to_owned(),
             mac: traffic::DIRECTOR_MAC,
             mtu: MTU,
+            up: true,
             virtual_macs: Vec::new(),
             addresses: IpNet::new(traffic::own(family), bits).into_iter().collect(),
         }],

@@ -13,11 +13,20 @@ use super::{Config, Real, Service, Vrrp, is_of_one_link};
 use crate::health::{RealKey, ServiceKey, Standing, Verdict};
 use crate::vrrp::PRIORITY_OWNER;
 
+/// What holds for a NIC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NicState {
+    /// Its link is up.
+    pub up: bool,
+}
+
 /// What the control core knows beside the configuration.
 #[derive(Clone, Debug, Default)]
 pub struct State {
     /// The MAC of each NIC, by [`NicId`]; a missing one is all zero.
     pub macs: Vec<Mac>,
+    /// What else holds for each NIC, by [`NicId`].
+    pub nics: Vec<NicState>,
     /// What checks say of real servers, where it is not what holds without them.
     pub standings: HashMap<RealKey, Standing>,
     /// Services that have lost their quorum.
@@ -78,6 +87,7 @@ fn nics(config: &Config, state: &State) -> Vec<NicPlan> {
         name: nic.name.clone(),
         mac,
         mtu: nic.mtu,
+        up: state.nics.get(id.index()).is_none_or(|nic| nic.up),
         virtual_macs: virtual_macs(config, state, id),
         addresses: nic.addresses.clone(),
     };

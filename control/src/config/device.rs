@@ -111,8 +111,22 @@ impl Device {
     /// The kernel's interface that packets come through, which must exist before the start and must not hold a VIP.
     #[must_use]
     pub fn interface(&self) -> Option<&str> {
+        self.kernel_interface().filter(|(_, made)| !made).map(|(name, _)| name)
+    }
+
+    /// The kernel's interface behind it, and whether its driver makes that one when the NIC is opened.
+    #[must_use]
+    pub fn kernel_interface(&self) -> Option<(&str, bool)> {
         match &self.kind {
-            Kind::AfPacket(name) | Kind::AfXdp(name) => Some(name),
+            Kind::AfPacket(name) | Kind::AfXdp(name) => Some((name, false)),
+            Kind::Tap(name) => Some((name, true)),
+            Kind::Raw(text) => {
+                let made = text.starts_with("net_tap");
+                let known = made || text.starts_with("net_af_packet") || text.starts_with("net_af_xdp");
+                let name = text.split(',').find_map(|option| option.trim().strip_prefix("iface="))?;
+                // Elsewhere it is a socket, or a template of names.
+                (known && interface(name).is_ok()).then_some((name, made))
+            }
             _ => None,
         }
     }
@@ -205,7 +219,10 @@ impl Device {
             }
             Kind::Ring(name) => Some(format!("ring {name}")),
             Kind::Null => None,
-            Kind::Raw(_) => Some(self.port_name(0)),
+            Kind::Raw(_) => match self.kernel_interface() {
+                Some((name, _)) => Some(format!("interface {name}")),
+                None => Some(self.port_name(0)),
+            },
         }
     }
 }

@@ -300,7 +300,9 @@ impl Vrrp {
     }
 }
 
-fn is_of_one_link(address: IpAddr) -> bool {
+/// Whether an address belongs to one link, so that another link may have the same (RFC 4007): IPv6 link-local.
+#[must_use]
+pub fn is_of_one_link(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(address) if address.is_of_one_link())
 }
 

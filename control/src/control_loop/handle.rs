@@ -14,6 +14,7 @@ pub(super) enum Command {
     Owned(Vec<Nic>, Vec<Vip>),
     Routers(Vec<Instance>, Vec<Group>),
     Watched(Tracked, Reading),
+    NicNames(Vec<String>),
     Named(HashMap<Key, Named>, HashMap<Key, Mac>),
     Checked(Vec<Key>),
     Neighbours(u32),
@@ -55,6 +56,11 @@ impl Control {
     /// The virtual routers and their groups from now on.
     pub fn set_routers(&self, instances: Vec<Instance>, groups: Vec<Group>) {
         self.tell(Command::Routers(instances, groups));
+    }
+
+    /// The names of NICs, as reasons of virtual routers have them from now on.
+    pub fn name_nics(&self, names: Vec<String>) {
+        self.tell(Command::NicNames(names));
     }
 
     /// How something that virtual routers depend on stands from now on.

@@ -16,7 +16,7 @@ use shunt_dataplane::id::{Generation, NicId, WorkerId};
 use shunt_dataplane::snapshot::Snapshot;
 
 use crate::config::Config;
-use crate::config::compile::State;
+use crate::config::compile::{NicState, State};
 use crate::health;
 use crate::neighbour;
 use crate::notify::Notifier;
@@ -41,6 +41,8 @@ pub enum Message {
     Health(Vec<health::Change>),
     /// The VIPs of virtual routers that belong to this director from now on.
     Owned(HashSet<(NicId, IpAddr)>),
+    /// What holds for NICs from now on, by [`NicId`].
+    Nics(Vec<NicState>),
     /// Neighbours changed; [`Core::applied`] reaches the number when workers know.
     Neighbours(Vec<neighbour::Change>, u64),
     /// The end.
@@ -196,6 +198,7 @@ impl Work {
                 events::tell_reals(&self.config, &changes, &self.notifier);
             }
             Message::Owned(vips) => self.publisher.set_owned(Instant::now(), vips, &self.config),
+            Message::Nics(nics) => self.publisher.set_nics(nics),
             Message::Neighbours(changes, number) => {
                 changes.iter().for_each(|change| self.publisher.set_neighbour(change));
                 gathered.neighbours = Some(number);

@@ -28,7 +28,6 @@ use crate::health::Health;
 use crate::kernel::TapSettings;
 use crate::notify::Notifier;
 use crate::tracking::Tracking;
-use crate::vrrp::Tracked;
 
 /// How long a worker may take to answer a question.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
@@ -42,6 +41,7 @@ pub struct Live {
     pub(super) view: Arc<ArcSwap<View>>,
     pub(super) macs: Vec<Mac>,
     pub(super) nics: Vec<Nic>,
+    pub(super) links: Mutex<super::links::Known>,
     pub(super) workers: Vec<Arc<Shared>>,
     pub(super) pool: Mempool,
     pub(super) hugepages: bool,
@@ -102,6 +102,7 @@ impl Live {
             view,
             macs: pieces.macs,
             nics: pieces.nics,
+            links: Mutex::default(),
             workers: pieces.workers,
             pool: pieces.pool,
             hugepages: pieces.hugepages,
@@ -147,6 +148,7 @@ impl Live {
         self.with_parts(|parts| {
             parts.control.set_neighbours(view.config.runtime.neighbours);
             parts.control.set_owned(targets::nics(&view.config, &self.macs), targets::vips(&view.config));
+            parts.control.name_nics(view.config.nics.iter().map(|nic| nic.name.clone()).collect());
             let routers = targets::routers(&view.config, &view.snapshot, &self.macs);
             parts.control.set_routers(routers, view.config.vrrp_groups.clone());
             parts
@@ -164,22 +166,6 @@ impl Live {
             parts.health.watch(targets::watched(&view.config, &view.snapshot));
             parts.tracking.set(targets::watches(&view.config));
         });
-    }
-
-    /// Tells VRRP which links are up; `known` is what was told before. One that the driver does not tell counts as up.
-    pub(super) fn watch_links(&self, known: &mut Vec<Option<bool>>) {
-        let view = self.view.load();
-        known.resize(view.config.nics.len(), None);
-        for (number, (nic, known)) in view.config.nics.iter().zip(known).enumerate() {
-            let kernel = nic.device.interface().and_then(super::nics::carrier);
-            let driver = || self.nics.get(number).and_then(|nic| nic.link().map(|link| link.up));
-            let up = kernel.or_else(driver).unwrap_or(true);
-            if known.replace(up) != Some(up) {
-                self.with_parts(|parts| {
-                    parts.control.watched(Tracked::Link(NicId(number as u8)), up.into());
-                });
-            }
-        }
     }
 
     /// Reads, checks, compares, publishes; nothing changes unless all of it succeeds.

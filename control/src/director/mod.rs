@@ -6,6 +6,7 @@
 pub mod core;
 mod events;
 mod ipvsadm;
+mod links;
 pub mod live;
 pub mod nics;
 pub mod packets;

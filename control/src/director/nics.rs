@@ -6,7 +6,7 @@ use dpdk_sys::{
     Eal, EalSettings, FreeHugepages, Memory, Mempool, Nic, NicSettings, NumaNode, RxQueue, TxQueue, mempool,
 };
 use nix::ifaddrs::getifaddrs;
-use nix::net::if_::{InterfaceFlags, if_nametoindex};
+use nix::net::if_::if_nametoindex;
 use shunt_dataplane::id::{Mac, NicId};
 
 use super::StartError;
@@ -31,6 +31,8 @@ pub struct OpenNic {
     pub nic: Nic,
     /// Its MAC.
     pub mac: Mac,
+    /// The index of the kernel's interface behind it, where there is one.
+    pub interface: Option<u32>,
     /// Its receive queues, one for each worker.
     pub rx: Vec<RxQueue>,
     /// Its transmit queues, one for each worker.
@@ -105,15 +107,6 @@ fn addresses_of(interface: &str) -> Vec<IpAddr> {
         .collect()
 }
 
-/// Whether the kernel finds a carrier at an interface, which drivers on top of it do not tell. None when there is no
-/// such interface.
-#[must_use]
-pub fn carrier(interface: &str) -> Option<bool> {
-    let mut all = getifaddrs().ok()?;
-    let found = all.find(|entry| entry.interface_name == interface)?;
-    Some(found.flags.contains(InterfaceFlags::IFF_UP | InterfaceFlags::IFF_RUNNING))
-}
-
 /// Brings up DPDK and opens all NICs.
 ///
 /// # Errors
@@ -142,18 +135,20 @@ pub fn open(config: &Config) -> Result<Ports, StartError> {
         (Err(error), None) => return Err(StartError::of("runtime", &error)),
     };
     let mut nics = Vec::new();
-    for (nic, device) in config.nics.iter().zip(devices) {
-        let place = format!("nic \"{}\"", nic.name);
+    for (configured, device) in config.nics.iter().zip(devices) {
+        let place = format!("nic \"{}\"", configured.name);
         let settings = NicSettings {
             rx_queues: queues,
             tx_queues: queues,
             rx_descriptors: RX_DESCRIPTORS,
             tx_descriptors: TX_DESCRIPTORS,
-            mtu: nic.mtu,
+            mtu: configured.mtu,
             ..NicSettings::new(pool.clone())
         };
         let (nic, rx, tx) = Nic::open(device, &settings).map_err(|error| StartError::of(&place, &error))?;
-        nics.push(OpenNic { mac: mac_of(nic.mac(), nics.len()), nic, rx, tx });
+        let interface = configured.device.kernel_interface();
+        let interface = interface.and_then(|(name, _)| if_nametoindex(name).ok());
+        nics.push(OpenNic { mac: mac_of(nic.mac(), nics.len()), interface, nic, rx, tx });
     }
     Ok(Ports { eal, pool, nics, hugepages, node })
 }

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use shunt_dataplane::flow::{HashKey, Owners};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::core::{Core, Message};
+use super::links;
 use super::live::{Handle, Live, Parts, Pieces};
 use super::nics::{self, Ports};
 use super::packets::{Publications, WorkerRings};
@@ -45,14 +45,14 @@ pub fn run(file: &Path, checked: Checked) -> Result<(), Vec<StartError>> {
     served.map_err(|error| vec![StartError::of("runtime.socket", &error)])
 }
 
-/// How often links are looked at.
-const LINK_PERIOD: Duration = Duration::from_millis(50);
-
 /// What runs.
 struct Running {
     live: Arc<Live>,
     workers: Workers,
     control_loop: Option<std::thread::JoinHandle<()>>,
+    links: Option<std::thread::JoinHandle<()>>,
+    /// Ends the watch over links.
+    unwatch: watch::Sender<bool>,
     stop: watch::Receiver<bool>,
     // Last: DPDK goes after all that uses it.
     ports: Ports,
@@ -73,6 +73,7 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
     let mut workers =
         workers::start(&config, &mut ports, publisher.snapshots(), shared.clone(), HashKey::random())?;
     let names = config.nics.iter().map(|nic| nic.name.clone()).collect();
+    let started = config.clone();
     let notifier = Notifier::start(config.notify.clone());
     let notifier = notifier.map_err(|error| StartError::of("notifications", &error))?;
     let core = Core::start(publisher, config, notifier.clone())
@@ -105,7 +106,8 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
     let tracking =
         Tracking::start(Some(namespace), on_turn).map_err(|error| StartError::of("tracking", &error))?;
     let (stop_sender, stop) = watch::channel(false);
-    let live = Live::new(Pieces {
+    let watched = links::watched(&started, &ports);
+    let live = Arc::new(Live::new(Pieces {
         file: file.to_owned(),
         text,
         macs,
@@ -119,8 +121,11 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
         clock: workers.clock,
         parts: Parts { health, tracking, control, core, notifier },
         stop: stop_sender,
-    });
-    Ok(Running { live: Arc::new(live), workers, control_loop: Some(control_loop), stop, ports })
+    }));
+    let (unwatch, end_of_watch) = watch::channel(false);
+    let links = links::start(live.clone(), watched, end_of_watch);
+    let links = links.map_err(|error| StartError::of("links", &error))?;
+    Ok(Running { live, workers, control_loop: Some(control_loop), links: Some(links), unwatch, stop, ports })
 }
 
 /// Serves the API and signals until the end; the socket goes last.
@@ -133,11 +138,9 @@ async fn serve(listener: OwnedListener, running: &mut Running) -> std::io::Resul
         "running: generation {}, packet memory in {memory}",
         super::live::generation(&running.live)
     );
-    let links = tokio::spawn(watch_links(running.live.clone()));
     let rates = tokio::spawn(estimate(running.live.clone()));
     let signals = obey_signals(&handle, running.stop.clone()).await;
     rates.abort();
-    links.abort();
     tracing::info!("stopping");
     end(running);
     tracing::info!("stopped");
@@ -152,16 +155,6 @@ async fn estimate(live: Arc<Live>) {
     loop {
         ticks.tick().await;
         live.estimate();
-    }
-}
-
-/// Looks at the links again and again.
-async fn watch_links(live: Arc<Live>) {
-    let mut ticks = tokio::time::interval(LINK_PERIOD);
-    let mut known = Vec::new();
-    loop {
-        ticks.tick().await;
-        live.watch_links(&mut known);
     }
 }
 
@@ -188,8 +181,12 @@ async fn obey_signals(handle: &Arc<Handle>, mut stop: watch::Receiver<bool>) -> 
     }
 }
 
-/// Checks and control loop first, then the core, then the workers, so that each finds those that it speaks to.
+/// The watch over links, checks and control loop first, then the core, then the workers, so that each finds those that it speaks to.
 fn end(running: &mut Running) {
+    running.unwatch.send_replace(true);
+    if running.links.take().is_some_and(|thread| thread.join().is_err()) {
+        tracing::error!("the watch over links ended by a panic");
+    }
     running.live.end();
     if running.control_loop.take().is_some_and(|thread| thread.join().is_err()) {
         tracing::error!("the control loop ended by a panic");

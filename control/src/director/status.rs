@@ -12,7 +12,7 @@ use shunt_dataplane::time::Tick;
 use shunt_dataplane::worker::{ANSWER_RING_MAX, INJECT_RING_MAX, PUNT_RING_MAX};
 
 use super::core::View;
-use super::live::Live;
+use super::live::{Live, lock};
 use super::workers::HAND_OVER_RING_MAX;
 use super::{status_neighbours, status_vrrp};
 use crate::api::Status;
@@ -23,6 +23,7 @@ use crate::config;
 use crate::config::schedule::Place;
 use crate::control_loop::{CHECKS_WAITING_MAX, RELEASED_MAX, Report};
 use crate::health::{Listed, RealKey};
+use crate::links::NicLink;
 use crate::neighbour::{self, INCOMPLETE_PER_NIC_MAX, WAITING_MAX};
 
 /// Everything about now.
@@ -102,8 +103,10 @@ fn nic(live: &Live, view: &View, place: usize) -> Nic {
             nic.link().map(|link| link.up),
         ),
     };
-    let kernel = configured.device.interface().and_then(super::nics::carrier);
-    let link = kernel.or(link);
+    let known = lock(&live.links).links.get(place).cloned();
+    // Where nobody knows, not even the driver, packets are sent all the same.
+    let link = known.as_ref().filter(|_| link.is_some() || configured.device.kernel_interface().is_some());
+    let link = link.map(|link| link.state.is_up());
     let statistics = statistics.unwrap_or_default();
     let offer = live.nics.get(place).map(dpdk_sys::Nic::offer);
     let placement = offer.map_or(("", ""), |offer| super::placement::of(offer, live.workers.len()));
@@ -116,6 +119,7 @@ fn nic(live: &Live, view: &View, place: usize) -> Nic {
         device: configured.device.to_string(),
         mac,
         link: link.map_or("unknown", |up| if up { "up" } else { "down" }).to_owned(),
+        link_reason: known.as_ref().and_then(NicLink::reason),
         mtu: configured.mtu,
         addresses: configured.addresses.iter().map(ToString::to_string).collect(),
         queues: live.workers.len() as u16,
@@ -322,9 +326,14 @@ fn advice(live: &Live, view: &View, nics: &[Nic], limits: &[Limit], report: &Rep
             ));
         }
         if nic.link == "down" {
-            lines.push(format!("nic \"{name}\": the link is down: check {}", nic.device));
+            let known = lock(&live.links);
+            let known = known.links.iter().zip(nics).find(|(_, of)| of.name == *name).map(|(link, _)| link);
+            let advice = known.and_then(|known| known.advice(&nic.device)).unwrap_or_default();
+            let reason = nic.link_reason.as_deref().unwrap_or_default();
+            lines.push(format!("nic \"{name}\": the link is down: {reason}: {advice}"));
         }
     }
+    lines.extend(lock(&live.links).held.iter().map(ToString::to_string));
     lines.extend(status_vrrp::advice(&report.vrrp));
     for (nic, open) in nics.iter().zip(&live.nics) {
         for core in &view.config.runtime.workers {

@@ -60,13 +60,21 @@ pub enum What {
     AddressConflictOver,
     /// Two hosts answer for the address of a neighbour, such as a real server or a router.
     NeighbourConflict,
+    /// The link of a NIC went down.
+    LinkDown,
+    /// It is up again.
+    LinkUp,
+    /// The kernel holds an address of the director's.
+    KernelAddress,
+    /// It no longer does.
+    KernelAddressOver,
     /// Events that this listener missed, since it was too slow.
     Missed,
 }
 
 impl What {
     /// All that happens; what a listener missed is no event of the director.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: &[Self] = &[
         Self::RealUp,
         Self::RealDown,
         Self::QuorumUp,
@@ -82,6 +90,10 @@ impl What {
         Self::AddressConflict,
         Self::AddressConflictOver,
         Self::NeighbourConflict,
+        Self::LinkDown,
+        Self::LinkUp,
+        Self::KernelAddress,
+        Self::KernelAddressOver,
     ];
 
     /// The word of the API.
@@ -103,6 +115,10 @@ impl What {
             Self::AddressConflict => "address_conflict",
             Self::AddressConflictOver => "address_conflict_over",
             Self::NeighbourConflict => "neighbour_conflict",
+            Self::LinkDown => "link_down",
+            Self::LinkUp => "link_up",
+            Self::KernelAddress => "kernel_address",
+            Self::KernelAddressOver => "kernel_address_over",
             Self::Missed => "missed",
         }
     }

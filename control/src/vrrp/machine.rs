@@ -29,6 +29,8 @@ pub struct Machine {
     watched: BTreeMap<Tracked, Reading>,
     places: HashMap<(NicId, Vrid, Family), usize>,
     counters: Counters,
+    /// The names of NICs, for reasons.
+    nic_names: Vec<String>,
     /// What was told of groups, by their names.
     told: BTreeMap<String, Told>,
     stopped: bool,
@@ -65,6 +67,11 @@ impl Machine {
         let key = |router: &Router| (router.settings.nic, router.settings.vrid, router.settings.family());
         self.places = self.routers.iter().enumerate().map(|(place, router)| (key(router), place)).collect();
         self.reconsider(now, out);
+    }
+
+    /// The names of NICs, by [`NicId`], as reasons have them from now on.
+    pub fn name_nics(&mut self, names: Vec<String>) {
+        self.nic_names = names;
     }
 
     /// How something that is watched stands from now on.
@@ -230,7 +237,10 @@ impl Machine {
         }
         let failing = settings.tracks.iter().find(|track| !track.allows(result(&track.what)))?;
         let reason = match &failing.what {
-            Tracked::Link(nic) => Reason::Tracked(format!("the link of NIC {nic}")),
+            Tracked::Link(nic) => {
+                let name = self.nic_names.get(nic.index()).cloned().unwrap_or_else(|| nic.to_string());
+                Reason::Tracked(format!("the link of NIC {name}"))
+            }
             Tracked::Check(name) => Reason::Tracked(format!("the check {name}")),
         };
         Some(OwnFault { reason, told: result(&failing.what).is_some() })

@@ -368,6 +368,7 @@ fn nic_view(plan: &NicPlan, all: &[NicPlan]) -> NicView {
         name: plan.name.as_str().into(),
         mac: plan.mac,
         mtu: plan.mtu,
+        up: plan.up,
         source_v4: first(plan),
         source_v6: source_v6(plan).or_else(|| all.iter().find_map(source_v6)),
         virtual_macs: plan.virtual_macs.as_slice().into(),

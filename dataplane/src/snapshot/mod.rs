@@ -51,6 +51,8 @@ pub struct NicView {
     pub mac: Mac,
     /// Bytes of the largest IP packet.
     pub mtu: u16,
+    /// Whether its link is up.
+    pub up: bool,
     /// The address that errors about IPv4 packets are sent from.
     pub source_v4: Option<Ipv4Addr>,
     /// The address that errors about IPv6 packets are sent from.

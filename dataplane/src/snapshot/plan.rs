@@ -61,6 +61,8 @@ pub struct NicPlan {
     pub virtual_macs: Vec<Mac>,
     /// Bytes of the largest IP packet.
     pub mtu: u16,
+    /// Whether its link is up: nothing leaves by it while it is not.
+    pub up: bool,
     /// The director's own addresses on it, with their networks.
     pub addresses: Vec<IpNet>,
 }

@@ -264,6 +264,7 @@ mod tests {
                 name: "front".into(),
                 mac: Mac([2, 0, 0, 0, 0, 1]),
                 mtu: 1500,
+                up: true,
                 virtual_macs: Vec::new(),
                 addresses: vec!["192.0.2.2/24".parse().unwrap(), "2001:db8::2/64".parse().unwrap()],
             }],

@@ -16,6 +16,7 @@ use arc_swap::{ArcSwap, Cache};
 use arrayvec::ArrayVec;
 use dpdk_sys::{Clock, Cycles, Mbuf, MbufBurst, RingReceiver, RingSender, RxQueue, TxQueue};
 
+use crate::counters::WorkerCounters;
 use crate::forward::{BURST_MAX, Forwarder, PIECES_MAX, Punt, Verdict, Verdicts};
 use crate::id::{Generation, NicId, WorkerId};
 use crate::packet::Packet;
@@ -89,11 +90,38 @@ pub struct WorkerParts {
     pub clock: Clock,
 }
 
+/// A NIC as a worker has it.
+#[derive(Debug)]
+struct Port {
+    /// None while the NIC is closed.
+    queues: Option<NicQueues>,
+    /// Whether its link is up, as the snapshot has it.
+    up: bool,
+}
+
+impl Port {
+    /// Gives the NIC what it takes of a burst, and books it. Where nothing can leave, all of it is dropped.
+    #[inline]
+    fn send(&mut self, burst: &mut MbufBurst, counters: &WorkerCounters) {
+        match &mut self.queues {
+            Some(queues) if self.up => counters.sent.add(queues.tx.burst(burst) as u64),
+            _ => drop_unsent(burst, counters),
+        }
+    }
+}
+
+#[cold]
+fn drop_unsent(burst: &mut MbufBurst, counters: &WorkerCounters) {
+    counters.dropped.at(DropReason::LinkDown as usize).add(burst.len() as u64);
+    burst.clear();
+}
+
 /// A polling core.
 #[derive(Debug)]
 pub struct Worker {
     forwarder: Forwarder,
-    nics: Vec<NicQueues>,
+    /// By [`NicId`].
+    ports: Vec<Port>,
     taken_over: RingReceiver,
     outputs: Outputs,
     ends: WorkerEnds,
@@ -132,7 +160,7 @@ impl Worker {
         let hand_over = parts.hand_over.into_iter().map(|peer| (peer, MbufBurst::new())).collect();
         Self {
             forwarder: parts.forwarder,
-            nics: parts.nics,
+            ports: parts.nics.into_iter().map(|queues| Port { queues: Some(queues), up: true }).collect(),
             taken_over: parts.taken_over,
             outputs: Outputs { transmit, hand_over },
             ends: parts.ends,
@@ -168,7 +196,7 @@ impl Worker {
         let now = Tick::at(self.clock.now());
         self.inject(snapshots.load(), &mut MbufBurst::new(), now);
         self.flush();
-        self.nics
+        self.ports.into_iter().filter_map(|port| port.queues).collect()
     }
 
     /// Sleeps until something comes where every NIC can tell, else for a nap, and so while something waits to go out.
@@ -178,7 +206,7 @@ impl Worker {
         for _ in 0..SWEEPS_BEFORE_SLEEP {
             self.forwarder.expire_turn(snapshots.load(), now);
         }
-        let Self { nics, taken_over, ends, shared, outputs, listing, generation, .. } = self;
+        let Self { ports, taken_over, ends, shared, outputs, listing, generation, .. } = self;
         let work = || {
             !taken_over.is_empty()
                 || !ends.injects.is_empty()
@@ -187,7 +215,8 @@ impl Worker {
                 || snapshots.load().generation != *generation
         };
         let idle = listing.is_none() && outputs.are_empty();
-        let slept = idle && shared.doorbell.sleep(nics.iter().map(|nic| &nic.rx), SLEEP_MAX, work);
+        let queues = ports.iter().filter_map(|port| port.queues.as_ref());
+        let slept = idle && shared.doorbell.sleep(queues.map(|queues| &queues.rx), SLEEP_MAX, work);
         if !slept {
             std::thread::sleep(nap);
         }
@@ -196,19 +225,21 @@ impl Worker {
     /// One turn under `snapshot`; tells how many packets it moved. [`Self::run`] makes one after the other; who
     /// calls it instead, to measure turns one by one, sees to it that snapshots do not go back.
     pub fn turn(&mut self, snapshot: &Snapshot) -> usize {
-        self.acknowledge(snapshot.generation);
+        self.acknowledge(snapshot);
         let began = Cycles::now();
         let now = Tick::at(self.clock.at(began));
         self.stopwatch.begin(began, &self.shared.cost);
         let mut burst = MbufBurst::new();
         let mut work = 0;
-        for nic in 0..self.nics.len() {
-            let received = self.nics[nic].rx.burst(&mut burst);
+        for place in 0..self.ports.len() {
+            let Some(queues) = &mut self.ports[place].queues else { continue };
+            let nic = queues.nic;
+            let received = queues.rx.burst(&mut burst);
             self.shared.counters.received.add(received as u64);
             self.shared.cost.burst(received);
             work += received;
             self.stopwatch.lap(Stage::Receive);
-            self.process(snapshot, &mut burst, Some(self.nics[nic].nic), now);
+            self.process(snapshot, &mut burst, Some(nic), now);
             self.stopwatch.lap(Stage::Forward);
         }
         work += self.take_over(snapshot, &mut burst, now);
@@ -231,10 +262,22 @@ impl Worker {
 
     /// Tells that nothing of an earlier generation is read any more: it is called before a turn reads anything.
     #[inline]
-    fn acknowledge(&mut self, generation: Generation) {
-        if generation != self.generation {
-            self.generation = generation;
-            self.shared.acknowledge(generation);
+    fn acknowledge(&mut self, snapshot: &Snapshot) {
+        if snapshot.generation != self.generation {
+            self.generation = snapshot.generation;
+            self.follow_links(snapshot);
+            self.shared.acknowledge(snapshot.generation);
+        }
+    }
+
+    /// Takes note of links. What went wrong while one was down is over when it is up.
+    #[cold]
+    fn follow_links(&mut self, snapshot: &Snapshot) {
+        for (port, nic) in self.ports.iter_mut().zip(&snapshot.nics) {
+            if let (true, false, Some(queues)) = (nic.up, port.up, &port.queues) {
+                queues.rx.forget_error();
+            }
+            port.up = nic.up;
         }
     }
 
@@ -287,7 +330,8 @@ impl Worker {
         let counters = &self.shared.counters;
         for (_, nic, frame) in self.forwarder.pieces().iter() {
             counters.made.add(1);
-            match self.nics.get(nic.index()).and_then(|queues| queues.rx.packet(frame)) {
+            let queues = self.ports.get(nic.index()).and_then(|port| port.queues.as_ref());
+            match queues.and_then(|queues| queues.rx.packet(frame)) {
                 Some(mbuf) => self.pieces.push((nic, mbuf)),
                 None => counters.dropped.at(DropReason::FragmentLost as usize).add(1),
             }
@@ -339,8 +383,7 @@ impl Worker {
             return self.shared.counters.dropped.at(DropReason::NoRoute as usize).add(1);
         };
         if burst.is_full() {
-            let sent = self.nics[nic.index()].tx.burst(burst);
-            self.shared.counters.sent.add(sent as u64);
+            self.ports[nic.index()].send(burst, &self.shared.counters);
         }
         if burst.push(mbuf).is_err() {
             self.shared.counters.dropped.at(DropReason::TransmitFull as usize).add(1);
@@ -349,14 +392,15 @@ impl Worker {
 
     /// Sends a whole burst, after what waits for the same NIC; what the NIC does not take now waits too.
     fn transmit_burst(&mut self, nic: NicId, burst: &mut MbufBurst) {
-        if let (Some(queues), Some(waiting)) =
-            (self.nics.get_mut(nic.index()), self.outputs.transmit.get_mut(nic.index()))
+        if let (Some(port), Some(waiting)) =
+            (self.ports.get_mut(nic.index()), self.outputs.transmit.get_mut(nic.index()))
         {
-            let mut sent = if waiting.is_empty() { 0 } else { queues.tx.burst(waiting) };
-            if waiting.is_empty() {
-                sent += queues.tx.burst(burst);
+            if !waiting.is_empty() {
+                port.send(waiting, &self.shared.counters);
             }
-            self.shared.counters.sent.add(sent as u64);
+            if waiting.is_empty() {
+                port.send(burst, &self.shared.counters);
+            }
         }
         for mbuf in burst.drain() {
             self.transmit(nic, mbuf);
@@ -427,9 +471,9 @@ impl Worker {
     /// Sends what was gathered. What a ring or a NIC does not take now stays for the next turn.
     fn flush(&mut self) {
         let counters = &self.shared.counters;
-        for (queues, burst) in self.nics.iter_mut().zip(&mut self.outputs.transmit) {
+        for (port, burst) in self.ports.iter_mut().zip(&mut self.outputs.transmit) {
             if !burst.is_empty() {
-                counters.sent.add(queues.tx.burst(burst) as u64);
+                port.send(burst, counters);
             }
         }
         for (peer, burst) in &mut self.outputs.hand_over {

@@ -30,6 +30,7 @@ pub fn bare_director() -> Director {
         name: format!("eth{number}"),
         mac: Mac([2, 0, 0, 0, 0xd0, number]),
         mtu: 1500,
+        up: true,
         virtual_macs: Vec::new(),
         addresses: Vec::new(),
     };

@@ -58,7 +58,7 @@ fn announces(frame: &[u8], mac: Mac, address: IpAddr) -> Option<()> {
 }
 
 /// What is told of events, up to the words.
-fn listen(arms: &Arms) -> impl FnMut(&str) -> String {
+pub(super) fn listen(arms: &Arms) -> impl FnMut(&str) -> String {
     let mut events = UnixStream::connect(arms.lab.socket()).unwrap();
     events.set_read_timeout(Some(PATIENCE)).unwrap();
     events.write_all(b"GET /v1/events HTTP/1.1\r\nHost: shunt\r\n\r\n").unwrap();

@@ -14,6 +14,7 @@ mod imported;
 mod ipvsadm;
 mod limits;
 mod link_local;
+mod links;
 mod localnode;
 mod masquerade;
 mod neighbours;

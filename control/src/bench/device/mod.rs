@@ -360,6 +360,7 @@ fn plan(shape: &Shape, nics: usize) -> Plan {
         name: "front".to_owned(),
         mac: traffic::DIRECTOR_MAC,
         mtu: rig::MTU,
+        up: true,
         virtual_macs: Vec::new(),
         addresses: IpNet::new(traffic::own_in_front(shape.family), bits).into_iter().collect(),
     };

@@ -35,7 +35,7 @@ fn read_mail(findings: &mut Findings<'_>, table: &DeTable<'_>, at: &Span) -> Opt
     let helo = section.parse("helo", mail_address);
     let words: Vec<&str> = What::ALL.iter().map(|what| what.word()).collect();
     let events = section.parse_list("events", |text| {
-        What::ALL.into_iter().find(|what| what.word() == text).ok_or_else(|| {
+        What::ALL.iter().copied().find(|what| what.word() == text).ok_or_else(|| {
             let advice = nearest(text, &words)
                 .map_or_else(|| "name some of these".to_owned(), |near| format!("did you mean {near:?}?"));
             Fault::new("no such event", format!("events are {}", words.join(", ")), advice)

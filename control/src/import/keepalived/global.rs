@@ -52,9 +52,9 @@ impl MailSwitches {
             What::VrrpFault => vrrp && !self.no_faults,
             What::VrrpMaster | What::VrrpBackup | What::VrrpStop | What::VrrpLowerPriority => vrrp,
             What::VrrpAdvert | What::SplitBrain | What::SplitBrainOver => vrrp,
-            What::AddressConflict | What::AddressConflictOver | What::NeighbourConflict | What::Missed => {
-                true
-            }
+            What::LinkDown | What::LinkUp => !self.no_faults,
+            What::AddressConflict | What::AddressConflictOver | What::NeighbourConflict => true,
+            What::KernelAddress | What::KernelAddressOver | What::Missed => true,
         };
         let words = What::ALL.iter().filter(|what| wanted(what)).map(|what| quoted(what.word()));
         let list = format!("[{}]", words.collect::<Vec<_>>().join(", "));

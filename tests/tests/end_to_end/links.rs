@@ -1,0 +1,143 @@
+//! A NIC whose link turns, or whose interface goes and comes back, and addresses that the kernel gets while the director runs.
+
+use std::time::{Duration, Instant};
+
+use shunt::api::Status;
+use shunt_tests::topology::arms::{Arms, ROUTER, Running, mac, real_mac};
+use shunt_tests::topology::frames::{Packet, Transport, at};
+
+use super::conflicts::listen;
+
+const SERVICE: &str = r#"
+[[service]]
+name = "web4"
+listen = "192.0.2.10:80"
+protocol = "tcp"
+forward = "dr"
+real = [{ address = "10.1.0.11:80" }]
+"#;
+const BACK: usize = 1;
+/// How long the workers are looked at.
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// Which part of a core the workers used in [`WINDOW`].
+fn workers_use(pid: u32) -> f64 {
+    let ran = || {
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the director's threads");
+        let of = |task: std::fs::DirEntry| {
+            let name = std::fs::read_to_string(task.path().join("comm")).ok()?;
+            let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+            let ran = text.split_whitespace().next()?.parse::<u64>().ok()?;
+            Some(if name.starts_with("worker") { ran } else { 0 })
+        };
+        tasks.flatten().filter_map(of).sum::<u64>()
+    };
+    let (begin, before) = (Instant::now(), ran());
+    // A measurement: nothing to wait for but time.
+    std::thread::sleep(WINDOW);
+    (ran() - before) as f64 / begin.elapsed().as_nanos() as f64
+}
+
+fn wait_for_link(running: &Running, link: &str, reason: Option<&str>) -> Status {
+    running.director.wait_until(&format!("link {link}: {reason:?}"), |status| {
+        let back = &status.nics[BACK];
+        let said = back.link_reason.as_deref();
+        back.link == link
+            && reason.map_or(said.is_none(), |reason| said.is_some_and(|said| said.contains(reason)))
+    })
+}
+
+/// A client's SYN.
+fn syn(running: &Running, client: &str) -> Packet {
+    Packet::new(Transport::Tcp("S"), [ROUTER, running.front], at(client), at("192.0.2.10:80"))
+}
+
+/// A SYN of a new client reaches the real server.
+fn reaches(arms: &Arms, running: &Running, client: &str) {
+    let sent = syn(running, client);
+    arms.front.send(&sent.bytes());
+    let back = mac(&running.director.status(), BACK);
+    arms.back.expect_frame(&Packet { from: back, to: real_mac(11), ttl: 63, ..sent }.bytes());
+}
+
+/// A SYN of a new client does not leave, and is not counted as sent.
+fn is_dropped(arms: &Arms, running: &Running, client: &str) {
+    let before = running.director.dropped("link_down");
+    arms.front.send(&syn(running, client).bytes());
+    running.director.wait_for_drops("link_down", before + 1);
+}
+
+#[test]
+fn a_link_that_goes_down_is_told_and_nothing_counts_as_sent_by_it_and_the_worker_sleeps() {
+    let arms = Arms::new();
+    let running = arms.start(SERVICE);
+    reaches(&arms, &running, "198.51.100.7:40000");
+    let mut events = listen(&arms);
+    let turns = [
+        ("link set back down", "link set back up", "interface back is set down"),
+        ("link set b0 down", "link set b0 up", "interface back has no carrier"),
+    ];
+    for (number, (down, up, reason)) in turns.into_iter().enumerate() {
+        arms.lab.ip(down);
+        let status = wait_for_link(&running, "down", Some(reason));
+        let advice = status.advice.iter().find(|line| line.contains(reason));
+        assert!(
+            advice.is_some_and(|line| line.starts_with("nic \"back\": the link is down")),
+            "{:?}",
+            status.advice
+        );
+        events("\"what\":\"link_down\",\"service\":\"back\"");
+        running.director.wait_logged(&format!("nic \"back\": the link is down: {reason}"));
+        is_dropped(&arms, &running, &format!("198.51.100.7:{}", 41000 + number));
+        let used = workers_use(running.director.pid());
+        assert!(used < 0.3, "{used:.2} of a core used while {reason}");
+        arms.lab.ip(up);
+        wait_for_link(&running, "up", None);
+        events("\"what\":\"link_up\",\"service\":\"back\"");
+        reaches(&arms, &running, &format!("198.51.100.7:{}", 42000 + number));
+    }
+    running.director.settled();
+}
+
+#[test]
+fn an_interface_that_is_gone_is_told_and_the_worker_sleeps() {
+    let arms = Arms::new();
+    let running = arms.start(SERVICE);
+    let mut events = listen(&arms);
+    arms.lab.ip("link del back");
+    wait_for_link(&running, "down", Some("there is no interface back"));
+    events("\"what\":\"link_down\",\"service\":\"back\"");
+    is_dropped(&arms, &running, "198.51.100.7:41000");
+    let used = workers_use(running.director.pid());
+    assert!(used < 0.3, "{used:.2} of a core used");
+    running.director.settled();
+}
+
+#[test]
+fn an_address_of_the_directors_that_the_kernel_gets_later_is_told_until_it_is_gone() {
+    let arms = Arms::new();
+    let running = arms.start(SERVICE);
+    let mut events = listen(&arms);
+    for (address, interface, what) in [
+        ("192.0.2.10", "front", "a VIP"),
+        ("10.1.0.1", "back", "the director's own address"),
+        // Whichever interface it is on, the kernel answers at all of them.
+        ("192.0.2.10", "lo", "a VIP"),
+    ] {
+        arms.lab.ip(&format!("addr add {address}/32 dev {interface}"));
+        let told = format!("the kernel holds {address} on {interface}: it is {what}");
+        running.director.wait_until(&told, |status| {
+            status.advice.iter().any(|line| {
+                line.contains(&told)
+                    && line.ends_with(&format!("run `ip addr del {address} dev {interface}`"))
+            })
+        });
+        events(&format!("\"what\":\"kernel_address\",\"service\":\"{address}\",\"text\":\"{told}"));
+        running.director.wait_logged(&told);
+        arms.lab.ip(&format!("addr del {address}/32 dev {interface}"));
+        running
+            .director
+            .wait_until("its end", |status| !status.advice.iter().any(|line| line.contains(&told)));
+        events(&format!("the kernel no longer holds {address} on {interface}"));
+    }
+}
