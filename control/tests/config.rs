@@ -25,7 +25,7 @@ fn name(path: &Path) -> String {
 }
 
 fn machine() -> Machine {
-    Machine { cores: Some(vec![0, 1, 2, 3]) }
+    Machine { cores: Some(vec![0, 1, 2, 3]), ..Machine::default() }
 }
 
 #[test]

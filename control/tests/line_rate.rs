@@ -87,7 +87,8 @@ fn profiles() -> Vec<String> {
 fn configuration(method: &str) -> Config {
     let name = format!("conf/line-rate-{method}.toml");
     let text = std::fs::read_to_string(repository().join(&name)).unwrap();
-    let checked = Config::check_on(&name, &text, &Machine { cores: Some(vec![0, 1, 2, 3]) });
+    let checked =
+        Config::check_on(&name, &text, &Machine { cores: Some(vec![0, 1, 2, 3]), ..Machine::default() });
     let checked = checked.unwrap_or_else(|problems| panic!("{problems}"));
     assert_eq!(checked.warnings.to_string(), "", "{name}");
     checked.config

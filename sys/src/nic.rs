@@ -31,6 +31,9 @@ impl fmt::Display for NicId {
 /// Header bytes around the MTU that a received frame may have: Ethernet and two VLAN tags.
 const FRAME_OVERHEAD: usize = 14 + 2 * 4;
 
+/// The MTU of ordinary Ethernet.
+const MTU_OF_ETHERNET: u32 = 1500;
+
 /// How to open a NIC.
 #[derive(Clone, Debug)]
 pub struct NicSettings {
@@ -446,6 +449,10 @@ fn configure(open: &OpenNic, settings: &NicSettings) -> Result<(), NicError> {
         open.device.info().map_err(|error| NicError::driver(open.name(), "query", error, Said::default()))?;
     let mut conf = ffi::rte_eth_conf::default();
     conf.rxmode.mtu = u32::from(settings.mtu);
+    if open.driver.contains("af_packet") {
+        // It says that it takes frames of 1518 bytes, and takes those that its ring's frames hold.
+        conf.rxmode.mtu = conf.rxmode.mtu.min(MTU_OF_ETHERNET);
+    }
     // Others would rather have it off than refuse it.
     conf.intr_conf.set_rxq((open.driver == descriptors::TAP).into());
     if settings.rx_checksum {

@@ -9,7 +9,7 @@ use shunt_dataplane::id::{Mac, NicId};
 use shunt_dataplane::snapshot::{LinkVip, NeighbourPlan, NicPlan, Plan, RealPlan, RoutePlan, ServicePlan};
 
 use super::check::everything;
-use super::{Config, Real, Service, Vrrp, is_of_one_link};
+use super::{Config, MTU_DEFAULT, Real, Service, Vrrp, is_of_one_link};
 use crate::health::{RealKey, ServiceKey, Standing, Verdict};
 use crate::vrrp::PRIORITY_OWNER;
 
@@ -18,6 +18,8 @@ use crate::vrrp::PRIORITY_OWNER;
 pub struct NicState {
     /// Its link is up.
     pub up: bool,
+    /// Bytes of the largest IP packet that it sends.
+    pub mtu: u16,
 }
 
 /// What the control core knows beside the configuration.
@@ -86,7 +88,7 @@ fn nics(config: &Config, state: &State) -> Vec<NicPlan> {
     let plan = |((nic, mac), id): ((&super::Nic, Mac), NicId)| NicPlan {
         name: nic.name.clone(),
         mac,
-        mtu: nic.mtu,
+        mtu: state.nics.get(id.index()).map_or(nic.mtu.unwrap_or(MTU_DEFAULT), |nic| nic.mtu),
         up: state.nics.get(id.index()).is_none_or(|nic| nic.up),
         virtual_macs: virtual_macs(config, state, id),
         addresses: nic.addresses.clone(),

@@ -224,7 +224,9 @@ fn nics(old: &Config, new: &Config, changes: &mut Changes) {
                 let place = nic_place(before);
                 changes.compare(&place, "name", &before.name, &after.name, Clone::clone, true);
                 changes.compare(&place, "device", &before.device, &after.device, ToString::to_string, true);
-                changes.compare(&place, "mtu", &before.mtu, &after.mtu, u16::to_string, true);
+                let mtu =
+                    |mtu: &Option<u16>| mtu.map_or("that of the interface".to_owned(), |mtu| mtu.to_string());
+                changes.compare(&place, "mtu", &before.mtu, &after.mtu, mtu, true);
                 changes.compare(
                     &place,
                     "addresses",

@@ -127,7 +127,7 @@ impl Default for Runtime {
 
 /// The socket when none is configured.
 pub const SOCKET_DEFAULT: &str = "/run/shunt.sock";
-/// The largest IP packet when none is configured, in bytes.
+/// The largest IP packet where none is configured and there is no interface to have one, in bytes.
 pub const MTU_DEFAULT: u16 = 1500;
 
 /// A NIC. It has as many queues as there are workers.
@@ -143,8 +143,8 @@ pub struct Nic {
     pub gateways: Vec<IpAddr>,
     /// Neighbours that are not asked for their MAC.
     pub neighbours: Vec<Neighbour>,
-    /// The largest IP packet, in bytes.
-    pub mtu: u16,
+    /// The largest IP packet, in bytes; none for that of the interface behind it.
+    pub mtu: Option<u16>,
 }
 
 /// A neighbour whose MAC the file names.

@@ -4,25 +4,89 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use shunt_dataplane::id::NicId;
+use shunt_dataplane::id::{Mac, NicId};
 use tokio::sync::watch;
 
 use super::core::{Message, View};
 use super::live::{Live, lock};
+use super::targets;
+use crate::config::check::mtu_differs;
 use crate::config::compile::NicState;
-use crate::config::{Config, is_of_one_link};
+use crate::config::problem::Fault;
+use crate::config::{self, Config, is_of_one_link};
 use crate::links::driver;
 use crate::links::watch::{Claim, Event, Held, Maker, NicLink, Watch, Watched};
 use crate::notify::{self, What};
 use crate::vrrp::Tracked;
 
-/// What is known of links, for `status`.
+/// A NIC as it is now.
+#[derive(Clone, Debug)]
+pub(super) struct NicNow {
+    /// Its link.
+    pub link: NicLink,
+    /// The MAC that the director uses on it.
+    pub mac: Mac,
+    /// Bytes of the largest IP packet that it was opened for.
+    room: u16,
+    /// Bytes of the largest IP packet that the interface behind it takes, where there is one.
+    taken: Option<u32>,
+}
+
+impl NicNow {
+    /// A NIC that was opened for IP packets of `room` bytes, on an interface that takes so many.
+    pub(super) fn new(mac: Mac, room: u16, taken: Option<u32>) -> Self {
+        Self { link: NicLink::default(), mac, room, taken }
+    }
+
+    /// Bytes of the largest IP packet that leaves by it.
+    pub(super) fn mtu(&self) -> u16 {
+        self.taken.and_then(|taken| u16::try_from(taken).ok()).map_or(self.room, |taken| taken.min(self.room))
+    }
+
+    /// What an operator should do when it and the interface behind it do not take the same packets.
+    pub(super) fn mtu_advice(&self, nic: &config::Nic) -> Option<String> {
+        let name = self.link.interface.as_deref().or(nic.device.interface()).unwrap_or("?");
+        let taken = self.taken?;
+        let Fault { wrong, holds, advice } = match nic.mtu {
+            Some(mtu) => mtu_differs(mtu, name, taken)?,
+            None if taken > u32::from(self.room) => Fault::new(
+                format!(
+                    "interface {name} takes packets of {taken} bytes, and the NIC was opened for {}",
+                    self.room
+                ),
+                format!("those larger than {} that arrive are dropped", self.room),
+                format!("restart, or run `ip link set {name} mtu {}`", self.room),
+            ),
+            None => return None,
+        };
+        Some(format!("nic \"{}\": {wrong}: {holds}: {advice}", nic.name))
+    }
+}
+
+/// What is known of NICs beside the configuration.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     /// By [`NicId`].
-    pub links: Vec<NicLink>,
+    pub nics: Vec<NicNow>,
     /// Addresses of the director's that the kernel holds.
     pub held: Vec<Held>,
+}
+
+impl Known {
+    /// The MACs, by [`NicId`].
+    pub(super) fn macs(&self) -> Vec<Mac> {
+        self.nics.iter().map(|nic| nic.mac).collect()
+    }
+
+    /// The MTUs, by [`NicId`].
+    pub(super) fn mtus(&self) -> Vec<u16> {
+        self.nics.iter().map(NicNow::mtu).collect()
+    }
+
+    /// As snapshots are compiled from it.
+    pub(super) fn states(&self) -> Vec<NicState> {
+        self.nics.iter().map(|nic| NicState { up: nic.link.state.is_up(), mtu: nic.mtu() }).collect()
+    }
 }
 
 /// Watches the links in a thread of its own, in the host's network namespace, until `stop` says so.
@@ -111,7 +175,8 @@ impl Live {
                 tracing::warn!("{text}");
                 self.tell_link(What::KernelAddressOver, &held.address.to_string(), text);
             }
-            Event::Mtu(..) | Event::Mac(..) | Event::Open(..) => {}
+            Event::Mtu(id, taken) => self.mtu_turned(view, id, taken),
+            Event::Mac(..) | Event::Open(..) => {}
         }
     }
 
@@ -120,10 +185,9 @@ impl Live {
         let Some(nic) = view.config.nics.get(id.index()) else { return };
         let (before, states) = {
             let mut known = lock(&self.links);
-            known.links.resize(view.config.nics.len(), NicLink::default());
-            let before = std::mem::replace(&mut known.links[id.index()], link.clone());
-            let states = known.links.iter().map(|link| NicState { up: link.state.is_up() });
-            (before, states.collect())
+            let Some(now) = known.nics.get_mut(id.index()) else { return };
+            let before = std::mem::replace(&mut now.link, link.clone());
+            (before, known.states())
         };
         let up = link.state.is_up();
         self.with_parts(|parts| {
@@ -146,6 +210,45 @@ impl Live {
                 self.tell_link(What::LinkDown, &nic.name, text);
             }
             (false, false) => tracing::warn!("{text}"),
+        }
+    }
+
+    /// The interface behind a NIC takes packets up to so many bytes.
+    fn mtu_turned(&self, view: &View, id: NicId, taken: u32) {
+        let Some(nic) = view.config.nics.get(id.index()) else { return };
+        let (before, after, states, advice) = {
+            let mut known = lock(&self.links);
+            let Some(now) = known.nics.get_mut(id.index()) else { return };
+            // What an operator's tap takes is what the kernel sends by it.
+            if nic.device.interface().is_none() || now.taken == Some(taken) {
+                return;
+            }
+            let before = now.mtu();
+            now.taken = Some(taken);
+            let (after, advice) = (now.mtu(), now.mtu_advice(nic));
+            (before, after, known.states(), advice)
+        };
+        if before != after {
+            self.with_parts(|parts| parts.core.messages().send(Message::Nics(states)));
+            self.update_taps(view);
+        }
+        let advice = advice.map_or(String::new(), |advice| format!(": {advice}"));
+        let text = format!(
+            "nic \"{}\": its interface takes packets of {taken} bytes now: the director sends up to {after}{advice}",
+            nic.name
+        );
+        tracing::warn!("{text}");
+        self.tell_link(What::LinkMtu, &nic.name, text);
+    }
+
+    /// Gives the kernel side the MACs and MTUs of now.
+    fn update_taps(&self, view: &View) {
+        let sides = {
+            let known = lock(&self.links);
+            targets::sides(&view.config, &known.macs(), &known.mtus())
+        };
+        if let Err(error) = lock(&self.taps).update(&sides) {
+            tracing::error!("{error}");
         }
     }
 

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use dpdk_sys::{Clock, Mempool, Nic, NumaNode};
-use shunt_dataplane::id::{Generation, Mac, NicId, WorkerId};
+use shunt_dataplane::id::{Generation, NicId, WorkerId};
 use shunt_dataplane::worker::{Answer, ConnectionView, Question, QuestionEnds, Shared};
 use tokio::sync::{mpsc, watch};
 
 use super::core::{Applied, Core, Message, View};
+use super::links::{Known, NicNow};
 use super::virtual_macs::VirtualMacs;
 use super::{status, status_neighbours, targets};
 use crate::api::director::{
@@ -39,9 +40,8 @@ pub struct Live {
     pub(super) file: PathBuf,
     pub(super) started: Instant,
     pub(super) view: Arc<ArcSwap<View>>,
-    pub(super) macs: Vec<Mac>,
     pub(super) nics: Vec<Nic>,
-    pub(super) links: Mutex<super::links::Known>,
+    pub(super) links: Mutex<Known>,
     pub(super) workers: Vec<Arc<Shared>>,
     pub(super) pool: Mempool,
     pub(super) hugepages: bool,
@@ -53,7 +53,7 @@ pub struct Live {
     pub(super) of_file: Mutex<Arc<Config>>,
     pub(super) ipvsadm: super::ipvsadm::Kept,
     pub(super) virtual_macs: VirtualMacs,
-    taps: Mutex<TapSettings>,
+    pub(super) taps: Mutex<TapSettings>,
     changing: Arc<tokio::sync::Mutex<()>>,
     parts: Mutex<Option<Parts>>,
     stop: watch::Sender<bool>,
@@ -72,7 +72,7 @@ pub(super) struct Parts {
 pub(super) struct Pieces {
     pub file: PathBuf,
     pub text: String,
-    pub macs: Vec<Mac>,
+    pub known: Vec<NicNow>,
     pub nics: Vec<Nic>,
     pub workers: Vec<Arc<Shared>>,
     pub questions: Vec<QuestionEnds>,
@@ -100,9 +100,8 @@ impl Live {
             file: pieces.file,
             started: Instant::now(),
             view,
-            macs: pieces.macs,
             nics: pieces.nics,
-            links: Mutex::default(),
+            links: Mutex::new(Known { nics: pieces.known, held: Vec::new() }),
             workers: pieces.workers,
             pool: pieces.pool,
             hugepages: pieces.hugepages,
@@ -144,12 +143,16 @@ impl Live {
     pub(super) fn follow(&self) {
         let view = self.view.load();
         self.virtual_macs.follow(&view.config, &self.nics);
+        let (macs, mtus) = {
+            let known = lock(&self.links);
+            (known.macs(), known.mtus())
+        };
         let checks = targets::checks(&view.config, &view.snapshot);
         self.with_parts(|parts| {
             parts.control.set_neighbours(view.config.runtime.neighbours);
-            parts.control.set_owned(targets::nics(&view.config, &self.macs), targets::vips(&view.config));
+            parts.control.set_owned(targets::nics(&view.config, &macs), targets::vips(&view.config));
             parts.control.name_nics(view.config.nics.iter().map(|nic| nic.name.clone()).collect());
-            let routers = targets::routers(&view.config, &view.snapshot, &self.macs);
+            let routers = targets::routers(&view.config, &view.snapshot, &macs);
             parts.control.set_routers(routers, view.config.vrrp_groups.clone());
             parts
                 .control
@@ -157,7 +160,7 @@ impl Live {
             parts.control.set_checked(targets::checked(&checks));
         });
         // The kernel takes its time: nobody else waits for it.
-        if let Err(error) = lock(&self.taps).update(&targets::sides(&view.config, &self.macs)) {
+        if let Err(error) = lock(&self.taps).update(&targets::sides(&view.config, &macs, &mtus)) {
             tracing::error!("{error}");
         }
         // Checks need the addresses.
@@ -244,7 +247,7 @@ impl Live {
                 ))
             })?,
         };
-        let frame = probe.frame(self.macs.get(place).copied().unwrap_or_default())?;
+        let frame = probe.frame(lock(&self.links).macs().get(place).copied().unwrap_or_default())?;
         let nic = NicId(place as u8);
         let mut steps = self.ask_explanation(WorkerId(0), nic, frame.clone())?;
         if let Some(shunt_dataplane::forward::Step::HandOver(owner)) = steps.first() {

@@ -3,7 +3,7 @@
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 use shunt_dataplane::flow::{HashKey, Owners};
-use shunt_dataplane::id::{NicId, WorkerId};
+use shunt_dataplane::id::{Mac, NicId, WorkerId};
 
 use super::super::packets::Publications;
 use super::super::workers;
@@ -58,7 +58,7 @@ fn start(path: PathBuf) -> (Live, std::thread::JoinHandle<()>) {
     let workers = workers::shared(&config);
     let owners = Owners { workers: 1, netmask_v4: 32, netmask_v6: 128, key: HashKey::random() };
     let publisher = Publisher::new(owners, macs.clone(), workers.clone(), &config);
-    let (kernel, taps) = Kernel::start(&targets::sides(&config, &macs)).unwrap();
+    let (kernel, taps) = Kernel::start(&targets::sides(&config, &macs, &[1500])).unwrap();
     let (namespace, ways) = (kernel.namespace().clone(), kernel.ways().clone());
     let notifier = Notifier::start(config.notify.clone()).unwrap();
     let core = Core::start(publisher, config, notifier.clone()).unwrap();
@@ -75,7 +75,7 @@ fn start(path: PathBuf) -> (Live, std::thread::JoinHandle<()>) {
     let live = Live::new(Pieces {
         file: path,
         text: checked.text,
-        macs,
+        known: macs.iter().map(|mac| NicNow::new(*mac, 1500, None)).collect(),
         nics: Vec::new(),
         workers,
         questions: Vec::new(),

@@ -5,13 +5,13 @@ use std::net::IpAddr;
 use dpdk_sys::{
     Eal, EalSettings, FreeHugepages, Memory, Mempool, Nic, NicSettings, NumaNode, RxQueue, TxQueue, mempool,
 };
-use nix::ifaddrs::getifaddrs;
 use nix::net::if_::if_nametoindex;
 use shunt_dataplane::id::{Mac, NicId};
 
 use super::StartError;
 use crate::config::device::{Device, Kind};
-use crate::config::{Config, Hugepages};
+use crate::config::{self, Config, Hugepages, MTU_DEFAULT, limit};
+use crate::links::Interfaces;
 
 /// Received packets that a queue holds.
 const RX_DESCRIPTORS: u16 = 1024;
@@ -33,6 +33,10 @@ pub struct OpenNic {
     pub mac: Mac,
     /// The index of the kernel's interface behind it, where there is one.
     pub interface: Option<u32>,
+    /// Bytes of the largest IP packet that it was opened for.
+    pub room: u16,
+    /// Bytes of the largest IP packet that the interface takes, which others made.
+    pub taken: Option<u32>,
     /// Its receive queues, one for each worker.
     pub rx: Vec<RxQueue>,
     /// Its transmit queues, one for each worker.
@@ -60,21 +64,25 @@ pub struct Ports {
 /// # Errors
 /// One for each problem.
 pub fn preflight(config: &Config) -> Vec<StartError> {
+    let interfaces = match Interfaces::here() {
+        Ok(interfaces) => interfaces,
+        Err(error) => return vec![StartError::of("the kernel does not tell of its interfaces", &error)],
+    };
     let mut problems = Vec::new();
     let vips = config.vips();
     let link_vips: Vec<(NicId, IpAddr)> = config.link_vips().collect();
     for (number, nic) in (0..=u8::MAX).map(NicId).zip(&config.nics) {
         let Some(interface) = nic.device.interface() else { continue };
-        if if_nametoindex(interface).is_err() {
+        let Some((index, _)) = interfaces.named(interface) else {
             problems.push(StartError::new(
                 format!("nic \"{}\"", nic.name),
                 format!("no interface {interface} in this network namespace"),
-                format!("there are {}", interfaces()),
+                format!("there are {}", interfaces.names().join(", ")),
                 format!("correct device = \"{}\", or make the interface first", nic.device),
             ));
             continue;
-        }
-        for held in addresses_of(interface) {
+        };
+        for held in interfaces.addresses_of(index) {
             let own = nic.addresses.iter().any(|net| net.addr() == held);
             if own || vips.contains(&held) || link_vips.contains(&(number, held)) {
                 let what = if own { "the director's own address" } else { "a VIP" };
@@ -90,37 +98,22 @@ pub fn preflight(config: &Config) -> Vec<StartError> {
     problems
 }
 
-fn interfaces() -> String {
-    let names = nix::net::if_::if_nameindex();
-    let names = names.iter().flat_map(|names| names.iter());
-    names.map(|interface| interface.name().to_string_lossy().into_owned()).collect::<Vec<_>>().join(", ")
-}
-
-fn addresses_of(interface: &str) -> Vec<IpAddr> {
-    let Ok(all) = getifaddrs() else { return Vec::new() };
-    all.filter(|entry| entry.interface_name == interface)
-        .filter_map(|entry| {
-            let address = entry.address?;
-            let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
-            v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
-        })
-        .collect()
-}
-
 /// Brings up DPDK and opens all NICs.
 ///
 /// # Errors
 /// The first thing that fails, with the driver's words.
 pub fn open(config: &Config) -> Result<Ports, StartError> {
     let mbufs = mbufs(config);
-    let data_room = data_room(config);
+    let interfaces = Interfaces::here().unwrap_or_default();
+    let rooms = rooms(config, &interfaces);
+    let data_room = data_room(config, &rooms);
     let (settings, hugepages) = eal_settings(config, mbufs, data_room)?;
     let eal = Eal::start(&settings).map_err(|error| StartError::of("runtime", &error))?;
     let queues = config.runtime.workers.len() as u16;
     let mut devices = Vec::new();
     for (index, nic) in config.nics.iter().enumerate() {
         let place = format!("nic \"{}\"", nic.name);
-        let devargs = nic.device.devargs(index, queues, nic.mtu);
+        let devargs = nic.device.devargs(index, queues, rooms[index]);
         let device = eal.probe(&devargs).map_err(|error| not_probed(&place, &nic.device, queues, &error))?;
         devices.push(device);
     }
@@ -135,22 +128,35 @@ pub fn open(config: &Config) -> Result<Ports, StartError> {
         (Err(error), None) => return Err(StartError::of("runtime", &error)),
     };
     let mut nics = Vec::new();
-    for (configured, device) in config.nics.iter().zip(devices) {
+    for ((configured, device), room) in config.nics.iter().zip(devices).zip(rooms) {
         let place = format!("nic \"{}\"", configured.name);
         let settings = NicSettings {
             rx_queues: queues,
             tx_queues: queues,
             rx_descriptors: RX_DESCRIPTORS,
             tx_descriptors: TX_DESCRIPTORS,
-            mtu: configured.mtu,
+            mtu: room,
             ..NicSettings::new(pool.clone())
         };
         let (nic, rx, tx) = Nic::open(device, &settings).map_err(|error| StartError::of(&place, &error))?;
+        let taken =
+            configured.device.interface().and_then(|name| interfaces.named(name)).map(|(_, of)| of.mtu);
         let interface = configured.device.kernel_interface();
         let interface = interface.and_then(|(name, _)| if_nametoindex(name).ok());
-        nics.push(OpenNic { mac: mac_of(nic.mac(), nics.len()), interface, nic, rx, tx });
+        nics.push(OpenNic { mac: mac_of(nic.mac(), nics.len()), interface, room, taken, nic, rx, tx });
     }
     Ok(Ports { eal, pool, nics, hugepages, node })
+}
+
+/// Bytes of the largest IP packet that each NIC is opened for: what the file says, or what the interface behind it takes.
+fn rooms(config: &Config, interfaces: &Interfaces) -> Vec<u16> {
+    let room = |nic: &config::Nic| {
+        let interface = nic.device.interface().and_then(|name| interfaces.named(name));
+        let taken =
+            interface.map(|(_, interface)| interface.mtu.clamp(limit::MTU_MIN.into(), limit::MTU_MAX.into()));
+        nic.mtu.or(taken.map(|mtu| mtu as u16)).unwrap_or(MTU_DEFAULT)
+    };
+    config.nics.iter().map(room).collect()
 }
 
 /// A device that DPDK does not bring up. What its driver says leaves open how to have more queues.
@@ -214,8 +220,9 @@ fn mbufs(config: &Config) -> u32 {
 }
 
 /// Room for the largest frame of any NIC behind the head room. af_packet does not check bounds when it receives.
-fn data_room(config: &Config) -> u16 {
-    let frame = config.nics.iter().map(|nic| nic.device.frame_size(nic.mtu)).max().unwrap_or(0);
+fn data_room(config: &Config, rooms: &[u16]) -> u16 {
+    let frame =
+        config.nics.iter().zip(rooms).map(|(nic, room)| nic.device.frame_size(*room)).max().unwrap_or(0);
     let room = frame + usize::from(mempool::HEADROOM);
     u16::try_from(room).unwrap_or(u16::MAX).max(mempool::DATA_ROOM)
 }

@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::core::{Core, Message};
-use super::links;
+use super::links::{self, Known, NicNow};
 use super::live::{Handle, Live, Parts, Pieces};
 use super::nics::{self, Ports};
 use super::packets::{Publications, WorkerRings};
@@ -61,13 +61,18 @@ struct Running {
 fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
     let Checked { config, text, .. } = checked;
     let mut ports = nics::open(&config)?;
-    let macs: Vec<_> = ports.nics.iter().map(|nic| nic.mac).collect();
+    let known: Vec<_> = ports.nics.iter().map(|nic| NicNow::new(nic.mac, nic.room, nic.taken)).collect();
+    let known = Known { nics: known, held: Vec::new() };
+    let macs = known.macs();
     let key = HashKey::random();
     let (netmask_v4, netmask_v6) = config.client_netmasks();
     let owners = Owners { workers: config.runtime.workers.len() as u8, netmask_v4, netmask_v6, key };
     let shared = workers::shared(&config);
-    let publisher = Publisher::new(owners, macs.clone(), shared.clone(), &config);
-    let (kernel, taps) = Kernel::start(&targets::sides(&config, &macs))
+    let mut publisher = Publisher::new(owners, macs.clone(), shared.clone(), &config);
+    publisher.set_nics(known.states());
+    // Where an interface takes other packets than is usual.
+    publisher.publish(&config);
+    let (kernel, taps) = Kernel::start(&targets::sides(&config, &macs, &known.mtus()))
         .map_err(|error| StartError::of("kernel-side interface", &error))?;
     let (namespace, ways) = (kernel.namespace().clone(), kernel.ways().clone());
     let mut workers =
@@ -110,7 +115,7 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
     let live = Arc::new(Live::new(Pieces {
         file: file.to_owned(),
         text,
-        macs,
+        known: known.nics,
         nics: ports.nics.drain(..).map(|nic| nic.nic).collect(),
         workers: shared,
         questions: std::mem::take(&mut workers.questions),

@@ -12,6 +12,7 @@ use shunt_dataplane::time::Tick;
 use shunt_dataplane::worker::{ANSWER_RING_MAX, INJECT_RING_MAX, PUNT_RING_MAX};
 
 use super::core::View;
+use super::links::NicNow;
 use super::live::{Live, lock};
 use super::workers::HAND_OVER_RING_MAX;
 use super::{status_neighbours, status_vrrp};
@@ -19,8 +20,8 @@ use crate::api::Status;
 use crate::api::status::{
     Books, Cost, Evidence, Limit, Masquerade, Nic, Notified, Quorum, Real, RealState, Service, Vip, Worker,
 };
-use crate::config;
 use crate::config::schedule::Place;
+use crate::config::{self, MTU_DEFAULT};
 use crate::control_loop::{CHECKS_WAITING_MAX, RELEASED_MAX, Report};
 use crate::health::{Listed, RealKey};
 use crate::links::NicLink;
@@ -98,12 +99,13 @@ fn nic(live: &Live, view: &View, place: usize) -> Nic {
     let (mac, statistics, link) = match live.nics.get(place) {
         None => (String::new(), None, None),
         Some(nic) => (
-            live.macs.get(place).map(ToString::to_string).unwrap_or_default(),
+            lock(&live.links).macs().get(place).map(ToString::to_string).unwrap_or_default(),
             nic.statistics().ok(),
             nic.link().map(|link| link.up),
         ),
     };
-    let known = lock(&live.links).links.get(place).cloned();
+    let now = lock(&live.links).nics.get(place).cloned();
+    let known = now.as_ref().map(|now| now.link.clone());
     // Where nobody knows, not even the driver, packets are sent all the same.
     let link = known.as_ref().filter(|_| link.is_some() || configured.device.kernel_interface().is_some());
     let link = link.map(|link| link.state.is_up());
@@ -120,7 +122,7 @@ fn nic(live: &Live, view: &View, place: usize) -> Nic {
         mac,
         link: link.map_or("unknown", |up| if up { "up" } else { "down" }).to_owned(),
         link_reason: known.as_ref().and_then(NicLink::reason),
-        mtu: configured.mtu,
+        mtu: now.as_ref().map_or(MTU_DEFAULT, NicNow::mtu),
         addresses: configured.addresses.iter().map(ToString::to_string).collect(),
         queues: live.workers.len() as u16,
         numa_node: live.nics.get(place).and_then(|nic| nic.numa_node()).map(|node| node.0),
@@ -327,12 +329,17 @@ fn advice(live: &Live, view: &View, nics: &[Nic], limits: &[Limit], report: &Rep
         }
         if nic.link == "down" {
             let known = lock(&live.links);
-            let known = known.links.iter().zip(nics).find(|(_, of)| of.name == *name).map(|(link, _)| link);
+            let known =
+                known.nics.iter().zip(nics).find(|(_, of)| of.name == *name).map(|(now, _)| &now.link);
             let advice = known.and_then(|known| known.advice(&nic.device)).unwrap_or_default();
             let reason = nic.link_reason.as_deref().unwrap_or_default();
             lines.push(format!("nic \"{name}\": the link is down: {reason}: {advice}"));
         }
     }
+    let known = lock(&live.links);
+    let differing = view.config.nics.iter().zip(&known.nics);
+    lines.extend(differing.filter_map(|(nic, now)| now.mtu_advice(nic)));
+    drop(known);
     lines.extend(lock(&live.links).held.iter().map(ToString::to_string));
     lines.extend(status_vrrp::advice(&report.vrrp));
     for (nic, open) in nics.iter().zip(&live.nics) {

@@ -228,11 +228,11 @@ fn served(config: &Config, nic: &config::Nic) -> BTreeSet<IpNet> {
 
 /// NICs as the kernel-side interface needs them.
 #[must_use]
-pub fn sides(config: &Config, macs: &[Mac]) -> Vec<NicSide> {
-    let side = |(number, (nic, &mac)): (usize, (&config::Nic, &Mac))| NicSide {
+pub fn sides(config: &Config, macs: &[Mac], mtus: &[u16]) -> Vec<NicSide> {
+    let side = |(number, ((nic, &mac), &mtu)): (usize, ((&config::Nic, &Mac), &u16))| NicSide {
         name: nic.name.clone(),
         mac,
-        mtu: nic.mtu,
+        mtu,
         addresses: nic.addresses.iter().copied().chain(served(config, nic)).collect(),
         gateways: nic.gateways.clone(),
         neighbours: nic.neighbours.iter().map(|one| (one.address, one.mac)).collect(),
@@ -241,5 +241,5 @@ pub fn sides(config: &Config, macs: &[Mac]) -> Vec<NicSide> {
             .map(|route| (route.to, route.via))
             .collect(),
     };
-    config.nics.iter().zip(macs).enumerate().map(side).collect()
+    config.nics.iter().zip(macs).zip(mtus).enumerate().map(side).collect()
 }

@@ -157,6 +157,11 @@ impl Interfaces {
         held.filter_map(|(_, index)| Some((*index, self.list.get(index)?)))
     }
 
+    /// The addresses that the kernel holds on an interface.
+    pub fn addresses_of(&self, index: u32) -> impl Iterator<Item = IpAddr> + '_ {
+        self.addresses.iter().filter(move |(_, on)| *on == index).map(|(address, _)| *address)
+    }
+
     /// An interface made up, for tests.
     #[cfg(test)]
     pub(crate) fn set(&mut self, index: u32, interface: Interface) {

@@ -64,6 +64,8 @@ pub enum What {
     LinkDown,
     /// It is up again.
     LinkUp,
+    /// The interface behind a NIC takes larger or smaller packets than before.
+    LinkMtu,
     /// The kernel holds an address of the director's.
     KernelAddress,
     /// It no longer does.
@@ -92,6 +94,7 @@ impl What {
         Self::NeighbourConflict,
         Self::LinkDown,
         Self::LinkUp,
+        Self::LinkMtu,
         Self::KernelAddress,
         Self::KernelAddressOver,
     ];
@@ -117,6 +120,7 @@ impl What {
             Self::NeighbourConflict => "neighbour_conflict",
             Self::LinkDown => "link_down",
             Self::LinkUp => "link_up",
+            Self::LinkMtu => "link_mtu",
             Self::KernelAddress => "kernel_address",
             Self::KernelAddressOver => "kernel_address_over",
             Self::Missed => "missed",

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use shunt::api::Status;
 use shunt_tests::topology::arms::{Arms, ROUTER, Running, mac, real_mac};
+use shunt_tests::topology::binary;
 use shunt_tests::topology::frames::{Packet, Transport, at};
 
 use super::conflicts::listen;
@@ -140,4 +141,81 @@ fn an_address_of_the_directors_that_the_kernel_gets_later_is_told_until_it_is_go
             .wait_until("its end", |status| !status.advice.iter().any(|line| line.contains(&told)));
         events(&format!("the kernel no longer holds {address} on {interface}"));
     }
+}
+
+/// The kernel's sockets learn it: what the client sends is told to be too big, and what fits passes.
+#[test]
+fn an_interface_that_takes_less_than_usual_is_followed_from_the_start_and_while_the_director_runs() {
+    let arms = Arms::new();
+    arms.lab.ip("link set back mtu 1400");
+    let running = arms.start(SERVICE);
+    let mut events = listen(&arms);
+    assert_eq!(running.director.status().nics[BACK].mtu, 1400, "the interface's own");
+    too_big_above(&arms, &running, 1400, 41000);
+
+    arms.lab.ip("link set back mtu 1300");
+    running.director.wait_until("the MTU of now", |status| status.nics[BACK].mtu == 1300);
+    events("\"what\":\"link_mtu\",\"service\":\"back\"");
+    running.director.wait_logged(
+        "nic \"back\": its interface takes packets of 1300 bytes now: the director sends up to 1300",
+    );
+    too_big_above(&arms, &running, 1300, 42000);
+
+    // It was opened for 1400: what is larger does not fit into its buffers for sure.
+    arms.lab.ip("link set back mtu 1500");
+    let status = running.director.wait_until("the MTU of the start", |status| status.nics[BACK].mtu == 1400);
+    let told = "nic \"back\": interface back takes packets of 1500 bytes, and the NIC was opened for 1400";
+    assert!(status.advice.iter().any(|line| line.starts_with(told)), "{:?}", status.advice);
+    running.director.settled();
+}
+
+/// A packet of so many bytes with DF goes on; of one of a byte more the sender is told.
+fn too_big_above(arms: &Arms, running: &Running, mtu: usize, client: u16) {
+    let told = || {
+        let replies = running.director.drops().replies;
+        replies.iter().find(|count| count.reason == "too_big").map_or(0, |count| count.count)
+    };
+    let before = told();
+    let sized = |length: usize, client: u16| {
+        let syn = syn(running, &format!("198.51.100.7:{client}"));
+        Packet { payload: vec![b'x'; length - 40], ..syn }
+    };
+    let fits = sized(mtu, client);
+    arms.front.send(&fits.bytes());
+    let back = mac(&running.director.status(), BACK);
+    arms.back.expect_frame(&Packet { from: back, to: real_mac(11), ttl: 63, ..fits }.bytes());
+    arms.front.send(&sized(mtu + 1, client + 1).bytes());
+    running.director.wait_until("the sender is told", |_| told() > before);
+}
+
+/// The file says more than the interface takes: it is told, and what the interface takes holds.
+#[test]
+fn a_configured_mtu_that_the_interface_does_not_take_is_told_by_check_and_run_alike() {
+    let arms = Arms::new();
+    arms.lab.ip("link set back mtu 1400");
+    let text = arms.configuration(SERVICE).replace("name = \"back\"", "name = \"back\"\nmtu = 1500");
+    let file = arms.lab.write("more.toml", &text);
+    let told = "mtu is 1500, and interface back takes packets of 1400 bytes";
+    let said = arms.lab.run(binary::shunt(), &["check", file.to_str().expect("a path")]);
+    assert!(said.code == Some(0) && said.out.contains(told), "{said:?}");
+    let running = Running::of_director(&arms, &text);
+    running.director.wait_logged(told);
+    let status = running.director.status();
+    assert!(status.advice.iter().any(|line| line.contains(told)), "{:?}", status.advice);
+    assert_eq!(status.nics[BACK].mtu, 1400);
+    too_big_above(&arms, &running, 1400, 41000);
+}
+
+/// Frames of 9,000 bytes through af_packet, whose driver speaks of 1,518.
+#[test]
+fn jumbo_frames_pass() {
+    let arms = Arms::new();
+    let all = ["front", "f0", "back", "b0"].map(|of| format!("link set {of} mtu 9000"));
+    arms.lab.ip(&all.join("\n"));
+    let running = arms.start(SERVICE);
+    assert_eq!(running.director.status().nics[BACK].mtu, 9000);
+    arms.lab.ip("link set back mtu 8999");
+    running.director.wait_until("the MTU of now", |status| status.nics[BACK].mtu == 8999);
+    too_big_above(&arms, &running, 8999, 41000);
+    running.director.settled();
 }

@@ -2,6 +2,7 @@
 
 mod health;
 mod imports;
+mod machine;
 mod marks;
 mod masquerades;
 mod networks;
@@ -24,6 +25,8 @@ use super::document::Document;
 use super::limit;
 use super::problem::{At, Fault, Findings, Problems, Span};
 use super::{Config, Service};
+use crate::links::Interfaces;
+pub use machine::mtu_differs;
 use networks::Networks;
 pub use networks::everything;
 
@@ -43,6 +46,8 @@ pub struct Checked {
 pub struct Machine {
     /// Its cores; none when unknown.
     pub cores: Option<Vec<u16>>,
+    /// The interfaces of this network namespace; none when unknown.
+    pub interfaces: Option<Interfaces>,
 }
 
 impl Machine {
@@ -50,7 +55,7 @@ impl Machine {
     #[must_use]
     pub fn here() -> Self {
         let online = std::fs::read_to_string("/sys/devices/system/cpu/online").ok();
-        Self { cores: online.and_then(|text| cores(text.trim())) }
+        Self { cores: online.and_then(|text| cores(text.trim())), interfaces: Interfaces::here().ok() }
     }
 }
 
@@ -89,7 +94,7 @@ impl Config {
         }
         let runtime = runtime::check(&document.runtime, machine, &mut findings);
         let networks = Networks::gather(&document);
-        let nics = nics::check(&document, &networks, &mut findings);
+        let nics = nics::check(&document, &networks, machine, &mut findings);
         let routes = nics::check_routes(&document, &networks, &mut findings);
         let services = services::check(&document, &networks, &mut findings);
         let marks = marks::check(&document, &mut findings);

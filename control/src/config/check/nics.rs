@@ -5,15 +5,21 @@ use std::net::IpAddr;
 use shunt_dataplane::id::NicId;
 
 use super::networks::{Networks, everything, is_link_local, nic_of, numbered, scoped};
-use super::{Seen, unique_names};
+use super::{Machine, Seen, machine, unique_names};
 use crate::config::document::{Document, NicDocument, RouteDocument, nearest};
 use crate::config::problem::{At, Fault, Findings};
-use crate::config::{MTU_DEFAULT, Nic, Route, limit};
+use crate::config::{Nic, Route, limit};
 
 /// Checks `[[nic]]`; none when one of them lacks something.
-pub fn check(document: &Document, networks: &Networks, findings: &mut Findings<'_>) -> Option<Vec<Nic>> {
+pub fn check(
+    document: &Document,
+    networks: &Networks,
+    machine: &Machine,
+    findings: &mut Findings<'_>,
+) -> Option<Vec<Nic>> {
     unique_names("NICs", document.nics.iter().map(|nic| (nic.place.as_str(), &nic.name)), findings);
     check_devices(document, findings);
+    machine::check(document, machine, findings);
     check_addresses(document, networks, findings);
     check_gateways(document, networks, findings);
     check_neighbours(document, networks, findings);
@@ -27,7 +33,7 @@ fn build(nic: &NicDocument) -> Option<Nic> {
         addresses: nic.addresses.iter().map(|net| net.value).collect(),
         gateways: nic.gateways.iter().map(|gateway| gateway.value).collect(),
         neighbours: nic.neighbours.iter().map(|neighbour| neighbour.value).collect(),
-        mtu: nic.mtu.as_ref().map_or(MTU_DEFAULT, |mtu| mtu.value),
+        mtu: nic.mtu.as_ref().map(|mtu| mtu.value),
     })
 }
 

@@ -54,7 +54,7 @@ impl MailSwitches {
             What::VrrpAdvert | What::SplitBrain | What::SplitBrainOver => vrrp,
             What::LinkDown | What::LinkUp => !self.no_faults,
             What::AddressConflict | What::AddressConflictOver | What::NeighbourConflict => true,
-            What::KernelAddress | What::KernelAddressOver | What::Missed => true,
+            What::LinkMtu | What::KernelAddress | What::KernelAddressOver | What::Missed => true,
         };
         let words = What::ALL.iter().filter(|what| wanted(what)).map(|what| quoted(what.word()));
         let list = format!("[{}]", words.collect::<Vec<_>>().join(", "));
