@@ -16,7 +16,7 @@ use crate::config::problem::Fault;
 use crate::config::{self, Config, is_of_one_link};
 use crate::links::driver;
 use crate::links::watch::{Claim, Event, Held, Maker, NicLink, Watch, Watched};
-use crate::notify::{self, What};
+use crate::notify::{self, Condition, What};
 use crate::vrrp::Tracked;
 
 /// A NIC as it is now.
@@ -167,13 +167,19 @@ impl Live {
                 name(id)
             ),
             Event::Holds(held) => {
-                tracing::error!("{held}");
-                self.tell_link(What::KernelAddress, &held.address.to_string(), held.to_string());
+                self.with_parts(|parts| {
+                    parts.notifier.begin(
+                        Condition::KernelAddress,
+                        &held.address.to_string(),
+                        held.to_string(),
+                    )
+                });
             }
             Event::HoldsNoMore(held) => {
                 let text = format!("the kernel no longer holds {} on {}", held.address, held.interface);
-                tracing::warn!("{text}");
-                self.tell_link(What::KernelAddressOver, &held.address.to_string(), text);
+                self.with_parts(|parts| {
+                    parts.notifier.end(Condition::KernelAddress, &held.address.to_string(), text)
+                });
             }
             Event::Mtu(id, taken) => self.mtu_turned(view, id, taken),
             Event::Mac(..) | Event::Open(..) => {}
@@ -202,12 +208,10 @@ impl Live {
         match (before.state.is_up(), up) {
             (true, true) => {}
             (false, true) => {
-                tracing::warn!("{text}");
-                self.tell_link(What::LinkUp, &nic.name, text);
+                self.with_parts(|parts| parts.notifier.end(Condition::LinkDown, &nic.name, text));
             }
             (true, false) => {
-                tracing::error!("{text}");
-                self.tell_link(What::LinkDown, &nic.name, text);
+                self.with_parts(|parts| parts.notifier.begin(Condition::LinkDown, &nic.name, text));
             }
             (false, false) => tracing::warn!("{text}"),
         }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use shunt_dataplane::flow::{HashKey, Owners};
 use tokio::signal::unix::{SignalKind, signal};
@@ -14,14 +15,14 @@ use super::nics::{self, Ports};
 use super::packets::{Publications, WorkerRings};
 use super::workers::{self, Workers};
 use super::{StartError, targets};
-use crate::api;
 use crate::api::director::Director;
 use crate::api::socket::OwnedListener;
+use crate::api::{self, Asked, ReloadOptions};
 use crate::config::check::Checked;
 use crate::control_loop::ControlLoop;
 use crate::health::Health;
 use crate::kernel::Kernel;
-use crate::notify::Notifier;
+use crate::notify::{Event, Notifier, What};
 use crate::publish::Publisher;
 use crate::tracking::{Tracking, Turn};
 use crate::vrrp::{Reading, Tracked};
@@ -44,6 +45,9 @@ pub fn run(file: &Path, checked: Checked) -> Result<(), Vec<StartError>> {
     let served = runtime.block_on(serve(listener, &mut running));
     served.map_err(|error| vec![StartError::of("runtime.socket", &error)])
 }
+
+/// How often tables and queues are looked at that may be full.
+const LIMIT_PERIOD: Duration = Duration::from_secs(1);
 
 /// What runs.
 struct Running {
@@ -99,13 +103,17 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
     let on_changes = move |changes| drop(messages.send(Message::Health(changes)));
     let health = Health::start(Some(namespace.clone()), ways, on_changes)
         .map_err(|error| StartError::of("health checks", &error))?;
-    let watcher = control.watcher();
+    let (watcher, teller) = (control.watcher(), notifier.clone());
     let on_turn = move |turn: Turn| {
         let Turn { name, reading, reason } = turn;
-        tracing::info!(
-            "tracked \"{name}\" {}: {reason}",
-            if reading == Reading::Fails { "fails" } else { "passes" }
-        );
+        let fails = reading == Reading::Fails;
+        let text = format!("tracked \"{name}\" {}: {reason}", if fails { "fails" } else { "passes" });
+        if fails {
+            tracing::warn!("{text}");
+        } else {
+            tracing::info!("{text}");
+        }
+        teller.tell(Event::now(What::Tracked, name.as_str(), None, text), Vec::new());
         watcher(Tracked::Check(name), reading);
     };
     let tracking =
@@ -144,8 +152,10 @@ async fn serve(listener: OwnedListener, running: &mut Running) -> std::io::Resul
         super::live::generation(&running.live)
     );
     let rates = tokio::spawn(estimate(running.live.clone()));
+    let limits = tokio::spawn(watch_limits(running.live.clone()));
     let signals = obey_signals(&handle, running.stop.clone()).await;
     rates.abort();
+    limits.abort();
     tracing::info!("stopping");
     end(running);
     tracing::info!("stopped");
@@ -163,6 +173,16 @@ async fn estimate(live: Arc<Live>) {
     }
 }
 
+/// Looks at tables and queues again and again.
+async fn watch_limits(live: Arc<Live>) {
+    let mut ticks = tokio::time::interval(LIMIT_PERIOD);
+    let mut known = super::status::Fullness::default();
+    loop {
+        ticks.tick().await;
+        live.watch_limits(&mut known);
+    }
+}
+
 /// SIGHUP reloads; SIGTERM, SIGINT and the API's stop end it.
 async fn obey_signals(handle: &Arc<Handle>, mut stop: watch::Receiver<bool>) -> std::io::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
@@ -171,16 +191,17 @@ async fn obey_signals(handle: &Arc<Handle>, mut stop: watch::Receiver<bool>) -> 
     loop {
         tokio::select! {
             _ = hangup.recv() => {
-                let reload = handle.reload();
-                tokio::spawn(async move {
-                    match reload.await {
-                        Ok(done) => tracing::info!("reload: generation {}:\n{}", done.generation, done.changes),
-                        Err(refusal) => tracing::error!("reload: {refusal}"),
-                    }
-                });
+                // What comes of it is in the log.
+                drop(tokio::spawn(handle.reload(Asked::Signal("SIGHUP"), ReloadOptions::default())));
             }
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
+            _ = terminate.recv() => {
+                tracing::info!("stop {}", Asked::Signal("SIGTERM"));
+                return Ok(());
+            }
+            _ = interrupt.recv() => {
+                tracing::info!("stop {}", Asked::Signal("SIGINT"));
+                return Ok(());
+            }
             _ = stop.wait_for(|stop| *stop) => return Ok(()),
         }
     }
