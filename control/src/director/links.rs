@@ -7,6 +7,7 @@ use std::time::Instant;
 use shunt_dataplane::id::{Mac, NicId};
 use tokio::sync::watch;
 
+use super::claims;
 use super::core::{Message, View};
 use super::live::{Live, lock};
 use super::targets;
@@ -16,6 +17,7 @@ use crate::config::problem::Fault;
 use crate::config::{self, Config, is_of_one_link};
 use crate::links::driver;
 use crate::links::watch::{Claim, Event, Held, Maker, NicLink, Watch, Watched};
+use crate::lock::Lock;
 use crate::notify::{self, Condition, What};
 use crate::vrrp::Tracked;
 
@@ -70,6 +72,8 @@ pub(super) struct Known {
     pub nics: Vec<NicNow>,
     /// Addresses of the director's that the kernel holds.
     pub held: Vec<Held>,
+    /// Claims to interfaces that got another name.
+    pub claims: Vec<Lock>,
 }
 
 impl Known {
@@ -162,10 +166,16 @@ impl Live {
         let name = |id: NicId| view.config.nics.get(id.index()).map_or("?", |nic| nic.name.as_str());
         match event {
             Event::Link(id, link) => self.link_turned(view, id, link),
-            Event::Renamed(id, from, to) => tracing::warn!(
-                "nic \"{}\": interface {from} is called {to} now: the NIC stays with it: correct its device before the next start",
-                name(id)
-            ),
+            Event::Renamed(id, from, to) => {
+                tracing::warn!(
+                    "nic \"{}\": interface {from} is called {to} now: the NIC stays with it: correct its device before the next start",
+                    name(id)
+                );
+                match claims::interface(&to) {
+                    Ok(claim) => lock(&self.links).claims.push(claim),
+                    Err(error) => tracing::error!("nic \"{}\": interface {to}: {error}", name(id)),
+                }
+            }
             Event::Holds(held) => {
                 self.with_parts(|parts| {
                     parts.notifier.begin(

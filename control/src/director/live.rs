@@ -103,7 +103,7 @@ impl Live {
             started: Instant::now(),
             view,
             nics: pieces.nics,
-            links: Mutex::new(Known { nics: pieces.known, held: Vec::new() }),
+            links: Mutex::new(Known { nics: pieces.known, ..Known::default() }),
             workers: pieces.workers,
             pool: pieces.pool,
             hugepages: pieces.hugepages,

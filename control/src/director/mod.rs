@@ -4,6 +4,7 @@
 //! health, neighbours) becomes a generation, [`run`] is the life of the process.
 
 pub mod changes;
+mod claims;
 pub mod core;
 mod events;
 mod ipvsadm;

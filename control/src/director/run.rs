@@ -8,6 +8,7 @@ use shunt_dataplane::flow::{HashKey, Owners};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::claims;
 use super::core::{Core, Message};
 use super::links::{self, Known, NicNow};
 use super::live::{Handle, Live, Parts, Pieces};
@@ -16,7 +17,7 @@ use super::packets::{Publications, WorkerRings};
 use super::workers::{self, Workers};
 use super::{StartError, targets};
 use crate::api::director::Director;
-use crate::api::socket::OwnedListener;
+use crate::api::socket::{OwnedListener, Place};
 use crate::api::{self, Asked, ReloadOptions};
 use crate::config::check::Checked;
 use crate::control_loop::ControlLoop;
@@ -39,10 +40,14 @@ pub fn run(file: &Path, checked: Checked) -> Result<(), Vec<StartError>> {
     let socket = &checked.config.runtime.socket;
     let listener =
         OwnedListener::bind(socket).map_err(|error| vec![StartError::of("runtime.socket", &error)])?;
+    let claims = claims::take(&checked.config)?;
     let mut running = start(file, checked).map_err(|error| vec![error])?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| vec![StartError::of("runtime", &error)])?;
     let served = runtime.block_on(serve(listener, &mut running));
+    // NICs are closed before others may have their devices.
+    drop(running);
+    drop(claims);
     served.map_err(|error| vec![StartError::of("runtime.socket", &error)])
 }
 
@@ -66,7 +71,7 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
     let Checked { config, text, .. } = checked;
     let mut ports = nics::open(&config)?;
     let known: Vec<_> = ports.nics.iter().map(|nic| NicNow::new(nic.mac, nic.room, nic.taken)).collect();
-    let known = Known { nics: known, held: Vec::new() };
+    let known = Known { nics: known, ..Known::default() };
     let macs = known.macs();
     let key = HashKey::random();
     let (netmask_v4, netmask_v6) = config.client_netmasks();
@@ -145,7 +150,9 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
 async fn serve(listener: OwnedListener, running: &mut Running) -> std::io::Result<()> {
     let handle = Arc::new(Handle(running.live.clone()));
     let (ended, end_of_service) = watch::channel(false);
-    let api = tokio::spawn(api::serve(listener, handle.clone(), end_of_service));
+    let place = listener.place();
+    let api = tokio::spawn(api::serve(listener, handle.clone(), end_of_service.clone()));
+    let kept = tokio::spawn(keep_socket(place, handle.clone(), end_of_service));
     let memory = if running.ports.hugepages { "hugepages" } else { "ordinary pages" };
     tracing::info!(
         "running: generation {}, packet memory in {memory}",
@@ -161,7 +168,42 @@ async fn serve(listener: OwnedListener, running: &mut Running) -> std::io::Resul
     tracing::info!("stopped");
     ended.send_replace(true);
     let served = api.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    let _ = kept.await;
     signals.and(served)
+}
+
+/// How often the socket is looked for.
+const SOCKET_PERIOD: Duration = Duration::from_millis(500);
+
+/// Listens again where the socket was taken away, until the end.
+async fn keep_socket(mut place: Place, director: Arc<Handle>, mut end: watch::Receiver<bool>) {
+    let mut ticks = tokio::time::interval(SOCKET_PERIOD);
+    let (mut servers, mut told) = (Vec::new(), false);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            _ = end.wait_for(|end| *end) => break,
+        }
+        if place.is_there() {
+            continue;
+        }
+        match place.listen_again() {
+            Ok(listener) => {
+                tracing::warn!("runtime.socket: {place}: the socket was taken away: it is there again");
+                place = listener.place();
+                servers.push(tokio::spawn(api::serve(listener, director.clone(), end.clone())));
+                told = false;
+            }
+            Err(error) if !told => {
+                tracing::error!("runtime.socket: the socket was taken away: {error}");
+                told = true;
+            }
+            Err(_) => {}
+        }
+    }
+    for server in servers {
+        let _ = server.await;
+    }
 }
 
 /// Looks at the counters again and again, for rates.
