@@ -69,10 +69,8 @@ pub fn sort<P: Frame>(
         Punt::Local => Sorted::Kernel(held),
         Punt::Vrrp => Sorted::Vrrp(held),
         Punt::Arp | Punt::NeighbourDiscovery => {
-            match machine.frame(now, held.origin.nic, held.packet.frame(), out) {
-                true => Sorted::Kernel(held),
-                false => Sorted::Kept,
-            }
+            machine.frame(now, held.origin.nic, held.packet.frame(), out);
+            Sorted::Kept
         }
         Punt::Unresolved(neighbour) => {
             machine.resolve(now, (neighbour.nic, neighbour.address), held, out);
@@ -117,11 +115,11 @@ mod tests {
                 "the answer lets it go",
                 reply(real, director, OWN),
                 Punt::Arp,
-                true,
+                false,
                 vec!["change", "release 456"],
             ),
             ("a question", request(real, director, None), Punt::Arp, false, vec!["transmit"]),
-            ("news", announcement(real), Punt::Arp, true, vec![]),
+            ("news", announcement(real), Punt::Arp, false, vec![]),
             ("nonsense", vec![7; 60], Punt::NeighbourDiscovery, false, vec![]),
             ("nothing", vec![], Punt::Arp, false, vec![]),
         ] {

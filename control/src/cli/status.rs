@@ -88,10 +88,25 @@ fn text(status: &Status) -> String {
     text += &not_in_file(&status.not_in_file);
     text += &books(&status.books);
     text += &limits(status);
+    text += &many_neighbours(status);
     for advice in &status.advice {
         text += &format!("advice: {advice}\n");
     }
     text.trim_end().to_owned()
+}
+
+/// Neighbours at which operators of other balancers look for limits of the kernel (`gc_thresh2` is 512).
+const MANY_NEIGHBOURS: usize = 512;
+
+/// With many neighbours, what bounds them and what does not.
+fn many_neighbours(status: &Status) -> String {
+    let known = status.neighbours.iter().filter(|one| one.mac.is_some()).count();
+    if known < MANY_NEIGHBOURS {
+        return String::new();
+    }
+    format!(
+        "neighbours: {known} known, in the director's own table: neigh.default.gc_thresh3 of the kernel does not bound them\n"
+    )
 }
 
 /// What ipvsadm changed.

@@ -6,6 +6,7 @@ use hashbrown::HashMap;
 use shunt_dataplane::id::Mac;
 
 use super::{Counters, VrrpReport};
+use crate::kernel::Routes;
 use crate::neighbour::machine::Key;
 use crate::neighbour::{Conflict, Counters as NeighbourCounters, Listed, Named, Nic, Vip};
 use crate::vrrp::{Group, Instance, Reading, Tracked};
@@ -18,9 +19,9 @@ pub(super) enum Command {
     Named(HashMap<Key, Named>, HashMap<Key, Mac>),
     Checked(Vec<Key>),
     Neighbours(u32),
+    Routes(Routes),
     Announce,
     Report(Sender<Report>),
-    Counters(Sender<Report>),
 }
 
 /// What the loop knows, for `status`.
@@ -38,6 +39,8 @@ pub struct Report {
     pub held: usize,
     /// Frames of checks by their service's way that wait for a MAC.
     pub checks_waiting: usize,
+    /// Frames of the kernel side that wait for their next hop.
+    pub own_waiting: usize,
     /// VRRP.
     pub vrrp: VrrpReport,
 }
@@ -87,6 +90,11 @@ impl Control {
         self.tell(Command::Checked(checked));
     }
 
+    /// The ways of what the kernel side sends from now on.
+    pub fn set_routes(&self, routes: Routes) {
+        self.tell(Command::Routes(routes));
+    }
+
     /// Each NIC may have so many neighbours from now on that the configuration does not name.
     pub fn set_neighbours(&self, most: u32) {
         self.tell(Command::Neighbours(most));
@@ -102,14 +110,6 @@ impl Control {
     pub fn report(&self) -> Report {
         let (answer, report) = mpsc_channel();
         self.tell(Command::Report(answer));
-        report.recv().unwrap_or_default()
-    }
-
-    /// What the loop counts: [`Self::report`] without the neighbours, conflicts and virtual routers.
-    #[must_use]
-    pub fn counters(&self) -> Report {
-        let (answer, report) = mpsc_channel();
-        self.tell(Command::Counters(answer));
         report.recv().unwrap_or_default()
     }
 

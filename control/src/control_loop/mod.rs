@@ -8,6 +8,7 @@
 
 mod batch;
 mod handle;
+mod own_way;
 mod service_way;
 mod virtual_mac;
 mod vrrp;
@@ -20,13 +21,14 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use shunt_dataplane::id::NicId;
 use shunt_dataplane::wire::ethernet;
 
-use crate::kernel::Kernel;
 use crate::kernel::service_way::NEXT_HOP;
+use crate::kernel::{Kernel, Routes, next_hop};
 use crate::neighbour::{Change, Event, Machine, Output};
 use crate::punt::{Frame, Held, Origin, Punted, Sorted, sort};
 pub use batch::{Batch, RELEASED_MAX};
 use handle::{Command, Inbox};
 pub use handle::{Control, Report};
+pub use own_way::WAITING_MAX as OWN_WAITING_MAX;
 pub use service_way::WAITING_MAX as CHECKS_WAITING_MAX;
 pub use vrrp::Report as VrrpReport;
 use vrrp::Vrrp;
@@ -92,6 +94,10 @@ pub struct Counters {
     pub without_way: u64,
     /// The same that found no room among those that wait.
     pub checks_full: u64,
+    /// Frames of the kernel side without a route, or whose next hop did not answer, which it was told.
+    pub own_lost: u64,
+    /// The same that found no room among those that wait for their next hop.
+    pub own_full: u64,
     /// Frames given to workers to send.
     pub transmitted: u64,
     /// Frames for which there was no room in the ring to the worker, or no mbuf.
@@ -116,6 +122,8 @@ pub struct ControlLoop<R: Rings, P: Publish> {
     outputs: Vec<Output<Held<R::Packet>>>,
     buffer: Vec<u8>,
     leaving: service_way::Leaving,
+    routes: Routes,
+    own_waiting: own_way::Waiting,
 }
 
 impl<R: Rings, P: Publish> ControlLoop<R, P> {
@@ -136,6 +144,8 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
             outputs: Vec::new(),
             buffer: vec![0; Kernel::FRAME_MAX],
             leaving: service_way::Leaving::default(),
+            routes: Routes::default(),
+            own_waiting: own_way::Waiting::default(),
         };
         (control_loop, control)
     }
@@ -184,8 +194,11 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
         self.speak(now);
         self.carry_out();
         for nic in 0..self.nics {
-            work += self.take_from_kernel(NicId(nic));
+            work += self.take_from_kernel(now, NicId(nic));
         }
+        self.give_up_waiting(now);
+        // What the kernel side sends may make the director ask.
+        self.carry_out();
         self.kernel.follow_ways();
         self.send_checks(now);
         work += self.settle();
@@ -208,10 +221,10 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
                     Command::Watched(what, reading) => self.watched(now, what, reading),
                     Command::Named(wanted, told) => self.machine.begin_naming(wanted, told),
                     Command::Checked(checked) => self.machine.set_checked(now, checked),
+                    Command::Routes(routes) => self.routes = routes,
                     Command::Neighbours(most) => self.machine.set_most(most),
                     Command::Announce => self.machine.announce(now, &mut self.outputs),
                     Command::Report(answer) => drop(answer.send(self.report())),
-                    Command::Counters(answer) => drop(answer.send(self.counters())),
                 },
             }
         }
@@ -225,7 +238,12 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
                     self.vrrp.virtual_macs.outgoing(nic, &mut frame);
                     self.transmit(nic, &frame);
                 }
-                Output::Change(change) => self.batches.gather(change),
+                Output::Change(change) => {
+                    if let Some(mac) = change.mac {
+                        self.send_waiting((change.nic, change.address), mac);
+                    }
+                    self.batches.gather(change);
+                }
                 Output::Event(event) => {
                     if let Event::Conflict(conflict) = event {
                         self.claimed(conflict.nic, conflict.address, conflict.other);
@@ -260,19 +278,28 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
         *(if taken { &mut self.counters.to_kernel } else { &mut self.counters.kernel_refused }) += 1;
     }
 
-    /// Passes frames of the kernel side on to the NIC.
-    fn take_from_kernel(&mut self, nic: NicId) -> usize {
+    /// Passes frames of the kernel side on to the NIC. Those to the next hop that does not exist go to the real one; only what is for a group
+    /// leaves as it is.
+    fn take_from_kernel(&mut self, now: Instant, nic: NicId) -> usize {
         for count in 0..FRAMES_PER_TURN_MAX {
             let Ok(Some(length)) = self.kernel.read(nic, &mut self.buffer) else { return count };
             self.counters.from_kernel += 1;
-            if ethernet::destination(&self.buffer[..length]) == Some(NEXT_HOP) {
-                self.take_check(length);
-                continue;
+            let frame = &self.buffer[..length];
+            match ethernet::destination(frame) {
+                Some(NEXT_HOP) => self.take_check(length),
+                Some(next_hop::MAC) => self.send_own(now, nic, length),
+                // It has nobody to ask, and the director answers for its addresses.
+                _ if own_way::is_about_neighbours(frame) => {}
+                _ => self.transmit_buffer(nic, length),
             }
-            let sent = self.rings.transmit(nic, &self.buffer[..length]);
-            *(if sent { &mut self.counters.transmitted } else { &mut self.counters.transmit_full }) += 1;
         }
         FRAMES_PER_TURN_MAX
+    }
+
+    /// Sends the frame that lies in the buffer.
+    fn transmit_buffer(&mut self, nic: NicId, length: usize) {
+        let sent = self.rings.transmit(nic, &self.buffer[..length]);
+        *(if sent { &mut self.counters.transmitted } else { &mut self.counters.transmit_full }) += 1;
     }
 
     /// Takes a frame that goes its service's way.
@@ -338,16 +365,6 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
         }
     }
 
-    fn counters(&self) -> Report {
-        Report {
-            neighbour_counters: self.machine.counters(),
-            counters: self.counters,
-            held: self.machine.waiting() + self.batches.held(),
-            checks_waiting: self.leaving.waiting(),
-            ..Report::default()
-        }
-    }
-
     fn report(&self) -> Report {
         Report {
             neighbours: self.machine.neighbours().collect(),
@@ -356,6 +373,7 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
             counters: self.counters,
             held: self.machine.waiting() + self.batches.held(),
             checks_waiting: self.leaving.waiting(),
+            own_waiting: self.own_waiting.count(),
             vrrp: self.vrrp.report(),
         }
     }

@@ -16,7 +16,7 @@ use super::*;
 use crate::kernel::service_way::MARK;
 use crate::kernel::{NicSide, ServiceWay};
 use crate::neighbour::message::{Message, Speaker, reply, request};
-use crate::neighbour::{Nic, Vip};
+use crate::neighbour::{Named, Nic, Vip};
 
 const NIC: NicId = NicId(0);
 const OWN: Mac = Mac([2, 0, 0, 0, 0xd0, 1]);
@@ -110,13 +110,13 @@ fn start() -> (ControlLoop<Shared, Shared>, Control, Shared) {
         mtu: 1500,
         addresses: vec!["192.0.2.2/24".parse().unwrap()],
         gateways: Vec::new(),
-        neighbours: Vec::new(),
         routes: Vec::new(),
     };
     let (kernel, _) = Kernel::start(std::slice::from_ref(&side)).unwrap();
     let shared = Shared::default();
     let (control_loop, control) = ControlLoop::new(shared.clone(), shared.clone(), kernel);
     let vip = Vip { nic: None, address: ip("192.0.2.10") };
+    control.set_routes(Routes::new(std::slice::from_ref(&side)));
     control.set_owned(vec![Nic { mac: OWN, addresses: side.addresses }], vec![vip]);
     (control_loop, control, shared)
 }
@@ -147,7 +147,7 @@ fn a_packet_waits_for_its_neighbour_and_for_the_publication() {
     control_loop.turn(now).unwrap();
     assert_eq!(shared.world().received, [vec![1; 60], vec![2; 60]]);
     let report = control.commands_report(&mut control_loop);
-    assert_eq!((report.held, report.counters.released, report.counters.to_kernel), (0, 2, 1));
+    assert_eq!((report.held, report.counters.released, report.counters.to_kernel), (0, 2, 0));
     assert_eq!((report.neighbours.len(), report.neighbours[0].mac), (1, Some(REAL)));
     control.stop();
     assert_eq!(control_loop.turn(now), None);
@@ -260,6 +260,40 @@ fn a_socket_of_the_kernel_side_reaches_the_wire_and_hears_answers() {
         assert!(begin.elapsed() < Duration::from_secs(20));
         thread::yield_now();
     }
+    control.stop();
+    director.join().unwrap();
+}
+
+/// Nobody answers for the address: the socket hears of it as of a neighbour of its own kernel's, and no question of that kernel's leaves.
+#[test]
+fn a_socket_of_the_kernel_side_hears_that_nobody_answers() {
+    let (control_loop, control, shared) = start();
+    let namespace = control_loop.kernel.namespace().clone();
+    let director = thread::spawn(|| control_loop.run());
+    let connect = || {
+        namespace.run(|| {
+            let to = "192.0.2.33:80".parse().unwrap();
+            TcpStream::connect_timeout(&to, Duration::from_secs(20)).unwrap_err().kind()
+        })
+    };
+    assert_eq!(connect().unwrap(), std::io::ErrorKind::HostUnreachable);
+    let asked = |frame: &Vec<u8>| match Message::parse(frame, REAL) {
+        Ok(Message::Request { sender, target, .. }) => Some((sender, target)),
+        _ => None,
+    };
+    let questions: Vec<_> = shared.world().transmitted.iter().filter_map(asked).collect();
+    assert!(questions.contains(&(ip("192.0.2.2"), ip("192.0.2.33"))), "{questions:?}");
+    assert!(control.report().counters.own_lost > 0);
+    // One that is known not to answer is told at once.
+    control.set_named(vec![((NIC, ip("192.0.2.33")), Named::Real)], Vec::new());
+    let begin = Instant::now();
+    while !shared.world().events.iter().any(|event| matches!(event, Event::Silent { .. })) {
+        assert!(begin.elapsed() < Duration::from_secs(20));
+        thread::sleep(Duration::from_millis(10));
+    }
+    let waiting = control.report().own_waiting;
+    assert_eq!(connect().unwrap(), std::io::ErrorKind::HostUnreachable);
+    assert_eq!((waiting, control.report().own_waiting), (0, 0));
     control.stop();
     director.join().unwrap();
 }

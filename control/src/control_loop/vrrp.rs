@@ -97,11 +97,7 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
         match self.vrrp.virtual_macs.incoming(nic, own, held.packet.frame()) {
             Incoming::Same => return Some(punted),
             Incoming::Agreed => {}
-            Incoming::Moved(frame) => {
-                if self.machine.frame(now, nic, &frame, &mut self.outputs) {
-                    self.write_kernel(nic, &frame);
-                }
-            }
+            Incoming::Moved(frame) => self.machine.frame(now, nic, &frame, &mut self.outputs),
         }
         None
     }

@@ -7,11 +7,8 @@ use shunt_dataplane::flow::Owners;
 use shunt_dataplane::id::Mac;
 use shunt_dataplane::service::Standing;
 
-use super::super::changes::By;
 use super::super::targets;
 use super::*;
-use crate::api::Asked;
-use crate::config::diff::Changes;
 use crate::health::Failure;
 use crate::health::gather::Gathering;
 use crate::health::machine::Machine;
@@ -60,14 +57,7 @@ fn publications(config: &Config, step: Duration) -> u64 {
             core.messages().send(Message::Health(told)).unwrap();
             // Until it is published, so that what is counted does not depend on how busy this machine is.
             let (answer, applied) = std::sync::mpsc::sync_channel(1);
-            let proposal = Proposal {
-                config: config.clone(),
-                changes: Changes::default(),
-                by: By::Reload,
-                asked: Asked::Unknown,
-                file: String::new(),
-            };
-            core.messages().send(Message::Config(Box::new(proposal), answer)).unwrap();
+            core.messages().send(Message::Config(Box::new(config.clone()), answer)).unwrap();
             applied.recv().unwrap();
         }
         now += step;

@@ -1,7 +1,7 @@
 //! What `status` answers: the view, the counters, and what an operator should do.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use shunt_dataplane::counters::{Counter, NicCell, RealCell};
 use shunt_dataplane::id::NicId;
@@ -22,11 +22,10 @@ use crate::api::status::{
 };
 use crate::config::schedule::Place;
 use crate::config::{self, MTU_DEFAULT};
-use crate::control_loop::{CHECKS_WAITING_MAX, RELEASED_MAX, Report};
+use crate::control_loop::{CHECKS_WAITING_MAX, OWN_WAITING_MAX, RELEASED_MAX, Report};
 use crate::health::{Listed, RealKey};
 use crate::links::NicLink;
 use crate::neighbour::{self, INCOMPLETE_PER_NIC_MAX, WAITING_MAX};
-use crate::notify::{Condition, Holding, Notifier};
 
 /// Everything about now.
 pub(super) fn status(live: &Live) -> Status {
@@ -265,45 +264,6 @@ fn masquerade(real: &shunt_dataplane::service::Real) -> Option<Masquerade> {
     })
 }
 
-/// How long a table or queue has to have had room before it is said that it is not full any more.
-const ROOM: Duration = Duration::from_secs(10);
-
-/// Which limits were hit, and when.
-#[derive(Debug, Default)]
-pub(super) struct Fullness {
-    /// How often each was, and when that grew last.
-    known: HashMap<String, (u64, Option<Instant>)>,
-}
-
-impl Fullness {
-    /// Tells which limits begin to be hit, and which are not hit any more.
-    pub(super) fn look(&mut self, now: Instant, limits: &[Limit], notifier: &Notifier) {
-        for Limit { name, most, refused, .. } in limits {
-            let (before, hit) = self.known.entry(name.clone()).or_default();
-            if *refused > *before {
-                *hit = Some(now);
-                let times = *refused - *before;
-                notifier.begin(
-                    Condition::Full,
-                    name,
-                    format!("{name}: full: {most} are used, and {times} more found no room: see `shunt status` and `shunt drops`"),
-                );
-            } else if hit.is_some_and(|hit| now.duration_since(hit) >= ROOM) {
-                *hit = None;
-                notifier.end(Condition::Full, name, format!("{name}: there is room again"));
-            }
-            *before = *refused;
-        }
-    }
-}
-
-/// The limits as they are now, without what only a full report knows: how much of the neighbours' is used.
-pub(super) fn limits_now(live: &Live, counted: &Report) -> Vec<Limit> {
-    let view = live.view.load_full();
-    let nics: Vec<Nic> = (0..view.config.nics.len()).map(|place| nic(live, &view, place)).collect();
-    limits(live, &view, &nics, counted)
-}
-
 fn limits(live: &Live, view: &View, nics: &[Nic], report: &Report) -> Vec<Limit> {
     let mut limits = Vec::new();
     let mut limit = |name: String, used: u64, most: u64, refused: u64| {
@@ -332,6 +292,8 @@ fn limits(live: &Live, view: &View, nics: &[Nic], report: &Report) -> Vec<Limit>
     limit("packets waiting for a neighbour".into(), waiting, WAITING_MAX as u64, neighbours.waiting_full);
     let (checks, full) = (report.checks_waiting as u64, counters.checks_full);
     limit("frames of checks waiting for a neighbour".into(), checks, CHECKS_WAITING_MAX as u64, full);
+    let (own, full) = (report.own_waiting as u64, counters.own_full);
+    limit("frames of the kernel side waiting for a neighbour".into(), own, OWN_WAITING_MAX as u64, full);
     let released = (report.held as u64).saturating_sub(waiting);
     limit("packets waiting for a publication".into(), released, RELEASED_MAX as u64, counters.release_full);
     limit("inject rings".into(), 0, INJECT_RING_MAX as u64, counters.transmit_full);
@@ -388,10 +350,16 @@ fn advice(live: &Live, view: &View, nics: &[Nic], limits: &[Limit], report: &Rep
             lines.extend(super::placement::advice(&nic.name, open.numa_node(), *core, of_core));
         }
     }
-    // Links are above as they are now, neighbours and tables that were full once below.
-    let told = |holding: &Holding| !matches!(holding.condition, Condition::NeighbourSilent | Condition::Full);
-    let holding = live.with_parts(|parts| parts.notifier.holding()).unwrap_or_default();
-    lines.extend(holding.into_iter().filter(told).map(|holding| holding.text));
+    let refusing = |service: &&config::Service| {
+        let serves = |place: &Place| place.up && place.weight > 0;
+        !service.is_sorry(&view.state) && !service.schedule(&view.state).iter().any(serves)
+    };
+    for service in view.config.services.iter().filter(refusing) {
+        lines.push(format!(
+            "service \"{}\": no real server is up and has weight: new clients are refused: bring one back, or give one weight",
+            service.name
+        ));
+    }
     for listed in report.neighbours.iter().filter(|listed| listed.named.is_some() && listed.mac.is_none()) {
         let nic = view.config.nics.get(listed.nic.index()).map_or("?", |nic| nic.name.as_str());
         lines.push(format!(

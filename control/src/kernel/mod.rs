@@ -2,13 +2,14 @@
 //!
 //! Each NIC gets a TAP with its MAC and its own addresses, in a network namespace that belongs to the director
 //! alone: the kernel can neither bypass the NIC nor answer for it. What the kernel sends comes out of
-//! [`Kernel::read`] and leaves by the NIC as it is; what arrives for the director's own addresses goes in by
-//! [`Kernel::write`]. Neighbours outside are answered by [`crate::neighbour`], never by this kernel, which therefore
-//! sees answers (ARP replies, advertisements) but no questions.
+//! [`Kernel::read`] and leaves by the NIC, at the MAC that [`crate::neighbour`] says ([`next_hop`]); what arrives for the director's own
+//! addresses goes in by [`Kernel::write`]. Neighbours outside are asked and answered by [`crate::neighbour`] alone: this kernel sees neither
+//! questions nor answers.
 
 mod configure;
 mod error;
 mod namespace;
+pub mod next_hop;
 pub mod service_way;
 mod settings;
 
@@ -23,6 +24,7 @@ use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
 pub use error::KernelError;
 pub use namespace::Namespace;
+pub use next_hop::Routes;
 use service_way::NotedWays;
 pub use service_way::{ServiceWay, ServiceWays};
 use settings::TapSetting;
@@ -44,8 +46,6 @@ pub struct NicSide {
     pub addresses: Vec<IpNet>,
     /// Routers for everything that has no route.
     pub gateways: Vec<IpAddr>,
-    /// Neighbours whose MAC the configuration names.
-    pub neighbours: Vec<(IpAddr, Mac)>,
     /// Routes out of this NIC, and their routers; none when destinations are neighbours.
     pub routes: Vec<(IpNet, Option<IpAddr>)>,
 }
@@ -156,14 +156,7 @@ fn open(nic: NicId, side: &NicSide) -> Result<(SyncDevice, TapSetting), KernelEr
         .map_err(tap)?;
     device.set_nonblocking(true).map_err(tap)?;
     let index = device.if_index().map_err(tap)?;
-    let bare = NicSide {
-        addresses: Vec::new(),
-        gateways: Vec::new(),
-        neighbours: Vec::new(),
-        routes: Vec::new(),
-        ..side.clone()
-    };
-    Ok((device, TapSetting { interface, index, side: bare }))
+    Ok((device, TapSetting { interface, index, side: side.clone(), is_applied: false }))
 }
 
 #[cfg(test)]

@@ -10,9 +10,11 @@ pub(super) struct TapSetting {
     pub interface: String,
     pub index: u32,
     pub side: NicSide,
+    /// The TAP is what that says; before, it has nothing.
+    pub is_applied: bool,
 }
 
-/// Addresses, routes, MTUs and told neighbours of all TAPs, by [`shunt_dataplane::id::NicId`].
+/// Addresses, routes and MTUs of all TAPs, by [`shunt_dataplane::id::NicId`].
 pub struct TapSettings {
     namespace: Namespace,
     taps: Vec<TapSetting>,
@@ -44,6 +46,7 @@ impl TapSettings {
         self.namespace.run(|| configure::apply(taps, sides))??;
         for (tap, side) in self.taps.iter_mut().zip(sides) {
             tap.side = side.clone();
+            tap.is_applied = true;
         }
         self.settled = true;
         Ok(())

@@ -54,6 +54,8 @@ pub(super) struct Entry<P> {
     rival: Option<Mac>,
     /// Before this no claim makes the director ask.
     calm: Instant,
+    /// Something that does not wait here needs its first answer.
+    pub(super) awaited: bool,
     pub(super) waiting: VecDeque<P>,
 }
 
@@ -84,6 +86,7 @@ impl<P> Entry<P> {
             in_doubt: false,
             rival: None,
             calm: now,
+            awaited: false,
             waiting: VecDeque::new(),
         }
     }
@@ -211,7 +214,7 @@ impl<P> Entry<P> {
         let old = self.mac();
         self.state = State::Reachable { mac };
         self.due = now + holds;
-        self.asked_first = None;
+        (self.asked_first, self.awaited) = (None, false);
         (self.confirmed, self.told_silent, self.doubted) = (true, false, false);
         if old == Some(mac) {
             return Heard::Same;

@@ -52,7 +52,7 @@ impl Marks {
         };
         Self {
             due: (!entry.is_static()).then_some(entry.due),
-            urgent: incomplete == Some(0) && !entry.waiting.is_empty(),
+            urgent: incomplete == Some(0) && (entry.awaited || !entry.waiting.is_empty()),
             place: (!entry.is_kept()).then_some(place),
             confirmed_again: incomplete.is_none() && !entry.is_static(),
             silent: incomplete.is_some_and(|asked| asked >= PROBES_MAX),

@@ -140,15 +140,14 @@ impl<P> Machine<P> {
         self.tick(now, out);
     }
 
-    /// A frame that arrived: ARP or IPv6 neighbour discovery. Returns true when the director's own kernel-side
-    /// interface should see it too: it tells a MAC that the kernel may have asked for.
-    pub fn frame(&mut self, now: Instant, nic: NicId, frame: &[u8], out: &mut Vec<Output<P>>) -> bool {
-        let Some(own) = self.owned.nic(nic).map(|nic| nic.mac) else { return false };
+    /// A frame that arrived: ARP or IPv6 neighbour discovery. Nobody else hears of it, so that nobody else believes it.
+    pub fn frame(&mut self, now: Instant, nic: NicId, frame: &[u8], out: &mut Vec<Output<P>>) {
+        let Some(own) = self.owned.nic(nic).map(|nic| nic.mac) else { return };
         let message = match Message::parse(frame, own) {
             Ok(message) => message,
             Err(refused) => {
                 self.counters.refuse(refused);
-                return false;
+                return;
             }
         };
         let from = match message {
@@ -157,33 +156,31 @@ impl<P> Machine<P> {
         };
         if from.is_some_and(|mac| self.owned.nics().iter().any(|nic| nic.mac == mac)) {
             self.counters.refuse(Refused::Looped);
-            return false;
+            return;
         }
         match message {
             Message::Request { sender, sender_mac, frame_source, target } => {
                 let to = sender_mac.unwrap_or(frame_source);
                 self.request(now, nic, (sender, sender_mac), target, to, out);
-                false
             }
             Message::Reply { address, mac, solicited, overrides } => {
                 if self.owned.answers(nic, address) {
                     if let Some(other) = mac {
                         self.conflict(now, (nic, address), other, true, out);
                     }
-                    return false;
+                    return;
                 }
                 if let Some(real) =
                     mac.filter(|mac| self.leaks.contains(&(nic, address)) && self.is_real(nic, *mac))
                 {
                     self.conflict(now, (nic, address), real, true, out);
-                    return false;
+                    return;
                 }
                 let known = self.entries.get(&(nic, address)).and_then(Entry::mac);
                 if let Some(mac) = mac.or(known) {
                     let said = Said { mac, solicited, overrides, asks: false };
                     self.heard(now, (nic, address), said, out);
                 }
-                true
             }
         }
     }
@@ -220,6 +217,29 @@ impl<P> Machine<P> {
         });
         self.counters.waiting_full += dropped.unwrap_or(1) as u64;
         self.tick(now, out);
+    }
+
+    /// Something that does not wait here needs this neighbour: it is asked for, within the bounds of [`Machine::resolve`].
+    pub fn ask(&mut self, now: Instant, key: Key, out: &mut Vec<Output<P>>) {
+        let (nic, address) = key;
+        if self.owned.nic(nic).is_none() || self.owned.answers(nic, address) {
+            return;
+        }
+        if !self.entries.contains_key(&key) {
+            if self.index.asks_enough(nic) && !self.give_one_up(now, nic, out) {
+                self.counters.asked_full += 1;
+                return;
+            }
+            self.add(key, Entry::new(now, None));
+        }
+        self.with_entry(key, |entry| (entry.used, entry.awaited) = (now, true));
+        self.tick(now, out);
+    }
+
+    /// Whether a neighbour that the configuration names was asked as often as others are, and did not answer.
+    #[must_use]
+    pub fn is_silent(&self, key: Key) -> bool {
+        self.entries.get(&key).is_some_and(|entry| entry.told_silent && entry.mac().is_none())
     }
 
     /// Does what is due. Call it when [`Machine::deadline`] has come; calling it early does no harm.

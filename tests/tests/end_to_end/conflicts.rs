@@ -3,8 +3,11 @@
 use std::io::{Read, Write};
 use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
 use shunt::api::neighbours::{Neighbour, Neighbours};
+use shunt_dataplane::id::L4Port;
+use shunt_dataplane::wire::build::{self, Ends};
 use shunt_tests::topology::PATIENCE;
 use shunt_tests::topology::arms::{Arms, ROUTER, Running, real_mac};
 use shunt_tests::topology::director::real;
@@ -244,5 +247,71 @@ check = { kind = "tcp", interval = "1s" }
         });
         assert_eq!(arms.reals.asked(at(to).ip()), 0);
         assert_eq!(real(&running.director.status(), to).next_hop, "back 02:00:00:00:aa:0e");
+    }
+}
+
+/// Somebody on the link lies about where a real server is, in every way there is, while it is checked: its checks go to it alone.
+#[test]
+fn no_check_goes_astray_whatever_is_forged() {
+    let arms = Arms::new();
+    let checks =
+        "check = { kind = \"tcp\", interval = \"100ms\", timeout = \"100ms\", fall = 1, rise = 1 }\nreal =";
+    let running = arms.start(&SERVICES.replace("real =", checks));
+    for (address, own) in [("10.1.0.11", "10.1.0.1"), ("2001:db8:1::11", "2001:db8:1::1")] {
+        let (address, own) = (ip(address), ip(own));
+        let _ = arms.back.drain();
+        let (mut syns, mut rounds) = (0, 0);
+        let deadline = Instant::now() + PATIENCE;
+        while syns < 30 || rounds < 30 {
+            assert!(Instant::now() < deadline, "{syns} checks of {address} in {rounds} rounds");
+            arms.back.send(&announcement(SPOOFER, address));
+            arms.back.send(&answer(SPOOFER, address, running.back));
+            arms.back.send(&redirect(&running, own, address));
+            rounds += 1;
+            for frame in arms.back.drain() {
+                if tcp_ends(&frame) == Some((own, address)) {
+                    assert_eq!(frame[..6], real_mac(11), "a check of {address} goes astray");
+                    syns += 1;
+                }
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(listed(&running, &address.to_string()).mac.as_deref(), Some("02:00:00:00:b0:0b"));
+    }
+}
+
+/// From whom to whom a TCP segment goes, whatever options it has.
+fn tcp_ends(frame: &[u8]) -> Option<(IpAddr, IpAddr)> {
+    let v4 = |at: usize| frame.get(at..)?.first_chunk::<4>().map(|octets| IpAddr::from(*octets));
+    let v6 = |at: usize| frame.get(at..)?.first_chunk::<16>().map(|octets| IpAddr::from(*octets));
+    match frame.get(12..14)? {
+        [8, 0] if *frame.get(23)? == 6 => v4(26).zip(v4(30)),
+        [0x86, 0xdd] if *frame.get(20)? == 6 => v6(22).zip(v6(38)),
+        _ => None,
+    }
+}
+
+/// "The better way to this real server is by the spoofer", as its router would say it (RFC 792; RFC 4861, 4.5).
+fn redirect(running: &Running, own: IpAddr, address: IpAddr) -> Vec<u8> {
+    match (own, address) {
+        (IpAddr::V4(own), IpAddr::V4(address)) => {
+            let quoted = Packet::new(
+                Transport::Tcp("S"),
+                [running.back, real_mac(11)],
+                (own, 40000).into(),
+                (address, 80).into(),
+            );
+            let ends = Ends {
+                source_mac: shunt_dataplane::id::Mac(SPOOFER),
+                destination_mac: shunt_dataplane::id::Mac(running.back),
+                source: address,
+                destination: own,
+                source_port: L4Port(0),
+                destination_port: L4Port(0),
+            };
+            build::icmp(&ends, 5, 1, u32::from_be_bytes([10, 1, 0, 66]), &quoted.bytes()[14..42])
+        }
+        // Target, then destination: the target is where the destination is from now on.
+        _ => neighbour(137, [SPOOFER, running.back], [ip("fe80::1"), own, address], 0, Some(SPOOFER)),
     }
 }

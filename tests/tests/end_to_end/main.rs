@@ -16,6 +16,7 @@ mod limits;
 mod link_local;
 mod links;
 mod localnode;
+mod many_reals;
 mod masquerade;
 mod neighbours;
 mod offloads;
