@@ -127,6 +127,7 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
                         self.transmit(nic, &announcement(Speaker { mac, address }));
                     }
                 }
+                Output::Partner { nic, mac, patience } => self.machine.set_partner(nic, mac, patience),
                 Output::Moved => {}
                 Output::Event(event) => self.publish.vrrp(event),
             }

@@ -107,21 +107,24 @@ impl Conflicts {
         Self { noticed: HashMap::new(), over: None, allowance }
     }
 
-    /// Takes note of one; returns it when it is time to tell, with the cause that `cause` finds.
+    /// Takes note of one; returns it when it is time to tell, with the cause that `cause` finds. What is shorter than `patience` is none.
     pub(super) fn notice(
         &mut self,
         now: Instant,
         (nic, address): Key,
-        other: Mac,
+        (other, patience): (Mac, Duration),
         cause: impl FnOnce() -> Cause,
     ) -> Option<Conflict> {
         let new = Conflict { nic, address, other, cause: Cause::Stranger, since: now, last: now, count: 0 };
         let noticed = self.noticed.entry((nic, address)).or_insert(Noticed { conflict: new, told: None });
         let conflict = &mut noticed.conflict;
+        if noticed.told.is_none() && now > conflict.last + patience {
+            conflict.since = now;
+        }
         (conflict.last, conflict.count) = (now, conflict.count + 1);
         self.over.get_or_insert(now + CONFLICT_OVER);
         let told_lately = noticed.told.is_some_and(|told| now < told + CONFLICT_INTERVAL);
-        if told_lately {
+        if told_lately || now < conflict.since + patience {
             return None;
         }
         self.allowance.refill(now);

@@ -33,8 +33,8 @@ use super::naming::Naming;
 use super::output::{Change, Counters, Event, Listed, Named, Output, Refused, Standing};
 use super::owned::{Nic, Owned, Vip};
 use super::{
-    ANNOUNCE_INTERVAL, ANNOUNCEMENTS, CHANGE_INTERVAL, CONFIRMATIONS_PER_SECOND_MAX, PROBES_MAX,
-    PUBLICATION_MAX, REACHABLE, REQUESTS_BURST_MAX, REQUESTS_PER_SECOND_MAX, RETRANSMIT,
+    ANNOUNCE_INTERVAL, ANNOUNCEMENTS, CHANGE_INTERVAL, CONFIRMATIONS_PER_SECOND_MAX, PARTNERS_MAX,
+    PROBES_MAX, PUBLICATION_MAX, REACHABLE, REQUESTS_BURST_MAX, REQUESTS_PER_SECOND_MAX, RETRANSMIT,
     SILENT_PER_SECOND_MAX, WAITING_MAX,
 };
 
@@ -52,6 +52,8 @@ pub struct Machine<P> {
     index: Index,
     announcements: BTreeMap<(Instant, Key), u8>,
     conflicts: Conflicts,
+    /// Other directors of virtual routers, and for how long both may have a VIP until they agree.
+    partners: HashMap<(NicId, Mac), Duration>,
     leaks: Leaks,
     allowance: Allowance,
     counters: Counters,
@@ -68,6 +70,7 @@ impl<P> Machine<P> {
             index: Index::default(),
             announcements: BTreeMap::new(),
             conflicts: Conflicts::new(now),
+            partners: HashMap::new(),
             leaks: Leaks::default(),
             allowance: Allowance::new(now, REQUESTS_BURST_MAX, REQUESTS_PER_SECOND_MAX),
             counters: Counters::default(),
@@ -123,6 +126,14 @@ impl<P> Machine<P> {
     pub fn set_checked(&mut self, now: Instant, checked: impl IntoIterator<Item = Key>) {
         self.leaks.set(now, checked);
         self.retain_conflicts();
+    }
+
+    /// A host shares VIPs with this director by VRRP: for so long both may have one without a word, since that is how one takes over.
+    pub fn set_partner(&mut self, nic: NicId, mac: Mac, patience: Duration) {
+        if self.partners.len() >= PARTNERS_MAX && !self.partners.contains_key(&(nic, mac)) {
+            self.partners.clear();
+        }
+        self.partners.insert((nic, mac), patience);
     }
 
     fn retain_conflicts(&mut self) {
@@ -594,11 +605,13 @@ impl<P> Machine<P> {
                 (None, None) => Cause::Stranger,
             }
         };
-        let Some(conflict) = self.conflicts.notice(now, key, other, cause) else { return };
+        let is_it = |vip: &Vip| vip.nic == Some(key.0) && vip.address == key.1;
+        let by_vrrp = self.owned.vips().iter().any(is_it);
+        let patience = self.partners.get(&(key.0, other)).filter(|_| by_vrrp).copied().unwrap_or_default();
+        let Some(conflict) = self.conflicts.notice(now, key, (other, patience), cause) else { return };
         out.push(Output::Event(Event::Conflict(conflict)));
-        let by_vrrp = |vip: &Vip| vip.nic == Some(key.0) && vip.address == key.1;
         let answers = self.owned.answers(key.0, key.1);
-        if uses && answers && !self.owned.vips().iter().any(by_vrrp) {
+        if uses && answers && !by_vrrp {
             self.announcements.insert((now, key), 1);
         }
     }

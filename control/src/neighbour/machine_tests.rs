@@ -516,6 +516,35 @@ fn a_conflict_is_told_once_in_a_while_defended_and_over_when_it_is_silent() {
     ]);
 }
 
+/// While one director takes over from another both have the VIPs for a moment; who goes on to have them is told.
+#[test]
+fn the_partner_by_vrrp_is_no_intruder_for_as_long_as_a_takeover_takes() {
+    let mut timeline = Timeline::new();
+    let vips = [("192.0.2.10", Some(FRONT)), ("192.0.2.11", None)];
+    let vips = vips.map(|(vip, nic)| Vip { nic, address: ip(vip) });
+    timeline.machine.set_owned(timeline.start, nics(), vips.to_vec(), &mut Vec::new());
+    timeline.machine.set_partner(FRONT, OTHER, Duration::from_millis(3600));
+    timeline.run(2_000, Tick);
+    timeline.table([
+        (3_000, Tells(FRONT, OTHER, "192.0.2.10"), vec![]),
+        (4_000, Tells(FRONT, OTHER, "192.0.2.10"), vec![]),
+        // Again a little later is another moment.
+        (13_000, Tells(FRONT, OTHER, "192.0.2.10"), vec![]),
+        (15_000, Tells(FRONT, OTHER, "192.0.2.10"), vec![]),
+    ]);
+    assert_eq!(timeline.machine.conflicts().count(), 0);
+    timeline.table([
+        (16_599, Tells(FRONT, OTHER, "192.0.2.10"), vec![]),
+        (16_600, Tells(FRONT, OTHER, "192.0.2.10"), vec!["conflict 192.0.2.10 with 99"]),
+        // What is not VRRP's is nobody else's for no moment, and others are no partners.
+        (17_000, Tells(FRONT, OTHER, "192.0.2.11"), vec!["conflict 192.0.2.11 with 99"]),
+    ]);
+    let mut timeline = Timeline::new();
+    timeline.machine.set_owned(timeline.start, nics(), vips[..1].to_vec(), &mut Vec::new());
+    timeline.machine.set_partner(FRONT, REAL, Duration::from_millis(3600));
+    timeline.table([(3_000, Tells(FRONT, OTHER, "192.0.2.10"), vec!["conflict 192.0.2.10 with 99"])]);
+}
+
 #[test]
 fn a_conflict_names_who_it_is() {
     let mut timeline = Timeline::new();

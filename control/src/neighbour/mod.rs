@@ -68,6 +68,8 @@ pub const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(1);
 pub const CONFLICT_INTERVAL: Duration = Duration::from_secs(10);
 /// Conflicts told a second, whatever their addresses; further ones are told when they are heard again.
 pub const CONFLICTS_PER_SECOND_MAX: u32 = 5;
+/// Other directors that are known to share VIPs; when there are more all are learned anew.
+pub const PARTNERS_MAX: usize = 1024;
 /// Conflicts told at once.
 pub const CONFLICTS_BURST_MAX: u32 = 20;
 /// How often the links of real servers are asked for VIPs that these are checked at.

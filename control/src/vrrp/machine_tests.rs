@@ -160,7 +160,7 @@ impl Timeline {
                 format!("{name} advert {}{to}", heard.advert.priority)
             }
             Output::Announce { address, .. } => format!("announce {address}"),
-            Output::Moved => return None,
+            Output::Moved | Output::Partner { .. } => return None,
             Output::Event(Event::Entered { name, role, reason, scripts }) => {
                 format!("{name} is {}: {reason}{}", role.word(), run(scripts))
             }

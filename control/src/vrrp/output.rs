@@ -33,6 +33,15 @@ pub enum Output {
         /// The VIP.
         address: IpAddr,
     },
+    /// Another director is there, at this MAC.
+    Partner {
+        /// Heard on this NIC.
+        nic: NicId,
+        /// Where its adverts come from.
+        mac: Mac,
+        /// For how long both may be masters until they agree.
+        patience: Duration,
+    },
     /// Which VIPs belong to the director changed; see [`Machine::vips`](super::Machine::vips).
     Moved,
     /// Tell the operator.

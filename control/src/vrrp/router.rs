@@ -95,6 +95,8 @@ struct Peer {
     heard: Instant,
     /// Its last advert that was heeded.
     heeded: Option<Instant>,
+    /// Its MAC, and for how long it and this director may both be masters.
+    partner: Option<(Mac, Duration)>,
     received: u64,
     sequence: Option<u32>,
     refused: Option<Refusal>,
@@ -371,6 +373,7 @@ impl Router {
     /// Learns of a director by its advert; tells how long its last one is ago.
     fn meet(&mut self, now: Instant, heard: &Heard, out: &mut Vec<Output>) -> Duration {
         let complaint = self.complaint(heard);
+        let (nic, patience) = (self.settings.nic, self.patience(Some(heard.advert.interval)));
         let peer = self.peer(now, heard.source);
         let gap = peer.heeded.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
         (peer.heard, peer.heeded, peer.refused) = (now, Some(now), None);
@@ -378,6 +381,10 @@ impl Router {
         peer.interval = Some(heard.advert.interval);
         peer.sequence = heard.sequence();
         peer.received += 1;
+        let partner = Some((heard.sender, patience));
+        if std::mem::replace(&mut peer.partner, partner) != partner {
+            out.push(Output::Partner { nic, mac: heard.sender, patience });
+        }
         let before = std::mem::replace(&mut peer.complaint, complaint);
         if let Some(complaint) = complaint
             && self.complains(
@@ -447,11 +454,15 @@ impl Router {
             Rival::Director(who) => self.peers.get(&who).and_then(|peer| peer.interval),
             Rival::Host(_) => None,
         };
-        // The slower of both decides how long they may need to agree.
-        let interval = self.settings.master_interval(theirs).max(self.settings.interval);
-        let patience = self.settings.master_down(self.priority, interval);
+        let patience = self.patience(theirs);
         let event = self.rivalry.notice(now, (rival, cause), patience, &self.settings.name);
         out.extend(event.map(Output::Event));
+    }
+
+    /// For how long this director and one of this interval may both be masters until they agree: the slower one decides.
+    fn patience(&self, theirs: Option<Duration>) -> Duration {
+        let interval = self.settings.master_interval(theirs).max(self.settings.interval);
+        self.settings.master_down(self.priority, interval)
     }
 
     fn peer(&mut self, now: Instant, address: IpAddr) -> &mut Peer {
@@ -466,6 +477,7 @@ impl Router {
             interval: None,
             heard: now,
             heeded: None,
+            partner: None,
             received: 0,
             sequence: None,
             refused: None,
