@@ -14,11 +14,12 @@ const LIBRARIES: [&str; 7] =
     ["rte_eal", "rte_ethdev", "rte_hash", "rte_mbuf", "rte_mempool", "rte_ring", "rte_net_ring"];
 
 /// With the feature `static`: the libraries above and what they and the drivers below stand on.
-const STATIC_LIBRARIES: [&str; 24] = [
+const STATIC_LIBRARIES: [&str; 25] = [
     "rte_kvargs",
     "rte_telemetry",
     "rte_eal",
     "rte_ring",
+    "rte_stack",
     "rte_rcu",
     "rte_mempool",
     "rte_mbuf",
@@ -33,7 +34,7 @@ const STATIC_LIBRARIES: [&str; 24] = [
     "rte_security",
     "rte_gso",
     "rte_vhost",
-    "rte_mempool_ring",
+    "rte_mempool_stack",
     "rte_bus_auxiliary",
     "rte_bus_pci",
     "rte_bus_vdev",
@@ -68,7 +69,7 @@ const STATIC_DEPENDENCIES: [&str; 7] = ["bsd", "ibverbs", "mlx5", "numa", "pcap"
 
 /// The DPDK functions that are called as they are.
 const FUNCTIONS: &str = "shim_.*|rte_eal_(init|cleanup|get_runtime_dir)|rte_strerror|rte_version|rte_thread_(un)?register\
-    |rte_get_tsc_hz|rte_pktmbuf_pool_create_by_ops|rte_pktmbuf_free_bulk|rte_mempool_avail_count|rte_ring_free\
+    |rte_get_tsc_hz|rte_pktmbuf_free_bulk|rte_mempool_avail_count|rte_ring_free\
     |rte_dev_(probe|remove)\
     |rte_eth_dev_(adjust_nb_rx_tx_desc|close|configure|get_mtu|get_name_by_port|get_port_by_name|info_get|start|stop\
     |is_valid_port|mac_addr_add|mac_addr_remove|socket_id)\

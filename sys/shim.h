@@ -16,6 +16,7 @@
 #include <rte_lcore.h>
 #include <rte_cycles.h>
 #include <rte_dev.h>
+#include <rte_memzone.h>
 #include <rte_mempool.h>
 #include <rte_mbuf.h>
 #include <rte_ring.h>
@@ -79,6 +80,11 @@ uint64_t shim_rdtsc(void);
 
 /* rte_mempool, rte_mbuf */
 
+/*
+ * rte_pktmbuf_pool_create_by_ops without private room; in ordinary memory no room is left between mbufs.
+ */
+struct rte_mempool *shim_pktmbuf_pool_create(const char *name, unsigned int count, unsigned int cache,
+					     uint16_t data_room, int socket, const char *ops);
 struct rte_mbuf *shim_pktmbuf_alloc(struct rte_mempool *pool);
 int shim_pktmbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned int count);
 void shim_pktmbuf_free(struct rte_mbuf *mbuf);

@@ -10,7 +10,7 @@ use shunt::api::director::{CONNECTIONS_QUEUE_MAX, Connections, Director, Later, 
 use shunt::api::ipvsadm::{Change, Changed, Table};
 use shunt::api::socket::OwnedListener;
 use shunt::api::status::{Books, Count, Drops, Real, RealState, Service, Status, Vip};
-use shunt::api::{Connection, Explanation, Probe, ProbeStep, serve};
+use shunt::api::{Asked, Connection, Explanation, Probe, ProbeStep, ReloadOptions, serve};
 use shunt::config::Config;
 use shunt::config::diff::diff;
 use tokio::sync::{mpsc, watch};
@@ -118,7 +118,7 @@ impl Director for Paper {
         }
     }
 
-    fn reload(&self) -> Later<Result<Reloaded, Refusal>> {
+    fn reload(&self, _: Asked, _: ReloadOptions) -> Later<Result<Reloaded, Refusal>> {
         let (reloads, bad_file) = (self.reloads.fetch_add(1, Ordering::Relaxed), self.bad_file);
         Box::pin(async move {
             if bad_file {
@@ -135,13 +135,13 @@ impl Director for Paper {
         Box::pin(async { Ok(table) })
     }
 
-    fn change_ipvsadm(&self, changes: Vec<Change>) -> Later<Result<Changed, Refusal>> {
+    fn change_ipvsadm(&self, _: Asked, changes: Vec<Change>) -> Later<Result<Changed, Refusal>> {
         let mut table = self.table.lock().unwrap();
         let refused = changes.iter().map(|change| table.apply(change).err()).collect();
         Box::pin(async { Ok(Changed { generation: 9, refused }) })
     }
 
-    fn stop(&self) {
+    fn stop(&self, _: Asked) {
         self.stop.send_replace(true);
     }
 }

@@ -182,21 +182,21 @@ fn reuse(eal: &Eal, measures: Measures) -> Option<RetiredPool> {
     Some(retired.swap_remove(found))
 }
 
-/// A ring that nobody waits at for a thread that is kept from its CPU in the midst of it: one that waits in real time would keep it
-/// from there until the kernel sees to both, a second later.
-const OPS: &CStr = c"ring_mt_rts";
+/// A stack that nobody waits at, whatever became of others in the midst of it (`rte_stack.h`: lock-free, by a compare-and-swap of 16 bytes).
+/// At DPDK's rings whoever comes later waits sooner or later for one that is kept from its CPU: at the usual one at once, at
+/// `ring_mt_rts` when it is an eighth of the pool ahead; one that waits in real time keeps it from there for a second.
+const OPS: &CStr = c"lf_stack";
 
 fn create(name: &str, measures: Measures) -> Result<RetiredPool, (Errno, Said)> {
     let name = unique_name(name);
     log::listen(|| {
-        // SAFETY: rte_mbuf.h: rte_pktmbuf_pool_create_by_ops takes terminated names, which it copies, and measures that
+        // SAFETY: shim.h, rte_mbuf.h: rte_pktmbuf_pool_create_by_ops takes terminated names, which it copies, and measures that
         // it checks itself; the EAL is up.
         let pointer = unsafe {
-            ffi::rte_pktmbuf_pool_create_by_ops(
+            ffi::shim_pktmbuf_pool_create(
                 name.as_ptr(),
                 measures.mbufs,
                 measures.cache,
-                0,
                 measures.data_room,
                 socket(measures.node),
                 OPS.as_ptr(),

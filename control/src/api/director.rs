@@ -9,13 +9,14 @@ use std::pin::Pin;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+use super::asked::Asked;
 use super::connections::Connection;
 use super::explain::{Explanation, Probe};
 use super::ipvsadm::{Change, Changed, Table};
 use super::neighbours::Neighbours;
 use super::status::{Drops, Status};
 use crate::config::diff::Changes;
-use crate::config::problem::{Problem, Problems};
+use crate::config::problem::{Fault, Problem, Problems};
 
 /// An answer that takes its time.
 pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -25,7 +26,34 @@ pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub type Connections = mpsc::Receiver<Result<Connection, Refusal>>;
 
 /// Events on their way to who listens; one that is too slow misses some and is told how many.
-pub type Events = tokio::sync::broadcast::Receiver<crate::notify::Event>;
+pub type Events = crate::notify::Listening;
+
+/// From when on events are told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Since {
+    /// Milliseconds since 1970; none: those from now on.
+    pub since: Option<u64>,
+    /// Whether what happens from now on follows; without it that is so where no `since` is given.
+    pub follow: Option<bool>,
+}
+
+impl Since {
+    /// Whether what happens from now on is told.
+    #[must_use]
+    pub fn follows(self) -> bool {
+        self.follow.unwrap_or(self.since.is_none())
+    }
+}
+
+/// How a reload is meant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReloadOptions {
+    /// Takes a file that removes very much, too.
+    #[serde(default)]
+    pub yes: bool,
+}
 
 /// Connections that wait to be written to who asked.
 pub const CONNECTIONS_QUEUE_MAX: usize = 1024;
@@ -45,8 +73,9 @@ pub trait Director: Send + Sync + 'static {
     /// The connections of all workers. `queue` of [`CONNECTIONS_QUEUE_MAX`] is a good length.
     fn connections(&self) -> Connections;
 
-    /// Events from now on; none when the director is stopping.
-    fn events(&self) -> Option<Events> {
+    /// Events from now on, and those since then (milliseconds since 1970); none when the director is stopping.
+    fn events(&self, since: Option<u64>) -> Option<Events> {
+        let _ = since;
         None
     }
 
@@ -64,7 +93,7 @@ pub trait Director: Send + Sync + 'static {
     ///
     /// # Errors
     /// Every problem of the file, a change that needs a restart, a worker that does not acknowledge. Nothing was changed then.
-    fn reload(&self) -> Later<Result<Reloaded, Refusal>>;
+    fn reload(&self, asked: Asked, options: ReloadOptions) -> Later<Result<Reloaded, Refusal>>;
 
     /// Services and real servers as `ipvsadm` shows them.
     ///
@@ -77,10 +106,10 @@ pub trait Director: Send + Sync + 'static {
     ///
     /// # Errors
     /// A worker that does not acknowledge, a director that is stopping.
-    fn change_ipvsadm(&self, changes: Vec<Change>) -> Later<Result<Changed, Refusal>>;
+    fn change_ipvsadm(&self, asked: Asked, changes: Vec<Change>) -> Later<Result<Changed, Refusal>>;
 
     /// Begins to stop. The API's socket goes away when everything else is done.
-    fn stop(&self);
+    fn stop(&self, asked: Asked);
 }
 
 /// The configuration that is running.
@@ -136,6 +165,13 @@ impl Refusal {
             lines: problems.list.iter().map(|problem| problems.line(problem)).collect(),
             problems: problems.list,
         }
+    }
+
+    /// A reload that leaves too much away.
+    #[must_use]
+    pub fn removes_much(file: &str, fault: &Fault) -> Self {
+        let Fault { wrong, holds, advice } = fault;
+        Self::new(format!("{file}: {wrong}: {holds}: the director goes on as before: {advice}"))
     }
 
     /// A reload that fails for changes that need a restart.

@@ -11,6 +11,8 @@ use tokio::net::unix::SocketAddr;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::asked::Peer;
+
 /// How long to wait when the system has no descriptor to spare.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -33,6 +35,14 @@ impl Limited {
 pub struct Client {
     stream: UnixStream,
     _place: OwnedSemaphorePermit,
+}
+
+impl Client {
+    /// Who connected; none when the system does not tell.
+    pub fn peer(&self) -> Option<Peer> {
+        let peer = self.stream.peer_cred().ok()?;
+        Some(Peer { uid: peer.uid(), pid: peer.pid() })
+    }
 }
 
 impl axum::serve::Listener for Limited {

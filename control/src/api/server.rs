@@ -1,6 +1,8 @@
 //! Requests become calls of [`Director`], its answers become JSON; nothing is decided here.
 
+use std::convert::Infallible;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,17 +13,20 @@ use axum::extract::{Query, State};
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
+use futures_util::{Stream, StreamExt as _};
 use tokio::net::UnixListener;
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
+use super::asked::Asked;
 use super::connections::{Connection, Filter};
-use super::director::{Connections, Director, Events, Refusal};
+use super::director::{Connections, Director, Refusal, ReloadOptions, Since};
 use super::explain::Probe;
 use super::ipvsadm::Change;
 use super::limited::Limited;
 use super::socket::OwnedListener;
-use crate::notify::{Event, What};
+use crate::notify::{Event, Listening, PAST_MAX, What};
 
 /// Clients that are served at once; further ones wait.
 pub const CLIENTS_MAX: usize = 32;
@@ -53,7 +58,8 @@ pub async fn serve(
         let _ = stop.wait_for(|stop| *stop).await;
         drop(file);
     };
-    let server = axum::serve(listener, router(director)).with_graceful_shutdown(stopping);
+    let server = axum::serve(listener, router(director).into_make_service_with_connect_info::<Asked>());
+    let server = server.with_graceful_shutdown(stopping);
     let patience = async move {
         let _ = stopped.wait_for(|stop| *stop).await;
         tokio::time::sleep(STOP_PATIENCE).await;
@@ -98,8 +104,15 @@ async fn configuration(State(director): State<Shared>) -> Response {
     Json(director.configuration()).into_response()
 }
 
-async fn reload(State(director): State<Shared>) -> Response {
-    answer(director.reload().await)
+async fn reload(
+    State(director): State<Shared>,
+    asked: Asked,
+    options: Result<Query<ReloadOptions>, QueryRejection>,
+) -> Response {
+    match options {
+        Ok(Query(options)) => answer(director.reload(asked, options).await),
+        Err(rejection) => bad_query(&rejection),
+    }
 }
 
 async fn ipvsadm(State(director): State<Shared>) -> Response {
@@ -108,10 +121,11 @@ async fn ipvsadm(State(director): State<Shared>) -> Response {
 
 async fn change_ipvsadm(
     State(director): State<Shared>,
+    asked: Asked,
     changes: Result<Json<Vec<Change>>, JsonRejection>,
 ) -> Response {
     match changes {
-        Ok(Json(changes)) => answer(director.change_ipvsadm(changes).await),
+        Ok(Json(changes)) => answer(director.change_ipvsadm(asked, changes).await),
         Err(rejection) => {
             let error = format!("{}: see the API's description: write the body so", rejection.body_text());
             (StatusCode::BAD_REQUEST, Json(Refusal::new(error))).into_response()
@@ -126,8 +140,8 @@ async fn explain(State(director): State<Shared>, probe: Result<Query<Probe>, Que
     }
 }
 
-async fn stop(State(director): State<Shared>) -> Response {
-    director.stop();
+async fn stop(State(director): State<Shared>, asked: Asked) -> Response {
+    director.stop(asked);
     Json(serde_json::json!({ "stopping": true })).into_response()
 }
 
@@ -144,11 +158,20 @@ async fn connections(
     }
 }
 
-async fn events(State(director): State<Shared>) -> Response {
-    match director.events() {
+async fn events(State(director): State<Shared>, since: Result<Query<Since>, QueryRejection>) -> Response {
+    let since = match since {
+        Ok(Query(since)) => since,
+        Err(rejection) => return bad_query(&rejection),
+    };
+    match director.events(since.since) {
         Some(events) => {
             let lines = [(header::CONTENT_TYPE, "application/x-ndjson")];
-            (lines, Body::from_stream(told(events))).into_response()
+            let told: Pin<Box<dyn Stream<Item = _> + Send>> = if since.follows() {
+                Box::pin(past(&events).chain(told(events.events)))
+            } else {
+                Box::pin(past(&events))
+            };
+            (lines, Body::from_stream(told)).into_response()
         }
         None => {
             let refusal = Refusal::new("events: the director tells none: it is stopping");
@@ -157,12 +180,24 @@ async fn events(State(director): State<Shared>) -> Response {
     }
 }
 
-/// Events as they come, one JSON object to a line. An empty line at once tells that they are listened for.
-fn told(events: Events) -> impl futures_util::Stream<Item = Result<Bytes, std::convert::Infallible>> {
-    futures_util::stream::unfold((events, true), |(mut events, first)| async move {
-        if first {
-            return Some((Ok(Bytes::from_static(b"\n")), (events, false)));
-        }
+fn line(event: &Event) -> Bytes {
+    Bytes::from(serde_json::to_string(event).unwrap_or_default() + "\n")
+}
+
+/// What happened before, one JSON object to a line. An empty line first tells that the events are listened for.
+fn past(events: &Listening) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + use<> {
+    let missed = events.incomplete.then(|| {
+        let text = format!("more happened: only the last {PAST_MAX} events are remembered");
+        line(&Event::now(What::Missed, "", None, text))
+    });
+    let lines = events.past.iter().map(line);
+    let lines: Vec<_> = [Bytes::from_static(b"\n")].into_iter().chain(missed).chain(lines).map(Ok).collect();
+    futures_util::stream::iter(lines)
+}
+
+/// Events as they come, one JSON object to a line.
+fn told(events: Receiver<Event>) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
+    futures_util::stream::unfold(events, |mut events| async move {
         let event = match events.recv().await {
             Ok(event) => event,
             Err(RecvError::Lagged(count)) => {
@@ -171,8 +206,7 @@ fn told(events: Events) -> impl futures_util::Stream<Item = Result<Bytes, std::c
             }
             Err(RecvError::Closed) => return None,
         };
-        let line = serde_json::to_string(&event).unwrap_or_default() + "\n";
-        Some((Ok(Bytes::from(line)), (events, false)))
+        Some((Ok(line(&event)), events))
     })
 }
 
@@ -188,7 +222,7 @@ enum Stage {
 fn listing(
     connections: Connections,
     filter: Filter,
-) -> impl futures_util::Stream<Item = Result<Bytes, std::convert::Infallible>> {
+) -> impl futures_util::Stream<Item = Result<Bytes, Infallible>> {
     let start = (connections, filter, Stage::Begin);
     futures_util::stream::unfold(start, |(mut connections, filter, mut stage)| async move {
         let mut text = String::new();

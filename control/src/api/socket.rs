@@ -77,7 +77,8 @@ pub struct OwnedListener {
 pub struct SocketFile {
     path: PathBuf,
     identity: (u64, u64),
-    _lock: Lock,
+    /// The first one's; one that listens again is under that, too.
+    _lock: Option<Lock>,
 }
 
 impl Drop for SocketFile {
@@ -102,15 +103,57 @@ impl OwnedListener {
         })?;
         clear(path)?;
         let listener = listen(path).map_err(system)?;
-        let file =
-            SocketFile { path: path.to_owned(), identity: identity(path).map_err(system)?, _lock: lock };
+        let file = SocketFile {
+            path: path.to_owned(),
+            identity: identity(path).map_err(system)?,
+            _lock: Some(lock),
+        };
         Ok(Self { listener: Some(listener), file })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        Place { path: self.file.path.clone(), identity: self.file.identity }
     }
 
     /// The listener, and the file to drop when it is done.
     #[must_use]
     pub fn split(mut self) -> (Option<UnixListener>, SocketFile) {
         (self.listener.take(), self.file)
+    }
+}
+
+/// Where a socket is, or should be.
+#[derive(Clone, Debug)]
+pub struct Place {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.path.display().fmt(f)
+    }
+}
+
+impl Place {
+    /// Whether the socket is still there.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        identity(&self.path).is_ok_and(|identity| identity == self.identity)
+    }
+
+    /// Listens there again, under the lock of the listener that this is the place of.
+    ///
+    /// # Errors
+    /// Somebody else is there now, or a file; the system refuses.
+    pub fn listen_again(&self) -> Result<OwnedListener, SocketError> {
+        let (path, system) = (&self.path, |error| SocketError::System(self.path.clone(), error));
+        clear(path)?;
+        let listener = listen(path).map_err(system)?;
+        let file = SocketFile { path: path.clone(), identity: identity(path).map_err(system)?, _lock: None };
+        Ok(OwnedListener { listener: Some(listener), file })
     }
 }
 

@@ -16,13 +16,17 @@ const STOP_PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The director reads its configuration file anew, checks it whole, publishes the difference as one generation and waits until every
-worker runs it. A file that is not usable, or needs a restart, changes nothing (exit code 1). SIGHUP does the same.
+worker runs it. A file that is not usable, or needs a restart, changes nothing (exit code 1), and neither does one that takes away more than half of the
+services or real servers (runtime.reload_removes), unless --yes is given: it may have been cut off. SIGHUP does the same.
 
 Example:
   shunt check /etc/shunt.toml --diff && shunt reload")]
 pub struct ReloadArguments {
     #[command(flatten)]
     target: Target,
+    /// Take a file that takes away very much, too
+    #[arg(short, long)]
+    yes: bool,
     /// Answer in JSON (docs/api.md)
     #[arg(long)]
     json: bool,
@@ -31,7 +35,9 @@ pub struct ReloadArguments {
 /// Asks for a reload and prints what changed.
 pub fn reload(arguments: &ReloadArguments) -> Outcome {
     speak(&arguments.target, async |client: &mut Client| {
-        let bytes = client.bytes(Method::POST, "/v1/reload").await?;
+        let bytes = client
+            .bytes(Method::POST, if arguments.yes { "/v1/reload?yes=true" } else { "/v1/reload" })
+            .await?;
         if arguments.json {
             say_bytes(&bytes);
             return Ok(());

@@ -12,7 +12,8 @@ use crate::api::Running;
 use crate::config::Config;
 use crate::config::check::{Checked, Machine};
 use crate::config::diff::{Changes, diff};
-use crate::config::problem::{Problem, Problems, Severity};
+use crate::config::problem::{Fault, Problem, Problems, Severity};
+use crate::config::removed::few_enough;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -76,7 +77,10 @@ pub fn run(arguments: &Arguments) -> Outcome {
             }
         }
     };
-    print(warnings, Some(config), old.map(|old| diff(&old, config)), arguments.json);
+    print(warnings, Some(config), old.as_ref().map(|old| diff(old, config)), arguments.json);
+    if let Some(Err(Fault { wrong, holds, advice })) = old.map(|old| few_enough(&old, config)) {
+        complain(&format!("{}: {wrong}: {holds}: {advice}", warnings.file));
+    }
     outcome
 }
 

@@ -197,6 +197,8 @@ fn runtime(old: &Config, new: &Config, changes: &mut Changes) {
     changes.compare(place, "connections", &old.connections, &new.connections, u32::to_string, true);
     changes.compare(place, "replies", &old.replies, &new.replies, u32::to_string, false);
     changes.compare(place, "neighbours", &old.neighbours, &new.neighbours, u32::to_string, false);
+    let (removes, now) = (&old.reload_removes, &new.reload_removes);
+    changes.compare(place, "reload_removes", removes, now, u8::to_string, false);
 }
 
 /// Workers own clients by the shortest netmask of persistence; with several of them a shorter one would take connections

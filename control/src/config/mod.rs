@@ -12,6 +12,7 @@ pub mod duration;
 pub mod limit;
 pub mod problem;
 pub mod quorum;
+pub mod removed;
 pub mod schedule;
 
 use std::collections::BTreeSet;
@@ -107,6 +108,8 @@ pub struct Runtime {
     pub replies: u32,
     /// Neighbours of each NIC that the file does not name.
     pub neighbours: u32,
+    /// Percent of the services, and of their real servers, that a reload takes away at most unless that is asked for.
+    pub reload_removes: u8,
 }
 
 impl Default for Runtime {
@@ -121,6 +124,7 @@ impl Default for Runtime {
             connections: 1_000_000,
             replies: 1_000,
             neighbours: crate::neighbour::NEIGHBOURS_DEFAULT,
+            reload_removes: removed::RELOAD_REMOVES_DEFAULT,
         }
     }
 }

@@ -22,6 +22,7 @@ pub(super) enum Command {
     Routes(Routes),
     Announce,
     Report(Sender<Report>),
+    Counters(Sender<Report>),
 }
 
 /// What the loop knows, for `status`.
@@ -110,6 +111,14 @@ impl Control {
     pub fn report(&self) -> Report {
         let (answer, report) = mpsc_channel();
         self.tell(Command::Report(answer));
+        report.recv().unwrap_or_default()
+    }
+
+    /// What the loop counts: [`Self::report`] without the neighbours, conflicts and virtual routers.
+    #[must_use]
+    pub fn counters(&self) -> Report {
+        let (answer, report) = mpsc_channel();
+        self.tell(Command::Counters(answer));
         report.recv().unwrap_or_default()
     }
 

@@ -225,6 +225,7 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
                     Command::Neighbours(most) => self.machine.set_most(most),
                     Command::Announce => self.machine.announce(now, &mut self.outputs),
                     Command::Report(answer) => drop(answer.send(self.report())),
+                    Command::Counters(answer) => drop(answer.send(self.counters())),
                 },
             }
         }
@@ -362,6 +363,16 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
             fds.iter().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)).collect();
         if poll(&mut fds, PollTimeout::from(nap_ms)).is_err() {
             std::thread::sleep(Duration::from_millis(nap_ms.into()));
+        }
+    }
+
+    fn counters(&self) -> Report {
+        Report {
+            neighbour_counters: self.machine.counters(),
+            counters: self.counters,
+            held: self.machine.waiting() + self.batches.held(),
+            checks_waiting: self.leaving.waiting(),
+            ..Report::default()
         }
     }
 

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwap;
 use shunt_dataplane::id::{Generation, NicId, WorkerId};
 use shunt_dataplane::snapshot::Snapshot;
+use tracing::Level;
 
 use crate::config::Config;
 use crate::config::compile::{NicState, State};
@@ -22,6 +23,7 @@ use crate::neighbour;
 use crate::notify::Notifier;
 use crate::publish::Publisher;
 
+use super::changes::{Proposal, Published};
 use super::events;
 
 /// Changes that are gathered into one generation at most; more wait for the next.
@@ -36,7 +38,7 @@ const NICENESS: i8 = -5;
 #[derive(Debug)]
 pub enum Message {
     /// A configuration that was checked; the answer comes when all workers run it.
-    Config(Box<Config>, SyncSender<Applied>),
+    Config(Box<Proposal>, SyncSender<Applied>),
     /// What holds for real servers changed.
     Health(Vec<health::Change>),
     /// The VIPs of virtual routers that belong to this director from now on.
@@ -94,6 +96,9 @@ struct Work {
 #[derive(Default)]
 struct Gathered {
     answers: Vec<SyncSender<Applied>>,
+    configs: Vec<Published>,
+    /// What checks said, in words, and how loud.
+    health: Vec<(String, Level)>,
     neighbours: Option<u64>,
     stop: bool,
 }
@@ -153,6 +158,7 @@ impl Drop for Core {
 
 impl Work {
     fn run(&mut self, inbox: &Receiver<Message>) {
+        events::tell_no_real(&self.config, self.publisher.state(), &self.notifier);
         loop {
             let mut gathered = Gathered::default();
             match inbox.recv_timeout(RETIRE_INTERVAL) {
@@ -177,22 +183,21 @@ impl Work {
 
     fn take(&mut self, message: Message, gathered: &mut Gathered) {
         match message {
-            Message::Config(config, answer) => {
+            Message::Config(proposal, answer) => {
+                let Proposal { config, changes, by, asked, file } = *proposal;
+                gathered.configs.push(Published { changes, by, asked, file });
                 self.publisher.follow(&self.config, &config);
                 if self.config.notify != config.notify {
                     self.notifier.set(config.notify.clone());
                 }
-                self.config = Arc::new(*config);
+                self.config = Arc::new(config);
                 self.loaded = SystemTime::now();
                 gathered.answers.push(answer);
             }
             Message::Health(changes) => {
                 for change in &changes {
-                    if change.turned {
-                        tracing::info!("{change}");
-                    } else {
-                        tracing::debug!("{change}");
-                    }
+                    let before = self.publisher.state().verdict(&change.key);
+                    gathered.health.push((change.line(before), change.level()));
                     self.publisher.set_health(change);
                 }
                 events::tell_reals(&self.config, &changes, &self.notifier);
@@ -209,15 +214,23 @@ impl Work {
 
     fn publish(&mut self, gathered: Gathered) {
         let published = self.publisher.publish(&self.config);
+        let generation = self.publisher.snapshots().load().generation;
+        for (line, level) in &gathered.health {
+            match *level {
+                Level::WARN => tracing::warn!("{line} generation={generation} by=health"),
+                Level::INFO => tracing::info!("{line} generation={generation} by=health"),
+                _ => tracing::debug!("{line} generation={generation} by=health"),
+            }
+        }
         for change in self.publisher.quorums() {
             if change.holds {
-                tracing::info!("{change}");
+                tracing::info!("{change} generation={generation} by=health");
             } else {
-                tracing::warn!("{change}");
+                tracing::error!("{change} generation={generation} by=health");
             }
         }
         events::tell_quorums(&self.config, self.publisher.quorums(), &self.notifier);
-        let generation = self.publisher.snapshots().load().generation;
+        gathered.configs.iter().for_each(|published| published.tell(generation, &self.notifier));
         let acknowledged = self.publisher.wait(generation);
         if let Err(late) = &acknowledged {
             tracing::error!(
@@ -240,6 +253,9 @@ impl Work {
         for answer in gathered.answers {
             // Whoever asked may have gone.
             let _ = answer.send(Applied { generation, acknowledged: acknowledged.clone() });
+        }
+        if published.is_some() {
+            events::tell_no_real(&self.config, self.publisher.state(), &self.notifier);
         }
     }
 }

@@ -7,8 +7,11 @@ use shunt_dataplane::flow::Owners;
 use shunt_dataplane::id::Mac;
 use shunt_dataplane::service::Standing;
 
+use super::super::changes::By;
 use super::super::targets;
 use super::*;
+use crate::api::Asked;
+use crate::config::diff::Changes;
 use crate::health::Failure;
 use crate::health::gather::Gathering;
 use crate::health::machine::Machine;
@@ -57,7 +60,14 @@ fn publications(config: &Config, step: Duration) -> u64 {
             core.messages().send(Message::Health(told)).unwrap();
             // Until it is published, so that what is counted does not depend on how busy this machine is.
             let (answer, applied) = std::sync::mpsc::sync_channel(1);
-            core.messages().send(Message::Config(Box::new(config.clone()), answer)).unwrap();
+            let proposal = Proposal {
+                config: config.clone(),
+                changes: Changes::default(),
+                by: By::Reload,
+                asked: Asked::Unknown,
+                file: String::new(),
+            };
+            core.messages().send(Message::Config(Box::new(proposal), answer)).unwrap();
             applied.recv().unwrap();
         }
         now += step;

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use crate::config::compile::State;
 use crate::config::quorum::QuorumChange;
+use crate::config::schedule::Place;
 use crate::config::{Config, Service};
 use crate::health::scripts::Script;
 use crate::health::{Change, ServiceKey};
-use crate::notify::{Event, Notifier, What};
+use crate::notify::{Condition, Event, Notifier, What};
 
 fn known(config: &Config) -> HashMap<ServiceKey, &Service> {
     config.services.iter().map(|service| (service.key(), service)).collect()
@@ -54,6 +55,25 @@ pub fn tell_quorums(config: &Config, changes: &[QuorumChange], notifier: &Notifi
         };
         notifier.tell(Event::now(what, &service.name, None, change.to_string()), scripts(script));
     }
+}
+
+/// Services without a real server that is up and has weight.
+pub fn tell_no_real(config: &Config, state: &State, notifier: &Notifier) {
+    let serves = |place: &Place| place.up && place.weight > 0;
+    let refusing =
+        |service: &&Service| !service.is_sorry(state) && !service.schedule(state).iter().any(serves);
+    let found = config.services.iter().filter(refusing).map(|service| {
+        let text = format!(
+            "service \"{}\": no real server is up and has weight: new clients are refused: bring one back, or give one weight",
+            service.name
+        );
+        (service.name.clone(), text)
+    });
+    let over = |name: &str| match config.services.iter().any(|service| service.name == name) {
+        true => format!("service \"{name}\": a real server is up and has weight again"),
+        false => format!("service \"{name}\": it is gone"),
+    };
+    notifier.found(Condition::NoReal, found, over);
 }
 
 /// The director stops: services with `omega` tell their scripts that all is down.

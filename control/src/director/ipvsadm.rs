@@ -10,9 +10,12 @@ use std::sync::Mutex;
 use shunt_dataplane::counters::RealCounters;
 use shunt_dataplane::snapshot::Snapshot;
 
+use super::changes::{By, Proposal};
 use super::live::{Live, lock};
+use crate::api::Asked;
 use crate::api::director::Refusal;
 use crate::api::ipvsadm::Changed;
+use crate::config::diff::diff;
 use crate::config::{Config, Service};
 use crate::health::RealKey;
 use crate::ipvsadm::ledger::Ledger;
@@ -82,7 +85,7 @@ impl Live {
     }
 
     /// Makes changes in their order; those that are refused change nothing.
-    pub(super) fn change_now(&self, changes: &[Change]) -> Result<Changed, Refusal> {
+    pub(super) fn change_now(&self, asked: Asked, changes: &[Change]) -> Result<Changed, Refusal> {
         let before = self.view.load().config.clone();
         let mut work = Work::new(&before);
         let mut results: Vec<Result<(), Refused>> = changes.iter().map(|change| work.apply(change)).collect();
@@ -107,7 +110,15 @@ impl Live {
             self.view.load().snapshot.generation
         } else {
             let snapshot = self.view.load().snapshot.clone();
-            let applied = self.publish(work.config)?;
+            let changes_of = diff(&before, &work.config);
+            let proposal = Proposal {
+                config: work.config,
+                changes: changes_of,
+                by: By::Ipvsadm,
+                asked,
+                file: file.clone(),
+            };
+            let applied = self.publish(proposal)?;
             self.follow();
             let deleted = |(change, result): (&Change, &Result<(), Refused>)| match change {
                 Change::DeleteService(key) if result.is_ok() => vec![*key],
@@ -125,7 +136,17 @@ impl Live {
                 self.zero(*key);
             }
         }
-        tracing::info!("ipvsadm: {} changes, generation {generation}", changes.len());
+        for (change, result) in changes.iter().zip(&results) {
+            match (change, result) {
+                (Change::Zero(None), Ok(())) => {
+                    tracing::info!("ipvsadm: counters of all services are 0 {asked}")
+                }
+                (Change::Zero(Some(key)), Ok(())) => {
+                    tracing::info!("ipvsadm: counters of {key} are 0 {asked}")
+                }
+                (_, Ok(()) | Err(_)) => {}
+            }
+        }
         Ok(Changed { generation: generation.0, refused: results.into_iter().map(Result::err).collect() })
     }
 

@@ -7,6 +7,7 @@ use std::time::Instant;
 use shunt_dataplane::id::{Mac, NicId};
 use tokio::sync::watch;
 
+use super::claims;
 use super::core::{Message, View};
 use super::live::{Live, lock};
 use super::targets;
@@ -16,7 +17,8 @@ use crate::config::problem::Fault;
 use crate::config::{self, Config, is_of_one_link};
 use crate::links::driver;
 use crate::links::watch::{Claim, Event, Held, Maker, NicLink, Watch, Watched};
-use crate::notify::{self, What};
+use crate::lock::Lock;
+use crate::notify::{self, Condition, What};
 use crate::vrrp::Tracked;
 
 /// A NIC as it is now.
@@ -70,6 +72,8 @@ pub(super) struct Known {
     pub nics: Vec<NicNow>,
     /// Addresses of the director's that the kernel holds.
     pub held: Vec<Held>,
+    /// Claims to interfaces that got another name.
+    pub claims: Vec<Lock>,
 }
 
 impl Known {
@@ -162,18 +166,30 @@ impl Live {
         let name = |id: NicId| view.config.nics.get(id.index()).map_or("?", |nic| nic.name.as_str());
         match event {
             Event::Link(id, link) => self.link_turned(view, id, link),
-            Event::Renamed(id, from, to) => tracing::warn!(
-                "nic \"{}\": interface {from} is called {to} now: the NIC stays with it: correct its device before the next start",
-                name(id)
-            ),
+            Event::Renamed(id, from, to) => {
+                tracing::warn!(
+                    "nic \"{}\": interface {from} is called {to} now: the NIC stays with it: correct its device before the next start",
+                    name(id)
+                );
+                match claims::interface(&to) {
+                    Ok(claim) => lock(&self.links).claims.push(claim),
+                    Err(error) => tracing::error!("nic \"{}\": interface {to}: {error}", name(id)),
+                }
+            }
             Event::Holds(held) => {
-                tracing::error!("{held}");
-                self.tell_link(What::KernelAddress, &held.address.to_string(), held.to_string());
+                self.with_parts(|parts| {
+                    parts.notifier.begin(
+                        Condition::KernelAddress,
+                        &held.address.to_string(),
+                        held.to_string(),
+                    )
+                });
             }
             Event::HoldsNoMore(held) => {
                 let text = format!("the kernel no longer holds {} on {}", held.address, held.interface);
-                tracing::warn!("{text}");
-                self.tell_link(What::KernelAddressOver, &held.address.to_string(), text);
+                self.with_parts(|parts| {
+                    parts.notifier.end(Condition::KernelAddress, &held.address.to_string(), text)
+                });
             }
             Event::Mtu(id, taken) => self.mtu_turned(view, id, taken),
             Event::Mac(..) | Event::Open(..) => {}
@@ -202,12 +218,10 @@ impl Live {
         match (before.state.is_up(), up) {
             (true, true) => {}
             (false, true) => {
-                tracing::warn!("{text}");
-                self.tell_link(What::LinkUp, &nic.name, text);
+                self.with_parts(|parts| parts.notifier.end(Condition::LinkDown, &nic.name, text));
             }
             (true, false) => {
-                tracing::error!("{text}");
-                self.tell_link(What::LinkDown, &nic.name, text);
+                self.with_parts(|parts| parts.notifier.begin(Condition::LinkDown, &nic.name, text));
             }
             (false, false) => tracing::warn!("{text}"),
         }

@@ -11,24 +11,26 @@ use shunt_dataplane::id::{Generation, NicId, WorkerId};
 use shunt_dataplane::worker::{Answer, ConnectionView, Question, QuestionEnds, Shared};
 use tokio::sync::{mpsc, watch};
 
+use super::changes::{self, By, Proposal};
 use super::core::{Applied, Core, Message, View};
 use super::links::{Known, NicNow};
 use super::virtual_macs::VirtualMacs;
 use super::{status, status_neighbours, targets};
 use crate::api::director::{
-    CONNECTIONS_QUEUE_MAX, Connections, Director, Events, Later, Refusal, Reloaded, Running,
+    CONNECTIONS_QUEUE_MAX, Connections, Director, Events, Later, Refusal, ReloadOptions, Reloaded, Running,
 };
 use crate::api::ipvsadm::{Change, Changed, Table};
 use crate::api::neighbours::Neighbours;
-use crate::api::{Connection, Drops, Explanation, Probe, ProbeStep, Status};
+use crate::api::{Asked, Connection, Drops, Explanation, Probe, ProbeStep, Status};
 use crate::config::Config;
 use crate::config::check::Machine;
 use crate::config::diff::{Changes, diff};
+use crate::config::removed::few_enough;
 use crate::control_loop::Control;
 use crate::health::Health;
 use crate::kernel::Routes;
 use crate::kernel::TapSettings;
-use crate::notify::Notifier;
+use crate::notify::{Condition, Notifier};
 use crate::tracking::Tracking;
 
 /// How long a worker may take to answer a question.
@@ -102,7 +104,7 @@ impl Live {
             started: Instant::now(),
             view,
             nics: pieces.nics,
-            links: Mutex::new(Known { nics: pieces.known, held: Vec::new() }),
+            links: Mutex::new(Known { nics: pieces.known, ..Known::default() }),
             workers: pieces.workers,
             pool: pieces.pool,
             hugepages: pieces.hugepages,
@@ -161,6 +163,7 @@ impl Live {
                 .control
                 .set_named(targets::wanted(&view.config, &view.snapshot), targets::told(&view.config));
             parts.control.set_checked(targets::checked(&checks));
+            parts.notifier.keep(Condition::NeighbourSilent, &targets::named(&view.config, &view.snapshot));
         });
         // The kernel takes its time: nobody else waits for it.
         if let Err(error) = lock(&self.taps).update(&sides) {
@@ -174,19 +177,52 @@ impl Live {
         });
     }
 
+    /// Looks which tables and queues were full since the last look, and tells what was held back of what is to be told.
+    pub(super) fn watch_limits(&self, known: &mut status::Fullness) {
+        self.with_parts(|parts| {
+            known.look(Instant::now(), &status::limits_now(self, &parts.control.counters()), &parts.notifier);
+            parts.notifier.settle();
+        });
+    }
+
     /// Reads, checks, compares, publishes; nothing changes unless all of it succeeds.
-    fn reload_now(&self) -> Result<Reloaded, Refusal> {
+    fn reload_now(&self, asked: Asked, options: ReloadOptions) -> Result<Reloaded, Refusal> {
+        let done = self.try_reload(asked, options);
+        match &done {
+            Ok(Reloaded { warnings, .. }) => warnings.iter().for_each(|warning| tracing::warn!("{warning}")),
+            Err(refusal) => {
+                let file = self.file.display().to_string();
+                let notifier = self.with_parts(|parts| parts.notifier.clone());
+                changes::tell_refused(&file, refusal, asked, notifier.as_ref());
+            }
+        }
+        done
+    }
+
+    fn try_reload(&self, asked: Asked, options: ReloadOptions) -> Result<Reloaded, Refusal> {
         let checked = Config::load(&self.file, &Machine::here()).map_err(Refusal::unusable)?;
         let file = self.file.display().to_string();
         let changes = diff(&self.view.load().config, &checked.config);
         if changes.needing_restart().next().is_some() {
             return Err(Refusal::needs_restart(&file, &changes));
         }
+        if !options.yes {
+            few_enough(&self.view.load().config, &checked.config)
+                .map_err(|fault| Refusal::removes_much(&file, &fault))?;
+        }
         let told = checked.warnings.list.iter().map(|warning| checked.warnings.line(warning));
         let warnings = told.chain(self.undone(&checked.config)).collect();
         let text = checked.text;
         let before = self.view.load().snapshot.clone();
-        let applied = self.publish(checked.config)?;
+        let of_change = changes.clone();
+        let proposal = Proposal {
+            config: checked.config,
+            changes: of_change,
+            by: By::Reload,
+            asked,
+            file: file.clone(),
+        };
+        let applied = self.publish(proposal)?;
         self.keep_books(&before, None);
         // It holds, also where a worker is late.
         self.follow();
@@ -227,10 +263,10 @@ impl Live {
         )))
     }
 
-    pub(super) fn publish(&self, config: Config) -> Result<Applied, Refusal> {
+    pub(super) fn publish(&self, proposal: Proposal) -> Result<Applied, Refusal> {
         let ending = || Refusal::new("the director is stopping: nothing was changed");
         let (answer, applied) = sync_channel(1);
-        let message = Message::Config(Box::new(config), answer);
+        let message = Message::Config(Box::new(proposal), answer);
         self.with_parts(|parts| parts.core.messages().send(message))
             .and_then(Result::ok)
             .ok_or_else(ending)?;
@@ -388,8 +424,8 @@ impl Director for Handle {
         status_neighbours::neighbours(&self.0.view.load_full(), &report)
     }
 
-    fn events(&self) -> Option<Events> {
-        self.0.with_parts(|parts| parts.notifier.listen())
+    fn events(&self, since: Option<u64>) -> Option<Events> {
+        self.0.with_parts(|parts| parts.notifier.listen(since))
     }
 
     fn connections(&self) -> Connections {
@@ -412,15 +448,16 @@ impl Director for Handle {
         self.later(|live| Ok(live.ipvsadm_table()))
     }
 
-    fn change_ipvsadm(&self, changes: Vec<Change>) -> Later<Result<Changed, Refusal>> {
-        self.in_turn(move |live| live.change_now(&changes))
+    fn change_ipvsadm(&self, asked: Asked, changes: Vec<Change>) -> Later<Result<Changed, Refusal>> {
+        self.in_turn(move |live| live.change_now(asked, &changes))
     }
 
-    fn reload(&self) -> Later<Result<Reloaded, Refusal>> {
-        self.in_turn(Live::reload_now)
+    fn reload(&self, asked: Asked, options: ReloadOptions) -> Later<Result<Reloaded, Refusal>> {
+        self.in_turn(move |live| live.reload_now(asked, options))
     }
 
-    fn stop(&self) {
+    fn stop(&self, asked: Asked) {
+        tracing::info!("stop {asked}");
         self.0.stop.send_replace(true);
     }
 }

@@ -101,7 +101,8 @@ fn a_reload_is_followed_also_where_a_worker_is_late() {
     assert_eq!((priority(), checked()), (Some(100), Some(0)));
 
     std::fs::write(&path, file(150, CHECKED)).unwrap();
-    let refusal = live.reload_now().expect_err("a worker that never turns");
+    let refusal =
+        live.reload_now(Asked::Unknown, ReloadOptions::default()).expect_err("a worker that never turns");
     assert!(refusal.to_string().contains("published, but workers 0 do not run it yet"), "{refusal}");
     assert_eq!((priority(), checked()), (Some(150), Some(1)), "VRRP and health checks have it");
     let (running, view) = (lock(&live.running).generation, live.view.load_full());

@@ -3,6 +3,8 @@
 //! [`nics`] and [`workers`] bring up DPDK and the polling cores, [`core`] is the one place where a change (file,
 //! health, neighbours) becomes a generation, [`run`] is the life of the process.
 
+pub mod changes;
+mod claims;
 pub mod core;
 mod events;
 mod ipvsadm;

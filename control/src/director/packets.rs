@@ -12,7 +12,7 @@ use shunt_dataplane::worker::{self, Injected, PacketEnds, Shared};
 use super::core::Message;
 use crate::control_loop::{Batch, Publish, Rings};
 use crate::neighbour::{Change, Event};
-use crate::notify::{self, Notifier, What};
+use crate::notify::{self, Condition, Notifier, What};
 use crate::punt::{Frame, Held, Origin, Punted};
 use crate::vrrp::{self, Told};
 
@@ -121,6 +121,12 @@ impl Publications {
     }
 }
 
+/// How a neighbour that does not answer is named.
+#[must_use]
+pub fn silent(nic: &str, address: IpAddr) -> String {
+    format!("{address} on {nic}")
+}
+
 /// The event of what a virtual router or group became.
 const fn what(told: Told) -> What {
     match told {
@@ -187,15 +193,20 @@ impl Publish for Publications {
     fn event(&mut self, event: Event) {
         match event {
             Event::Resolved { nic, address, mac } => {
-                tracing::info!("nic {}: {address} is at {mac}", self.nic(nic));
+                let text = format!("nic \"{}\": {address} is at {mac}", self.nic(nic));
+                tracing::info!("{text}");
+                self.notifier.end(Condition::NeighbourSilent, &silent(self.nic(nic), address), text);
             }
             Event::MacChanged { nic, address, from, to } => {
                 tracing::warn!("nic {}: {address} moved from {from} to {to}", self.nic(nic));
             }
-            Event::Silent { nic, address } => tracing::warn!(
-                "nic {}: {address} does not answer: packets to it wait and are dropped: check its cable, address and netmask",
-                self.nic(nic)
-            ),
+            Event::Silent { nic, address } => {
+                let text = format!(
+                    "nic \"{}\": {address} does not answer: packets to it wait and are dropped: check its cable, address and netmask",
+                    self.nic(nic)
+                );
+                self.notifier.begin(Condition::NeighbourSilent, &silent(self.nic(nic), address), text);
+            }
             Event::Disputed { nic, address, mac, other } => {
                 let text = format!(
                     "nic {}: both {mac} and {other} answer for {address}: the director keeps to {mac}: take the address off one \

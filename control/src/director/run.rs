@@ -2,11 +2,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use shunt_dataplane::flow::{HashKey, Owners};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::claims;
 use super::core::{Core, Message};
 use super::links::{self, Known, NicNow};
 use super::live::{Handle, Live, Parts, Pieces};
@@ -14,14 +16,14 @@ use super::nics::{self, Ports};
 use super::packets::{Publications, WorkerRings};
 use super::workers::{self, Workers};
 use super::{StartError, targets};
-use crate::api;
 use crate::api::director::Director;
-use crate::api::socket::OwnedListener;
+use crate::api::socket::{OwnedListener, Place};
+use crate::api::{self, Asked, ReloadOptions};
 use crate::config::check::Checked;
 use crate::control_loop::ControlLoop;
 use crate::health::Health;
 use crate::kernel::Kernel;
-use crate::notify::Notifier;
+use crate::notify::{Event, Notifier, What};
 use crate::publish::Publisher;
 use crate::tracking::{Tracking, Turn};
 use crate::vrrp::{Reading, Tracked};
@@ -38,12 +40,19 @@ pub fn run(file: &Path, checked: Checked) -> Result<(), Vec<StartError>> {
     let socket = &checked.config.runtime.socket;
     let listener =
         OwnedListener::bind(socket).map_err(|error| vec![StartError::of("runtime.socket", &error)])?;
+    let claims = claims::take(&checked.config)?;
     let mut running = start(file, checked).map_err(|error| vec![error])?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| vec![StartError::of("runtime", &error)])?;
     let served = runtime.block_on(serve(listener, &mut running));
+    // NICs are closed before others may have their devices.
+    drop(running);
+    drop(claims);
     served.map_err(|error| vec![StartError::of("runtime.socket", &error)])
 }
+
+/// How often tables and queues are looked at that may be full.
+const LIMIT_PERIOD: Duration = Duration::from_secs(1);
 
 /// What runs.
 struct Running {
@@ -62,7 +71,7 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
     let Checked { config, text, .. } = checked;
     let mut ports = nics::open(&config)?;
     let known: Vec<_> = ports.nics.iter().map(|nic| NicNow::new(nic.mac, nic.room, nic.taken)).collect();
-    let known = Known { nics: known, held: Vec::new() };
+    let known = Known { nics: known, ..Known::default() };
     let macs = known.macs();
     let key = HashKey::random();
     let (netmask_v4, netmask_v6) = config.client_netmasks();
@@ -99,13 +108,17 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
     let on_changes = move |changes| drop(messages.send(Message::Health(changes)));
     let health = Health::start(Some(namespace.clone()), ways, on_changes)
         .map_err(|error| StartError::of("health checks", &error))?;
-    let watcher = control.watcher();
+    let (watcher, teller) = (control.watcher(), notifier.clone());
     let on_turn = move |turn: Turn| {
         let Turn { name, reading, reason } = turn;
-        tracing::info!(
-            "tracked \"{name}\" {}: {reason}",
-            if reading == Reading::Fails { "fails" } else { "passes" }
-        );
+        let fails = reading == Reading::Fails;
+        let text = format!("tracked \"{name}\" {}: {reason}", if fails { "fails" } else { "passes" });
+        if fails {
+            tracing::warn!("{text}");
+        } else {
+            tracing::info!("{text}");
+        }
+        teller.tell(Event::now(What::Tracked, name.as_str(), None, text), Vec::new());
         watcher(Tracked::Check(name), reading);
     };
     let tracking =
@@ -137,21 +150,60 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
 async fn serve(listener: OwnedListener, running: &mut Running) -> std::io::Result<()> {
     let handle = Arc::new(Handle(running.live.clone()));
     let (ended, end_of_service) = watch::channel(false);
-    let api = tokio::spawn(api::serve(listener, handle.clone(), end_of_service));
+    let place = listener.place();
+    let api = tokio::spawn(api::serve(listener, handle.clone(), end_of_service.clone()));
+    let kept = tokio::spawn(keep_socket(place, handle.clone(), end_of_service));
     let memory = if running.ports.hugepages { "hugepages" } else { "ordinary pages" };
     tracing::info!(
         "running: generation {}, packet memory in {memory}",
         super::live::generation(&running.live)
     );
     let rates = tokio::spawn(estimate(running.live.clone()));
+    let limits = tokio::spawn(watch_limits(running.live.clone()));
     let signals = obey_signals(&handle, running.stop.clone()).await;
     rates.abort();
+    limits.abort();
     tracing::info!("stopping");
     end(running);
     tracing::info!("stopped");
     ended.send_replace(true);
     let served = api.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    let _ = kept.await;
     signals.and(served)
+}
+
+/// How often the socket is looked for.
+const SOCKET_PERIOD: Duration = Duration::from_millis(500);
+
+/// Listens again where the socket was taken away, until the end.
+async fn keep_socket(mut place: Place, director: Arc<Handle>, mut end: watch::Receiver<bool>) {
+    let mut ticks = tokio::time::interval(SOCKET_PERIOD);
+    let (mut servers, mut told) = (Vec::new(), false);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            _ = end.wait_for(|end| *end) => break,
+        }
+        if place.is_there() {
+            continue;
+        }
+        match place.listen_again() {
+            Ok(listener) => {
+                tracing::warn!("runtime.socket: {place}: the socket was taken away: it is there again");
+                place = listener.place();
+                servers.push(tokio::spawn(api::serve(listener, director.clone(), end.clone())));
+                told = false;
+            }
+            Err(error) if !told => {
+                tracing::error!("runtime.socket: the socket was taken away: {error}");
+                told = true;
+            }
+            Err(_) => {}
+        }
+    }
+    for server in servers {
+        let _ = server.await;
+    }
 }
 
 /// Looks at the counters again and again, for rates.
@@ -163,6 +215,16 @@ async fn estimate(live: Arc<Live>) {
     }
 }
 
+/// Looks at tables and queues again and again.
+async fn watch_limits(live: Arc<Live>) {
+    let mut ticks = tokio::time::interval(LIMIT_PERIOD);
+    let mut known = super::status::Fullness::default();
+    loop {
+        ticks.tick().await;
+        live.watch_limits(&mut known);
+    }
+}
+
 /// SIGHUP reloads; SIGTERM, SIGINT and the API's stop end it.
 async fn obey_signals(handle: &Arc<Handle>, mut stop: watch::Receiver<bool>) -> std::io::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
@@ -171,16 +233,17 @@ async fn obey_signals(handle: &Arc<Handle>, mut stop: watch::Receiver<bool>) -> 
     loop {
         tokio::select! {
             _ = hangup.recv() => {
-                let reload = handle.reload();
-                tokio::spawn(async move {
-                    match reload.await {
-                        Ok(done) => tracing::info!("reload: generation {}:\n{}", done.generation, done.changes),
-                        Err(refusal) => tracing::error!("reload: {refusal}"),
-                    }
-                });
+                // What comes of it is in the log.
+                drop(tokio::spawn(handle.reload(Asked::Signal("SIGHUP"), ReloadOptions::default())));
             }
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
+            _ = terminate.recv() => {
+                tracing::info!("stop {}", Asked::Signal("SIGTERM"));
+                return Ok(());
+            }
+            _ = interrupt.recv() => {
+                tracing::info!("stop {}", Asked::Signal("SIGINT"));
+                return Ok(());
+            }
             _ = stop.wait_for(|stop| *stop) => return Ok(()),
         }
     }

@@ -1,7 +1,7 @@
 //! What `status` answers: the view, the counters, and what an operator should do.
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use shunt_dataplane::counters::{Counter, NicCell, RealCell};
 use shunt_dataplane::id::NicId;
@@ -26,6 +26,7 @@ use crate::control_loop::{CHECKS_WAITING_MAX, OWN_WAITING_MAX, RELEASED_MAX, Rep
 use crate::health::{Listed, RealKey};
 use crate::links::NicLink;
 use crate::neighbour::{self, INCOMPLETE_PER_NIC_MAX, WAITING_MAX};
+use crate::notify::{Condition, Holding, Notifier};
 
 /// Everything about now.
 pub(super) fn status(live: &Live) -> Status {
@@ -264,6 +265,45 @@ fn masquerade(real: &shunt_dataplane::service::Real) -> Option<Masquerade> {
     })
 }
 
+/// How long a table or queue has to have had room before it is said that it is not full any more.
+const ROOM: Duration = Duration::from_secs(10);
+
+/// Which limits were hit, and when.
+#[derive(Debug, Default)]
+pub(super) struct Fullness {
+    /// How often each was, and when that grew last.
+    known: HashMap<String, (u64, Option<Instant>)>,
+}
+
+impl Fullness {
+    /// Tells which limits begin to be hit, and which are not hit any more.
+    pub(super) fn look(&mut self, now: Instant, limits: &[Limit], notifier: &Notifier) {
+        for Limit { name, most, refused, .. } in limits {
+            let (before, hit) = self.known.entry(name.clone()).or_default();
+            if *refused > *before {
+                *hit = Some(now);
+                let times = *refused - *before;
+                notifier.begin(
+                    Condition::Full,
+                    name,
+                    format!("{name}: full: {most} are used, and {times} more found no room: see `shunt status` and `shunt drops`"),
+                );
+            } else if hit.is_some_and(|hit| now.duration_since(hit) >= ROOM) {
+                *hit = None;
+                notifier.end(Condition::Full, name, format!("{name}: there is room again"));
+            }
+            *before = *refused;
+        }
+    }
+}
+
+/// The limits as they are now, without what only a full report knows: how much of the neighbours' is used.
+pub(super) fn limits_now(live: &Live, counted: &Report) -> Vec<Limit> {
+    let view = live.view.load_full();
+    let nics: Vec<Nic> = (0..view.config.nics.len()).map(|place| nic(live, &view, place)).collect();
+    limits(live, &view, &nics, counted)
+}
+
 fn limits(live: &Live, view: &View, nics: &[Nic], report: &Report) -> Vec<Limit> {
     let mut limits = Vec::new();
     let mut limit = |name: String, used: u64, most: u64, refused: u64| {
@@ -350,16 +390,10 @@ fn advice(live: &Live, view: &View, nics: &[Nic], limits: &[Limit], report: &Rep
             lines.extend(super::placement::advice(&nic.name, open.numa_node(), *core, of_core));
         }
     }
-    let refusing = |service: &&config::Service| {
-        let serves = |place: &Place| place.up && place.weight > 0;
-        !service.is_sorry(&view.state) && !service.schedule(&view.state).iter().any(serves)
-    };
-    for service in view.config.services.iter().filter(refusing) {
-        lines.push(format!(
-            "service \"{}\": no real server is up and has weight: new clients are refused: bring one back, or give one weight",
-            service.name
-        ));
-    }
+    // Links are above as they are now, neighbours and tables that were full once below.
+    let told = |holding: &Holding| !matches!(holding.condition, Condition::NeighbourSilent | Condition::Full);
+    let holding = live.with_parts(|parts| parts.notifier.holding()).unwrap_or_default();
+    lines.extend(holding.into_iter().filter(told).map(|holding| holding.text));
     for listed in report.neighbours.iter().filter(|listed| listed.named.is_some() && listed.mac.is_none()) {
         let nic = view.config.nics.get(listed.nic.index()).map_or("?", |nic| nic.name.as_str());
         lines.push(format!(

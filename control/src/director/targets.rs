@@ -209,6 +209,14 @@ pub fn wanted(config: &Config, snapshot: &Snapshot) -> Vec<(Key, Named)> {
     wanted.into_iter().collect()
 }
 
+/// The neighbours of [`wanted`], as they are named when they do not answer.
+#[must_use]
+pub fn named(config: &Config, snapshot: &Snapshot) -> HashSet<String> {
+    let nic = |nic: NicId| config.nics.get(nic.index()).map_or("?", |nic| nic.name.as_str());
+    let wanted = wanted(config, snapshot).into_iter();
+    wanted.map(|((of, address), _)| super::packets::silent(nic(of), address)).collect()
+}
+
 /// Neighbours whose MAC the file names.
 #[must_use]
 pub fn told(config: &Config) -> Vec<(Key, Mac)> {

@@ -35,6 +35,29 @@ pub struct Change {
     pub at: Instant,
 }
 
+impl Change {
+    /// How loud it is told: who goes down is a warning, weights that grow after a return are a detail.
+    #[must_use]
+    pub const fn level(&self) -> tracing::Level {
+        match (self.turned, self.verdict.up) {
+            (true, false) => tracing::Level::WARN,
+            (true, true) => tracing::Level::INFO,
+            (false, _) if self.verdict.share < 100 => tracing::Level::DEBUG,
+            (false, _) => tracing::Level::INFO,
+        }
+    }
+
+    /// The line of the log: from what to what, and why.
+    #[must_use]
+    pub fn line(&self, before: Verdict) -> String {
+        if self.turned {
+            return self.to_string();
+        }
+        let Self { key, verdict, reason, .. } = self;
+        format!("{key}: weight {before} -> {verdict}: {reason}")
+    }
+}
+
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { key, verdict, .. } = self;

@@ -48,6 +48,20 @@ impl Verdict {
     }
 }
 
+/// What it makes of the weight: `configured`, `7`, `configured -3`, `10 % of configured`.
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.share < 100 {
+            write!(f, "{} % of ", self.share)?;
+        }
+        match self.weight {
+            Some(weight) => write!(f, "{weight}")?,
+            None => f.write_str("configured")?,
+        }
+        if self.shift == 0 { Ok(()) } else { write!(f, " {:+}", self.shift) }
+    }
+}
+
 /// A verdict, and since when it has held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {

@@ -8,7 +8,7 @@ use futures_util::TryStreamExt as _;
 use rtnetlink::Handle;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage, Prop};
 use shunt_dataplane::id::Mac;
 
 /// An interface.
@@ -16,6 +16,8 @@ use shunt_dataplane::id::Mac;
 pub struct Interface {
     /// Its name.
     pub name: String,
+    /// Further names that it may be called by.
+    pub other_names: Vec<String>,
     /// It was set up (`IFF_UP`).
     pub up: bool,
     /// It is up and has a carrier (`IFF_RUNNING`).
@@ -102,6 +104,13 @@ impl Interfaces {
         for attribute in &link.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => interface.name.clone_from(name),
+                LinkAttribute::PropList(properties) => {
+                    let name = |property: &Prop| match property {
+                        Prop::AltIfName(name) => Some(name.clone()),
+                        _ => None,
+                    };
+                    interface.other_names = properties.iter().filter_map(name).collect();
+                }
                 LinkAttribute::Mtu(mtu) => interface.mtu = *mtu,
                 LinkAttribute::Address(mac) => {
                     interface.mac = <[u8; 6]>::try_from(mac.as_slice()).ok().map(Mac);
@@ -142,7 +151,10 @@ impl Interfaces {
     /// The interface of a name, and its index.
     #[must_use]
     pub fn named(&self, name: &str) -> Option<(u32, &Interface)> {
-        self.list.iter().find(|(_, interface)| interface.name == name).map(|(index, found)| (*index, found))
+        let is = |interface: &Interface| {
+            interface.name == name || interface.other_names.iter().any(|other| other == name)
+        };
+        self.list.iter().find(|(_, interface)| is(interface)).map(|(index, found)| (*index, found))
     }
 
     /// The names of all, as `ip link` lists them.

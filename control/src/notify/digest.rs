@@ -64,6 +64,8 @@ impl Digests {
                     (What::VrrpBackup, "times backup"),
                     (What::VrrpFault, "virtual routers in fault"),
                     (What::SplitBrain, "split brains"),
+                    (What::LinkDown, "links down"),
+                    (What::NoReal, "services without a real server"),
                 ];
                 let parts = counted.map(|(what, words)| (count(what), words));
                 let parts = parts.iter().filter(|(count, _)| *count > 0);

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -11,9 +11,11 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::conditions::Book;
 use super::digest::Digests;
 use super::order::{Order, Told};
-use super::{BEHIND_MAX, Event, SCRIPT_TIME, STOP_PATIENCE, Settings, TOLD_MAX, mail, webhook};
+use super::past::Past;
+use super::{BEHIND_MAX, Event, PAST_MAX, SCRIPT_TIME, STOP_PATIENCE, Settings, TOLD_MAX, mail, webhook};
 use crate::health::check::tls::Connectors;
 use crate::health::scripts::{Ended, Script, Scripts};
 
@@ -44,6 +46,17 @@ struct Counters {
     failed: AtomicU64,
 }
 
+/// What one that listens gets.
+#[derive(Debug)]
+pub struct Listening {
+    /// What happened before, oldest first.
+    pub past: Vec<Event>,
+    /// Whether more happened than is remembered.
+    pub incomplete: bool,
+    /// What happens from now on.
+    pub events: broadcast::Receiver<Event>,
+}
+
 /// Who tells the world. Dropping the last clone tells what is left, for [`STOP_PATIENCE`] at most.
 #[derive(Clone, Debug)]
 pub struct Notifier(Arc<Thread>);
@@ -52,6 +65,8 @@ pub struct Notifier(Arc<Thread>);
 struct Thread {
     queue: Option<mpsc::Sender<Message>>,
     listeners: broadcast::Sender<Event>,
+    past: Arc<Mutex<Past>>,
+    book: Mutex<Book>,
     counters: Arc<Counters>,
     thread: Option<JoinHandle<()>>,
 }
@@ -66,11 +81,13 @@ impl Notifier {
         let (queue, inbox) = mpsc::channel(TOLD_MAX);
         let listeners = broadcast::Sender::new(BEHIND_MAX);
         let counters = Arc::<Counters>::default();
+        let past = Arc::new(Mutex::new(Past::new(PAST_MAX)));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let work = Work {
             settings,
             scripts,
             listeners: listeners.clone(),
+            past: past.clone(),
             counters: counters.clone(),
             order: Order::default(),
             digests: Digests::default(),
@@ -85,7 +102,14 @@ impl Notifier {
             // A name server that hangs is not waited for.
             runtime.shutdown_background();
         })?;
-        Ok(Self(Arc::new(Thread { queue: Some(queue), listeners, counters, thread: Some(thread) })))
+        Ok(Self(Arc::new(Thread {
+            queue: Some(queue),
+            listeners,
+            past,
+            book: Mutex::default(),
+            counters,
+            thread: Some(thread),
+        })))
     }
 
     /// Tells an event, and runs these scripts for it. Never waits: without room the event is lost and counted.
@@ -104,10 +128,18 @@ impl Notifier {
         }
     }
 
-    /// Events from now on, for one that listens.
+    /// Events from now on, for one that listens; with `since` (milliseconds since 1970) also what happened from then until now.
     #[must_use]
-    pub fn listen(&self) -> broadcast::Receiver<Event> {
-        self.0.listeners.subscribe()
+    pub fn listen(&self, since: Option<u64>) -> Listening {
+        // Under the lock nothing happens between the past and what follows.
+        let past = self.0.past.lock().unwrap_or_else(PoisonError::into_inner);
+        let (past, incomplete) = since.map_or_else(Default::default, |since| past.since(since));
+        Listening { past, incomplete, events: self.0.listeners.subscribe() }
+    }
+
+    /// The conditions that are known.
+    pub(super) fn book(&self) -> MutexGuard<'_, Book> {
+        self.0.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was told, and what was not.
@@ -139,6 +171,7 @@ struct Work {
     settings: Settings,
     scripts: Scripts,
     listeners: broadcast::Sender<Event>,
+    past: Arc<Mutex<Past>>,
     counters: Arc<Counters>,
     order: Order,
     digests: Digests,
@@ -192,8 +225,12 @@ impl Work {
 
     fn tell(&mut self, event: &Event, scripts: Vec<Script>) {
         self.counters.told.fetch_add(1, Ordering::Relaxed);
-        // Nobody may be listening.
-        let _ = self.listeners.send(event.clone());
+        {
+            let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+            past.add(event.clone());
+            // Nobody may be listening.
+            let _ = self.listeners.send(event.clone());
+        }
         let subject = event.subject();
         for script in scripts {
             let script = Told { script, environment: event.environment() };

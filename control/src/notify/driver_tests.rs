@@ -74,7 +74,7 @@ fn everybody_is_told() {
     let url = Url::parse(&format!("http://{web_port}/hook?a=b")).unwrap();
     let webhook = Webhook { url, verify: true, ca: None, timeout: Duration::from_secs(20) };
     let notifier = Notifier::start(Settings { mail: Some(mail), webhook: Some(webhook) }).unwrap();
-    let mut events = notifier.listen();
+    let mut events = notifier.listen(None).events;
     let folder = tempfile::tempdir().unwrap();
     let written = folder.path().join("written");
     let line = |word: &str| shell(format!("echo {word} $SHUNT_EVENT $SHUNT_REAL >> {}", written.display()));
@@ -133,7 +133,7 @@ fn nobody_waits_for_what_hangs() {
     let url = Url::parse(&format!("http://{at}/")).unwrap();
     let webhook = Webhook { url, verify: true, ca: None, timeout };
     let notifier = Notifier::start(Settings { mail: Some(mail), webhook: Some(webhook) }).unwrap();
-    let mut events = notifier.listen();
+    let mut events = notifier.listen(None).events;
     let begin = Instant::now();
     let count = 3 * TOLD_MAX as u64;
     for _ in 0..count {

@@ -4,129 +4,34 @@
 //! in the host's network namespace, and what finds no room there is counted and lost. [`digest`] says when a mail is due
 //! and [`order`] which script may run; both do no I/O and know no clock.
 
+pub mod conditions;
 pub mod digest;
 mod driver;
 mod mail;
 pub mod order;
+pub mod past;
 mod webhook;
+mod what;
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-pub use driver::{Notifier, Report};
+pub use conditions::{Condition, Holding};
+pub use driver::{Listening, Notifier, Report};
+pub use what::What;
 
 /// What waits to be told; more is lost and counted.
 pub const TOLD_MAX: usize = 4096;
 /// Events that a slow listener at the API may be behind; it is told how many it missed.
 pub const BEHIND_MAX: usize = 1024;
+/// Events that are remembered for who asks what happened (`shunt events --since`); the oldest gives way.
+pub const PAST_MAX: usize = 8192;
 /// How long a notification script may run.
 pub const SCRIPT_TIME: Duration = Duration::from_secs(60);
 /// How long scripts and mail have to end when the director stops.
 pub const STOP_PATIENCE: Duration = Duration::from_secs(3);
-
-/// What happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum What {
-    /// A real server came up.
-    RealUp,
-    /// A real server went down.
-    RealDown,
-    /// A service has its quorum again.
-    QuorumUp,
-    /// A service lost its quorum.
-    QuorumDown,
-    /// A virtual router became master.
-    VrrpMaster,
-    /// A virtual router became backup.
-    VrrpBackup,
-    /// A virtual router is in fault.
-    VrrpFault,
-    /// A virtual router ends with the director.
-    VrrpStop,
-    /// A master hears an advert of a lower priority.
-    VrrpLowerPriority,
-    /// An advert is refused, or something is wrong with it.
-    VrrpAdvert,
-    /// Another host acts as master beside this director.
-    SplitBrain,
-    /// It no longer does.
-    SplitBrainOver,
-    /// Another host uses, or wants to use, an address of this director.
-    AddressConflict,
-    /// It was not heard for a while.
-    AddressConflictOver,
-    /// Two hosts answer for the address of a neighbour, such as a real server or a router.
-    NeighbourConflict,
-    /// The link of a NIC went down.
-    LinkDown,
-    /// It is up again.
-    LinkUp,
-    /// The interface behind a NIC takes larger or smaller packets than before.
-    LinkMtu,
-    /// The kernel holds an address of the director's.
-    KernelAddress,
-    /// It no longer does.
-    KernelAddressOver,
-    /// Events that this listener missed, since it was too slow.
-    Missed,
-}
-
-impl What {
-    /// All that happens; what a listener missed is no event of the director.
-    pub const ALL: &[Self] = &[
-        Self::RealUp,
-        Self::RealDown,
-        Self::QuorumUp,
-        Self::QuorumDown,
-        Self::VrrpMaster,
-        Self::VrrpBackup,
-        Self::VrrpFault,
-        Self::VrrpStop,
-        Self::VrrpLowerPriority,
-        Self::VrrpAdvert,
-        Self::SplitBrain,
-        Self::SplitBrainOver,
-        Self::AddressConflict,
-        Self::AddressConflictOver,
-        Self::NeighbourConflict,
-        Self::LinkDown,
-        Self::LinkUp,
-        Self::LinkMtu,
-        Self::KernelAddress,
-        Self::KernelAddressOver,
-    ];
-
-    /// The word of the API.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::RealUp => "real_up",
-            Self::RealDown => "real_down",
-            Self::QuorumUp => "quorum_up",
-            Self::QuorumDown => "quorum_down",
-            Self::VrrpMaster => "vrrp_master",
-            Self::VrrpBackup => "vrrp_backup",
-            Self::VrrpFault => "vrrp_fault",
-            Self::VrrpStop => "vrrp_stop",
-            Self::VrrpLowerPriority => "vrrp_lower_priority",
-            Self::VrrpAdvert => "vrrp_advert",
-            Self::SplitBrain => "split_brain",
-            Self::SplitBrainOver => "split_brain_over",
-            Self::AddressConflict => "address_conflict",
-            Self::AddressConflictOver => "address_conflict_over",
-            Self::NeighbourConflict => "neighbour_conflict",
-            Self::LinkDown => "link_down",
-            Self::LinkUp => "link_up",
-            Self::LinkMtu => "link_mtu",
-            Self::KernelAddress => "kernel_address",
-            Self::KernelAddressOver => "kernel_address_over",
-            Self::Missed => "missed",
-        }
-    }
-}
 
 /// An event as it is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,7 +40,7 @@ pub struct Event {
     pub at: u64,
     /// What happened.
     pub what: What,
-    /// The service's name, the virtual router's, or the address that two hosts have.
+    /// The service's name, the virtual router's, the NIC's, the address that two hosts have, the file of a reload, or the name of a limit.
     pub service: String,
     /// The real server's address, where it is about one, or where one is the likely cause.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -155,6 +60,24 @@ impl Event {
     ) -> Self {
         let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
         Self { at, what, service: service.into(), real, text: text.into() }
+    }
+
+    /// When, as log lines have it: `2026-11-30T08:15:30Z`.
+    #[must_use]
+    pub fn time(&self) -> String {
+        // Days since 0000-03-01, in eras of 400 years, so that a leap day is the last of its year.
+        let (days, second) = ((self.at / 86_400_000) as i64 + 719_468, self.at / 1000 % 86_400);
+        let (era, day) = (days / 146_097, days % 146_097);
+        let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+        let day = day - (365 * year + year / 4 - year / 100);
+        let month = (5 * day + 2) / 153;
+        let day = day - (153 * month + 2) / 5 + 1;
+        let (year, month) = match month {
+            0..10 => (year + era * 400, month + 3),
+            _ => (year + era * 400 + 1, month - 9),
+        };
+        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
     }
 
     /// What its scripts are put in order by: those of one subject run one after another.
@@ -280,6 +203,20 @@ impl std::fmt::Display for Url {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_those_of_a_calendar() {
+        for (at, time) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_400_000, "2000-02-29T00:00:00Z"),
+            (1_709_251_199_999, "2024-02-29T23:59:59Z"),
+            (1_798_761_600_000, "2027-01-01T00:00:00Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00Z"),
+        ] {
+            let event = Event { at, ..Event::now(What::RealUp, "", None, "") };
+            assert_eq!(event.time(), time);
+        }
+    }
 
     #[test]
     fn places_of_the_web_are_read() {

@@ -13,7 +13,7 @@ use shunt::api::explain::{Explanation, Probe};
 use shunt::api::ipvsadm::{Change, Changed, Table};
 use shunt::api::server::serve;
 use shunt::api::socket::OwnedListener;
-use shunt::api::{Drops, Status};
+use shunt::api::{Asked, Drops, ReloadOptions, Status};
 use shunt::ipvsadm::convert;
 use shunt_dataplane::id::Mac;
 use tokio::sync::{mpsc, watch};
@@ -87,7 +87,7 @@ impl Director for Desk {
         Running { file: String::new(), text: String::new(), generation: 1, not_in_file: Vec::new() }
     }
 
-    fn reload(&self) -> Later<Result<Reloaded, Refusal>> {
+    fn reload(&self, _: Asked, _: ReloadOptions) -> Later<Result<Reloaded, Refusal>> {
         Box::pin(async { Err(Refusal::new("there is no file")) })
     }
 
@@ -96,7 +96,7 @@ impl Director for Desk {
         Box::pin(async move { Ok(table) })
     }
 
-    fn change_ipvsadm(&self, changes: Vec<Change>) -> Later<Result<Changed, Refusal>> {
+    fn change_ipvsadm(&self, _: Asked, changes: Vec<Change>) -> Later<Result<Changed, Refusal>> {
         let mut table = self.table.lock().expect("no panic");
         let refused = changes.iter().map(|change| table.apply(change).err()).collect();
         for service in &table.services {
@@ -109,5 +109,5 @@ impl Director for Desk {
         Box::pin(async move { Ok(Changed { generation: 1, refused }) })
     }
 
-    fn stop(&self) {}
+    fn stop(&self, _: Asked) {}
 }

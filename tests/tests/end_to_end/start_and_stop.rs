@@ -4,9 +4,10 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use nix::sys::signal::Signal;
-use shunt_tests::topology::Lab;
+use shunt::api::Status;
 use shunt_tests::topology::arms::{Arms, Running};
 use shunt_tests::topology::director::Director;
+use shunt_tests::topology::{Lab, wait_for};
 
 const SERVICE: &str = r#"
 [[service]]
@@ -50,9 +51,55 @@ fn second_director_on_the_socket_is_refused() {
         .run(shunt_tests::topology::binary::shunt(), &["run", "-c", running.director.file.to_str().unwrap()]);
     assert_eq!(said.code, Some(1));
     let socket = arms.lab.socket();
-    let advice = "another director answers at this socket: each director has one of its own: stop that one, or change runtime.socket";
-    assert!(said.err.contains(&format!("runtime.socket: {}: {advice}", socket.display())), "{}", said.err);
+    let wrong = format!("runtime.socket: {}: process {} (", socket.display(), running.director.pid());
+    let advice = "has this socket: each director has one of its own: stop that one, or change runtime.socket";
+    assert!(said.err.contains(&wrong) && said.err.contains(advice), "{}", said.err);
     assert_eq!(running.director.status().pid, running.director.pid(), "the first one goes on");
+}
+
+/// On whichever kind of device; also when nobody answers at the socket, and until the first one is gone, however it goes.
+#[test]
+fn second_director_on_a_device_is_refused_with_who_has_it() {
+    let arms = Arms::new();
+    let beside = arms.lab.beside();
+    let memif = format!("memif:{},role=server", arms.lab.path("memif.sock").display());
+    let virtio = format!("net_vhost0,iface={}", arms.lab.path("vhost.sock").display());
+    for device in ["af_packet:front", "tap:taken", &memif, &virtio] {
+        let nic = |lab: &Lab| {
+            lab.runtime(1, "connections = 1024")
+                + &format!(
+                    "[[nic]]\nname = \"front\"\ndevice = \"{device}\"\naddresses = [\"10.1.0.1/24\"]\n{SERVICE}"
+                )
+        };
+        let first = Director::start(&arms.lab, &nic(&arms.lab));
+        std::fs::remove_file(arms.lab.socket()).unwrap();
+        let said = Director::refused(&beside, &nic(&beside));
+        let holder = format!("nic \"front\": process {} (", first.pid());
+        assert!(said.contains(&holder) && said.contains(first.file.to_str().unwrap()), "{device}: {said}");
+        first.signal(Signal::SIGKILL);
+        assert!(!first.ended().success());
+        let second = Director::start(&beside, &nic(&beside));
+        let said = second.command(&beside, &["stop"]);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        assert!(second.ended().success());
+    }
+}
+
+#[test]
+fn a_socket_that_is_deleted_comes_back() {
+    let arms = Arms::new();
+    let running = arms.start_unresolved(SERVICE);
+    for _ in 0..2 {
+        std::fs::remove_file(arms.lab.socket()).unwrap();
+        wait_for("the socket", || running.director.ask::<Status>("status"));
+        let metadata = std::fs::metadata(arms.lab.socket()).unwrap();
+        assert_eq!(metadata.mode() & 0o777, 0o600);
+    }
+    running.director.wait_logged("the socket was taken away: it is there again");
+    leaves_nothing(&arms, running, |director| {
+        let said = director.command(&arms.lab, &["stop"]);
+        assert_eq!(said.code, Some(0), "{said:?}");
+    });
 }
 
 #[test]

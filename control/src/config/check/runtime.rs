@@ -22,6 +22,10 @@ pub fn check(document: &RuntimeDocument, machine: &Machine, findings: &mut Findi
         connections: value(&document.connections, default.connections),
         replies: value(&document.replies, default.replies),
         neighbours: value(&document.neighbours, default.neighbours),
+        reload_removes: document
+            .reload_removes
+            .as_ref()
+            .map_or(default.reload_removes, |percent| percent.value),
     };
     if let Some(workers) = &document.workers {
         check_workers(workers, &runtime, findings);

@@ -31,6 +31,8 @@ pub struct RuntimeDocument {
     pub replies: Option<At<u32>>,
     /// `neighbours`.
     pub neighbours: Option<At<u32>>,
+    /// `reload_removes`, in percent.
+    pub reload_removes: Option<At<u8>>,
 }
 
 const KEYS: &[&str] = &[
@@ -43,6 +45,7 @@ const KEYS: &[&str] = &[
     "connections",
     "replies",
     "neighbours",
+    "reload_removes",
 ];
 
 impl RuntimeDocument {
@@ -78,6 +81,7 @@ impl RuntimeDocument {
                 limit::NEIGHBOURS_MIN..=limit::NEIGHBOURS_MAX,
                 "neighbours of each NIC",
             ),
+            reload_removes: section.integer("reload_removes", 0..=100, "percent"),
         }
     }
 }

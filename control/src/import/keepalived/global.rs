@@ -40,7 +40,7 @@ impl MailSwitches {
         true
     }
 
-    /// `events` of `[notify] mail`, where mails are not about everything. Conflicts of addresses are news to keepalived.
+    /// `events` of `[notify] mail`, where mails are not about everything.
     fn key(&self) -> Option<(Origin, &'static str, String)> {
         let vrrp = self.vrrp.or(self.all).unwrap_or(true);
         let checks = !self.no_checks && self.checks.or(self.all).unwrap_or(true);
@@ -52,9 +52,12 @@ impl MailSwitches {
             What::VrrpFault => vrrp && !self.no_faults,
             What::VrrpMaster | What::VrrpBackup | What::VrrpStop | What::VrrpLowerPriority => vrrp,
             What::VrrpAdvert | What::SplitBrain | What::SplitBrainOver => vrrp,
+            What::Tracked => vrrp,
             What::LinkDown | What::LinkUp => !self.no_faults,
-            What::AddressConflict | What::AddressConflictOver | What::NeighbourConflict => true,
-            What::LinkMtu | What::KernelAddress | What::KernelAddressOver | What::Missed => true,
+            What::NoReal | What::NoRealOver => checks,
+            What::Reload | What::ReloadRefused | What::Ipvsadm => false,
+            // News to keepalived.
+            _ => true,
         };
         let words = What::ALL.iter().filter(|what| wanted(what)).map(|what| quoted(what.word()));
         let list = format!("[{}]", words.collect::<Vec<_>>().join(", "));

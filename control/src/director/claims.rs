@@ -1,0 +1,165 @@
+//! Each device belongs to one director: two at the same NICs would both serve nobody.
+//!
+//! What is claimed is what the device stands for: an interface within its network namespace, a PCI function, a socket's end, a file that is
+//! written. The kernel lets a claim go with its holder.
+
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use super::StartError;
+use crate::config::Config;
+use crate::config::device::{Device, Kind};
+use crate::links::Interfaces;
+use crate::lock::{Lock, LockError};
+
+/// Claims the devices of a configuration until it is dropped.
+///
+/// # Errors
+/// One for each device that another process has, with who that is.
+pub fn take(config: &Config) -> Result<Vec<Lock>, Vec<StartError>> {
+    let interfaces = Interfaces::here().unwrap_or_default();
+    let (mut locks, mut problems) = (Vec::new(), Vec::new());
+    for nic in &config.nics {
+        let Some(name) = name(&nic.device, &interfaces) else { continue };
+        let place = format!("nic \"{}\"", nic.name);
+        match Lock::take(&name) {
+            Ok(lock) => {
+                locks.push(lock);
+                remove_dead_socket(&nic.device);
+            }
+            Err(LockError::Held(holder)) => problems.push(StartError::new(
+                place,
+                format!("{holder} has {}", nic.device),
+                "a device belongs to one director: two would both serve nobody".to_owned(),
+                "stop that one, or name another device".to_owned(),
+            )),
+            Err(error) => problems.push(StartError::of(&place, &error)),
+        }
+    }
+    if problems.is_empty() { Ok(locks) } else { Err(problems) }
+}
+
+/// Claims an interface of this network namespace, for one that got another name.
+///
+/// # Errors
+/// When another process has it, or there can be no claim.
+pub fn interface(name: &str) -> Result<Lock, LockError> {
+    Lock::take(&of_interface(name))
+}
+
+/// The name of the claim to a device; none for one that others may use, too.
+fn name(device: &Device, interfaces: &Interfaces) -> Option<String> {
+    if let Some((interface, _)) = device.kernel_interface() {
+        // It may be called by an alternative name.
+        let known = interfaces.named(interface).map_or(interface, |(_, found)| &found.name);
+        return Some(of_interface(known));
+    }
+    match &device.kind {
+        Kind::Pci(address) => Some(format!("nic-pci-{address}")),
+        Kind::Memif(path) => {
+            // Its two ends are one socket, and an end may have several interfaces.
+            let role = option(&device.extra, "role").unwrap_or_else(|| "client".to_owned());
+            let id = option(&device.extra, "id").unwrap_or_else(|| "0".to_owned());
+            Some(format!("nic-memif-{}-{role}-{id}", of_path(path)))
+        }
+        Kind::VirtioUser(path) => Some(format!("nic-virtio_user-{}", of_path(path))),
+        Kind::Pcap { transmit: Some(path), .. } => Some(format!("nic-pcap-{}", of_path(path))),
+        Kind::Raw(text) => {
+            let driver =
+                text.split(',').next().unwrap_or_default().trim_end_matches(|c: char| c.is_ascii_digit());
+            let path = option(text, "iface").or(option(text, "path")).or(option(text, "socket"))?;
+            Some(format!("nic-{driver}-{}", of_path(&path)))
+        }
+        _ => None,
+    }
+}
+
+/// The value of a device argument.
+fn option(text: &str, key: &str) -> Option<String> {
+    text.split(',').find_map(|part| part.trim().strip_prefix(key)?.strip_prefix('=').map(str::to_owned))
+}
+
+/// Removes the socket that a killed director left where the driver listens: it would find the place taken.
+fn remove_dead_socket(device: &Device) {
+    let path = match &device.kind {
+        Kind::Memif(path) if option(&device.extra, "role").as_deref() == Some("server") => Some(path.clone()),
+        Kind::VirtioUser(path) if option(&device.extra, "server").as_deref() == Some("1") => {
+            Some(path.clone())
+        }
+        Kind::Raw(text) if text.starts_with("net_vhost") => option(text, "iface"),
+        Kind::Raw(text) if text.starts_with("net_memif") && text.contains("role=server") => {
+            option(text, "socket")
+        }
+        _ => None,
+    };
+    let Some(path) = path else { return };
+    let is_socket = std::fs::symlink_metadata(&path).is_ok_and(|there| there.file_type().is_socket());
+    // Whatever kind of socket it is: only one that nobody listens at refuses.
+    let refused = |error: std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
+    if is_socket && UnixStream::connect(&path).is_err_and(refused) {
+        let _ = std::fs::remove_file(&path);
+    }
+}
+
+fn of_interface(name: &str) -> String {
+    let namespace = std::fs::metadata("/proc/thread-self/ns/net").map_or(0, |namespace| namespace.ino());
+    format!("nic-{namespace}-{name}")
+}
+
+/// The same for all paths to one file, which need not exist.
+fn of_path(path: &str) -> String {
+    let path = Path::new(path);
+    let folder = path.parent().and_then(|folder| std::fs::metadata(folder).ok());
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    folder.map_or_else(
+        || path.display().to_string(),
+        |folder| format!("{:x}-{:x}-{name}", folder.dev(), folder.ino()),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim(device: &str) -> Option<String> {
+        name(&Device::parse(device).unwrap(), &Interfaces::default())
+    }
+
+    #[test]
+    fn one_thing_has_one_claim_however_it_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().display();
+        std::os::unix::fs::symlink(folder.path(), folder.path().join("link")).unwrap();
+        for (one, other) in [
+            ("af_packet:eth1".to_owned(), "af_xdp:eth1".to_owned()),
+            ("af_packet:eth1".to_owned(), "net_af_packet7,iface=eth1,qpairs=2".to_owned()),
+            ("tap:eth1".to_owned(), "af_packet:eth1".to_owned()),
+            ("3b:00.0".to_owned(), "0000:3b:00.0,rx_vec=1".to_owned()),
+            (format!("memif:{path}/m,role=server"), format!("memif:{path}/link/m,role=server,id=0")),
+            (format!("memif:{path}/m"), format!("memif:{path}/m,role=client")),
+            (format!("virtio_user:{path}/v"), format!("virtio_user:{path}/link/v,server=1")),
+            (format!("net_vhost0,iface={path}/v"), format!("net_vhost3,iface={path}/v")),
+            (format!("pcap:{path}/a,{path}/out"), format!("pcap:{path}/b,{path}/link/out")),
+        ] {
+            assert_eq!(claim(&one), claim(&other), "{one} {other}");
+            assert!(claim(&one).is_some(), "{one}");
+        }
+    }
+
+    #[test]
+    fn different_things_have_different_claims() {
+        for (one, other) in [
+            ("af_packet:eth1", "af_packet:eth2"),
+            ("memif:/run/m,role=server", "memif:/run/m,role=client"),
+            ("memif:/run/m,role=server,id=1", "memif:/run/m,role=server,id=2"),
+            ("virtio_user:/run/v", "net_vhost0,iface=/run/v"),
+            ("0000:3b:00.0", "0000:3b:00.1"),
+        ] {
+            assert_ne!(claim(one), claim(other), "{one} {other}");
+        }
+        for shared in ["ring:a", "null:", "pcap:/tmp/in.pcap"] {
+            assert_eq!(claim(shared), None, "{shared}");
+        }
+    }
+}
