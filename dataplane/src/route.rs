@@ -102,6 +102,20 @@ impl<A: Address> RouteTable<A> {
         };
         self.routes.get(number? as usize)
     }
+
+    /// The same, unless it is the default route.
+    #[must_use]
+    pub fn find_network(&self, to: A) -> Option<&Route<A>> {
+        let number = if self.few.is_empty() {
+            let mut networks = self.lengths.iter().filter(|(length, _)| *length > 0);
+            networks.find_map(|(length, routes)| routes.get(&to.masked(*length)).copied())
+        } else {
+            let words = to.words();
+            let mut networks = self.few.iter().filter(|prefix| prefix.length > 0);
+            networks.find(|prefix| prefix.holds::<A>(words)).map(|prefix| prefix.route)
+        };
+        self.routes.get(number? as usize)
+    }
 }
 
 #[cfg(test)]

@@ -93,6 +93,21 @@ pub fn leaves_for_its_own(plan: &Plan, arrival: &Arrival, outcome: &Outcome) {
     }
 }
 
+/// Without rules nothing passes as it is from one network to another, but for what is a service's.
+///
+/// # Panics
+/// When something does.
+pub fn nothing_passes_without_rules(plan: &Plan, arrival: &Arrival, outcome: &Outcome) {
+    if !plan.forwards.is_empty() || !plan.marks.is_empty() || is_icmp(plan, arrival) {
+        return;
+    }
+    let (Verdict::Send(_), Some(came)) = (outcome.verdict, addresses(&arrival.frame)) else { return };
+    let ours = |address: IpAddr| plan.vips.contains(&address);
+    for (_, frame) in outcome.all_sent().filter(|(_, frame)| addresses(frame) == Some(came)) {
+        assert!(ours(came.0) || ours(came.1), "passes: {}", text::frame(frame));
+    }
+}
+
 /// True when what came for a VIP leaves for somebody who is neither the VIP nor a real server's address: an ICMP error on its
 /// way to a client, told from the VIP.
 fn comes_from_a_connection(plan: &Plan, to: IpAddr, vip: IpAddr) -> bool {
@@ -131,10 +146,16 @@ fn neighbour(plan: &Plan, nic: NicId, mac: Mac, address: Option<IpAddr>) -> bool
 
 /// The destination of a frame with an IP packet.
 fn destination(frame: &[u8]) -> Option<IpAddr> {
-    let bytes = |from: usize, to: usize| frame.get(from..to);
+    addresses(frame).map(|(_, destination)| destination)
+}
+
+/// Source and destination of a frame with an IP packet.
+fn addresses(frame: &[u8]) -> Option<(IpAddr, IpAddr)> {
+    let v4 = |at: usize| frame.get(at..at + 4)?.try_into().ok().map(|octets: [u8; 4]| octets.into());
+    let v6 = |at: usize| frame.get(at..at + 16)?.try_into().ok().map(|octets: [u8; 16]| octets.into());
     match frame.get(12..14)? {
-        [8, 0] => bytes(30, 34)?.try_into().ok().map(|octets: [u8; 4]| octets.into()),
-        [0x86, 0xdd] => bytes(38, 54)?.try_into().ok().map(|octets: [u8; 16]| octets.into()),
+        [8, 0] => Some((v4(26)?, v4(30)?)),
+        [0x86, 0xdd] => Some((v6(22)?, v6(38)?)),
         _ => None,
     }
 }

@@ -4,7 +4,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use shunt_dataplane::connections::Timeouts;
+use shunt_dataplane::forwarding::ForwardRule;
 use shunt_dataplane::id::{Mac, NicId, Protocol};
+use shunt_dataplane::reverse_path::ReversePath;
 use shunt_dataplane::service::schedulers::Scheduler;
 use shunt_dataplane::service::{Method, Settings, Thresholds};
 use shunt_dataplane::snapshot::{NeighbourPlan, NicPlan, Plan, RealPlan, RoutePlan, ServicePlan};
@@ -82,6 +84,12 @@ pub const fn real_mac(number: u8) -> Mac {
     Mac([2, 0, 0, 0, 0xb0, 0x10 + number])
 }
 
+/// The rule of a kernel that is a router (`ip_forward`).
+#[must_use]
+pub fn everything_passes() -> ForwardRule {
+    ForwardRule { both: true, ..ForwardRule::default() }
+}
+
 /// The network with these services.
 #[must_use]
 pub fn plan(services: Vec<ServicePlan>) -> Plan {
@@ -95,6 +103,7 @@ pub fn plan(services: Vec<ServicePlan>) -> Plan {
             parse(&format!("{}/24", Form::V4.own(nic))),
             parse(&format!("{}/64", Form::V6.own(nic))),
         ],
+        reverse_path: ReversePath::default(),
     };
     let everything = |form: Form| RoutePlan {
         to: parse(form.of("0.0.0.0/0", "::/0")),
@@ -121,6 +130,7 @@ pub fn plan(services: Vec<ServicePlan>) -> Plan {
         services,
         marks: Vec::new(),
         masquerades: Vec::new(),
+        forwards: Vec::new(),
         timeouts: Timeouts::default(),
         sysctls: Default::default(),
         replies_per_second: 1_000_000,

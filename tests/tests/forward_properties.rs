@@ -198,6 +198,7 @@ proptest! {
             for (outcome, arrival) in outcomes.iter().zip(&frames) {
                 invariants::well_formed(director.plan(), outcome);
                 invariants::leaves_for_its_own(director.plan(), arrival, outcome);
+                invariants::nothing_passes_without_rules(director.plan(), arrival, outcome);
             }
             for (&reason, before) in DropReason::ALL.iter().zip(before) {
                 let here = outcomes.iter().filter(|outcome| outcome.verdict == Verdict::Drop(reason)).count() as u64;
@@ -232,6 +233,7 @@ proptest! {
             let outcome = director.take(arrival.nic, &arrival.frame);
             invariants::well_formed(director.plan(), &outcome);
             invariants::leaves_for_its_own(director.plan(), &arrival, &outcome);
+            invariants::nothing_passes_without_rules(director.plan(), &arrival, &outcome);
         }
         invariants::books_balance(&director);
     }

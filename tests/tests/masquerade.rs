@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use shunt_dataplane::forward::{Punt, Step, Verdict};
+use shunt_dataplane::forwarding::{End, ForwardRule};
 use shunt_dataplane::id::{Protocol, WorkerId};
 use shunt_dataplane::reason::{DropReason, ReplyKind};
 use shunt_dataplane::service::Method;
@@ -273,11 +274,14 @@ fn answers_of_services_are_not_masqueraded() {
     }
 }
 
-/// What others begin with a masqueraded host is routed, and so are its answers.
+/// What others begin with a masqueraded host is routed if a rule says so, and so are its answers.
 #[test]
 fn what_others_begin_is_left_as_it_is() {
     for form in Form::BOTH {
         let mut director = director(form);
+        director.publish(|plan| {
+            plan.forwards.push(ForwardRule { from: End::Nic(FRONT), ..ForwardRule::default() });
+        });
         let host = form.real(4);
         let ask = |ttl| Ip::new(outside(form), &host).ttl(ttl).udp(40_000, 161, b"how are you");
         assert_eq!(sent(&mut director, &from_outside(&ask(64))), to_host(4, &ask(63)));
@@ -304,7 +308,8 @@ fn refused_and_told() {
     let strange = Ip::new(&host, outside(form)).carry(50, &[0; 32]);
     let verdict = take(&mut director, &from_host(3, &strange)).verdict;
     assert_eq!(verdict, Verdict::Drop(DropReason::MasqueradeProtocol));
-    // By another NIC than the rule's nobody is masqueraded.
+    // By another NIC than the rule's nobody is masqueraded, and passes only by a rule of forwarding.
+    director.publish(|plan| plan.forwards.push(network::everything_passes()));
     let inside = |ttl| Ip::new(&host, &form.real(1)).ttl(ttl).udp(40_000, 53, b"?");
     assert_eq!(sent(&mut director, &from_host(3, &inside(64))), to_host(1, &inside(63)));
     // Whatever else is for the own address is the kernel side's.
@@ -404,4 +409,48 @@ fn explained() {
     let steps = director.explain(&out);
     assert_eq!(steps[1], Step::Connection { state: "UDP", from_real: true });
     assert_eq!(steps[2], step);
+}
+
+/// Masquerading everybody lets hosts out, and nobody in.
+#[test]
+fn a_rule_for_everybody_does_not_open_the_way_in() {
+    for form in Form::BOTH {
+        let mut plan = plan(form);
+        let everybody = if form == Form::V4 { "0.0.0.0/0" } else { "::/0" };
+        plan.masquerades[0] = MasqueradeRule { from: everybody.parse().unwrap(), nic: None, ..rule(form) };
+        let mut director = Director::new(1, 256, plan);
+        let syn = |from: &str, to: &str| Ip::new(from, to).tcp(&Tcp::new(40_000, 8080, "S"));
+        let past = from_outside(&syn(outside(form), &form.real(3)));
+        assert_eq!(take(&mut director, &past).verdict, Verdict::Drop(DropReason::NotForwarded));
+        let echo = if form == Form::V4 { 8 } else { 128 };
+        let ping = Ip::new(outside(form), &form.real(3)).icmp(echo, 0, 7 << 16, b"ping");
+        assert_eq!(
+            take(&mut director, &from_outside(&ping)).verdict,
+            Verdict::Drop(DropReason::NotForwarded)
+        );
+        let out = from_host(3, &syn(&form.real(3), outside(form)));
+        assert_eq!(take(&mut director, &out).verdict, Verdict::Send(FRONT));
+        director.publish(|plan| plan.forwards.push(network::everything_passes()));
+        assert_eq!(take(&mut director, &past).verdict, Verdict::Send(BACK));
+    }
+}
+
+/// Without a rule a masquerade lets pass what it rewrites, and nothing as it is.
+#[test]
+fn what_is_not_rewritten_needs_a_rule() {
+    for form in Form::BOTH {
+        let mut director = director(form);
+        let denied = Verdict::Drop(DropReason::NotForwarded);
+        let out = |flags| Ip::new(&form.real(3), outside(form)).tcp(&Tcp::new(40_000, 443, flags));
+        for flags in ["R", "SA"] {
+            assert_eq!(take(&mut director, &from_host(3, &out(flags))).verdict, denied, "{flags}");
+        }
+        let into = Ip::new(outside(form), &form.real(3)).tcp(&Tcp::new(40_000, 22, "S"));
+        assert_eq!(take(&mut director, &from_outside(&into)).verdict, denied);
+        assert!(director.connections().is_empty());
+        // A host that says it is inside cannot use it from outside.
+        let spoofed = Arrival { nic: FRONT, ..from_host(3, &out("S")) };
+        let spoofed = Arrival { frame: ethernet(nic_mac(FRONT), ROUTER, &spoofed.frame[14..]), ..spoofed };
+        assert_eq!(take(&mut director, &spoofed).verdict, Verdict::Drop(DropReason::ReversePath));
+    }
 }

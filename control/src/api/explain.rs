@@ -3,7 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
-use shunt_dataplane::forward::{self, Punt};
+use shunt_dataplane::forward::{self, Passes, Punt};
+use shunt_dataplane::forwarding::RuleNumber;
 use shunt_dataplane::id::{L4Port, Mac, NicId};
 use shunt_dataplane::service::NextHop;
 use shunt_dataplane::wire::build::{self, Ends};
@@ -22,7 +23,7 @@ pub struct Probe {
     pub source: SocketAddr,
     /// Its destination.
     pub destination: SocketAddr,
-    /// The name of the NIC that it arrives at; the first one when none is named.
+    /// The name of the NIC that it arrives at; when none is named the one that leads to its source, else the first one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nic: Option<String>,
     /// TCP: `syn` (the default), `ack`, `fin` or `rst`; SCTP: INIT, DATA, SHUTDOWN or ABORT by the same words.
@@ -42,7 +43,7 @@ pub struct Explanation {
 /// One step of a decision.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeStep {
-    /// What kind of step: `owner`, `connection`, `service`, `persistence`, `real`, `bypass`, `masquerade`, `next_hop`, `reply`, `punt`, `hand_over`, `drop`.
+    /// What kind of step: `owner`, `connection`, `service`, `persistence`, `real`, `bypass`, `masquerade`, `forward`, `way_back`, `next_hop`, `reply`, `punt`, `hand_over`, `drop`.
     pub step: String,
     /// The word of the value: a worker's number, a name, an address, a reason.
     pub value: String,
@@ -55,9 +56,13 @@ impl ProbeStep {
         Self { step: step.to_owned(), value: value.to_string(), text: text.into() }
     }
 
-    /// A worker's step in words; `nic_name` names a NIC.
+    /// A worker's step in words; `nic_name` names a NIC, `rule_text` says what a `[[forward]]` says.
     #[must_use]
-    pub fn told(step: &forward::Step, nic_name: impl Fn(NicId) -> String) -> Self {
+    pub fn told(
+        step: &forward::Step,
+        nic_name: impl Fn(NicId) -> String,
+        rule_text: impl Fn(RuleNumber) -> String,
+    ) -> Self {
         match step {
             forward::Step::Owner(worker) => {
                 Self::new("owner", worker, format!("worker {worker} owns the client's address"))
@@ -93,6 +98,16 @@ impl ProbeStep {
                 address,
                 format!("{host} is masqueraded: others know it as {address}"),
             ),
+            forward::Step::Transit(transit) => Self::transit(transit, nic_name, rule_text),
+            forward::Step::WayBack { source, from, leads } => {
+                let from = nic_name(*from);
+                let leads = match leads {
+                    Some(nic) => format!("leaves by NIC {}", nic_name(*nic)),
+                    None => "is by the default route, or there is none".to_owned(),
+                };
+                let text = format!("it comes in by NIC {from}, and the way back to {source} {leads}");
+                Self::new("way_back", source, text)
+            }
             forward::Step::NextHop(NextHop { nic, macs, mtu }) => {
                 let destination = macs.destination();
                 let text = format!("sent out of NIC {} to {destination} (mtu {mtu})", nic_name(*nic));
@@ -118,6 +133,54 @@ impl ProbeStep {
                 Self::new("drop", reason.word(), format!("dropped as {}: {}", reason.word(), reason.help()))
             }
         }
+    }
+}
+
+impl ProbeStep {
+    fn transit(
+        transit: &forward::Transit,
+        nic_name: impl Fn(NicId) -> String,
+        rule_text: impl Fn(RuleNumber) -> String,
+    ) -> Self {
+        let (source, destination) = transit.addresses;
+        let told = |number| format!("[[forward]] number {number} ({})", rule_text(number));
+        let none = "no service takes it";
+        let to = transit.to.map(|nic| nic_name(nic));
+        let (value, text) = match (transit.passes, transit.both) {
+            (Some(Passes::Rule(number)), _) => {
+                (format!("rule {number}"), format!("{none}: routed, since {} lets it pass", told(number)))
+            }
+            (Some(Passes::Connection), _) => (
+                "connection".to_owned(),
+                format!("{none}: routed, since it answers what a connection's client sent"),
+            ),
+            (None, Some(number)) => (
+                "none".to_owned(),
+                format!(
+                    "{none}, and no [[forward]] lets it pass: {} does so the other way, and lets what answers pass, but this may \
+                     begin something: for all packets, say both = true there",
+                    told(number)
+                ),
+            ),
+            (None, None) => {
+                let from = nic_name(transit.from);
+                let (by, nics) = match &to {
+                    Some(to) => (
+                        format!("from NIC {from} to NIC {to}"),
+                        format!(", or by NICs with from = \"{from}\" and to = \"{to}\""),
+                    ),
+                    None => (format!("from NIC {from}, and no route leads there"), String::new()),
+                };
+                let advice = format!("from = \"{source}\" and to = \"{destination}\"");
+                (
+                    "none".to_owned(),
+                    format!(
+                        "{none}, and no [[forward]] lets it pass {by}: if it shall pass, add one with {advice}{nics}"
+                    ),
+                )
+            }
+        };
+        Self::new("forward", value, text)
     }
 }
 

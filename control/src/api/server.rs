@@ -10,9 +10,9 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State};
-use axum::http::{StatusCode, Uri, header};
+use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Json, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use futures_util::{Stream, StreamExt as _};
 use tokio::net::UnixListener;
 use tokio::sync::broadcast::Receiver;
@@ -70,19 +70,44 @@ pub async fn serve(
     }
 }
 
+/// A path, and who answers each method there.
+struct Endpoint {
+    path: &'static str,
+    methods: &'static [(Method, fn() -> MethodRouter<Shared>)],
+}
+
+impl Endpoint {
+    const fn new(path: &'static str, methods: &'static [(Method, fn() -> MethodRouter<Shared>)]) -> Self {
+        Self { path, methods }
+    }
+
+    /// The methods in words.
+    fn words(&self) -> String {
+        self.methods.iter().map(|(method, _)| method.as_str()).collect::<Vec<_>>().join(" and ")
+    }
+}
+
+/// All that is answered, and what a refusal names.
+static ENDPOINTS: &[Endpoint] = &[
+    Endpoint::new("/v1/status", &[(Method::GET, || get(status))]),
+    Endpoint::new("/v1/drops", &[(Method::GET, || get(drops))]),
+    Endpoint::new("/v1/connections", &[(Method::GET, || get(connections))]),
+    Endpoint::new("/v1/neighbours", &[(Method::GET, || get(neighbours))]),
+    Endpoint::new("/v1/events", &[(Method::GET, || get(events))]),
+    Endpoint::new("/v1/explain", &[(Method::GET, || get(explain))]),
+    Endpoint::new("/v1/configuration", &[(Method::GET, || get(configuration))]),
+    Endpoint::new("/v1/ipvsadm", &[(Method::GET, || get(ipvsadm)), (Method::POST, || post(change_ipvsadm))]),
+    Endpoint::new("/v1/reload", &[(Method::POST, || post(reload))]),
+    Endpoint::new("/v1/stop", &[(Method::POST, || post(stop))]),
+];
+
 /// The endpoints.
 pub fn router(director: Arc<dyn Director>) -> Router {
-    Router::new()
-        .route("/v1/status", get(status))
-        .route("/v1/drops", get(drops))
-        .route("/v1/connections", get(connections))
-        .route("/v1/neighbours", get(neighbours))
-        .route("/v1/events", get(events))
-        .route("/v1/explain", get(explain))
-        .route("/v1/configuration", get(configuration))
-        .route("/v1/ipvsadm", get(ipvsadm).post(change_ipvsadm))
-        .route("/v1/reload", post(reload))
-        .route("/v1/stop", post(stop))
+    let methods = ENDPOINTS
+        .iter()
+        .flat_map(|endpoint| endpoint.methods.iter().map(|(_, answered)| (endpoint.path, answered())));
+    methods
+        .fold(Router::new(), |router, (path, answered)| router.route(path, answered))
         .fallback(nowhere)
         .method_not_allowed_fallback(wrong_method)
         .with_state(director)
@@ -280,18 +305,14 @@ fn bad_query(rejection: &QueryRejection) -> Response {
 }
 
 async fn nowhere(uri: Uri) -> Response {
-    let error = format!(
-        "{}: no such endpoint: there are /v1/status, /v1/drops, /v1/connections, /v1/events, /v1/explain, /v1/configuration, \
-         /v1/ipvsadm, /v1/reload and /v1/stop: ask one of these",
-        uri.path()
-    );
+    let paths = ENDPOINTS.iter().map(|endpoint| endpoint.path).collect::<Vec<_>>().join(", ");
+    let error = format!("{}: no such endpoint: there are {paths}: ask one of these", uri.path());
     (StatusCode::NOT_FOUND, Json(Refusal::new(error))).into_response()
 }
 
-async fn wrong_method(uri: Uri) -> Response {
-    let error = format!(
-        "{}: wrong method: /v1/reload and /v1/stop take POST, /v1/ipvsadm takes both, all others GET: use that one",
-        uri.path()
-    );
+async fn wrong_method(uri: Uri, method: Method) -> Response {
+    let endpoint = ENDPOINTS.iter().find(|endpoint| endpoint.path == uri.path());
+    let takes = endpoint.map(Endpoint::words).unwrap_or_default();
+    let error = format!("{}: {method} is the wrong method: it takes {takes}: use that", uri.path());
     (StatusCode::METHOD_NOT_ALLOWED, Json(Refusal::new(error))).into_response()
 }

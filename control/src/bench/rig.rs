@@ -16,6 +16,7 @@ use shunt_dataplane::flow::{HashKey, Owners};
 use shunt_dataplane::forward::{Capacity, Forwarder};
 use shunt_dataplane::id::{NicId, WorkerId};
 use shunt_dataplane::reason::{DropReason, PuntReason, ReplyKind};
+use shunt_dataplane::reverse_path::ReversePath;
 use shunt_dataplane::service::schedulers::Scheduler;
 use shunt_dataplane::service::{Settings, Thresholds};
 use shunt_dataplane::snapshot::{
@@ -398,6 +399,7 @@ pub fn plan(shape: &Shape, lifetime: Lifetime) -> Plan {
             up: true,
             virtual_macs: Vec::new(),
             addresses: IpNet::new(traffic::own(family), bits).into_iter().collect(),
+            reverse_path: ReversePath::default(),
         }],
         routes: IpNet::new(clients, length)
             .map(|to| RoutePlan { to, via: Some(traffic::router(family)), nic })

@@ -1,5 +1,7 @@
 //! `shunt drops`: why packets were dropped, by reason.
 
+use std::collections::HashSet;
+
 use clap::Args;
 use hyper::Method;
 use shunt_dataplane::reason::{DropReason, PuntReason, ReplyKind};
@@ -58,6 +60,12 @@ fn words() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
     drops.chain(punts).chain(replies)
 }
 
+/// Every word once: one that stands for a drop and for an answer too has two meanings.
+fn names() -> Vec<&'static str> {
+    let mut seen = HashSet::new();
+    words().map(|(word, ..)| word).filter(|word| seen.insert(*word)).collect()
+}
+
 fn explain(reason: &str) -> Outcome {
     let mut known = false;
     for (word, kind, help) in words().filter(|(word, ..)| *word == reason) {
@@ -67,7 +75,7 @@ fn explain(reason: &str) -> Outcome {
     if known {
         return Outcome::Done;
     }
-    let all: Vec<&str> = words().map(|(word, ..)| word).collect();
+    let all = names();
     let advice = nearest(reason, &all)
         .map_or_else(|| "name one of these".to_owned(), |near| format!("did you mean {near}?"));
     complain(&format!("shunt drops: {reason}: no such reason: there are {}: {advice}", all.join(", ")));
@@ -117,5 +125,17 @@ mod tests {
             assert_eq!(explain(word), Outcome::Done);
         }
         assert_eq!(explain("no_such"), Outcome::WrongUse);
+    }
+
+    #[test]
+    fn a_word_of_two_kinds_is_named_once_and_explained_as_both() {
+        let names = names();
+        assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len());
+        let twice = words().filter(|(word, ..)| *word == "no_connection").count();
+        assert_eq!((twice, names.iter().filter(|word| **word == "no_connection").count()), (2, 1));
+        assert_eq!(
+            names.iter().collect::<HashSet<_>>(),
+            words().map(|(word, ..)| word).collect::<Vec<_>>().iter().collect()
+        );
     }
 }

@@ -44,7 +44,7 @@ pub struct Arguments {
     /// Destination address and port
     #[arg(value_name = "DST:PORT")]
     destination: SocketAddr,
-    /// The NIC that it arrives at [default: the first]
+    /// The NIC that it arrives at [default: the one that leads to its source]
     #[arg(long)]
     nic: Option<String>,
     /// TCP: what kind of segment, and SCTP: what chunk does the same [default: syn]

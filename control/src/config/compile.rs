@@ -76,6 +76,7 @@ pub fn compile(config: &Config, state: &State) -> Plan {
         services: config.services.iter().map(|service| with_sorry_server(service, state)).collect(),
         marks: config.marks.clone(),
         masquerades: config.masquerades.clone(),
+        forwards: config.forwards.clone(),
         timeouts: config.timeouts.clone(),
         sysctls: config.sysctls,
         replies_per_second: config.runtime.replies,
@@ -92,6 +93,7 @@ fn nics(config: &Config, state: &State) -> Vec<NicPlan> {
         up: state.nics.get(id.index()).is_none_or(|nic| nic.up),
         virtual_macs: virtual_macs(config, state, id),
         addresses: nic.addresses.clone(),
+        reverse_path: nic.reverse_path,
     };
     config.nics.iter().zip(macs).zip(ids).map(plan).collect()
 }

@@ -10,6 +10,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use shunt_dataplane::connections::{TcpState, Timeouts};
+use shunt_dataplane::forwarding::{End, ForwardRule};
+use shunt_dataplane::id::NicId;
+use shunt_dataplane::reverse_path::ReversePath;
 use shunt_dataplane::service::mark::MarkRule;
 use shunt_dataplane::service::masquerade::MasqueradeRule;
 use shunt_dataplane::service::schedulers::Flags;
@@ -165,6 +168,10 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
         joined(&rules.iter().map(|rule| show_masquerade(rule, new)).collect::<Vec<_>>())
     };
     changes.compare("masquerade", "rules", &old.masquerades, &new.masquerades, show_masquerades, false);
+    let show_forwards = |rules: &Vec<ForwardRule>| {
+        joined(&rules.iter().map(|rule| show_forward(rule, |nic| new.nic_name(nic))).collect::<Vec<_>>())
+    };
+    changes.compare("forward", "rules", &old.forwards, &new.forwards, show_forwards, false);
     changes.compare("mark", "rules", &old.marks, &new.marks, show_marks, false);
     for (_, pair) in paired(&old.services, &new.services, |service| (service.listen, service.protocol)) {
         services(pair, &mut changes);
@@ -237,6 +244,9 @@ fn nics(old: &Config, new: &Config, changes: &mut Changes) {
                     |list| joined(list),
                     false,
                 );
+                let show = |how: &ReversePath| how.word().to_owned();
+                let (was, is) = (&before.reverse_path, &after.reverse_path);
+                changes.compare(&place, "reverse_path", was, is, show, false);
                 changes.compare(
                     &place,
                     "gateway",
@@ -361,6 +371,18 @@ fn show_masquerade(rule: &MasqueradeRule, config: &Config) -> String {
     let nic = rule.nic.and_then(|nic| config.nics.get(nic.index()));
     text += &nic.map_or_else(String::new, |nic| format!(" nic \"{}\"", nic.name));
     text + &rule.address.map_or_else(String::new, |address| format!(" by {address}"))
+}
+
+/// A rule for people: `from back to front`, `from 10.0.0.0/24 both ways`.
+#[must_use]
+pub fn show_forward(rule: &ForwardRule, nic_name: impl Fn(NicId) -> String) -> String {
+    let show = |word: &str, end: End| match end {
+        End::Any => None,
+        End::Nic(nic) => Some(format!("{word} {}", nic_name(nic))),
+        End::Network(net) => Some(format!("{word} {net}")),
+    };
+    let both = rule.both.then(|| "both ways".to_owned());
+    [show("from", rule.from), show("to", rule.to), both].into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
 fn show_flags(flags: &Flags) -> String {

@@ -18,6 +18,8 @@ pub const ROUTES_MAX: usize = 65_536;
 pub const MARKS_MAX: usize = 256;
 /// The most rules of masquerade: each new connection of a masqueraded host is held against all of them.
 pub const MASQUERADES_MAX: usize = 256;
+/// The most rules of forwarding: each packet of no service is held against all of them.
+pub const FORWARDS_MAX: usize = 256;
 /// The most services.
 pub const SERVICES_MAX: usize = 65_536;
 /// The most real servers of one service.

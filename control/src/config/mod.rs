@@ -24,7 +24,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 use shunt_dataplane::address::Address as _;
 use shunt_dataplane::connections::Timeouts;
+use shunt_dataplane::forwarding::ForwardRule;
 use shunt_dataplane::id::{Mac, NicId, Protocol};
+use shunt_dataplane::reverse_path::ReversePath;
 use shunt_dataplane::service::mark::{Mark, MarkRule};
 use shunt_dataplane::service::masquerade::MasqueradeRule;
 use shunt_dataplane::service::schedulers::Scheduler;
@@ -55,6 +57,8 @@ pub struct Config {
     pub marks: Vec<MarkRule>,
     /// `[[masquerade]]`, in the order of the file; the first one that holds has its way.
     pub masquerades: Vec<MasqueradeRule>,
+    /// `[[forward]]`, in the order of the file.
+    pub forwards: Vec<ForwardRule>,
     /// `[notify]`.
     pub notify: crate::notify::Settings,
     /// `[[service]]`, in the order of the file.
@@ -149,6 +153,8 @@ pub struct Nic {
     pub neighbours: Vec<Neighbour>,
     /// The largest IP packet, in bytes; none for that of the interface behind it.
     pub mtu: Option<u16>,
+    /// Which sources it takes packets from.
+    pub reverse_path: ReversePath,
 }
 
 /// A neighbour whose MAC the file names.
@@ -201,6 +207,12 @@ impl Config {
             .chain(marked.filter(|vip| !own(vip)))
             .chain(self.virtual_addresses().map(|(_, vip)| vip))
             .collect()
+    }
+
+    /// The name of a NIC.
+    #[must_use]
+    pub fn nic_name(&self, nic: NicId) -> String {
+        self.nics.get(nic.index()).map_or_else(|| nic.to_string(), |nic| nic.name.clone())
     }
 
     /// The addresses that checks ask for at real servers by the way of their service.

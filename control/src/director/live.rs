@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use dpdk_sys::{Clock, Mempool, Nic, NumaNode};
+use shunt_dataplane::forwarding::RuleNumber;
 use shunt_dataplane::id::{Generation, NicId, WorkerId};
 use shunt_dataplane::worker::{Answer, ConnectionView, Question, QuestionEnds, Shared};
 use tokio::sync::{mpsc, watch};
@@ -24,7 +25,7 @@ use crate::api::neighbours::Neighbours;
 use crate::api::{Asked, Connection, Drops, Explanation, Probe, ProbeStep, Status};
 use crate::config::Config;
 use crate::config::check::Machine;
-use crate::config::diff::{Changes, diff};
+use crate::config::diff::{Changes, diff, show_forward};
 use crate::config::removed::few_enough;
 use crate::control_loop::Control;
 use crate::health::Health;
@@ -278,7 +279,7 @@ impl Live {
         let names: Vec<String> = view.config.nics.iter().map(|nic| nic.name.clone()).collect();
         let name_of = |nic: NicId| names.get(nic.index()).cloned().unwrap_or_else(|| nic.to_string());
         let place = match &probe.nic {
-            None => 0,
+            None => view.snapshot.first_hop(probe.source.ip()).map_or(0, |(nic, _)| nic.index()),
             Some(name) => names.iter().position(|known| known == name).ok_or_else(|| {
                 Refusal::new(format!(
                     "{name}: no such nic: there are {}: name one of these",
@@ -293,9 +294,13 @@ impl Live {
             steps = self.ask_explanation(*owner, nic, frame)?;
         }
         let generation = view.snapshot.generation.0;
+        let rule_of = |number: RuleNumber| {
+            let rule = view.config.forwards.get(usize::from(number.0));
+            rule.map_or_else(String::new, |rule| show_forward(rule, name_of))
+        };
         Ok(Explanation {
             generation,
-            steps: steps.iter().map(|step| ProbeStep::told(step, name_of)).collect(),
+            steps: steps.iter().map(|step| ProbeStep::told(step, name_of, rule_of)).collect(),
         })
     }
 

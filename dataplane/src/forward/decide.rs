@@ -150,8 +150,7 @@ impl Forwarder {
         if headers.is_martian() {
             return Err(Aside::Drop(DropReason::Martian));
         }
-        let asked =
-            Asked { snapshot, tables: A::tables(snapshot), packet, headers, now, gathered: self.gathered };
+        let asked = Asked { gathered: self.gathered, ..Asked::new(snapshot, packet, headers, now) };
         match case {
             Case::WithoutFlow if headers.fragment != Fragment::Whole => self.fragment(&asked),
             Case::WithoutFlow => self
@@ -303,8 +302,18 @@ impl Forwarder {
     }
 }
 
-impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
-    /// Whose address the destination is. A source that cannot be one ends here.
+impl<'s, 'p, A: IpVersion + crate::snapshot::Family> Asked<'s, 'p, A> {
+    /// A packet that came whole.
+    pub(super) fn new(
+        snapshot: &'s Snapshot,
+        packet: &'p Packet<'p>,
+        headers: &'p Headers<A>,
+        now: Tick,
+    ) -> Self {
+        Self { snapshot, tables: A::tables(snapshot), packet, headers, now, gathered: None }
+    }
+
+    /// Whose address the destination is. A source that cannot be one ends here, and one that is elsewhere.
     pub(super) fn local(&self) -> Result<Option<Local>, Aside> {
         let of = |address| self.tables.local.get(self.packet.nic, address).copied();
         let to = of(self.headers.destination);
@@ -314,6 +323,7 @@ impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
         if matches!(from, Some(Local::Own(_) | Local::Vip)) && self.is_from_itself(from, to) {
             return Err(Aside::Drop(DropReason::Martian));
         }
+        self.reverse_path(to)?;
         Ok(to)
     }
 
@@ -395,27 +405,10 @@ impl<'s, A: IpVersion + crate::snapshot::Family> Asked<'s, '_, A> {
         Ok(no_connection(then))
     }
 
-    /// No service's and not for the director: by the routes, as a router does (RFC 1812, RFC 8200).
-    pub(super) fn route(&self) -> Decided<'s, A> {
-        if self.headers.destination.is_group() {
-            return Err(Aside::Drop(DropReason::Group));
-        }
-        if self.headers.destination.is_link_local() || self.headers.source.is_link_local() {
-            return Err(Aside::Punt(Punt::Local));
-        }
-        Ok(no_connection(self.onward(self.tables.way(self.headers.destination), 0, None)))
-    }
-
     /// Whether a real server can answer a client of one link alone: it is on that link, or the director itself.
     #[cold]
     fn stays_on_link(&self, real: &Real) -> bool {
-        let nic = match &real.way {
-            Way::Known(hop) => hop.nic,
-            Way::Unresolved(unresolved) => unresolved.nic,
-            Way::Local => return true,
-            Way::None => return false,
-        };
-        nic == self.packet.nic && real.method == Method::Dr
+        real.way == Way::Local || real.method == Method::Dr && real.way.nic() == Some(self.packet.nic)
     }
 
     /// On to a real server. Errors come from the VIP.

@@ -3,15 +3,17 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::decide::Asked;
 use super::decision::{Decision, Subject, Then};
 use super::{Aside, Forwarder, Parsed, Punt, Staged, Tables};
 use crate::address::Address;
 use crate::connections::Direction;
+use crate::forwarding::{Nature, RuleNumber};
 use crate::id::{L4Port, NicId, RealId, WorkerId};
 use crate::packet::Packet;
 use crate::reason::{DropReason, ReplyKind};
 use crate::service::{Method, NextHop};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Family, Snapshot};
 use crate::time::Tick;
 use crate::wire::IpVersion;
 
@@ -60,6 +62,17 @@ pub enum Step {
         /// What others see of it.
         address: SocketAddr,
     },
+    /// No service's: whether it is passed on.
+    Transit(Transit),
+    /// The way back to its source leaves by this NIC, not by the one that it came in by; none: there is no way back.
+    WayBack {
+        /// Its source.
+        source: IpAddr,
+        /// The NIC that it came in by.
+        from: NicId,
+        /// The NIC that leads to the source.
+        leads: Option<NicId>,
+    },
     /// The next hop.
     NextHop(NextHop),
     /// It would be answered.
@@ -72,6 +85,30 @@ pub enum Step {
     Gather,
     /// It would be dropped.
     Drop(DropReason),
+}
+
+/// A packet of no service and what lets it pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transit {
+    /// The NIC that it comes in by.
+    pub from: NicId,
+    /// The NIC that it would leave by; none without a route.
+    pub to: Option<NicId>,
+    /// Its addresses.
+    pub addresses: (IpAddr, IpAddr),
+    /// What lets it pass, if it passes.
+    pub passes: Option<Passes>,
+    /// The rule by which it would pass if that said `both`, or if the packet showed that it answers.
+    pub both: Option<RuleNumber>,
+}
+
+/// What lets a packet of no service pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passes {
+    /// A rule.
+    Rule(RuleNumber),
+    /// The connection that it answers.
+    Connection,
 }
 
 impl Forwarder {
@@ -92,10 +129,12 @@ impl Forwarder {
         staged: &Staged<A>,
         now: Tick,
     ) -> Explanation {
+        let asked = Asked::new(snapshot, packet, &staged.headers, now);
         match self.decide(snapshot, packet, staged, now) {
             Ok(decision) => {
                 let mut steps = vec![Step::Owner(self.worker)];
                 self.explain_subject(snapshot, &decision, &mut steps);
+                steps.extend(asked.explain_passing(&decision));
                 steps.push(match decision.then {
                     Then::Forward(hop) | Then::Fragment(hop) => Step::NextHop(*hop),
                     Then::Reply(answer, hop) => Step::Reply(answer.kind(), hop.nic),
@@ -105,7 +144,7 @@ impl Forwarder {
                 });
                 steps
             }
-            Err(aside) => vec![aside.into()],
+            Err(aside) => asked.explain_refusal(aside).into_iter().chain([aside.into()]).collect(),
         }
     }
 
@@ -148,6 +187,40 @@ impl Forwarder {
             }
         };
         steps.push(Step::Real { id: real.id, address: real.address, method: real.method });
+    }
+}
+
+impl<A: IpVersion + Family> Asked<'_, '_, A> {
+    /// What lets a packet pass that is routed.
+    fn explain_passing(&self, decision: &Decision<'_, A>) -> Option<Step> {
+        let routed = match decision.subject {
+            Subject::None => !self.is_ours(self.headers.destination),
+            // Others begin with a masqueraded host.
+            Subject::Masqueraded(_, direction, _) => direction == Direction::FromClient,
+            _ => false,
+        };
+        let passes = self.rule().map_or(Passes::Connection, Passes::Rule);
+        routed.then(|| Step::Transit(self.explain_transit(Some(passes))))
+    }
+
+    /// What would have to be otherwise for a packet that is dropped by a rule.
+    fn explain_refusal(&self, aside: Aside) -> Option<Step> {
+        match aside {
+            Aside::Drop(DropReason::NotForwarded) => Some(Step::Transit(self.explain_transit(None))),
+            Aside::Drop(DropReason::ReversePath) => Some(Step::WayBack {
+                source: self.headers.source.into(),
+                from: self.packet.nic,
+                leads: self.way_back(),
+            }),
+            _ => None,
+        }
+    }
+
+    fn explain_transit(&self, passes: Option<Passes>) -> Transit {
+        let transit = self.transit();
+        let addresses = (transit.source.into(), transit.destination.into());
+        let both = self.tables.forwarding.passes(&transit, Nature::Answers);
+        Transit { from: transit.from, to: transit.to, addresses, passes, both }
     }
 }
 

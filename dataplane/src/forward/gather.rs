@@ -57,7 +57,7 @@ impl Forwarder {
         match asked.local()? {
             Some(Local::Elsewhere) => return Err(Aside::Drop(DropReason::NotMaster)),
             Some(Local::Own(_)) if remote.is_none() => return Err(Aside::Punt(Punt::Local)),
-            None if !from_real && remote.is_none() => return asked.route(),
+            None if !from_real && remote.is_none() => return self.routed(asked),
             Some(_) | None => {}
         }
         if asked.snapshot.owners.workers > 1 && !asked.packet.handed_over {

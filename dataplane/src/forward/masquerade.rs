@@ -93,7 +93,7 @@ impl Forwarder {
     #[inline]
     pub(super) fn leave<'s, A: Tables + IpVersion>(&self, asked: &Asked<'s, '_, A>) -> Decided<'s, A> {
         if asked.tables.masquerade.is_empty() {
-            return asked.route();
+            return self.routed(asked);
         }
         self.leave_by_rules(asked)
     }
@@ -105,7 +105,11 @@ impl Forwarder {
             // The echoes among these were found before; other ICMP speaks of what was routed.
             let unknown = headers.protocol != A::ICMP_PROTOCOL
                 && self.is_masqueraded(asked, headers.source, headers.destination);
-            return if unknown { Err(Aside::Drop(DropReason::MasqueradeProtocol)) } else { asked.route() };
+            return if unknown {
+                Err(Aside::Drop(DropReason::MasqueradeProtocol))
+            } else {
+                self.routed(asked)
+            };
         };
         if let Some(leave) = asked.leaves_by(flow.source, flow.destination) {
             return self.begin(asked, &flow, leave);
@@ -113,7 +117,7 @@ impl Forwarder {
         if let Some(leave) = asked.leaves_by(flow.destination, flow.source) {
             return self.enter(asked, &flow, leave);
         }
-        asked.route()
+        self.routed(asked)
     }
 
     /// True for a packet of a masqueraded host.
@@ -136,6 +140,11 @@ impl Forwarder {
     ) -> Decided<'s, A> {
         if let Err(Case::HandOver(owner)) = self.owned(asked.snapshot, asked.packet, flow.destination) {
             return Err(Aside::HandOver(owner));
+        }
+        // A rule for everybody lets out who is behind the director, and nobody in.
+        let inwards = leave.everybody && asked.tables.routes.find_network(flow.destination).is_some();
+        if inwards && asked.rule().is_none() {
+            return Err(Aside::Drop(DropReason::NotForwarded));
         }
         let flags = asked.headers.tcp_flags;
         if flags.rst() || flow.protocol == Protocol::Tcp && flags.syn() && flags.ack() {

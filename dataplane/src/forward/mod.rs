@@ -20,6 +20,7 @@ mod incomplete;
 mod masquerade;
 mod over;
 mod pieces;
+mod routed;
 mod schedule_icmp;
 mod unserved;
 mod upkeep;
@@ -47,7 +48,7 @@ use crate::time::Tick;
 use crate::wire::plain::{Arrival, Plain};
 use crate::wire::{self, Headers};
 use decision::Case;
-pub use explain::{Explanation, Step};
+pub use explain::{Explanation, Passes, Step, Transit};
 use gather::Gathered;
 pub use pieces::{PIECES_MAX, Pieces};
 

@@ -29,7 +29,7 @@ impl Forwarder {
             && !(flow.protocol != Protocol::Udp && asked.headers.tcp_flags.rst())
         {
             // Behind the router that the director is (kernel: `ip_forward`): what that refuses does not come so far.
-            let routed = asked.route()?;
+            let routed = asked.on()?;
             if !matches!(routed.then, Then::Forward(_) | Then::Fragment(_) | Then::Punt(_)) {
                 return Ok(routed);
             }
@@ -86,12 +86,15 @@ impl Forwarder {
         if let Err(Case::HandOver(owner)) = self.owned(asked.snapshot, asked.packet, flow.destination) {
             return Err(Aside::HandOver(owner));
         }
-        let decision = asked.route()?;
         let table = A::table(&self.connections);
         let question = flow.reversed();
         let found = table.find(table.hash(&question), &question, now);
-        let Some(Found { index, direction: Direction::FromClient }) = found else { return Ok(decision) };
-        let Some(real) = asked.snapshot.real(table.entry(index).real()) else { return Ok(decision) };
+        let Some(Found { index, direction: Direction::FromClient }) = found else {
+            return self.routed(asked);
+        };
+        let real = asked.snapshot.real(table.entry(index).real()).filter(|real| asked.comes_from(real));
+        let Some(real) = real else { return self.routed(asked) };
+        let decision = asked.on()?;
         let subject = Subject::Found(Found { index, direction: Direction::FromReal }, real);
         Ok(Decision { subject, ..decision })
     }

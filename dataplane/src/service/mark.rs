@@ -121,6 +121,12 @@ impl<A: Address> Classifier<A> {
         self.rules.is_empty()
     }
 
+    /// True for an address of a network that a rule names as destination.
+    #[must_use]
+    pub fn takes_for(&self, address: A) -> bool {
+        self.rules.iter().any(|rule| rule.to.1 > 0 && address.masked(rule.to.1) == rule.to.0)
+    }
+
     /// The mark of the first packet of a flow: that of the last rule that holds for it, as `-j MARK` has it.
     #[must_use]
     pub fn classify(&self, flow: &Flow<A>, nic: NicId) -> Option<Mark> {

@@ -73,6 +73,8 @@ pub struct Leave<A> {
     pub address: A,
     /// What counts its connections.
     pub real: RealId,
+    /// True when the rule is for everybody, so that it does not tell who is behind the director.
+    pub everybody: bool,
 }
 
 impl<A: Address> Default for Masquerade<A> {
@@ -144,7 +146,8 @@ impl<A: Address> Masquerade<A> {
                 && !rule.except.is_some_and(|except| holds(except, destination))
                 && rule.nic.is_none_or(|wanted| wanted == nic)
         })?;
-        Some(Leave { address: rule.address, real: *self.addresses.get(&rule.address)? })
+        let everybody = rule.from.1 == 0;
+        Some(Leave { address: rule.address, real: *self.addresses.get(&rule.address)?, everybody })
     }
 }
 

@@ -236,6 +236,16 @@ impl<Hop> Way<Hop> {
 }
 
 impl Way {
+    /// The NIC that it leaves by.
+    #[must_use]
+    pub const fn nic(&self) -> Option<NicId> {
+        match self {
+            Self::Known(hop) => Some(hop.nic),
+            Self::Unresolved(unresolved) => Some(unresolved.nic),
+            Self::Local | Self::None => None,
+        }
+    }
+
     /// The same way by a borrowed next hop.
     #[inline]
     #[must_use]

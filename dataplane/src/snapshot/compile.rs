@@ -10,7 +10,9 @@ use super::{FamilyTables, Local, NicPlan, NicView, Plan, ScopedMap, ServicePlan,
 use crate::address::{Address, Family};
 use crate::connections::Timeouts;
 use crate::counters::RealCounters;
+use crate::forwarding::Forwarding;
 use crate::id::{Generation, L4Port, NicId, Protocol, RealId, ServiceId};
+use crate::reverse_path::ReversePath;
 use crate::route::{Route, RouteTable};
 use crate::service::bypass;
 use crate::service::mark::{Classifier, Mark};
@@ -372,6 +374,13 @@ fn nic_view(plan: &NicPlan, all: &[NicPlan]) -> NicView {
         source_v4: first(plan),
         source_v6: source_v6(plan).or_else(|| all.iter().find_map(source_v6)),
         virtual_macs: plan.virtual_macs.as_slice().into(),
+        reverse_path: plan.reverse_path,
+        looks_back: match plan.reverse_path {
+            ReversePath::Off => false,
+            // Of one NIC there is no other way in.
+            ReversePath::Auto => all.len() > 1,
+            ReversePath::Strict | ReversePath::Loose => true,
+        },
     }
 }
 
@@ -423,6 +432,7 @@ impl<A: Address> FamilyTables<A> {
             nat_reals: Default::default(),
             nat_ports: Default::default(),
             masquerade: Default::default(),
+            forwarding: Forwarding::new(&plan.forwards),
             bypass: None,
         };
         tables.insert_vips(plan);

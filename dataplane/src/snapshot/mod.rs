@@ -19,7 +19,9 @@ use hashbrown::HashMap;
 use crate::address::Address;
 use crate::connections::Timeouts;
 use crate::flow::Owners;
+use crate::forwarding::Forwarding;
 use crate::id::{Generation, L4Port, Mac, NicId, Protocol, RealId, ServiceId};
+use crate::reverse_path::ReversePath;
 use crate::route::RouteTable;
 use crate::service::mark::Classifier;
 use crate::service::masquerade::Masquerade;
@@ -59,6 +61,10 @@ pub struct NicView {
     pub source_v6: Option<Ipv6Addr>,
     /// MACs of virtual routers of which this director is master.
     pub virtual_macs: Box<[Mac]>,
+    /// Which sources it takes packets from.
+    pub reverse_path: ReversePath,
+    /// True when that depends on routes.
+    pub looks_back: bool,
 }
 
 impl NicView {
@@ -99,6 +105,8 @@ pub struct FamilyTables<A: Address> {
     pub nat_ports: HashMap<(A, Protocol, L4Port), (), RandomState>,
     /// Who leaves by an address of the director's.
     pub masquerade: Masquerade<A>,
+    /// Which packets of no service pass.
+    pub forwarding: Forwarding<A>,
     /// What stands for the destinations of connections that no real server took; none without firewall marks.
     pub bypass: Option<RealId>,
 }

@@ -6,7 +6,9 @@ use ipnet::IpNet;
 
 use super::Sysctls;
 use crate::connections::Timeouts;
+use crate::forwarding::ForwardRule;
 use crate::id::{Mac, NicId, Protocol};
+use crate::reverse_path::ReversePath;
 use crate::service::mark::MarkRule;
 use crate::service::masquerade::MasqueradeRule;
 use crate::service::schedulers::Scheduler;
@@ -42,6 +44,8 @@ pub struct Plan {
     pub marks: Vec<MarkRule>,
     /// Who leaves by an address of the director's; the first rule that holds has its way.
     pub masquerades: Vec<MasqueradeRule>,
+    /// Which packets of no service pass from one network to another.
+    pub forwards: Vec<ForwardRule>,
     /// Timeouts of connections.
     pub timeouts: Timeouts,
     /// Settings of the kernel.
@@ -65,6 +69,8 @@ pub struct NicPlan {
     pub up: bool,
     /// The director's own addresses on it, with their networks.
     pub addresses: Vec<IpNet>,
+    /// Which sources it takes packets from.
+    pub reverse_path: ReversePath,
 }
 
 /// A VIP of one link: an IPv6 link-local one. Another NIC may have the same for another host.

@@ -267,6 +267,7 @@ mod tests {
                 up: true,
                 virtual_macs: Vec::new(),
                 addresses: vec!["192.0.2.2/24".parse().unwrap(), "2001:db8::2/64".parse().unwrap()],
+                reverse_path: Default::default(),
             }],
             services: vec![ServicePlan {
                 name: "web".into(),

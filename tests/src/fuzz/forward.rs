@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use shunt_dataplane::address::Family;
 use shunt_dataplane::forward::BURST_MAX;
+use shunt_dataplane::forwarding::{End, ForwardRule};
 use shunt_dataplane::id::{L4Port, Protocol, WorkerId};
+use shunt_dataplane::reverse_path::ReversePath;
 use shunt_dataplane::service::mark::{Mark, MarkRule};
 use shunt_dataplane::service::schedulers::{Flags, Scheduler};
 use shunt_dataplane::service::tunnel::{Tunnel, TunnelChecksum};
@@ -65,6 +67,7 @@ fn play(director: &mut Director, burst: &mut Vec<Arrival>, bytes: &mut Bytes<'_>
         for (outcome, arrival) in director.burst(queue, arrivals).iter().zip(arrivals) {
             invariants::well_formed(director.plan(), outcome);
             invariants::leaves_for_its_own(director.plan(), arrival, outcome);
+            invariants::nothing_passes_without_rules(director.plan(), arrival, outcome);
             frames.saw(outcome);
         }
     }
@@ -101,6 +104,11 @@ fn plan(bytes: &mut Bytes<'_>) -> Plan {
         nic: bytes.flag().then_some(FRONT),
     };
     plan.marks = (0..bytes.below(3)).map(|_| rule(bytes)).collect();
+    // By what was drawn before, so that saved inputs mean what they meant.
+    let which = plan.services.len() + 2 * plan.marks.len();
+    let inwards = ForwardRule { from: End::Nic(FRONT), to: End::Nic(BACK), both: which % 2 == 0 };
+    plan.forwards = [vec![], vec![network::everything_passes()], vec![inwards]][which % 3].clone();
+    plan.nics.iter_mut().for_each(|nic| nic.reverse_path = ReversePath::ALL[which % 4]);
     plan
 }
 

@@ -202,7 +202,7 @@ fn flood(flows: u32, family: Family, protocol: Protocol) -> Path {
 fn plain(name: &str, nic: NicId, frame: Vec<u8>, expected: fn(Verdict) -> bool) -> Path {
     Path {
         name: name.to_owned(),
-        plan: network::plan(Vec::new()),
+        plan: Plan { forwards: vec![network::everything_passes()], ..network::plan(Vec::new()) },
         before: Vec::new(),
         frames: vec![frame; PACKETS],
         nic,

@@ -7,6 +7,7 @@ use shunt_dataplane::connections::Timeouts;
 use shunt_dataplane::forward::{Punt, Verdict};
 use shunt_dataplane::id::{Mac, NicId};
 use shunt_dataplane::packet::Packet;
+use shunt_dataplane::reverse_path::ReversePath;
 use shunt_dataplane::service::Way;
 use shunt_dataplane::snapshot::{NicPlan, Plan};
 use shunt_dataplane::wire::{self, arp, ndp};
@@ -15,6 +16,7 @@ use shunt_dataplane::{reply, rewrite};
 use super::commands::{self, Unknown};
 use super::scenario::{CommandResult, FrameOut, Recording, Scenario, Step, StepResult};
 use crate::director::{Director, Outcome};
+use crate::network::everything_passes;
 
 /// What each step takes.
 pub const STEP: Duration = Duration::from_millis(10);
@@ -33,11 +35,13 @@ pub fn bare_director() -> Director {
         up: true,
         virtual_macs: Vec::new(),
         addresses: Vec::new(),
+        reverse_path: ReversePath::Off,
     };
     let plan = Plan {
         nics: vec![nic(0), nic(1)],
         timeouts: Timeouts::default(),
         replies_per_second: REPLIES,
+        forwards: vec![everything_passes()],
         ..Plan::default()
     };
     Director::new(1, CONNECTIONS, plan)

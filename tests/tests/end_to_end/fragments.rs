@@ -134,7 +134,7 @@ real = [{ address = "10.1.0.11" }]
 /// itself, what is for a service when all of it is there, whichever part comes first.
 #[test]
 fn fragments_are_gathered_for_services_and_routed_else() {
-    let (arms, running) = Arms::on_taps(DNS);
+    let (arms, running) = Arms::on_taps(&format!("{DNS}[[forward]]\nfrom = \"front\"\nto = \"10.1.0.12\"\n"));
     let [first, later] = fragments(&running, "10.1.0.12:53");
     for frame in [later, first] {
         arms.front.send(&frame);

@@ -22,6 +22,7 @@ mod neighbours;
 mod offloads;
 mod operator;
 mod oracle;
+mod passing;
 mod passive;
 mod reload;
 mod routing;

@@ -77,7 +77,8 @@ fn out_and_back_with_two_workers() {
 #[test]
 fn rules_come_and_go() {
     let arms = Arms::new();
-    let without = &MASQUERADE[..MASQUERADE.find("[[masquerade]]").expect("rules")];
+    let services = &MASQUERADE[..MASQUERADE.find("[[masquerade]]").expect("rules")];
+    let without = &format!("{services}[[forward]]\nfrom = \"back\"\nto = \"front\"\n");
     let running = arms.start(without);
     let macs = [real_mac(11), running.back];
     let sent = Packet::new(Transport::Udp, macs, at("10.1.0.11:40000"), at("203.0.113.9:53"));

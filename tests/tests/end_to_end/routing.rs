@@ -4,6 +4,10 @@ use shunt_tests::topology::arms::{Arms, ROUTER, real_mac};
 use shunt_tests::topology::frames::{Packet, Transport, at, icmp, ip};
 
 const ROUTES: &str = r#"
+[[forward]]
+from = "0.0.0.0/0"
+[[forward]]
+from = "::/0"
 [[service]]
 name = "web4"
 listen = "192.0.2.10:80"

@@ -9,7 +9,7 @@ use shunt_tests::director::Arrival;
 use shunt_tests::network::{BACK, FRONT, Form};
 use shunt_tests::packets::{Ip, Tcp};
 
-use crate::case::{Case, from_front, from_real, no_service, one_service, to_front, to_real, word};
+use crate::case::{Case, from_front, from_real, no_service, one_service, router, to_front, to_real, word};
 
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
@@ -134,7 +134,7 @@ fn other_protocol(form: Form) -> Case {
 fn no_route(form: Form) -> Case {
     let elsewhere = if form == Form::V4 { "203.0.113.9" } else { "2001:db8:ffff::9" };
     let packet = Ip::new(form.router(), elsewhere).udp(1, 2, b"");
-    let mut plan = no_service();
+    let mut plan = router();
     plan.routes.clear();
     let (kind, code) = if form == Form::V4 { (3, 0) } else { (1, 0) };
     let out = Ip::new(form.own(FRONT), form.router()).tos(error_tos(form)).icmp(kind, code, 0, &packet);
@@ -155,7 +155,7 @@ fn ttl_of_routed(form: Form) -> Case {
     let packet = Ip::new(&form.client(1), &form.real(1)).ttl(1).udp(1, 2, b"");
     let out = error(form, form.own(FRONT), (11, 0), (3, 0), 0, &packet);
     let kind = ReplyKind::TimeExceeded;
-    case("TTL 1, routed", form, no_service(), from_front(&packet), kind, to_front(&out))
+    case("TTL 1, routed", form, router(), from_front(&packet), kind, to_front(&out))
 }
 
 /// An answer of a NAT real server whose TTL ends here: the real server is told.

@@ -9,7 +9,7 @@ use shunt_tests::director::Arrival;
 use shunt_tests::network::{BACK, FRONT, Form, ROUTER, nic_mac, real_mac};
 use shunt_tests::packets::{Ip, Tcp, ethernet, frame, number};
 
-use crate::case::{Case, from_front, no_service, one_service, word};
+use crate::case::{Case, from_front, no_service, one_service, router, word};
 
 pub fn cases() -> Vec<Case> {
     let mut cases = [frames(), headers(), options(), extension_headers(), sources(), limits()].concat();
@@ -280,7 +280,7 @@ fn of_routing(form: Form) -> Vec<Case> {
     let expired = Ip::new(&form.client(1), &form.real(1)).ttl(1).icmp(error, 3, 0, &quote);
     let mut broadcast = from_front(&Ip::new(&form.client(1), elsewhere).udp(1, 2, b""));
     broadcast.frame[..6].fill(0xff);
-    let mut unrouted = no_service();
+    let mut unrouted = router();
     unrouted.routes.clear();
     let lost = from_front(&Ip::new(&form.client(1), elsewhere).udp(1, 2, b""));
     let to_group =
@@ -288,7 +288,7 @@ fn of_routing(form: Form) -> Vec<Case> {
     vec![
         drop(
             named("an ICMP error with TTL 1", form),
-            no_service(),
+            router(),
             from_front(&expired),
             DropReason::TtlExceeded,
         ),
@@ -304,7 +304,7 @@ fn limits() -> Vec<Case> {
     silent.replies_per_second = 0;
     let syn = from_front(&to_vip(Form::V4).tcp(&Tcp::new(40000, 81, "S")));
     let udp = from_front(&to_vip(Form::V4).udp(40000, 81, b""));
-    let mut narrow = no_service();
+    let mut narrow = router();
     narrow.nics[1].mtu = 600;
     // Nobody is told of an error about an error.
     let large = Ip::new(&Form::V4.client(1), &Form::V4.real(1)).df().icmp(3, 3, 0, &[0; 700]);

@@ -9,6 +9,7 @@ mod dropped;
 mod errors;
 mod forwarded;
 mod link_local;
+mod passing;
 mod routed;
 mod vrrp;
 
@@ -20,7 +21,7 @@ use shunt_dataplane::reason::{DropReason, PuntReason, ReplyKind};
 
 fn all() -> Vec<Case> {
     let cases = [forwarded::cases(), answered::cases(), routed::cases(), errors::cases(), dropped::cases()];
-    [cases.concat(), vrrp::cases(), link_local::cases()].concat()
+    [cases.concat(), vrrp::cases(), link_local::cases(), passing::cases()].concat()
 }
 
 #[test]
@@ -54,12 +55,18 @@ fn link_local() {
 }
 
 #[test]
+fn passing() {
+    case::run(passing::cases());
+}
+
+#[test]
 fn of_virtual_routers() {
     case::run(vrrp::cases());
 }
 
 /// Reasons that need rings, queues or buffers, which only `worker` has, or a whole burst.
-const OF_THE_WORKER: [DropReason; 6] = [
+const OF_THE_WORKER: [DropReason; 7] = [
+    DropReason::LinkDown,
     DropReason::Segmented,
     DropReason::HandOverFull,
     DropReason::PuntFull,

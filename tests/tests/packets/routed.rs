@@ -5,13 +5,14 @@ use std::net::IpAddr;
 use shunt_dataplane::forward::{Punt, Verdict};
 use shunt_dataplane::id::{Mac, NicId, Protocol};
 use shunt_dataplane::service::{Method, Unresolved};
-use shunt_dataplane::snapshot::{NeighbourPlan, RoutePlan};
+use shunt_dataplane::snapshot::{NeighbourPlan, Plan, RoutePlan};
 use shunt_tests::director::Arrival;
-use shunt_tests::network::{BACK, FRONT, Form, ROUTER};
+use shunt_tests::network::{BACK, FRONT, Form, ROUTER, everything_passes};
 use shunt_tests::packets::{Ip, Tcp, ethernet, frame};
 
 use crate::case::{
-    Case, SENT_BACK, SENT_FRONT, from_front, from_real, no_service, one_service, to_front, to_real, word,
+    Case, SENT_BACK, SENT_FRONT, from_front, from_real, no_service, one_service, router, to_front, to_real,
+    word,
 };
 
 pub fn cases() -> Vec<Case> {
@@ -46,20 +47,20 @@ fn address(text: &str) -> IpAddr {
 /// A real server asks somebody outside.
 fn out_to_the_world(form: Form) -> Case {
     let packet = |ttl| Ip::new(&form.real(1), elsewhere(form)).ttl(ttl).id(3).udp(1, 53, b"who is it?");
-    Case::new(named("by the gateway", form), no_service(), from_real(1, &packet(64)), SENT_FRONT)
+    Case::new(named("by the gateway", form), router(), from_real(1, &packet(64)), SENT_FRONT)
         .out(to_front(&packet(63)))
 }
 
 /// A neighbour's address, of any protocol.
 fn in_to_a_neighbour(form: Form) -> Case {
     let packet = |ttl| Ip::new(elsewhere(form), &form.real(3)).ttl(ttl).carry(99, b"?");
-    Case::new(named("to a neighbour", form), no_service(), from_front(&packet(64)), SENT_BACK)
+    Case::new(named("to a neighbour", form), router(), from_front(&packet(64)), SENT_BACK)
         .out(to_real(3, &packet(63)))
 }
 
 fn longest_prefix(form: Form) -> Case {
     let packet = |ttl| Ip::new(&form.client(1), elsewhere(form)).ttl(ttl).udp(1, 2, b"");
-    let mut plan = no_service();
+    let mut plan = router();
     let (wide, narrow) = if form == Form::V4 {
         ("203.0.0.0/8", "203.0.113.0/24")
     } else {
@@ -76,7 +77,8 @@ fn longest_prefix(form: Form) -> Case {
 /// What a NAT real server sends of its own accord is routed as it is.
 fn unconnected_answer(form: Form) -> Case {
     let packet = |ttl| Ip::new(&form.real(2), &form.client(1)).ttl(ttl).tcp(&Tcp::new(8080, 40000, "S"));
-    let plan = one_service(form, Protocol::Tcp, Method::Nat);
+    let forwards = vec![everything_passes()];
+    let plan = Plan { forwards, ..one_service(form, Protocol::Tcp, Method::Nat) };
     Case::new(
         named("from a NAT real server, of no connection", form),
         plan,
@@ -105,7 +107,7 @@ fn unresolved(form: Form) -> Case {
     let packet = Ip::new(&form.client(1), &form.real(77)).udp(1, 2, b"");
     let waits = Unresolved { nic: BACK, address: address(&form.real(77)) };
     let verdict = Verdict::Punt(Punt::Unresolved(waits));
-    Case::new(named("to an unknown neighbour", form), no_service(), from_front(&packet), verdict)
+    Case::new(named("to an unknown neighbour", form), router(), from_front(&packet), verdict)
 }
 
 /// The connection is made, and the packet waits.
@@ -130,7 +132,7 @@ fn fragment(form: Form) -> Case {
             Ip::new(elsewhere(form), &form.real(3)).ttl(ttl).carry(44, &[&header[..], b"the rest"].concat())
         }
     };
-    Case::new(named("a fragment, routed", form), no_service(), from_front(&packet(64)), SENT_BACK)
+    Case::new(named("a fragment, routed", form), router(), from_front(&packet(64)), SENT_BACK)
         .out(to_real(3, &packet(63)))
 }
 

@@ -18,6 +18,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use shunt_dataplane::address::Family;
 use shunt_dataplane::id::NicId;
+use shunt_dataplane::reverse_path::ReversePath;
 use shunt_dataplane::service::Method;
 use shunt_dataplane::snapshot::{NicPlan, Plan, Registry};
 use shunt_dataplane::worker::{NicQueues, Shared, Stage};
@@ -363,6 +364,7 @@ fn plan(shape: &Shape, nics: usize) -> Plan {
         up: true,
         virtual_macs: Vec::new(),
         addresses: IpNet::new(traffic::own_in_front(shape.family), bits).into_iter().collect(),
+        reverse_path: ReversePath::default(),
     };
     plan.nics.insert(0, front);
     for neighbour in &mut plan.neighbours {

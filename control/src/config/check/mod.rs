@@ -1,5 +1,6 @@
 //! Every problem of a configuration at once: what needs more than one value to be seen.
 
+mod forwards;
 mod health;
 mod imports;
 mod machine;
@@ -99,17 +100,19 @@ impl Config {
         let services = services::check(&document, &networks, &mut findings);
         let marks = marks::check(&document, &mut findings);
         let masquerades = masquerades::check(&document, &mut findings);
+        let forwards = forwards::check(&document, &mut findings);
         let vrrp = vrrp::check(&document, &networks, &mut findings);
         let groups = vrrp::check_groups(&document, &mut findings);
         count(&document, &mut findings);
         let usable = findings.is_usable();
         let problems = findings.finish();
         let (marks, routers) = (marks.zip(masquerades), vrrp.zip(groups));
+        let routes = routes.zip(forwards);
         match (usable, nics, routes, marks, services, routers) {
             (
                 true,
                 Some(nics),
-                Some(routes),
+                Some((routes, forwards)),
                 Some((marks, masquerades)),
                 Some(services),
                 Some((vrrp, vrrp_groups)),
@@ -122,6 +125,7 @@ impl Config {
                     routes,
                     marks,
                     masquerades,
+                    forwards,
                     notify: document.notify,
                     services,
                     vrrp,
@@ -221,6 +225,12 @@ fn count(document: &Document, findings: &mut Findings<'_>) {
             document.masquerades.len(),
             limit::MASQUERADES_MAX,
             document.masquerades.last().map(|last| &last.at),
+        ),
+        (
+            "forward",
+            document.forwards.len(),
+            limit::FORWARDS_MAX,
+            document.forwards.last().map(|last| &last.at),
         ),
         (
             "service",

@@ -34,6 +34,7 @@ fn build(nic: &NicDocument) -> Option<Nic> {
         gateways: nic.gateways.iter().map(|gateway| gateway.value).collect(),
         neighbours: nic.neighbours.iter().map(|neighbour| neighbour.value).collect(),
         mtu: nic.mtu.as_ref().map(|mtu| mtu.value),
+        reverse_path: nic.reverse_path.as_ref().map(|how| how.value).unwrap_or_default(),
     })
 }
 

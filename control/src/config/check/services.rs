@@ -94,6 +94,15 @@ fn settings(service: &ServiceDocument, findings: &mut Findings<'_>) -> Settings 
             Fault::new("one-packet scheduling of connections", holds, "remove one_packet"),
         );
     }
+    if let Some(one_packet) = one_packet.filter(|_| is_udp && has_nat(service)) {
+        let fault = Fault::new(
+            "answers of nat real servers are not translated",
+            "one_packet keeps no connection to translate them by, as in the kernel: they leave from the real server's own address, and only where \
+             a [[forward]] lets them pass",
+            "use forward = \"dr\" or \"tun\", or remove one_packet",
+        );
+        findings.warn(&service.place, &one_packet.at, fault);
+    }
     let has = |flag| service.scheduler_flags.iter().any(|other| other.value == flag);
     Settings {
         flags: Flags { fallback: has(SchedulerFlag::Fallback), port: has(SchedulerFlag::Port) },
@@ -105,6 +114,13 @@ fn settings(service: &ServiceDocument, findings: &mut Findings<'_>) -> Settings 
             .as_ref()
             .map(|persistence| build_persistence(persistence, service, findings)),
     }
+}
+
+/// True when a real server of a service is reached by nat.
+fn has_nat(service: &ServiceDocument) -> bool {
+    let is_nat = |forward: &Option<At<Method>>| forward.as_ref().map(|forward| forward.value == Method::Nat);
+    let by_service = is_nat(&service.forward).unwrap_or(false);
+    service.reals.iter().any(|real| is_nat(&real.forward).unwrap_or(by_service))
 }
 
 fn build_persistence(

@@ -4,6 +4,7 @@
 //! (its type, its range, its spelling) is said here; what needs two of them is said in `check`.
 
 mod check;
+mod forward;
 mod import;
 mod iptables;
 mod iptables_nat;
@@ -25,6 +26,7 @@ use shunt_dataplane::snapshot::Sysctls;
 use toml::de::{DeTable, DeValue};
 
 pub use check::CheckDocument;
+pub use forward::{EndDocument, ForwardDocument};
 pub use import::ImportDocument;
 pub use mark::MarkDocument;
 pub use masquerade::MasqueradeDocument;
@@ -60,6 +62,8 @@ pub struct Document {
     pub marks: Vec<MarkDocument>,
     /// `[[masquerade]]`, in the order of the file.
     pub masquerades: Vec<MasqueradeDocument>,
+    /// `[[forward]]`, in the order of the file.
+    pub forwards: Vec<ForwardDocument>,
     /// `[notify]`.
     pub notify: Settings,
     /// `[[service]]`.
@@ -87,6 +91,7 @@ const KEYS: &[&str] = &[
     "route",
     "mark",
     "masquerade",
+    "forward",
     "notify",
     "service",
     "vrrp",
@@ -137,6 +142,9 @@ impl Document {
         }
         for (number, (at, table)) in section.tables("masquerade").into_iter().enumerate() {
             document.masquerades.push(MasqueradeDocument::read(section.findings(), table, at, number));
+        }
+        for (number, (at, table)) in section.tables("forward").into_iter().enumerate() {
+            document.forwards.push(ForwardDocument::read(section.findings(), table, at, number));
         }
         for (number, (at, table)) in section.tables("service").into_iter().enumerate() {
             document.services.push(ServiceDocument::read(section.findings(), table, at, number));

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use shunt_dataplane::id::Mac;
+use shunt_dataplane::reverse_path::ReversePath;
 use toml::de::DeTable;
 
 use super::{Section, name, place, required};
@@ -30,9 +31,11 @@ pub struct NicDocument {
     pub neighbours: Vec<At<Neighbour>>,
     /// `mtu`.
     pub mtu: Option<At<u16>>,
+    /// `reverse_path`.
+    pub reverse_path: Option<At<ReversePath>>,
 }
 
-const NIC_KEYS: &[&str] = &["name", "device", "addresses", "gateway", "neighbours", "mtu"];
+const NIC_KEYS: &[&str] = &["name", "device", "addresses", "gateway", "neighbours", "mtu", "reverse_path"];
 
 impl NicDocument {
     pub(super) fn read(findings: &mut Findings<'_>, table: &DeTable<'_>, at: Span, number: usize) -> Self {
@@ -45,6 +48,7 @@ impl NicDocument {
             gateways: section.parse_list("gateway", router),
             neighbours: section.parse_list("neighbours", neighbour),
             mtu: section.integer("mtu", limit::MTU_MIN..=limit::MTU_MAX, "bytes"),
+            reverse_path: section.word("reverse_path", &ReversePath::ALL.map(|how| (how.word(), how)), &[]),
             place: place.clone(),
             at: at.clone(),
         };
