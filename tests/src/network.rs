@@ -98,6 +98,7 @@ pub fn plan(services: Vec<ServicePlan>) -> Plan {
         mac: nic_mac(nic),
         mtu: 1500,
         up: true,
+        edition: 0,
         virtual_macs: Vec::new(),
         addresses: vec![
             parse(&format!("{}/24", Form::V4.own(nic))),

@@ -249,7 +249,7 @@ fn stations(bench: &Bench, shape: &Shape, flows: u32, count: usize) -> Result<Ve
     for (number, taken_over) in receivers.into_iter().enumerate() {
         let (nic, rx, tx, feed, drain) = ends(bench.nic()?)?;
         let (floor_nic, floor_rx, floor_tx, floor_feed, floor_drain) = ends(bench.nic()?)?;
-        let (worker_ends, packets, questions) = rings();
+        let (worker_ends, packets, questions, _) = rings();
         let id = WorkerId(number as u8);
         let shared = shared[number].clone();
         let worker = Worker::new(WorkerParts {

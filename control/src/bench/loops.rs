@@ -69,7 +69,7 @@ impl Loops {
         let mut loops = Self { owners, shared, tasks: Vec::new(), threads: Vec::new(), _ends: Vec::new() };
         for (number, ((core, queues), taken_over)) in workers.into_iter().zip(receivers).enumerate() {
             let id = WorkerId(number as u8);
-            let (ends, packets, questions) = rings();
+            let (ends, packets, questions, _) = rings();
             let shared = loops.shared[number].clone();
             let parts = WorkerParts {
                 id,

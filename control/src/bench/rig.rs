@@ -309,7 +309,7 @@ pub(super) fn worker(
 ) -> Result<(Worker, WorkerEnds), BenchError> {
     let (hand_over, taken_over) =
         ring::mbuf_ring(&bench.eal, "hand over", RING_CAPACITY, None).map_err(BenchError::of)?;
-    let (ends, packets, questions) = rings();
+    let (ends, packets, questions, _) = rings();
     let capacities = match family {
         Family::V4 => Capacity { v4: capacity, v6: 1 },
         Family::V6 => Capacity { v4: 1, v6: capacity },
@@ -397,6 +397,7 @@ pub fn plan(shape: &Shape, lifetime: Lifetime) -> Plan {
             mac: traffic::DIRECTOR_MAC,
             mtu: MTU,
             up: true,
+            edition: 0,
             virtual_macs: Vec::new(),
             addresses: IpNet::new(traffic::own(family), bits).into_iter().collect(),
             reverse_path: ReversePath::default(),

@@ -20,6 +20,10 @@ pub struct NicState {
     pub up: bool,
     /// Bytes of the largest IP packet that it sends.
     pub mtu: u16,
+    /// Its MAC.
+    pub mac: Mac,
+    /// How often it was closed or opened since the start.
+    pub edition: u32,
 }
 
 /// What the control core knows beside the configuration.
@@ -88,9 +92,10 @@ fn nics(config: &Config, state: &State) -> Vec<NicPlan> {
     let ids = (0..=u8::MAX).map(NicId);
     let plan = |((nic, mac), id): ((&super::Nic, Mac), NicId)| NicPlan {
         name: nic.name.clone(),
-        mac,
+        mac: state.nics.get(id.index()).map_or(mac, |nic| nic.mac),
         mtu: state.nics.get(id.index()).map_or(nic.mtu.unwrap_or(MTU_DEFAULT), |nic| nic.mtu),
         up: state.nics.get(id.index()).is_none_or(|nic| nic.up),
+        edition: state.nics.get(id.index()).map_or(0, |nic| nic.edition),
         virtual_macs: virtual_macs(config, state, id),
         addresses: nic.addresses.clone(),
         reverse_path: nic.reverse_path,

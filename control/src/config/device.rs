@@ -131,6 +131,19 @@ impl Device {
         }
     }
 
+    /// The same device on another interface of the kernel.
+    #[must_use]
+    pub fn on_interface(&self, name: &str) -> Self {
+        let mut device = self.clone();
+        let before = self.kernel_interface().map(|(name, _)| name.to_owned()).unwrap_or_default();
+        match &mut device.kind {
+            Kind::AfPacket(of) | Kind::AfXdp(of) | Kind::Tap(of) => name.clone_into(of),
+            Kind::Raw(text) => *text = text.replacen(&format!("iface={before}"), &format!("iface={name}"), 1),
+            _ => {}
+        }
+        device
+    }
+
     /// True for a PCI function, which EAL allows by address; everything else is a virtual device that EAL creates.
     #[must_use]
     pub const fn is_pci(&self) -> bool {

@@ -43,8 +43,8 @@ pub enum Message {
     Health(Vec<health::Change>),
     /// The VIPs of virtual routers that belong to this director from now on.
     Owned(HashSet<(NicId, IpAddr)>),
-    /// What holds for NICs from now on, by [`NicId`].
-    Nics(Vec<NicState>),
+    /// What holds for NICs from now on, by [`NicId`]; the answer comes when all workers run it.
+    Nics(Vec<NicState>, Option<SyncSender<Applied>>),
     /// Neighbours changed; [`Core::applied`] reaches the number when workers know.
     Neighbours(Vec<neighbour::Change>, u64),
     /// The end.
@@ -203,7 +203,10 @@ impl Work {
                 events::tell_reals(&self.config, &changes, &self.notifier);
             }
             Message::Owned(vips) => self.publisher.set_owned(Instant::now(), vips, &self.config),
-            Message::Nics(nics) => self.publisher.set_nics(nics),
+            Message::Nics(nics, answer) => {
+                self.publisher.set_nics(nics);
+                gathered.answers.extend(answer);
+            }
             Message::Neighbours(changes, number) => {
                 changes.iter().for_each(|change| self.publisher.set_neighbour(change));
                 gathered.neighbours = Some(number);

@@ -29,15 +29,17 @@ pub(super) struct NicNow {
     /// The MAC that the director uses on it.
     pub mac: Mac,
     /// Bytes of the largest IP packet that it was opened for.
-    room: u16,
+    pub room: u16,
     /// Bytes of the largest IP packet that the interface behind it takes, where there is one.
     taken: Option<u32>,
+    /// How often it was closed or opened since the start.
+    pub edition: u32,
 }
 
 impl NicNow {
     /// A NIC that was opened for IP packets of `room` bytes, on an interface that takes so many.
     pub(super) fn new(mac: Mac, room: u16, taken: Option<u32>) -> Self {
-        Self { link: NicLink::default(), mac, room, taken }
+        Self { link: NicLink::default(), mac, room, taken, edition: 0 }
     }
 
     /// Bytes of the largest IP packet that leaves by it.
@@ -89,7 +91,13 @@ impl Known {
 
     /// As snapshots are compiled from it.
     pub(super) fn states(&self) -> Vec<NicState> {
-        self.nics.iter().map(|nic| NicState { up: nic.link.state.is_up(), mtu: nic.mtu() }).collect()
+        let state = |nic: &NicNow| NicState {
+            up: nic.link.state.is_up(),
+            mtu: nic.mtu(),
+            mac: nic.mac,
+            edition: nic.edition,
+        };
+        self.nics.iter().map(state).collect()
     }
 }
 
@@ -152,17 +160,18 @@ impl Live {
     fn follow_links(&self, view: &View, watch: &mut Watch) {
         let others: Vec<NicId> = watch.without_interface().collect();
         for id in others {
-            let link = self.nics.get(id.index()).and_then(dpdk_sys::Nic::link);
+            let nic = self.nics.get(id.index()).map(lock);
+            let link = nic.as_ref().and_then(|nic| nic.as_ref()).and_then(dpdk_sys::Nic::link);
             watch.driver_says(id, link.map(|link| link.up));
         }
         for event in watch.events(Instant::now()) {
-            self.obey_link(view, event);
+            self.obey_link(view, watch, event);
         }
         let held: Vec<Held> = watch.held().cloned().collect();
         lock(&self.links).held = held;
     }
 
-    fn obey_link(&self, view: &View, event: Event) {
+    fn obey_link(&self, view: &View, watch: &mut Watch, event: Event) {
         let name = |id: NicId| view.config.nics.get(id.index()).map_or("?", |nic| nic.name.as_str());
         match event {
             Event::Link(id, link) => self.link_turned(view, id, link),
@@ -192,7 +201,15 @@ impl Live {
                 });
             }
             Event::Mtu(id, taken) => self.mtu_turned(view, id, taken),
-            Event::Mac(..) | Event::Open(..) => {}
+            Event::Mac(id, mac) => {
+                tracing::warn!("nic \"{}\": its interface has the MAC {mac} now", name(id));
+                self.mac_turned(id, mac);
+            }
+            Event::Open(id, interface) => {
+                if let Some(opened) = self.open_again(view, id, &interface) {
+                    watch.opened(id, opened.interface, opened.mac);
+                }
+            }
         }
     }
 
@@ -209,7 +226,7 @@ impl Live {
         self.with_parts(|parts| {
             // Adverts first: the other director shall know.
             parts.control.watched(Tracked::Link(id), up.into());
-            let _ = parts.core.messages().send(Message::Nics(states));
+            let _ = parts.core.messages().send(Message::Nics(states, None));
         });
         let text = match link.advice(&nic.device.to_string()) {
             None => format!("nic \"{}\": {link}", nic.name),
@@ -218,7 +235,11 @@ impl Live {
         match (before.state.is_up(), up) {
             (true, true) => {}
             (false, true) => {
-                self.with_parts(|parts| parts.notifier.end(Condition::LinkDown, &nic.name, text));
+                self.with_parts(|parts| {
+                    // Whatever learned the way to the director may have forgotten it.
+                    parts.control.announce();
+                    parts.notifier.end(Condition::LinkDown, &nic.name, text);
+                });
             }
             (true, false) => {
                 self.with_parts(|parts| parts.notifier.begin(Condition::LinkDown, &nic.name, text));
@@ -243,7 +264,7 @@ impl Live {
             (before, after, known.states(), advice)
         };
         if before != after {
-            self.with_parts(|parts| parts.core.messages().send(Message::Nics(states)));
+            self.with_parts(|parts| parts.core.messages().send(Message::Nics(states, None)));
             self.update_taps(view);
         }
         let advice = advice.map_or(String::new(), |advice| format!(": {advice}"));
@@ -253,6 +274,21 @@ impl Live {
         );
         tracing::warn!("{text}");
         self.tell_link(What::LinkMtu, &nic.name, text);
+    }
+
+    /// The director uses another MAC on a NIC from now on: workers, neighbours and the kernel side are told, and it is announced.
+    pub(super) fn mac_turned(&self, id: NicId, mac: Mac) {
+        let states = {
+            let mut known = lock(&self.links);
+            let Some(now) = known.nics.get_mut(id.index()) else { return };
+            if now.mac == mac {
+                return;
+            }
+            now.mac = mac;
+            known.states()
+        };
+        self.with_parts(|parts| parts.core.messages().send(Message::Nics(states, None)));
+        self.follow();
     }
 
     /// Gives the kernel side the MACs and MTUs of now.

@@ -13,6 +13,7 @@ pub mod live;
 pub mod nics;
 pub mod packets;
 mod placement;
+mod reopen;
 pub mod run;
 mod status;
 mod status_neighbours;

@@ -130,15 +130,8 @@ pub fn open(config: &Config) -> Result<Ports, StartError> {
     let mut nics = Vec::new();
     for ((configured, device), room) in config.nics.iter().zip(devices).zip(rooms) {
         let place = format!("nic \"{}\"", configured.name);
-        let settings = NicSettings {
-            rx_queues: queues,
-            tx_queues: queues,
-            rx_descriptors: RX_DESCRIPTORS,
-            tx_descriptors: TX_DESCRIPTORS,
-            mtu: room,
-            ..NicSettings::new(pool.clone())
-        };
-        let (nic, rx, tx) = Nic::open(device, &settings).map_err(|error| StartError::of(&place, &error))?;
+        let (nic, rx, tx) = Nic::open(device, &nic_settings(queues, room, pool.clone()))
+            .map_err(|error| StartError::of(&place, &error))?;
         let taken =
             configured.device.interface().and_then(|name| interfaces.named(name)).map(|(_, of)| of.mtu);
         let interface = configured.device.kernel_interface();
@@ -146,6 +139,18 @@ pub fn open(config: &Config) -> Result<Ports, StartError> {
         nics.push(OpenNic { mac: mac_of(nic.mac(), nics.len()), interface, room, taken, nic, rx, tx });
     }
     Ok(Ports { eal, pool, nics, hugepages, node })
+}
+
+/// How NICs are opened.
+pub(super) fn nic_settings(queues: u16, room: u16, pool: Mempool) -> NicSettings {
+    NicSettings {
+        rx_queues: queues,
+        tx_queues: queues,
+        rx_descriptors: RX_DESCRIPTORS,
+        tx_descriptors: TX_DESCRIPTORS,
+        mtu: room,
+        ..NicSettings::new(pool)
+    }
 }
 
 /// Bytes of the largest IP packet that each NIC is opened for: what the file says, or what the interface behind it takes.
@@ -227,6 +232,6 @@ fn data_room(config: &Config, rooms: &[u16]) -> u16 {
     u16::try_from(room).unwrap_or(u16::MAX).max(mempool::DATA_ROOM)
 }
 /// The MAC that the director uses on a NIC: the NIC's own, or a locally administered one where it has none (net_ring).
-fn mac_of(own: [u8; 6], number: usize) -> Mac {
+pub(super) fn mac_of(own: [u8; 6], number: usize) -> Mac {
     if own == [0; 6] { Mac([2, b's', b'h', b'u', 0, number as u8]) } else { Mac(own) }
 }

@@ -14,6 +14,7 @@ use super::links::{self, Known, NicNow};
 use super::live::{Handle, Live, Parts, Pieces};
 use super::nics::{self, Ports};
 use super::packets::{Publications, WorkerRings};
+use super::reopen::Reopening;
 use super::workers::{self, Workers};
 use super::{StartError, targets};
 use crate::api::director::Director;
@@ -130,6 +131,7 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
         text,
         known: known.nics,
         nics: ports.nics.drain(..).map(|nic| nic.nic).collect(),
+        reopening: Reopening::new(ports.eal.clone(), std::mem::take(&mut workers.nics)),
         workers: shared,
         questions: std::mem::take(&mut workers.questions),
         pool: ports.pool.clone(),

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use dpdk_sys::NumaNode;
 use shunt_dataplane::counters::{Counter, NicCell, RealCell};
 use shunt_dataplane::id::NicId;
 use shunt_dataplane::reason::{DropReason, PuntReason};
@@ -97,7 +98,9 @@ fn held_max(live: &Live) -> u64 {
 
 fn nic(live: &Live, view: &View, place: usize) -> Nic {
     let configured = &view.config.nics[place];
-    let (mac, statistics, link) = match live.nics.get(place) {
+    let open = live.nics.get(place).map(lock);
+    let open = open.as_ref().and_then(|open| open.as_ref());
+    let (mac, statistics, link) = match open {
         None => (String::new(), None, None),
         Some(nic) => (
             lock(&live.links).macs().get(place).map(ToString::to_string).unwrap_or_default(),
@@ -111,7 +114,7 @@ fn nic(live: &Live, view: &View, place: usize) -> Nic {
     let link = known.as_ref().filter(|_| link.is_some() || configured.device.kernel_interface().is_some());
     let link = link.map(|link| link.state.is_up());
     let statistics = statistics.unwrap_or_default();
-    let offer = live.nics.get(place).map(dpdk_sys::Nic::offer);
+    let offer = open.map(dpdk_sys::Nic::offer);
     let placement = offer.map_or(("", ""), |offer| super::placement::of(offer, live.workers.len()));
     let sum = |field: fn(&NicCell) -> &shunt_dataplane::counters::Counter| {
         let cells = live.workers.iter().filter_map(|worker| worker.counters.nics.get(place));
@@ -126,7 +129,7 @@ fn nic(live: &Live, view: &View, place: usize) -> Nic {
         mtu: now.as_ref().map_or(MTU_DEFAULT, NicNow::mtu),
         addresses: configured.addresses.iter().map(ToString::to_string).collect(),
         queues: live.workers.len() as u16,
-        numa_node: live.nics.get(place).and_then(|nic| nic.numa_node()).map(|node| node.0),
+        numa_node: open.and_then(dpdk_sys::Nic::numa_node).map(|node| node.0),
         placement: placement.0.to_owned(),
         placement_reason: placement.1.to_owned(),
         received: statistics.received_packets,
@@ -384,10 +387,11 @@ fn advice(live: &Live, view: &View, nics: &[Nic], limits: &[Limit], report: &Rep
     drop(known);
     lines.extend(lock(&live.links).held.iter().map(ToString::to_string));
     lines.extend(status_vrrp::advice(&report.vrrp));
-    for (nic, open) in nics.iter().zip(&live.nics) {
+    for nic in nics {
+        let node = nic.numa_node.map(NumaNode);
         for core in &view.config.runtime.workers {
             let of_core = super::placement::node_of_core(*core);
-            lines.extend(super::placement::advice(&nic.name, open.numa_node(), *core, of_core));
+            lines.extend(super::placement::advice(&nic.name, node, *core, of_core));
         }
     }
     // Links are above as they are now, neighbours and tables that were full once below.

@@ -39,23 +39,29 @@ pub(super) struct VirtualMacs(Mutex<BTreeMap<(NicId, Mac), Way>>);
 
 impl VirtualMacs {
     /// Tells NICs of the virtual MACs of a configuration, and of none else.
-    pub(super) fn follow(&self, config: &Config, nics: &[Nic]) {
+    pub(super) fn follow(&self, config: &Config, nics: &[Mutex<Option<Nic>>]) {
         let wanted: BTreeSet<(NicId, Mac)> =
             config.vrrp.iter().filter_map(|vrrp| Some((vrrp.nic, vrrp.virtual_mac?.mac))).collect();
         let mut told = lock(&self.0);
-        let nic = |id: NicId| nics.get(id.index());
+        let nic = |id: NicId| nics.get(id.index()).map(lock);
         told.retain(|(id, mac), way| {
             let stays = wanted.contains(&(*id, *mac));
             if let (false, Way::Address, Some(nic)) = (stays, way, nic(*id)) {
                 // An address too many does no harm.
-                let _ = nic.remove_mac(mac.0);
+                let _ = nic.as_ref().map(|nic| nic.remove_mac(mac.0));
             }
             stays
         });
         for (id, mac) in wanted {
             let Some(nic) = nic(id) else { continue };
+            let Some(nic) = nic.as_ref() else { continue };
             told.entry((id, mac)).or_insert_with(|| add(nic, mac));
         }
+    }
+
+    /// A NIC was closed: what it was told of is forgotten with it.
+    pub(super) fn forget(&self, nic: NicId) {
+        lock(&self.0).retain(|(id, _), _| *id != nic);
     }
 
     /// How frames to a virtual MAC arrive, in words.

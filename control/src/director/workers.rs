@@ -10,7 +10,7 @@ use shunt_dataplane::forward::{Capacity, Forwarder};
 use shunt_dataplane::id::{NicId, WorkerId};
 use shunt_dataplane::snapshot::Snapshot;
 use shunt_dataplane::worker::{
-    NicQueues, PacketEnds, Peer, QuestionEnds, Shared, Worker, WorkerParts, rings,
+    NicEnds, NicQueues, PacketEnds, Peer, QuestionEnds, Shared, Worker, WorkerParts, rings,
 };
 
 use super::StartError;
@@ -36,6 +36,8 @@ pub struct Workers {
     pub packets: Vec<PacketEnds>,
     /// Questions to each.
     pub questions: Vec<QuestionEnds>,
+    /// NICs to close and to open, for each.
+    pub nics: Vec<NicEnds>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -70,13 +72,19 @@ pub fn start(
         // Without the right to it, or without sessions that share CPUs, niceness is all there is.
         let _ = thread::nice_session(NICENESS);
     }
-    let mut workers =
-        Workers { clock, shared, packets: Vec::new(), questions: Vec::new(), threads: Vec::new() };
+    let mut workers = Workers {
+        clock,
+        shared,
+        packets: Vec::new(),
+        questions: Vec::new(),
+        nics: Vec::new(),
+        threads: Vec::new(),
+    };
     for (number, (taken_over, core)) in receivers.into_iter().zip(&config.runtime.workers).enumerate() {
         let id = WorkerId(number as u8);
         let shared = workers.shared[number].clone();
         let capacity = Capacity { v4: config.runtime.connections, v6: config.runtime.connections };
-        let (ends, packets, questions) = rings();
+        let (ends, packets, questions, nic_ends) = rings();
         let (nics, hand_over) = (queues(ports), peers(&senders, &workers.shared));
         let (snapshots, idle) = (snapshots.clone(), config.runtime.idle);
         // Its tables are written first on the worker's own core, which puts them on that core's NUMA node.
@@ -97,6 +105,7 @@ pub fn start(
         };
         workers.packets.push(packets);
         workers.questions.push(questions);
+        workers.nics.push(nic_ends);
         workers.threads.push(spawn(id, parts, (usize::from(*core), idle), ports)?);
     }
     Ok(workers)

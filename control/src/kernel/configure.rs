@@ -116,6 +116,10 @@ async fn apply_one(
     let name = &tap.interface;
     let link = LinkUnspec::new_with_index(tap.index).mtu(u32::from(side.mtu)).up().build();
     told(name, || format!("MTU {} and up", side.mtu), handle.link().set(link).execute()).await?;
+    if side.mac != tap.side.mac {
+        let link = LinkUnspec::new_with_index(tap.index).address(side.mac.0.to_vec()).build();
+        told(name, || format!("MAC {}", side.mac), handle.link().set(link).execute()).await?;
+    }
     let applied = tap.is_applied.then_some(&tap.side);
     let (before, now) = (applied.map(own_addresses).unwrap_or_default(), own_addresses(side));
     for hop in now.iter().map(|own| next_hop::of_family(*own)).collect::<BTreeSet<_>>() {

@@ -14,7 +14,7 @@ pub(super) struct TapSetting {
     pub is_applied: bool,
 }
 
-/// Addresses, routes and MTUs of all TAPs, by [`shunt_dataplane::id::NicId`].
+/// MACs, addresses, routes and MTUs of all TAPs, by [`shunt_dataplane::id::NicId`].
 pub struct TapSettings {
     namespace: Namespace,
     taps: Vec<TapSetting>,
@@ -27,14 +27,13 @@ impl TapSettings {
         Self { namespace, taps, settled: false }
     }
 
-    /// Gives the TAPs other addresses, routes and MTUs, and waits until they have them. Addresses that stay are not touched, so
+    /// Gives the TAPs other MACs, addresses, routes and MTUs, and waits until they have them. Addresses that stay are not touched, so
     /// connections of running checks survive. Where nothing changes the kernel is not asked.
     ///
     /// # Errors
     /// [`KernelError::Nics`] when the NICs themselves are others; that takes a new start. Else what the kernel refused.
     pub fn update(&mut self, sides: &[NicSide]) -> Result<(), KernelError> {
-        let same =
-            |(tap, side): (&TapSetting, &NicSide)| tap.side.name == side.name && tap.side.mac == side.mac;
+        let same = |(tap, side): (&TapSetting, &NicSide)| tap.side.name == side.name;
         if self.taps.len() != sides.len() || !self.taps.iter().zip(sides).all(same) {
             return Err(KernelError::Nics);
         }

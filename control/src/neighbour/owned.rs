@@ -39,7 +39,7 @@ pub(super) struct Owned {
 }
 
 impl Owned {
-    /// Replaces what is owned; returns what is new.
+    /// Replaces what is owned; returns what is new, or has another MAC.
     pub(super) fn set(&mut self, nics: Vec<Nic>, vips: Vec<Vip>) -> Vec<(NicId, IpAddr)> {
         let mut answered = BTreeSet::new();
         for (place, nic) in nics.iter().enumerate() {
@@ -56,7 +56,9 @@ impl Owned {
             let nics = if everywhere { ids(&nics).collect() } else { holding };
             answered.extend(nics.into_iter().map(|id| (id, vip.address)));
         }
-        let new = answered.difference(&self.answered).copied().collect();
+        let moved = |nic: NicId| nics.get(nic.index()).map(|nic| nic.mac) != self.nic(nic).map(|nic| nic.mac);
+        let is_new = |key: &&(NicId, IpAddr)| moved(key.0) || !self.answered.contains(*key);
+        let new = answered.iter().filter(is_new).copied().collect();
         *self = Self { nics, vips, answered };
         new
     }

@@ -67,6 +67,9 @@ pub struct NicPlan {
     pub mtu: u16,
     /// Whether its link is up: nothing leaves by it while it is not.
     pub up: bool,
+    /// How often it was closed or opened since the start: another number is another generation, which workers take up after they
+    /// closed or opened it.
+    pub edition: u32,
     /// The director's own addresses on it, with their networks.
     pub addresses: Vec<IpNet>,
     /// Which sources it takes packets from.

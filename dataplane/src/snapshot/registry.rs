@@ -265,6 +265,7 @@ mod tests {
                 mac: Mac([2, 0, 0, 0, 0, 1]),
                 mtu: 1500,
                 up: true,
+                edition: 0,
                 virtual_macs: Vec::new(),
                 addresses: vec!["192.0.2.2/24".parse().unwrap(), "2001:db8::2/64".parse().unwrap()],
                 reverse_path: Default::default(),

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use dpdk_sys::{Doorbell, Mbuf};
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use super::CostCounters;
+use super::{CostCounters, NicQueues};
 use crate::counters::WorkerCounters;
 use crate::forward::{Explanation, Punt};
 use crate::id::{Generation, NicId, Protocol, RealId};
@@ -23,6 +23,9 @@ pub const INJECT_RING_MAX: usize = 1024;
 pub const ANSWER_RING_MAX: usize = 1024;
 /// Questions that wait, per worker.
 pub const QUESTION_RING_MAX: usize = 16;
+
+/// NICs to close and to open that wait, per worker.
+pub const ORDER_RING_MAX: usize = 64;
 
 /// A packet handed up, unchanged.
 #[derive(Debug)]
@@ -83,6 +86,15 @@ pub struct ConnectionView {
     pub remaining: Ticks,
     /// True for one of a masqueraded host.
     pub masquerade: bool,
+}
+
+/// What a worker has to do with a NIC, before it runs the next generation.
+#[derive(Debug)]
+pub enum Order {
+    /// Give its queues back: it is to be closed.
+    Close(NicId),
+    /// Take these: it was opened again.
+    Open(NicQueues),
 }
 
 /// What control and a worker both see. Each field says who writes it.
@@ -149,6 +161,17 @@ pub struct WorkerEnds {
     pub(super) injects: Consumer<Injected>,
     pub(super) questions: Consumer<Question>,
     pub(super) answers: Producer<Answer>,
+    pub(super) orders: Consumer<Order>,
+    pub(super) closed: Producer<NicQueues>,
+}
+
+/// The control core's ends for NICs that are closed and opened while workers run.
+#[derive(Debug)]
+pub struct NicEnds {
+    /// Orders to the worker, which follows them before it acknowledges the next generation.
+    pub orders: Producer<Order>,
+    /// The queues that it gave back.
+    pub closed: Consumer<NicQueues>,
 }
 
 /// The control core's ends for packets.
@@ -171,14 +194,24 @@ pub struct QuestionEnds {
 
 /// The rings between one worker and the control core.
 #[must_use]
-pub fn rings() -> (WorkerEnds, PacketEnds, QuestionEnds) {
+pub fn rings() -> (WorkerEnds, PacketEnds, QuestionEnds, NicEnds) {
     let (punts_in, punts) = RingBuffer::new(PUNT_RING_MAX);
     let (injects, injects_out) = RingBuffer::new(INJECT_RING_MAX);
     let (questions, questions_out) = RingBuffer::new(QUESTION_RING_MAX);
     let (answers_in, answers) = RingBuffer::new(ANSWER_RING_MAX);
+    let (orders, orders_out) = RingBuffer::new(ORDER_RING_MAX);
+    let (closed_in, closed) = RingBuffer::new(ORDER_RING_MAX);
     (
-        WorkerEnds { punts: punts_in, injects: injects_out, questions: questions_out, answers: answers_in },
+        WorkerEnds {
+            punts: punts_in,
+            injects: injects_out,
+            questions: questions_out,
+            answers: answers_in,
+            orders: orders_out,
+            closed: closed_in,
+        },
         PacketEnds { punts, injects },
         QuestionEnds { questions, answers },
+        NicEnds { orders, closed },
     )
 }

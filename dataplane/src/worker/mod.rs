@@ -27,8 +27,9 @@ use answer::Listing;
 use idle::Rest;
 pub use idle::{Idle, NAP_MAX, SLEEP_MAX};
 pub use mailbox::{
-    ANSWER_RING_MAX, Answer, ConnectionView, INJECT_RING_MAX, Injected, PUNT_RING_MAX, PUNTS_RESERVED,
-    PacketEnds, Punted, QUESTION_RING_MAX, Question, QuestionEnds, Shared, WorkerEnds, rings,
+    ANSWER_RING_MAX, Answer, ConnectionView, INJECT_RING_MAX, Injected, NicEnds, ORDER_RING_MAX, Order,
+    PUNT_RING_MAX, PUNTS_RESERVED, PacketEnds, Punted, QUESTION_RING_MAX, Question, QuestionEnds, Shared,
+    WorkerEnds, rings,
 };
 use stages::Stopwatch;
 pub use stages::{CostCounters, FILL_BUCKETS, SAMPLE_PERIOD, Stage, TURN_BUCKETS};
@@ -270,9 +271,25 @@ impl Worker {
         }
     }
 
-    /// Takes note of links. What went wrong while one was down is over when it is up.
+    /// Closes and opens NICs, and takes note of links. What went wrong while one was down is over when it is up.
     #[cold]
     fn follow_links(&mut self, snapshot: &Snapshot) {
+        while let Ok(order) = self.ends.orders.pop() {
+            match order {
+                Order::Close(nic) => {
+                    let port = self.ports.get_mut(nic.index());
+                    if let Some(queues) = port.and_then(|port| port.queues.take()) {
+                        // There is room for those of all NICs.
+                        drop(self.ends.closed.push(queues));
+                    }
+                }
+                Order::Open(queues) => {
+                    if let Some(port) = self.ports.get_mut(queues.nic.index()) {
+                        port.queues = Some(queues);
+                    }
+                }
+            }
+        }
         for (port, nic) in self.ports.iter_mut().zip(&snapshot.nics) {
             if let (true, false, Some(queues)) = (nic.up, port.up, &port.queues) {
                 queues.rx.forget_error();

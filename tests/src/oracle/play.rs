@@ -33,6 +33,7 @@ pub fn bare_director() -> Director {
         mac: Mac([2, 0, 0, 0, 0xd0, number]),
         mtu: 1500,
         up: true,
+        edition: 0,
         virtual_macs: Vec::new(),
         addresses: Vec::new(),
         reverse_path: ReversePath::Off,

@@ -111,18 +111,22 @@ impl Arms {
     /// What is around a director on these devices, with the interfaces `f0` and `b0` at their other ends.
     fn between(lab: Lab, workers: usize, devices: [&str; 2]) -> Self {
         let routers = ["192.0.2.1", "2001:db8:f::1"].map(|address| (super::frames::ip(address), ROUTER));
-        let reals =
-            [11, 12, 13].map(|number| [false, true].map(|v6| (real_address(number, v6), real_mac(number))));
         Self {
             front: Wire::open("f0"),
             back: Wire::open("b0"),
             routers: Hosts::on("f0", &routers),
-            reals: Hosts::on("b0", reals.as_flattened()),
+            reals: real_servers(),
             lab,
             workers,
             devices: devices.map(str::to_owned),
             runtime: RUNTIME.to_owned(),
         }
+    }
+
+    /// Goes on at a `b0` that was made anew.
+    pub fn rewire_back(&mut self) {
+        self.back = Wire::open("b0");
+        self.reals = real_servers();
     }
 
     /// The configuration with these services.
@@ -145,6 +149,13 @@ impl Arms {
     pub fn start_unresolved(&self, services: &str) -> Running {
         Running::of(Director::start(&self.lab, &self.configuration(services)))
     }
+}
+
+/// Real servers 11 to 13 at `b0`.
+fn real_servers() -> Hosts {
+    let reals =
+        [11, 12, 13].map(|number| [false, true].map(|v6| (real_address(number, v6), real_mac(number))));
+    Hosts::on("b0", reals.as_flattened())
 }
 
 impl Running {

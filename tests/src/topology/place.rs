@@ -41,6 +41,12 @@ impl Place {
         Self { thread, jobs: Some(jobs), handle: Some(handle) }
     }
 
+    /// Who stands for this namespace, as `ip link set IFACE netns` takes it.
+    #[must_use]
+    pub const fn pid(&self) -> Pid {
+        self.thread
+    }
+
     /// A cable from the test's namespace into this one, both ends up; frames leave here complete, as from a wire.
     pub fn cable(&self, lab: &Lab, [there, here]: [&str; 2]) {
         lab.ip(&format!(

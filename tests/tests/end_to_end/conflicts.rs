@@ -50,7 +50,7 @@ fn answer(mac: Mac, address: IpAddr, to: Mac) -> Vec<u8> {
 }
 
 /// `address` is announced at `mac`.
-fn announces(frame: &[u8], mac: Mac, address: IpAddr) -> Option<()> {
+pub(super) fn announces(frame: &[u8], mac: Mac, address: IpAddr) -> Option<()> {
     let place = if address.is_ipv4() { 28 } else { 62 };
     let octets = match address {
         IpAddr::V4(address) => address.octets().to_vec(),
@@ -61,7 +61,7 @@ fn announces(frame: &[u8], mac: Mac, address: IpAddr) -> Option<()> {
 }
 
 /// What is told of events, up to the words.
-pub(super) fn listen(arms: &Arms) -> impl FnMut(&str) -> String {
+pub(super) fn listen(arms: &Arms) -> impl FnMut(&str) -> String + use<> {
     let mut events = UnixStream::connect(arms.lab.socket()).unwrap();
     events.set_read_timeout(Some(PATIENCE)).unwrap();
     events.write_all(b"GET /v1/events HTTP/1.1\r\nHost: shunt\r\n\r\n").unwrap();

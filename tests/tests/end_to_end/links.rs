@@ -6,8 +6,9 @@ use shunt::api::Status;
 use shunt_tests::topology::arms::{Arms, ROUTER, Running, mac, real_mac};
 use shunt_tests::topology::binary;
 use shunt_tests::topology::frames::{Packet, Transport, at};
+use shunt_tests::topology::place::Place;
 
-use super::conflicts::listen;
+use super::conflicts::{announces, listen};
 
 const SERVICE: &str = r#"
 [[service]]
@@ -18,6 +19,8 @@ forward = "dr"
 real = [{ address = "10.1.0.11:80" }]
 "#;
 const BACK: usize = 1;
+/// From the interface's return until the link is up: two seconds, and what a busy machine takes.
+const OPENED_AGAIN_MAX: Duration = Duration::from_secs(5);
 /// How long the workers are looked at.
 const WINDOW: Duration = Duration::from_secs(1);
 
@@ -101,17 +104,85 @@ fn a_link_that_goes_down_is_told_and_nothing_counts_as_sent_by_it_and_the_worker
 }
 
 #[test]
-fn an_interface_that_is_gone_is_told_and_the_worker_sleeps() {
+fn an_interface_that_is_deleted_is_told_and_the_nic_is_opened_again_when_it_is_made_anew() {
+    for (workers, kind) in [(1, "af_packet"), (2, "af_packet"), (1, "net_af_packet")] {
+        let mut arms = Arms::with_workers(workers);
+        if kind == "net_af_packet" {
+            arms.devices = ["net_af_packet7,iface=front".to_owned(), "net_af_packet8,iface=back".to_owned()];
+        }
+        let running = arms.start(SERVICE);
+        reaches(&arms, &running, "198.51.100.7:40000");
+        let mut events = listen(&arms);
+        for round in 0..2 {
+            arms.lab.ip("link del back");
+            wait_for_link(&running, "down", Some("there is no interface back"));
+            events("\"what\":\"link_down\",\"service\":\"back\"");
+            is_dropped(&arms, &running, &format!("198.51.100.7:{}", 41000 + round));
+            let used = workers_use(running.director.pid());
+            assert!(used < 0.3 * workers as f64, "{used:.2} of a core used");
+
+            let made = Instant::now();
+            arms.lab.cable(["back", "b0"], 1);
+            arms.rewire_back();
+            wait_for_link(&running, "up", None);
+            eprintln!("{kind}, {workers} workers: up again after {:?}", made.elapsed());
+            assert!(made.elapsed() < OPENED_AGAIN_MAX, "{:?}", made.elapsed());
+            events("\"what\":\"link_up\",\"service\":\"back\"");
+            let status = running.director.wait_resolved();
+            assert_ne!(mac(&status, BACK), running.back, "another interface has another MAC");
+            for client in 0..8 {
+                reaches(&arms, &running, &format!("198.51.100.{}:{}", 10 + client, 42000 + round));
+            }
+        }
+        running.director.settled();
+    }
+}
+
+/// Nothing of the old sockets works any more, although index, name and MAC are as before.
+#[test]
+fn an_interface_that_is_moved_away_and_back_is_opened_again() {
     let arms = Arms::new();
     let running = arms.start(SERVICE);
-    let mut events = listen(&arms);
-    arms.lab.ip("link del back");
+    let away = Place::new();
+    arms.lab.ip(&format!("link set back netns {}", away.pid()));
     wait_for_link(&running, "down", Some("there is no interface back"));
-    events("\"what\":\"link_down\",\"service\":\"back\"");
-    is_dropped(&arms, &running, "198.51.100.7:41000");
-    let used = workers_use(running.director.pid());
-    assert!(used < 0.3, "{used:.2} of a core used");
+    let home = nix::unistd::gettid();
+    away.ip(&format!("link set back netns {home}"));
+    wait_for_link(&running, "down", Some("interface back is set down"));
+    arms.lab.ip("link set back up");
+    wait_for_link(&running, "up", None);
+    running.director.wait_resolved();
+    reaches(&arms, &running, "198.51.100.7:41000");
     running.director.settled();
+}
+
+/// Neighbours hear of it, for VIPs and own addresses, and the director answers with it.
+#[test]
+fn a_mac_that_changes_is_taken_up_and_announced() {
+    let arms = Arms::new();
+    let running = arms.start(SERVICE);
+    let new = [2, 0, 0, 0, 0xaa, 1];
+    arms.lab.ip("link set front address 02:00:00:00:aa:01");
+    running.director.wait_until("the MAC of now", |status| mac(status, 0) == new);
+    for address in ["192.0.2.10", "192.0.2.2"] {
+        arms.front
+            .expect(&format!("{address} announced"), |frame| announces(frame, new, address.parse().unwrap()));
+    }
+    let sent = Packet { to: new, ..syn(&running, "198.51.100.7:41000") };
+    arms.front.send(&sent.bytes());
+    let there = Packet { from: running.back, to: real_mac(11), ttl: 63, ..sent };
+    arms.back.expect_frame(&there.bytes());
+    running.director.settled();
+}
+
+#[test]
+fn an_interface_that_is_renamed_stays_the_nics() {
+    let arms = Arms::new();
+    let running = arms.start(SERVICE);
+    arms.lab.ip("link set back down\nlink set back name rear\nlink set rear up");
+    running.director.wait_logged("nic \"back\": interface back is called rear now");
+    wait_for_link(&running, "up", None);
+    reaches(&arms, &running, "198.51.100.7:41000");
 }
 
 #[test]

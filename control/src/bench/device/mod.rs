@@ -362,6 +362,7 @@ fn plan(shape: &Shape, nics: usize) -> Plan {
         mac: traffic::DIRECTOR_MAC,
         mtu: rig::MTU,
         up: true,
+        edition: 0,
         virtual_macs: Vec::new(),
         addresses: IpNet::new(traffic::own_in_front(shape.family), bits).into_iter().collect(),
         reverse_path: ReversePath::default(),
