@@ -30,7 +30,8 @@ fn main() {
     for (word, kind) in [("tcp", CheckKind::Tcp), ("http", CheckKind::Http(http))] {
         // A busy machine may let some connections wait for too long.
         let told = |changes: Vec<Change>| eprintln!("{} real servers changed", changes.len());
-        let health = Health::start(None, ServiceWays::default(), told).expect("a thread");
+        let health =
+            Health::start(None, ServiceWays::default(), std::sync::Arc::default(), told).expect("a thread");
         health.set_targets((0..REALS).map(|number| target(number, address, &kind)).collect());
         // All have begun.
         while health.list().iter().any(|listed| listed.last.is_none()) {

@@ -15,7 +15,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::health::check::{self, Tools};
 use crate::health::judge::{Judge, Rules};
 use crate::health::scripts::Scripts;
-use crate::health::{Check, Failure, Success};
+use crate::health::{Check, Failure, Lacks, Success};
 use crate::kernel::{KernelError, Namespace, ServiceWays};
 use crate::vrrp::Reading;
 
@@ -47,6 +47,7 @@ impl Tracking {
     /// [`KernelError`] when the namespace cannot be entered or there is no thread to be had.
     pub fn start(
         namespace: Option<Namespace>,
+        lacks: Arc<Lacks>,
         on_turn: impl Fn(Turn) + Send + 'static,
     ) -> Result<Self, KernelError> {
         let scripts = Scripts::start()?;
@@ -64,7 +65,7 @@ impl Tracking {
                         &runtime,
                         drive(
                             inbox,
-                            Arc::new(Tools::new(scripts, ServiceWays::default())),
+                            Arc::new(Tools::new(scripts, ServiceWays::default(), lacks)),
                             Arc::new(on_turn),
                         ),
                     );
@@ -99,6 +100,8 @@ impl Drop for Tracking {
 
 async fn drive(mut inbox: UnboundedReceiver<Vec<Watch>>, tools: Arc<Tools>, on_turn: Arc<dyn Fn(Turn)>) {
     let mut running: HashMap<String, (Arc<Check>, AbortHandle)> = HashMap::new();
+    let keeper = tools.clone();
+    spawn_local(async move { keeper.keep_time().await });
     while let Some(watches) = inbox.recv().await {
         tools.forget();
         let mut before = std::mem::take(&mut running);
@@ -131,6 +134,9 @@ async fn go_round(name: String, check: Arc<Check>, tools: Arc<Tools>, on_turn: A
     loop {
         beat.tick().await;
         let result = check::run(None, &check, &tools).await;
+        if result.as_ref().is_err_and(|failure| failure.lack().is_some()) {
+            continue;
+        }
         judge.hear(Instant::now(), result.is_ok());
         match result {
             Ok(Success::Shift(shift)) => passing = Reading::Shift(shift),
@@ -186,7 +192,7 @@ mod tests {
         let file = folder.path().join("good");
         std::fs::write(&file, "").unwrap();
         let (sender, turns) = mpsc::channel();
-        let tracking = Tracking::start(None, move |turn| drop(sender.send(turn))).unwrap();
+        let tracking = Tracking::start(None, Arc::default(), move |turn| drop(sender.send(turn))).unwrap();
         let watches =
             |text: String| vec![("GOOD".to_owned(), script(&text)), ("BAD".to_owned(), script("exit 3"))];
         let there = format!("test -e {}", file.display());
@@ -212,7 +218,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("load");
         let (sender, turns) = mpsc::channel();
-        let tracking = Tracking::start(None, move |turn| drop(sender.send(turn))).unwrap();
+        let tracking = Tracking::start(None, Arc::default(), move |turn| drop(sender.send(turn))).unwrap();
         let kind = CheckKind::File { path: path.clone(), factor: Some(-2), missing: Some(0) };
         tracking.set(vec![("LOAD".to_owned(), Arc::new(Check { kind, ..Check::clone(&script("")) }))]);
         let mut last = None;

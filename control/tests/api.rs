@@ -6,6 +6,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
+use shunt::api::asked::Peer;
 use shunt::api::director::{CONNECTIONS_QUEUE_MAX, Connections, Director, Later, Refusal, Reloaded, Running};
 use shunt::api::ipvsadm::{Change, Changed, Table};
 use shunt::api::socket::OwnedListener;
@@ -13,6 +14,7 @@ use shunt::api::status::{Books, Count, Drops, Real, RealState, Service, Status, 
 use shunt::api::{Asked, Connection, Explanation, Probe, ProbeStep, ReloadOptions, serve};
 use shunt::config::Config;
 use shunt::config::diff::diff;
+use shunt::notify::{Event, Listening, What};
 use tokio::sync::{mpsc, watch};
 
 const OLD: &str = include_str!("config/good/product.toml");
@@ -25,6 +27,8 @@ struct Paper {
     bad_file: bool,
     reloads: AtomicU32,
     table: Mutex<Table>,
+    /// Who asked for what, last.
+    asked: Arc<Mutex<Vec<(Asked, ReloadOptions)>>>,
 }
 
 impl Director for Paper {
@@ -118,7 +122,14 @@ impl Director for Paper {
         }
     }
 
-    fn reload(&self, _: Asked, _: ReloadOptions) -> Later<Result<Reloaded, Refusal>> {
+    fn events(&self, since: Option<u64>) -> Option<Listening> {
+        let event = Event { at: 1_798_761_600_000, ..Event::now(What::RealDown, "web", None, "web is down") };
+        let past = since.map_or_else(Vec::new, |_| vec![event]);
+        Some(Listening { past, incomplete: false, events: tokio::sync::broadcast::channel(1).1 })
+    }
+
+    fn reload(&self, asked: Asked, options: ReloadOptions) -> Later<Result<Reloaded, Refusal>> {
+        self.asked.lock().unwrap().push((asked, options));
         let (reloads, bad_file) = (self.reloads.fetch_add(1, Ordering::Relaxed), self.bad_file);
         Box::pin(async move {
             if bad_file {
@@ -198,7 +209,7 @@ impl Drop for Api {
 
 fn paper(stop: watch::Sender<bool>) -> Paper {
     let (reloads, table) = (AtomicU32::new(0), Mutex::default());
-    Paper { stop, connections: 5, lose_worker: false, bad_file: false, reloads, table }
+    Paper { stop, connections: 5, lose_worker: false, bad_file: false, reloads, table, asked: Arc::default() }
 }
 
 /// How a command ended.
@@ -221,6 +232,107 @@ fn shunt(arguments: &[&str]) -> Answer {
 fn answer(Output { status, stdout, stderr }: Output) -> Answer {
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Answer { code: status.code().unwrap(), out: text(stdout), error: text(stderr) }
+}
+
+/// A disk without room (null(4)).
+fn full() -> Stdio {
+    std::fs::File::options().write(true).open("/dev/full").unwrap().into()
+}
+
+#[test]
+fn who_cannot_write_says_so_and_fails() {
+    let director = Api::plain();
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let keepalived = write(
+        "keepalived.conf",
+        "virtual_server 192.0.2.10 80 {\n protocol TCP\n lb_algo rr\n lb_kind NAT\n real_server 10.1.0.11 80 {\n }\n}\n",
+    );
+    let toml = write("shunt.toml", OLD);
+    let socket = director.socket();
+    let at = |words: &[&'static str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let commands = [
+        at(&["status"]),
+        at(&["status", "--json"]),
+        at(&["status", "--all"]),
+        at(&["status", "--down"]),
+        at(&["status", "web"]),
+        at(&["drops"]),
+        at(&["drops", "--json"]),
+        at(&["connections"]),
+        at(&["connections", "--json"]),
+        at(&["neighbours"]),
+        at(&["events", "--since", "1h"]),
+        at(&["explain", "tcp", "198.51.100.7:40000", "192.0.2.10:80"]),
+        at(&["reload"]),
+        at(&["reload", "--json"]),
+        at(&["--help"]),
+        at(&["status", "--help"]),
+        at(&["--version"]),
+        vec!["import".into(), "--as".into(), "keepalived".into(), keepalived.clone()],
+        vec!["import".into(), "--as".into(), "keepalived".into(), "--json".into(), keepalived],
+        vec!["check".into(), toml.clone()],
+        vec!["check".into(), "--json".into(), toml],
+        at(&["ipvsadm", "-Ln"]),
+        at(&["ipvsadm", "-Sn"]),
+        at(&["ipvsadm", "-Lcn"]),
+        at(&["ipvsadm", "-h"]),
+    ];
+    for words in commands {
+        let shunt = |out: Stdio, error: Stdio| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_shunt"));
+            command.args(&words).env("SHUNT_SOCKET", &socket).stdout(out).stderr(error);
+            command.spawn().unwrap().wait_with_output().unwrap()
+        };
+        let there = answer(shunt(Stdio::piped(), Stdio::piped()));
+        assert_eq!(there.code, 0, "{words:?}: {}", there.error);
+        assert!(!there.out.is_empty(), "{words:?}");
+        let no_room = answer(shunt(full(), Stdio::piped()));
+        assert_eq!(no_room.code, 1, "{words:?}: {}", no_room.error);
+        let told = "shunt: standard output: not all could be written (No space left on device (os error 28)): make room";
+        assert_eq!(no_room.error.matches(told).count(), 1, "{words:?}: {}", no_room.error);
+        assert_eq!(shunt(full(), full()).status.code(), Some(1), "{words:?}: nothing can be told");
+        // A reader that went away is no error.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let gone = answer(shunt(writer.into(), Stdio::piped()));
+        assert_eq!(gone.code, 0, "{words:?}: {}", gone.error);
+        assert!(!gone.error.contains("standard output"), "{words:?}: {}", gone.error);
+    }
+    // Wrong use stays wrong use, whoever reads why.
+    let mut wrong = Command::new(env!("CARGO_BIN_EXE_shunt"));
+    assert_eq!(wrong.args(["status", "--colour"]).stderr(full()).status().unwrap().code(), Some(2));
+}
+
+#[test]
+fn who_asks_for_a_change_is_known() {
+    let asked = Arc::<Mutex<Vec<(Asked, ReloadOptions)>>>::default();
+    let director = Api::start(|stop| Paper { asked: asked.clone(), ..paper(stop) });
+    for (words, yes) in [(&["reload"][..], false), (&["reload", "--yes"], true)] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_shunt"));
+        let child =
+            command.args(words).env("SHUNT_SOCKET", director.socket()).stdout(Stdio::null()).spawn().unwrap();
+        let pid = child.id() as i32;
+        child.wait_with_output().unwrap();
+        let uid = nix::unistd::getuid().as_raw();
+        let last = asked.lock().unwrap().pop().unwrap();
+        assert_eq!(last, (Asked::Api(Peer { uid, pid: Some(pid) }), ReloadOptions { yes }));
+        assert_eq!(last.0.to_string(), format!("by=api uid={uid} pid={pid}"));
+    }
+}
+
+#[test]
+fn events_have_a_past() {
+    let director = Api::plain();
+    let answer = director.shunt(&["events", "--since", "10m"]);
+    assert_eq!((answer.code, answer.out.as_str()), (0, "2027-01-01T00:00:00Z real_down    web is down\n"));
+    let answer = director.shunt(&["events", "--since", "yesterday"]);
+    assert_eq!(answer.code, 2);
+    assert!(answer.error.contains("not a length of time"), "{}", answer.error);
 }
 
 #[test]

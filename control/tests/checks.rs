@@ -36,7 +36,7 @@ fn ask(kind: CheckKind, to: SocketAddr, timeout: Duration) -> Result<(), String>
     };
     let listen = SocketAddr::from(([192, 0, 2, 10], 80));
     let key = RealKey { listen, protocol: Protocol::Tcp, address: to };
-    let tools = Tools::new(Scripts::start().unwrap(), ServiceWays::default());
+    let tools = Tools::new(Scripts::start().unwrap(), ServiceWays::default(), std::sync::Arc::default());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(run(Some(&key), &check, &tools)).map(|_| ()).map_err(|failure| failure.to_string())
 }

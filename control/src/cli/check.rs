@@ -104,7 +104,8 @@ fn running(target: Target) -> (Outcome, Option<Config>) {
 fn print(problems: &Problems, config: Option<&Config>, changes: Option<Changes>, json: bool) {
     if json {
         let Problems { file, list } = problems;
-        return say_json(&Answer { file, usable: config.is_some(), problems: list, changes });
+        say_json(&Answer { file, usable: config.is_some(), problems: list, changes });
+        return;
     }
     for problem in &problems.list {
         say(&shown(problems, problem));

@@ -10,7 +10,8 @@ use clap::Args;
 use tokio::runtime::Runtime;
 
 use super::client::{Client, Failure, Target as Socket};
-use super::connections;
+use super::output::Out;
+use super::{Outcome, connections, output};
 use crate::api::ipvsadm::{Change, Changed, Refused, Table};
 use crate::ipvsadm::connections::Connection;
 use crate::ipvsadm::names::Machine;
@@ -54,14 +55,17 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 pub fn run_words(words: &[OsString]) -> ExitCode {
     let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let mut director = Director::default();
-    let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut out = BufWriter::new(Out);
     let mut err = std::io::stderr().lock();
     let names = Machine::here();
     let mut session = Session { target: &mut director, names: &names, out: &mut out, err: &mut err };
     let status = session.run(&words, &mut std::io::stdin().lock());
-    // A reader that went away is no error.
+    // What could not be written is remembered.
     let _ = out.flush();
-    status.into()
+    match (status, output::finish(Outcome::Done)) {
+        (0, failed) => failed.into(),
+        (status, _) => status.into(),
+    }
 }
 
 /// The running director behind its API, asked when there is something to ask.

@@ -4,19 +4,18 @@ use std::path::PathBuf;
 
 use clap::Args;
 use dpdk_sys::log::LogLevel;
-use tracing_subscriber::EnvFilter;
 
 use super::Outcome;
 use super::output::complain;
 use crate::config::Config;
 use crate::config::check::Machine;
 use crate::director;
-use crate::log::Log;
+use crate::log::{Levels, Log};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 SIGHUP reloads the file, SIGTERM and Ctrl-C stop. Log lines go to standard error; SHUNT_LOG chooses how many (error, warn,
-info, debug).
+info, debug, trace, or off).
 
 Example:
   shunt run -c /etc/shunt.toml")]
@@ -37,7 +36,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
             return Outcome::No;
         }
     };
-    let filter = EnvFilter::try_from_env("SHUNT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let Levels { filter, odd } = Levels::of(std::env::var("SHUNT_LOG").ok().as_deref());
     let log = match Log::start(std::io::stderr()) {
         Ok(log) => log,
         Err(error) => {
@@ -47,13 +46,16 @@ pub fn run(arguments: &Arguments) -> Outcome {
     };
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(log.clone()).with_target(false);
     // Only the first one takes effect, and this is the first.
-    let _ = lines.with_ansi(super::output::colour()).try_init();
+    let _ = lines.with_ansi(super::output::colour_of_errors()).try_init();
     dpdk_sys::log::set_sink(Box::new(|level, line| match level {
         LogLevel::Error => tracing::error!("{line}"),
         LogLevel::Warning => tracing::warn!("{line}"),
         LogLevel::Info => tracing::info!("{line}"),
         LogLevel::Debug => tracing::debug!("{line}"),
     }));
+    if let Some(odd) = odd {
+        tracing::warn!("{odd}");
+    }
     for warning in &checked.warnings.list {
         tracing::warn!("{}", checked.warnings.line(warning));
     }

@@ -7,7 +7,8 @@ use hyper::Method;
 
 use super::Outcome;
 use super::client::{Client, Failure, Target, run as speak};
-use super::output::{say, say_bytes};
+use super::output::{is_terminal, say, say_bytes, say_json};
+use super::summary::{View, counts};
 use super::table::{Table, seconds};
 use super::{neighbours, workers};
 use crate::api::Status;
@@ -15,14 +16,32 @@ use crate::api::status::{Books, Evidence, Masquerade, Quorum, Real, Service, Spl
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
+Of many services those are shown with which something is wrong.
+
 Examples:
   shunt status
+  shunt status web                      one service, by its name or its VIP and port
+  shunt status --down                   what does not serve, and why
+  shunt status --watch=5                again and again, each 5 s
   shunt status --workers                what a packet costs now: looks twice, a second apart
   shunt status --workers --seconds 0    the same since the start
   shunt status --json | jq '.services[].reals[] | {address, state, reason}'")]
 pub struct Arguments {
     #[command(flatten)]
     target: Target,
+    /// One service: its name, or its VIP and port
+    #[arg(value_name = "SERVICE", conflicts_with_all = ["down", "all", "workers"])]
+    service: Option<String>,
+    /// The services and real servers that do not serve
+    #[arg(long, conflicts_with = "all")]
+    down: bool,
+    /// All services, VIPs and pieces of advice, however many
+    #[arg(long)]
+    all: bool,
+    /// Again and again, each so many seconds [default: 2]
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2",
+          value_parser = clap::value_parser!(u16).range(1..=3600), conflicts_with = "workers")]
+    watch: Option<u16>,
     /// Answer in JSON (docs/api.md)
     #[arg(long)]
     json: bool,
@@ -43,27 +62,80 @@ fn length(text: &str) -> Result<f64, String> {
 
 /// Asks and prints.
 pub fn run(arguments: &Arguments) -> Outcome {
+    let view = match &arguments.service {
+        Some(service) => View::Service(service.clone()),
+        None if arguments.down => View::Down,
+        None if arguments.all => View::All,
+        None => View::Summary,
+    };
     speak(&arguments.target, async |client: &mut Client| {
         if arguments.workers {
             return workers::show(client, Duration::from_secs_f64(arguments.seconds), arguments.json).await;
         }
-        let bytes = client.bytes(Method::GET, "/v1/status").await?;
-        if arguments.json {
-            say_bytes(&bytes);
-        } else {
-            say(&text(&client.read(&bytes)?));
+        loop {
+            let bytes = client.bytes(Method::GET, "/v1/status").await?;
+            let written = match (&view, arguments.json) {
+                (View::All | View::Summary, true) => say_bytes(&bytes),
+                (view, json) => {
+                    let mut status: Status = client.read(&bytes)?;
+                    if json {
+                        status.services = view.services(&status.services)?.0;
+                        say_json(&status)
+                    } else {
+                        show(&text(&status, view)?, arguments.watch.is_some())
+                    }
+                }
+            };
+            match arguments.watch {
+                Some(seconds) if written => tokio::time::sleep(Duration::from_secs(seconds.into())).await,
+                _ => return Ok::<(), Failure>(()),
+            }
         }
-        Ok::<(), Failure>(())
     })
 }
 
+/// Writes a status; one that is looked at again and again takes the place of the one before on a terminal.
+fn show(text: &str, again: bool) -> bool {
+    match (again, is_terminal()) {
+        (true, true) => say(&format!("\x1b[H\x1b[2J{text}")),
+        (true, false) => say(&format!("{text}\n")),
+        (false, _) => say(text),
+    }
+}
+
+/// One service, or what does not serve.
+fn part(status: &Status, view: &View) -> Result<String, Failure> {
+    let (shown, _) = view.services(&status.services)?;
+    if shown.is_empty() {
+        return Ok(format!("{}\nall services and real servers serve", counts(status)));
+    }
+    let mut text = match view {
+        View::Down => format!("{}\n\n", counts(status)),
+        _ => String::new(),
+    };
+    text += &services(&shown);
+    text.push('\n');
+    text += &evidence(&shown);
+    for advice in &status.advice {
+        if shown.iter().any(|service| advice.contains(&format!("\"{}\"", service.name))) {
+            text += &format!("advice: {advice}\n");
+        }
+    }
+    Ok(text.trim_end().to_owned())
+}
+
 /// The status for people.
-fn text(status: &Status) -> String {
+fn text(status: &Status, view: &View) -> Result<String, Failure> {
+    if matches!(view, View::Down | View::Service(_)) {
+        return part(status, view);
+    }
     let Status { version, pid, role, uptime, file, generation, .. } = status;
     let owned = |owned: bool| {
         let vips = status.vips.iter().filter(|vip| vip.owned == owned);
-        let vips: Vec<&str> = vips.map(|vip| vip.address.as_str()).collect();
-        if vips.is_empty() { "none".to_owned() } else { vips.join(", ") }
+        let vips: Vec<String> = vips.map(|vip| vip.address.clone()).collect();
+        let (shown, more) = view.bound(&vips);
+        let shown: Vec<String> = shown.iter().cloned().chain(more).collect();
+        if shown.is_empty() { "none".to_owned() } else { shown.join(", ") }
     };
     let mut text = format!(
         "shunt {version}, {role}, up {}, generation {generation}, process {pid}, {file}\n",
@@ -80,19 +152,27 @@ fn text(status: &Status) -> String {
     text.push('\n');
     text += &workers_of(status);
     text.push('\n');
-    text += &services(&status.services);
+    let (shown, hidden) = view.services(&status.services)?;
+    text += &format!("{}\n\n", counts(status));
+    if !shown.is_empty() {
+        text += &services(&shown);
+    }
+    if let Some(hidden) = hidden {
+        text += &format!("{hidden}\n");
+    }
     text.push('\n');
-    text += &evidence(&status.services);
+    text += &evidence(&shown);
     text += &masquerades(&status.masquerades);
     text += &neighbours::conflicts(&status.conflicts);
-    text += &not_in_file(&status.not_in_file);
+    text += &not_in_file(&status.not_in_file, view);
     text += &books(&status.books);
     text += &limits(status);
     text += &many_neighbours(status);
-    for advice in &status.advice {
+    let (advice, more) = view.bound(&status.advice);
+    for advice in advice.iter().chain(&more) {
         text += &format!("advice: {advice}\n");
     }
-    text.trim_end().to_owned()
+    Ok(text.trim_end().to_owned())
 }
 
 /// Neighbours at which operators of other balancers look for limits of the kernel (`gc_thresh2` is 512).
@@ -110,12 +190,13 @@ fn many_neighbours(status: &Status) -> String {
 }
 
 /// What ipvsadm changed.
-fn not_in_file(changes: &[String]) -> String {
+fn not_in_file(changes: &[String], view: &View) -> String {
     if changes.is_empty() {
         return String::new();
     }
     let head = "changed by ipvsadm and not in the file: `shunt reload` undoes it:\n";
-    let lines: String = changes.iter().map(|change| format!("  {change}\n")).collect();
+    let (shown, more) = view.bound(changes);
+    let lines: String = shown.iter().chain(&more).map(|change| format!("  {change}\n")).collect();
     format!("{head}{lines}\n")
 }
 
@@ -463,6 +544,8 @@ front  af_packet:front               0       0         0     0       0       0
 WORKER  CORE  GENERATION  CONNECTIONS  CAPACITY  RECEIVED  SENT  DROPPED  HANDED OVER   IDLE
      0     1           0            0     65536         0     0        0            0  98.7%
 
+services: 1, 1 without quorum; real servers: 2: 1 up, 1 down
+
 Prot LocalAddress:Port  Scheduler  Forward  Weight  ActiveConn  InActConn  State                            NextHop
 TCP  192.0.2.10:80      wrr        \"web\"                                   quorum lost: weight 1, quorum 2
   -> 10.1.0.11:80                  dr            3           2         12  up 1m15s                         back 02:00:00:00:00:15
@@ -481,6 +564,6 @@ changed by ipvsadm and not in the file: `shunt reload` undoes it:
 books (balanced): received 5 + made 0 + injected 0 = sent 5 + punted 0 + consumed 0 + dropped 0 + held 0
 limit: waiting packets: 1 of 100 used, 4 times full
 advice: do this";
-        assert_eq!(text(&status), want);
+        assert_eq!(text(&status, &View::Summary).unwrap(), want);
     }
 }

@@ -28,7 +28,7 @@ use crate::config::check::Machine;
 use crate::config::diff::{Changes, diff, show_forward};
 use crate::config::removed::few_enough;
 use crate::control_loop::Control;
-use crate::health::Health;
+use crate::health::{Health, Lacks};
 use crate::kernel::Routes;
 use crate::kernel::TapSettings;
 use crate::notify::{Condition, Notifier};
@@ -68,6 +68,7 @@ pub struct Live {
 pub(super) struct Parts {
     pub health: Health,
     pub tracking: Tracking,
+    pub lacks: Arc<Lacks>,
     pub control: Control,
     pub core: Core,
     pub notifier: Notifier,
@@ -132,8 +133,8 @@ impl Live {
 
     /// Ends health checks, the control loop and the core, in this order; workers still run.
     pub(super) fn end(&self) {
-        if let Some(Parts { health, tracking, control, core, notifier }) = lock(&self.parts).take() {
-            drop((health, tracking));
+        if let Some(Parts { health, tracking, lacks, control, core, notifier }) = lock(&self.parts).take() {
+            drop((health, tracking, lacks));
             control.stop();
             drop(core);
             // What is left to tell is told.
@@ -185,6 +186,7 @@ impl Live {
     pub(super) fn watch_limits(&self, known: &mut status::Fullness) {
         self.with_parts(|parts| {
             known.look(Instant::now(), &status::limits_now(self, &parts.control.counters()), &parts.notifier);
+            parts.lacks.settle(Instant::now());
             parts.notifier.settle();
         });
     }

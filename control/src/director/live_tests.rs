@@ -70,8 +70,8 @@ fn start(path: PathBuf) -> (Live, std::thread::JoinHandle<()>) {
     );
     let (control_loop, control) = ControlLoop::new(Idle, publications, kernel);
     let control_loop = std::thread::spawn(|| control_loop.run());
-    let health = Health::start(Some(namespace.clone()), ways, |_| ()).unwrap();
-    let tracking = Tracking::start(Some(namespace), |_| ()).unwrap();
+    let health = Health::start(Some(namespace.clone()), ways, Arc::default(), |_| ()).unwrap();
+    let tracking = Tracking::start(Some(namespace), Arc::default(), |_| ()).unwrap();
     let live = Live::new(Pieces {
         file: path,
         text: checked.text,
@@ -85,7 +85,7 @@ fn start(path: PathBuf) -> (Live, std::thread::JoinHandle<()>) {
         hugepages: false,
         node: None,
         clock: Clock::new(&eal),
-        parts: Parts { health, tracking, control, core, notifier },
+        parts: Parts { health, tracking, lacks: Arc::default(), control, core, notifier },
         stop: watch::channel(false).0,
     });
     (live, control_loop)

@@ -6,6 +6,7 @@
 pub mod changes;
 mod claims;
 pub mod core;
+mod descriptors;
 mod events;
 mod ipvsadm;
 mod links;

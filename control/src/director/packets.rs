@@ -156,13 +156,18 @@ impl Publish for Publications {
         match event {
             Entered { name, role, reason, scripts } => {
                 let text = format!("vrrp {name}: {}: {reason}", role.word());
-                tracing::warn!("{text}");
+                match (role, &reason) {
+                    (vrrp::Role::Fault, reason) if !reason.is_meant() => tracing::error!("{text}"),
+                    (_, reason) if reason.is_meant() => tracing::info!("{text}"),
+                    _ => tracing::warn!("{text}"),
+                }
                 let told = if reason == vrrp::Reason::Stopped { Told::Stop } else { Told::Role(role) };
                 self.notifier.tell(notify::Event::now(what(told), name, None, text), scripts);
             }
             Group { name, told, scripts } => {
+                // Why is in the lines of its members.
                 let text = format!("vrrp group {name}: {}", told.word());
-                tracing::warn!("{text}");
+                tracing::info!("{text}");
                 self.notifier.tell(notify::Event::now(what(told), name, None, text), scripts);
             }
             LowerPriority { name, from, priority, scripts } => {
@@ -184,7 +189,7 @@ impl Publish for Publications {
             }
             SplitBrainOver { name, rival, lasted } => {
                 let text = format!("vrrp {name}: {rival} no longer acts as master; both did for {lasted:?}");
-                tracing::warn!("{text}");
+                tracing::info!("{text}");
                 self.notifier.tell(notify::Event::now(What::SplitBrainOver, name, None, text), Vec::new());
             }
         }
@@ -230,7 +235,7 @@ impl Publish for Publications {
                     conflict.count,
                     lasted.as_secs()
                 );
-                tracing::warn!("{text}");
+                tracing::info!("{text}");
                 self.tell(What::AddressConflictOver, conflict.address, conflict.real(), text);
             }
         }

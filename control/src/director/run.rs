@@ -22,7 +22,7 @@ use crate::api::socket::{OwnedListener, Place};
 use crate::api::{self, Asked, ReloadOptions};
 use crate::config::check::Checked;
 use crate::control_loop::ControlLoop;
-use crate::health::Health;
+use crate::health::{Health, Lacks};
 use crate::kernel::Kernel;
 use crate::notify::{Event, Notifier, What};
 use crate::publish::Publisher;
@@ -34,6 +34,7 @@ use crate::vrrp::{Reading, Tracked};
 /// # Errors
 /// Why it does not start, one for each problem where several can be told at once.
 pub fn run(file: &Path, checked: Checked) -> Result<(), Vec<StartError>> {
+    super::descriptors::raise();
     let problems = nics::preflight(&checked.config);
     if !problems.is_empty() {
         return Err(problems);
@@ -107,7 +108,8 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
         .map_err(|error| StartError::of("runtime", &error))?;
     let messages = core.messages();
     let on_changes = move |changes| drop(messages.send(Message::Health(changes)));
-    let health = Health::start(Some(namespace.clone()), ways, on_changes)
+    let lacks = Arc::new(Lacks::new(Some(notifier.clone())));
+    let health = Health::start(Some(namespace.clone()), ways, lacks.clone(), on_changes)
         .map_err(|error| StartError::of("health checks", &error))?;
     let (watcher, teller) = (control.watcher(), notifier.clone());
     let on_turn = move |turn: Turn| {
@@ -122,8 +124,8 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
         teller.tell(Event::now(What::Tracked, name.as_str(), None, text), Vec::new());
         watcher(Tracked::Check(name), reading);
     };
-    let tracking =
-        Tracking::start(Some(namespace), on_turn).map_err(|error| StartError::of("tracking", &error))?;
+    let tracking = Tracking::start(Some(namespace), lacks.clone(), on_turn)
+        .map_err(|error| StartError::of("tracking", &error))?;
     let (stop_sender, stop) = watch::channel(false);
     let watched = links::watched(&started, &ports);
     let live = Arc::new(Live::new(Pieces {
@@ -139,7 +141,7 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
         hugepages: ports.hugepages,
         node: ports.node,
         clock: workers.clock,
-        parts: Parts { health, tracking, control, core, notifier },
+        parts: Parts { health, tracking, lacks, control, core, notifier },
         stop: stop_sender,
     }));
     let (unwatch, end_of_watch) = watch::channel(false);

@@ -3,11 +3,12 @@
 use std::io;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use hashbrown::HashMap;
 use shunt_dataplane::counters::RealCounters;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 use super::check::Tools;
 use super::gather::Gathering;
@@ -15,7 +16,7 @@ use super::machine::{Change, Listed, Machine, Serial};
 use super::passive::{self, Seen};
 use super::rounds::Rounds;
 use super::scripts::Scripts;
-use super::{CHECKS_RUNNING_MAX, Failure, RealKey, Success, Target, check};
+use super::{CHECKS_RUNNING_MAX, Failure, Lack, Lacks, RealKey, Success, Target, check};
 use crate::kernel::{KernelError, Namespace, ServiceWays};
 
 /// A real server and what workers count of it.
@@ -35,7 +36,7 @@ pub struct Health {
 
 impl Health {
     /// Starts the thread, without targets. Check sockets are opened in `namespace`, or where the process is when
-    /// there is none; those that go their service's way tell it `ways`. Scripts run where the caller is. `on_changes` is called on that thread, with changes that came
+    /// there is none; those that go their service's way tell it `ways`; what they lack is told to `lacks`. Scripts run where the caller is. `on_changes` is called on that thread, with changes that came
     /// together, and must not block.
     ///
     /// # Errors
@@ -43,6 +44,7 @@ impl Health {
     pub fn start(
         namespace: Option<Namespace>,
         ways: ServiceWays,
+        lacks: Arc<Lacks>,
         on_changes: impl FnMut(Vec<Change>) + Send + 'static,
     ) -> Result<Self, KernelError> {
         let scripts = Scripts::start()?;
@@ -56,7 +58,7 @@ impl Health {
             match ready {
                 Ok(runtime) => {
                     let _ = started.send(Ok(()));
-                    runtime.block_on(drive(inbox, Tools::new(scripts, ways), on_changes));
+                    runtime.block_on(drive(inbox, Tools::new(scripts, ways, lacks), on_changes));
                     // A file system that hangs is not waited for.
                     runtime.shutdown_background();
                 }
@@ -113,23 +115,42 @@ fn enter(namespace: &Namespace) -> Result<(), KernelError> {
     Ok(())
 }
 
-/// Lets the process have as many descriptors as checks may need, where the system allows it.
-fn allow_descriptors() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
-    let wanted = (soft + CHECKS_RUNNING_MAX as u64).min(hard);
-    if wanted > soft {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, wanted, hard);
+/// Ends a task when it goes.
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
+/// How often it is counted how many descriptors are left for checks.
+const RECOUNT: Duration = Duration::from_secs(10);
+/// Descriptors that are left for everything else: clients of the API, scripts, files.
+const DESCRIPTORS_KEPT: usize = 32;
+
+/// Checks that may run at once beside `running` ones, by the descriptors that are left; one takes two at most.
+fn places(running: usize) -> usize {
+    use nix::sys::resource::{Resource, getrlimit};
+    let (Ok((most, _)), Ok(open)) = (getrlimit(Resource::RLIMIT_NOFILE), std::fs::read_dir("/proc/self/fd"))
+    else {
+        return CHECKS_RUNNING_MAX;
+    };
+    let left = usize::try_from(most).unwrap_or(usize::MAX).saturating_sub(open.count() + DESCRIPTORS_KEPT);
+    running + left / 2
+}
+
 async fn drive(mut inbox: UnboundedReceiver<Command>, tools: Tools, mut on_changes: impl FnMut(Vec<Change>)) {
-    allow_descriptors();
     let tools = Arc::new(tools);
+    let keeper = tools.clone();
+    let _keeper = AbortOnDrop(tokio::spawn(async move { keeper.keep_time().await }).abort_handle());
     let mut machine = Machine::default();
     let mut gathering = Gathering::default();
     let mut rounds = Rounds::default();
     let mut running: JoinSet<(RealKey, Serial, Result<Success, Failure>)> = JoinSet::new();
+    // Whose check a task is, for those that panic.
+    let mut whose: HashMap<Id, (RealKey, Serial)> = HashMap::new();
+    let mut recount = Instant::now();
     let mut starts = Vec::new();
     let mut watched: Vec<Watched> = Vec::new();
     let mut look = Instant::now();
@@ -142,6 +163,10 @@ async fn drive(mut inbox: UnboundedReceiver<Command>, tools: Tools, mut on_chang
                 change.into_iter().for_each(|change| gathering.add(now, change));
             }
         }
+        if now >= recount {
+            recount = now + RECOUNT;
+            machine.set_most(places(machine.running()));
+        }
         if rounds.may_begin(now) {
             for change in machine.tick(now, &mut starts) {
                 gathering.add(now, change);
@@ -151,10 +176,11 @@ async fn drive(mut inbox: UnboundedReceiver<Command>, tools: Tools, mut on_chang
             rounds.began(now);
         }
         for start in starts.drain(..) {
-            let tools = tools.clone();
-            running.spawn(async move {
+            let (tools, of) = (tools.clone(), (start.key, start.serial));
+            let task = running.spawn(async move {
                 (start.key, start.serial, check::run(Some(&start.key), &start.check, &tools).await)
             });
+            whose.insert(task.id(), of);
         }
         let told = gathering.take(now);
         if !told.is_empty() {
@@ -179,15 +205,29 @@ async fn drive(mut inbox: UnboundedReceiver<Command>, tools: Tools, mut on_chang
                 Some(Command::List(answer)) => drop(answer.send(machine.list())),
                 None => return,
             },
-            Some(Ok((key, serial, result))) = running.join_next() => {
+            Some(joined) = running.join_next_with_id() => {
                 let now = Instant::now();
-                let mut ended = Some((key, serial, result));
+                let mut ended = Some(joined);
                 // Those that ended meanwhile as well.
-                while let Some((key, serial, result)) = ended {
+                while let Some(joined) = ended.take() {
+                    ended = running.try_join_next_with_id();
+                    let id = joined.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+                    let of = whose.remove(&id);
+                    let (key, serial, result) = match (joined, of) {
+                        (Ok((_, ended)), _) => ended,
+                        (Err(_panic), Some((key, serial))) => {
+                            tools.note(Lack::Inside);
+                            (key, serial, Err(Failure::Lack(Lack::Inside)))
+                        }
+                        (Err(_), None) => continue,
+                    };
+                    if result == Err(Failure::Lack(Lack::Descriptors)) {
+                        // Fewer at once until it is counted again.
+                        machine.set_most(machine.running() / 2);
+                    }
                     if let Some(change) = machine.result(now, key, serial, result) {
                         gathering.add(now, change);
                     }
-                    ended = running.try_join_next().and_then(Result::ok);
                 }
             }
             () = sleep => {}

@@ -40,7 +40,7 @@ fn target(to: SocketAddr) -> Target {
 
 fn start(namespace: Option<Namespace>) -> (Health, Receiver<Change>) {
     let (sender, changes) = mpsc::channel();
-    let health = Health::start(namespace, ServiceWays::default(), move |changes| {
+    let health = Health::start(namespace, ServiceWays::default(), Arc::default(), move |changes| {
         changes.into_iter().for_each(|change| drop(sender.send(change)))
     })
     .unwrap();

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::kind::{hex, ranges};
+use super::lack::Lack;
 
 /// A check that succeeded, and what it says about the weight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -104,6 +105,8 @@ pub enum Failure {
         /// Whether the real server's own address answers a ping, where nothing came from the VIP.
         answers: Option<bool>,
     },
+    /// The director lacked something: nothing is known of the real server.
+    Lack(Lack),
     /// No check has been made yet, and the service begins without its real servers.
     NotYet,
 }
@@ -170,7 +173,29 @@ impl fmt::Display for Failure {
                     _ => write!(f, "{failure}, at the VIP {vip}"),
                 }
             }
+            Self::Lack(lack) => write!(f, "no verdict: {lack}"),
             Self::NotYet => f.write_str("not checked yet"),
+        }
+    }
+}
+
+impl Failure {
+    /// What the director lacked, when that is why nothing is known.
+    #[must_use]
+    pub const fn lack(&self) -> Option<Lack> {
+        match self {
+            Self::Lack(lack) => Some(*lack),
+            _ => None,
+        }
+    }
+
+    /// True when it may be that nobody looked in time: the time was over, or the other end did not want to wait any longer.
+    #[must_use]
+    pub fn may_be_lateness(&self) -> bool {
+        match self {
+            Self::NoConnection(_) | Self::NoAnswer(_) | Self::Killed(_) | Self::Closed(_) => true,
+            Self::AtVip { failure, .. } => failure.may_be_lateness(),
+            _ => false,
         }
     }
 }

@@ -156,7 +156,7 @@ struct Real {
 }
 
 /// The checks of all real servers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Machine {
     reals: HashMap<RealKey, Real>,
     /// Checks that wait for their time.
@@ -164,7 +164,22 @@ pub struct Machine {
     /// Weights that grow next.
     ramps: BTreeSet<(Instant, RealKey)>,
     running: usize,
+    /// Checks that may run at once.
+    most: usize,
     serial: u64,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self {
+            reals: HashMap::new(),
+            due: BTreeSet::new(),
+            ramps: BTreeSet::new(),
+            running: 0,
+            most: CHECKS_RUNNING_MAX,
+            serial: 0,
+        }
+    }
 }
 
 impl Machine {
@@ -206,10 +221,21 @@ impl Machine {
         self.ramps = self.reals.iter().filter_map(|(key, real)| Some((real.next_step()?, *key))).collect();
     }
 
+    /// So many checks may run at once from now on, at least one and at most [`CHECKS_RUNNING_MAX`]; those that run go on.
+    pub fn set_most(&mut self, most: usize) {
+        self.most = most.clamp(1, CHECKS_RUNNING_MAX);
+    }
+
+    /// Checks that run.
+    #[must_use]
+    pub const fn running(&self) -> usize {
+        self.running
+    }
+
     /// The checks to start now, and what changed without one.
     pub fn tick(&mut self, now: Instant, out: &mut Vec<Start>) -> Vec<Change> {
         while let Some(&(due, key, place)) = self.due.first() {
-            if due > now || self.running >= CHECKS_RUNNING_MAX {
+            if due > now || self.running >= self.most {
                 break;
             }
             self.due.pop_first();
@@ -250,6 +276,11 @@ impl Machine {
         }
         entry.running = None;
         self.running -= 1;
+        if result.as_ref().is_err_and(|failure| failure.lack().is_some()) {
+            // It says nothing: the next beat asks again.
+            self.due.insert((entry.due, key, serial.place));
+            return None;
+        }
         let opinion = entry.judge.hear(now, result.is_ok());
         entry.against = if let Opinion::Doubted(count) = opinion { count } else { 0 };
         if let (Some(retry), true, true) = (entry.check.retry_interval, entry.judge.is_up(), result.is_err())
@@ -293,7 +324,7 @@ impl Machine {
     /// weight grows.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        let due = self.due.first().filter(|_| self.running < CHECKS_RUNNING_MAX).map(|&(due, _, _)| due);
+        let due = self.due.first().filter(|_| self.running < self.most).map(|&(due, _, _)| due);
         let step = self.ramps.first().map(|&(at, _)| at);
         due.into_iter().chain(step).min()
     }

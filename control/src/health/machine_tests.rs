@@ -402,3 +402,36 @@ fn checks_and_failures_both_have_to_let_it_serve() {
     let third = one(&mut machine, at(12));
     assert!(machine.result(at(12), key, third.serial, GOOD).unwrap().verdict.up);
 }
+
+#[test]
+fn what_the_director_lacks_is_no_verdict() {
+    use crate::health::Lack;
+    let start = Instant::now();
+    let mut machine = Machine::default();
+    machine.set_targets(start, vec![target(1, 6)]);
+    let mut now = start;
+    for number in 0..20 {
+        let check = one(&mut machine, now);
+        // Two real failures at the begin, whose doubt stays as it is.
+        let result = if number < 2 { Failure::Refused } else { Failure::Lack(Lack::Descriptors) };
+        assert_eq!(machine.result(now, check.key, check.serial, Err(result)), None, "{number}");
+        now += Duration::from_secs(6);
+    }
+    assert_eq!((machine.list()[0].against, machine.running()), (2, 0));
+    let check = one(&mut machine, now);
+    let change = machine.result(now, check.key, check.serial, Err(Failure::Refused)).unwrap();
+    assert!(!change.verdict.up, "the third failure");
+}
+
+#[test]
+fn fewer_run_at_once_where_fewer_may() {
+    let start = Instant::now();
+    let mut machine = Machine::default();
+    machine.set_targets(start, (1..=100).map(|n| target(n, 6)).collect());
+    let now = start + Duration::from_secs(6);
+    for (most, running) in [(10, 10), (30, 30), (5, 30), (0, 30), (usize::MAX, 100)] {
+        machine.set_most(most);
+        machine.tick(now, &mut Vec::new());
+        assert_eq!(machine.running(), running, "{most}");
+    }
+}

@@ -10,9 +10,11 @@ mod failure;
 pub mod gather;
 pub mod judge;
 pub mod kind;
+pub mod lack;
 pub mod machine;
 pub mod passive;
 pub mod places;
+pub mod punctual;
 pub mod rounds;
 pub mod scripts;
 mod verdict;
@@ -31,10 +33,11 @@ use crate::kernel::ServiceWay;
 pub use driver::Health;
 pub use failure::{Failure, Success};
 pub use kind::CheckKind;
+pub use lack::{Lack, Lacks};
 pub use machine::{Change, Listed};
 pub use verdict::{Standing, Verdict};
 
-/// Checks that run at once; those due beyond it wait. Each takes a descriptor.
+/// Checks that run at once; those due beyond it wait. Each takes a descriptor: where fewer are left, fewer run.
 pub const CHECKS_RUNNING_MAX: usize = 4096;
 /// New checks start at least so far apart, unless their interval is too short for it.
 pub const CHECKS_SPACING: Duration = Duration::from_millis(10);

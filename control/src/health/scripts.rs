@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::lack::Lack;
 use super::places::Places;
 use crate::kernel::KernelError;
 
@@ -67,6 +68,8 @@ pub enum Ended {
     Killed,
     /// It could not be started, in words.
     NotRun(String),
+    /// The director lacked what it takes to start it.
+    Lack(Lack),
 }
 
 #[derive(Debug)]
@@ -122,7 +125,7 @@ impl Scripts {
         let (ended, end) = oneshot::channel();
         let request = Request { owner, script, environment, time, ended };
         let sent = self.0.requests.as_ref().is_some_and(|requests| requests.send(request).is_ok());
-        let stopping = || Ended::NotRun("the director is stopping".into());
+        let stopping = || Ended::Lack(Lack::Stopping);
         if sent { end.await.unwrap_or_else(|_| stopping()) } else { stopping() }
     }
 }
@@ -181,13 +184,17 @@ impl Drop for Group {
 }
 
 /// The numbers of a user and a group by their names.
-fn identify(names: &str) -> Result<(u32, u32), String> {
+fn identify(names: &str) -> Result<(u32, u32), Ended> {
     let mut words = names.split_whitespace();
     let name = words.next().unwrap_or_default();
-    let user = nix::unistd::User::from_name(name).ok().flatten().ok_or(format!("there is no user {name}"))?;
+    let none = |what: &str| Ended::NotRun(format!("there is no {what}"));
+    let asked =
+        |errno| Lack::of_errno(errno).map_or_else(|| none(&format!("answer about {name}")), Ended::Lack);
+    let user =
+        nix::unistd::User::from_name(name).map_err(asked)?.ok_or_else(|| none(&format!("user {name}")))?;
     let Some(name) = words.next() else { return Ok((user.uid.as_raw(), user.gid.as_raw())) };
-    let group =
-        nix::unistd::Group::from_name(name).ok().flatten().ok_or(format!("there is no group {name}"))?;
+    let group = nix::unistd::Group::from_name(name).map_err(asked)?;
+    let group = group.ok_or_else(|| none(&format!("group {name}")))?;
     Ok((user.uid.as_raw(), group.gid.as_raw()))
 }
 
@@ -200,7 +207,7 @@ async fn run(script: &Script, environment: Vec<(String, String)>, time: Duration
         match identify(user) {
             // Without the director's supplementary groups, which setting the user drops.
             Ok((user, group)) => drop(command.uid(user).gid(group)),
-            Err(why) => return Ended::NotRun(why),
+            Err(why) => return why,
         }
     }
     let child = command
@@ -214,7 +221,10 @@ async fn run(script: &Script, environment: Vec<(String, String)>, time: Duration
         .spawn();
     let mut child = match child {
         Ok(child) => child,
-        Err(error) => return Ended::NotRun(format!("{program}: {error}")),
+        Err(error) => {
+            let not_run = || Ended::NotRun(format!("{program}: {error}"));
+            return Lack::of_forking(&error).map_or_else(not_run, Ended::Lack);
+        }
     };
     let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
     let mut group = Group(group);

@@ -98,7 +98,8 @@ impl Session<'_> {
                 Ok(command) => command,
                 Err(Mistake { text, status }) => {
                     self.change(waiting)?;
-                    self.err.write_all(text.as_bytes())?;
+                    // Who does not read why is told by the status.
+                    let _ = self.err.write_all(text.as_bytes());
                     return Err(Ended(status));
                 }
             };
@@ -131,7 +132,7 @@ impl Session<'_> {
             status = match result {
                 Ok(()) => 0,
                 Err(refused) => {
-                    writeln!(self.err, "{refused}")?;
+                    let _ = writeln!(self.err, "{refused}");
                     Mistake::MINUS_ONE
                 }
             };
@@ -158,10 +159,10 @@ impl Session<'_> {
             Command::List(list) => self.list(list)?,
             Command::Daemon(task) => {
                 let word = task.word();
-                writeln!(
+                let _ = writeln!(
                     self.err,
                     "ipvsadm: --{word}: this director does not synchronise its state yet: nothing was changed: leave it out"
-                )?;
+                );
                 return Ok(Mistake::MINUS_ONE);
             }
             Command::Nothing | Command::Restore | Command::Change(_) => {}
@@ -181,7 +182,7 @@ impl Session<'_> {
             _ => {
                 let table = self.table()?;
                 let Some(text) = listing::services(&table, list, self.names) else {
-                    writeln!(self.err, "{}", Refused::NoSuchService)?;
+                    let _ = writeln!(self.err, "{}", Refused::NoSuchService);
                     return Err(Ended(1));
                 };
                 self.out.write_all(text.as_bytes())?;

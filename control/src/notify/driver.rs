@@ -293,6 +293,7 @@ impl Work {
                         Some(format!("script {command}: it was ended by signal {signal}"))
                     }
                     Ended::Killed => Some(format!("script {command}: killed after {SCRIPT_TIME:?}")),
+                    Ended::Lack(lack) => Some(format!("script {command}: {lack}")),
                     Ended::NotRun(why) => Some(format!("script {command}: it cannot be run: {why}")),
                 }
             }

@@ -65,19 +65,7 @@ impl Event {
     /// When, as log lines have it: `2026-11-30T08:15:30Z`.
     #[must_use]
     pub fn time(&self) -> String {
-        // Days since 0000-03-01, in eras of 400 years, so that a leap day is the last of its year.
-        let (days, second) = ((self.at / 86_400_000) as i64 + 719_468, self.at / 1000 % 86_400);
-        let (era, day) = (days / 146_097, days % 146_097);
-        let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-        let day = day - (365 * year + year / 4 - year / 100);
-        let month = (5 * day + 2) / 153;
-        let day = day - (153 * month + 2) / 5 + 1;
-        let (year, month) = match month {
-            0..10 => (year + era * 400, month + 3),
-            _ => (year + era * 400 + 1, month - 9),
-        };
-        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+        time_of(self.at)
     }
 
     /// What its scripts are put in order by: those of one subject run one after another.
@@ -97,6 +85,24 @@ impl Event {
         ];
         pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
+}
+
+/// A time in milliseconds since 1970, as log lines have it: `2026-11-30T08:15:30Z`.
+#[must_use]
+pub fn time_of(at: u64) -> String {
+    // Days since 0000-03-01, in eras of 400 years, so that a leap day is the last of its year.
+    let (days, second) = ((at / 86_400_000) as i64 + 719_468, at / 1000 % 86_400);
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (year, month) = match month {
+        0..10 => (year + era * 400, month + 3),
+        _ => (year + era * 400 + 1, month - 9),
+    };
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 /// `[notify]`: who is told.

@@ -110,6 +110,14 @@ pub enum Reason {
     Stopped,
 }
 
+impl Reason {
+    /// True where somebody asked for it: it begins, is taken out, ends.
+    #[must_use]
+    pub const fn is_meant(&self) -> bool {
+        matches!(self, Self::NotStarted | Self::Started | Self::Removed | Self::Stopped)
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

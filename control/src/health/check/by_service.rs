@@ -22,7 +22,12 @@ pub async fn explain(
     let mut asked = pin!(asked);
     let mut ping = pin!(async {
         sleep_until(Instant::now() + deadline.after / 2).await;
-        ping::run(real, from(check, real), None).await.is_ok()
+        match ping::run(real, from(check, real), None).await {
+            Ok(_) => Some(true),
+            // It was not asked.
+            Err(failure) if failure.lack().is_some() => None,
+            Err(_) => Some(false),
+        }
     });
     let mut answers = None;
     let result = loop {
@@ -40,14 +45,13 @@ pub async fn explain(
         _ => false,
     };
     // A ping that is still under way was not answered.
-    let answers = silent.then(|| answers.unwrap_or(false));
+    let answers = if silent { answers.unwrap_or(Some(false)) } else { None };
     let by_tunnel = way.tunnel.is_some();
-    result.map_err(|failure| Failure::AtVip {
-        failure: Box::new(failure),
-        vip: check.to.ip(),
-        real,
-        by_tunnel,
-        answers,
+    result.map_err(|failure| match failure {
+        Failure::Lack(_) => failure,
+        failure => {
+            Failure::AtVip { failure: Box::new(failure), vip: check.to.ip(), real, by_tunnel, answers }
+        }
     })
 }
 

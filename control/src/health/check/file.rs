@@ -2,13 +2,12 @@
 
 use std::io::{ErrorKind, Read};
 use std::path::Path;
-use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{shown, without_number};
 use crate::config::limit::WEIGHT_MAX;
-use crate::health::{Failure, Success};
+use crate::health::{Failure, Lack, Success};
 
 /// More than a file should have, in bytes.
 const FILE_MAX: u64 = 64;
@@ -19,11 +18,9 @@ pub async fn run(
     path: &Path,
     factor: Option<i32>,
     missing: Option<i64>,
-    places: &Arc<Semaphore>,
+    place: OwnedSemaphorePermit,
 ) -> Result<Success, Failure> {
     let path = path.to_owned();
-    let place =
-        places.clone().acquire_owned().await.map_err(|error| Failure::Unreadable(error.to_string()))?;
     // A file system may hang; who waits for it in vain leaves the place taken, so that no thread follows the other.
     let read = tokio::task::spawn_blocking(move || {
         let _place = place;
@@ -31,7 +28,10 @@ pub async fn run(
         std::fs::File::open(path)?.take(FILE_MAX).read_to_end(&mut text)?;
         Ok::<_, std::io::Error>(text)
     });
-    let text = read.await.map_err(|error| Failure::Unreadable(error.to_string()))?;
+    let text = read.await.map_err(|_panic| Failure::Lack(Lack::Inside))?;
+    if let Some(lack) = text.as_ref().err().and_then(Lack::of_reading) {
+        return Err(Failure::Lack(lack));
+    }
     match (text, missing) {
         (Ok(text), _) => judge(&text, factor),
         (Err(error), Some(number)) if error.kind() == ErrorKind::NotFound => {

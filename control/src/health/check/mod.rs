@@ -21,11 +21,12 @@ use std::time::Duration;
 use shunt_dataplane::id::Protocol;
 use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
+use super::punctual::Punctual;
 use super::scripts::Scripts;
-use super::{Check, CheckKind, Failure, RealKey, Success};
+use super::{Check, CheckKind, Failure, Lack, Lacks, RealKey, Success};
 use crate::kernel::ServiceWays;
 
 /// What checks share: the thread of scripts, and TLS as it was set up.
@@ -36,17 +37,30 @@ pub struct Tools {
     ways: ServiceWays,
     /// Places of those that read files.
     files: Arc<Semaphore>,
+    lacks: Arc<Lacks>,
+    /// Whether the thread was there in time.
+    pub(super) punctual: Punctual,
 }
 
 /// Files that are read at once; checks of others wait, and fail at their timeout where a file system hangs.
 pub const FILES_READING_MAX: usize = 16;
 
 impl Tools {
-    /// With these scripts; `ways` is told of the sockets of checks that go their service's way.
+    /// With these scripts; `ways` is told of the sockets of checks that go their service's way, `lacks` of what the director lacks.
     #[must_use]
-    pub fn new(scripts: Scripts, ways: ServiceWays) -> Self {
+    pub fn new(scripts: Scripts, ways: ServiceWays, lacks: Arc<Lacks>) -> Self {
         let files = Arc::new(Semaphore::new(FILES_READING_MAX));
-        Self { scripts, tls: tls::Connectors::default(), ways, files }
+        Self { scripts, tls: tls::Connectors::default(), ways, files, lacks, punctual: Punctual::default() }
+    }
+
+    /// Tells whether the thread that calls this is in time, for as long as checks are made on it. It never ends.
+    pub async fn keep_time(&self) {
+        self.punctual.keep().await;
+    }
+
+    /// A check lacked something.
+    pub fn note(&self, lack: Lack) {
+        self.lacks.note(std::time::Instant::now(), lack);
     }
 
     /// Files of authorities are read anew.
@@ -60,15 +74,23 @@ impl Tools {
 /// A check's future is moved when it starts: what only some kinds need is kept apart, so that not all of them are large.
 ///
 /// # Errors
-/// [`Failure`] says what went wrong.
+/// [`Failure`] says what went wrong; [`Failure::Lack`] is no verdict, and is told.
 pub async fn run(key: Option<&RealKey>, check: &Check, tools: &Tools) -> Result<Success, Failure> {
     let deadline = Deadline { at: Instant::now() + check.timeout, after: check.timeout };
+    let running = tools.punctual.begin();
     let asked = ask(key, check, tools, deadline);
-    match (&check.way, key) {
+    let mut result = match (&check.way, key) {
         // Seldom wanted, and large: not a part of every check.
         (Some(way), Some(key)) => Box::pin(by_service::explain(asked, check, way, key, deadline)).await,
         _ => asked.await,
+    };
+    if result.as_ref().is_err_and(Failure::may_be_lateness) && running.was_late() {
+        result = Err(Failure::Lack(Lack::Time));
     }
+    if let Some(lack) = result.as_ref().err().and_then(Failure::lack) {
+        tools.note(lack);
+    }
+    result
 }
 
 async fn ask(
@@ -102,10 +124,20 @@ async fn ask(
             deadline.answer(Box::pin(send::run(stream, send, expect))).await
         }
         CheckKind::File { path, factor, missing } => {
-            deadline.answer(Box::pin(file::run(path, *factor, *missing, &tools.files))).await
+            let place = place(&tools.files, deadline).await?;
+            deadline.answer(Box::pin(file::run(path, *factor, *missing, place))).await
         }
-        CheckKind::Process(asked) => deadline.answer(Box::pin(process::run(asked, &tools.files))).await,
+        CheckKind::Process(asked) => {
+            let place = place(&tools.files, deadline).await?;
+            deadline.answer(Box::pin(process::run(asked, place))).await
+        }
     }
+}
+
+/// A place to read files. Who gets none in time has no verdict: others hang, not he.
+async fn place(places: &Arc<Semaphore>, deadline: Deadline) -> Result<OwnedSemaphorePermit, Failure> {
+    let place = timeout_at(deadline.at, places.clone().acquire_owned()).await;
+    place.ok().and_then(Result::ok).ok_or(Failure::Lack(Lack::Places))
 }
 
 /// The end of a check's time.
@@ -124,23 +156,28 @@ impl Deadline {
 
 /// Opens a TCP connection to what the check asks.
 async fn connect(check: &Check, tools: &Tools, deadline: Deadline) -> Result<TcpStream, Failure> {
-    let open = async {
-        let Some(from) = check.from else { return TcpStream::connect(check.to).await };
-        let socket = if check.to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    let socket = socket(check, tools).map_err(|error| making_failure(&error))?;
+    let opened = timeout_at(deadline.at, socket.connect(check.to)).await;
+    let opened = opened.map_err(|_| Failure::NoConnection(deadline.after))?;
+    let stream = opened.map_err(|error| connect_failure(&error))?;
+    // It ends with RST, and leaves no TIME_WAIT behind: thousands of checks a second would use up all ports towards few real servers. Where
+    // the system does not let us, it ends as any other.
+    let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+    Ok(stream)
+}
+
+/// A TCP socket, bound where the check says.
+fn socket(check: &Check, tools: &Tools) -> io::Result<TcpSocket> {
+    let socket = if check.to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    if let Some(from) = check.from {
         // A source port of the operator's choice may still be in TIME_WAIT.
         socket.set_reuseaddr(from.port() != 0)?;
         socket.bind(from)?;
         if let Some(way) = &check.way {
             tools.ways.take(&SockRef::from(&socket), Protocol::Tcp.number(), None, way)?;
         }
-        socket.connect(check.to).await
-    };
-    let opened = timeout_at(deadline.at, open).await.map_err(|_| Failure::NoConnection(deadline.after))?;
-    let stream = opened.map_err(|error| connect_failure(&error))?;
-    // It ends with RST, and leaves no TIME_WAIT behind: thousands of checks a second would use up all ports towards few real servers. Where
-    // the system does not let us, it ends as any other.
-    let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
-    Ok(stream)
+    }
+    Ok(socket)
 }
 
 /// A UDP socket that speaks to what the check asks, and hears when that is unreachable.
@@ -151,16 +188,27 @@ async fn datagrams(check: &Check, tools: &Tools) -> Result<UdpSocket, Failure> {
         SocketAddr::from(([0_u16; 8], 0))
     };
     let socket = UdpSocket::bind(check.from.unwrap_or(any)).await;
-    let socket = socket.map_err(|error| connect_failure(&error))?;
+    let socket = socket.map_err(|error| making_failure(&error))?;
     if let Some(way) = &check.way {
         let taken = tools.ways.take(&SockRef::from(&socket), Protocol::Udp.number(), None, way);
-        taken.map_err(|error| connect_failure(&error))?;
+        taken.map_err(|error| making_failure(&error))?;
     }
     socket.connect(check.to).await.map_err(|error| connect_failure(&error))?;
     Ok(socket)
 }
 
+/// What the system says when a socket is made, before anybody else has a part in it.
+fn making_failure(error: &io::Error) -> Failure {
+    match Lack::of_making(error) {
+        Some(lack) => Failure::Lack(lack),
+        None => connect_failure(error),
+    }
+}
+
 fn connect_failure(error: &io::Error) -> Failure {
+    if let Some(lack) = Lack::of(error) {
+        return Failure::Lack(lack);
+    }
     match error.kind() {
         io::ErrorKind::ConnectionRefused => Failure::Refused,
         _ => Failure::Connect(without_number(error)),
@@ -169,6 +217,9 @@ fn connect_failure(error: &io::Error) -> Failure {
 
 /// What the system says about a connection that was open, without "(os error 104)".
 fn closed(error: &io::Error) -> Failure {
+    if let Some(lack) = Lack::of(error) {
+        return Failure::Lack(lack);
+    }
     match error.kind() {
         io::ErrorKind::ConnectionRefused => Failure::Refused,
         _ => Failure::Closed(without_number(error)),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::UdpSocket;
 
-use super::{closed, connect_failure};
+use super::{closed, connect_failure, making_failure};
 use crate::health::{Failure, Success};
 use crate::kernel::{ServiceWay, ServiceWays};
 
@@ -28,7 +28,8 @@ pub async fn run(
 ) -> Result<Success, Failure> {
     let token = RandomState::new().hash_one(to).to_be_bytes();
     let identifier = u16::from_be_bytes([token[0], token[1]]);
-    let socket = open(to, from, identifier, by_service).map_err(|error| connect_failure(&error))?;
+    let socket = open(to, from, identifier, by_service).map_err(|error| making_failure(&error))?;
+    socket.connect(SocketAddr::new(to, 0)).await.map_err(|error| connect_failure(&error))?;
     let (request, reply) = if to.is_ipv4() { ECHO_V4 } else { ECHO_V6 };
     let mut asked = [0; 8 + TOKEN];
     asked[0] = request;
@@ -58,7 +59,7 @@ pub async fn run(
     }
 }
 
-/// A ping socket where the system lets us have one, else a raw one; connected, so that only this host's answers come
+/// A ping socket where the system lets us have one, else a raw one; to be connected, so that only this host's answers come
 /// and its errors are told. tokio has no word for either; to it they are like UDP sockets.
 fn open(
     to: IpAddr,
@@ -80,7 +81,6 @@ fn open(
         let own = (socket.r#type()? == Type::RAW).then_some(identifier);
         ways.take(&SockRef::from(&socket), number, own, way)?;
     }
-    socket.connect(&SocketAddr::new(to, 0).into())?;
     UdpSocket::from_std(socket.into())
 }
 

@@ -3,29 +3,29 @@
 use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
-use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::without_number;
 use crate::health::kind::{Compare, Process};
-use crate::health::{Failure, Success};
+use crate::health::{Failure, Lack, Success};
 
 /// Bytes of a command line that are compared.
 const COMMAND_MAX: u64 = 64 << 10;
 /// Bytes of a name that the kernel keeps (`TASK_COMM_LEN`, without the zero).
 const NAME_MAX: usize = 15;
 
-pub async fn run(process: &Process, places: &Arc<Semaphore>) -> Result<Success, Failure> {
+pub async fn run(process: &Process, place: OwnedSemaphorePermit) -> Result<Success, Failure> {
     let asked = process.clone();
-    let place =
-        places.clone().acquire_owned().await.map_err(|error| Failure::Unreadable(error.to_string()))?;
     let counted = tokio::task::spawn_blocking(move || {
         let _place = place;
         count(Path::new("/proc"), &asked)
     });
-    let counted = counted.await.map_err(|error| Failure::Unreadable(error.to_string()))?;
-    let running = counted.map_err(|error| Failure::Unreadable(without_number(&error)))?;
+    let counted = counted.await.map_err(|_panic| Failure::Lack(Lack::Inside))?;
+    let running = counted.map_err(|error| match Lack::of_reading(&error) {
+        Some(lack) => Failure::Lack(lack),
+        None => Failure::Unreadable(without_number(&error)),
+    })?;
     let enough = running >= process.quorum && process.quorum_max.is_none_or(|most| running <= most);
     if enough { Ok(Success::Up) } else { Err(Failure::Processes { running, wanted: process.wanted() }) }
 }
@@ -36,8 +36,14 @@ fn count(proc: &Path, asked: &Process) -> io::Result<u32> {
     for entry in fs::read_dir(proc)? {
         let entry = entry?;
         let is_process = entry.file_name().as_encoded_bytes().first().is_some_and(u8::is_ascii_digit);
-        if is_process && is_asked(&entry.path(), asked).unwrap_or(false) {
-            running += 1;
+        if !is_process {
+            continue;
+        }
+        match is_asked(&entry.path(), asked) {
+            Ok(is_asked) => running += u32::from(is_asked),
+            // It was not looked at: who counts on would count too few.
+            Err(error) if Lack::of_reading(&error).is_some() => return Err(error),
+            Err(_gone) => {}
         }
     }
     Ok(running)
@@ -135,14 +141,15 @@ mod tests {
 
     #[tokio::test]
     async fn this_process_runs_and_another_does_not() {
-        let places = Arc::new(Semaphore::new(1));
+        let places = std::sync::Arc::new(tokio::sync::Semaphore::new(1));
+        let place = async || places.clone().acquire_owned().await.unwrap();
         let own = fs::read_to_string("/proc/self/comm").unwrap();
         let own = process(&[own.trim_end()], Compare::Name);
-        assert_eq!(run(&own, &places).await, Ok(Success::Up));
+        assert_eq!(run(&own, place().await).await, Ok(Success::Up));
         let too_many = Process { quorum: 0, quorum_max: Some(0), ..own };
-        let failure = run(&too_many, &places).await.unwrap_err().to_string();
+        let failure = run(&too_many, place().await).await.unwrap_err().to_string();
         assert!(failure.ends_with("processes run, wanted none"), "{failure}");
-        let none = run(&process(&["no-such-program"], Compare::Name), &places).await.unwrap_err();
+        let none = run(&process(&["no-such-program"], Compare::Name), place().await).await.unwrap_err();
         assert_eq!(none.to_string(), "0 processes run, wanted 1 or more");
     }
 }

@@ -41,6 +41,7 @@ fn judge(ended: Ended, dynamic: bool, timeout: Duration) -> Result<Success, Fail
         Ended::Signal(signal) => Err(Failure::Signal(signal)),
         Ended::Killed => Err(Failure::Killed(timeout)),
         Ended::NotRun(error) => Err(Failure::NotRun(error)),
+        Ended::Lack(lack) => Err(Failure::Lack(lack)),
     }
 }
 

@@ -31,7 +31,7 @@ fn ask_fully(kind: CheckKind, to: SocketAddr, timeout: Duration) -> Result<Succe
     };
     let listen = SocketAddr::from(([192, 0, 2, 10], 80));
     let key = RealKey { listen, protocol: shunt_dataplane::id::Protocol::Tcp, address: to };
-    let tools = Tools::new(Scripts::start().unwrap(), ServiceWays::default());
+    let tools = Tools::new(Scripts::start().unwrap(), ServiceWays::default(), Arc::default());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(run(Some(&key), &check, &tools))
 }
@@ -364,13 +364,13 @@ fn a_check_comes_from_where_it_should() {
         alpha: false,
     };
     let key = RealKey { listen: check.to, protocol: shunt_dataplane::id::Protocol::Tcp, address: check.to };
-    let tools = Tools::new(Scripts::start().unwrap(), ServiceWays::default());
+    let tools = Tools::new(Scripts::start().unwrap(), ServiceWays::default(), Arc::default());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     assert_eq!(runtime.block_on(run(Some(&key), &check, &tools)), Ok(Success::Up));
     assert_eq!(listener.accept().unwrap().1.ip(), IpAddr::from([127, 0, 0, 9]));
     check.from = Some(SocketAddr::from(([192, 0, 2, 77], 0)));
     let failure = runtime.block_on(run(Some(&key), &check, &tools)).unwrap_err();
-    assert_eq!(failure.to_string(), "no connection: cannot assign requested address");
+    assert_eq!(failure, Failure::Lack(Lack::Ports), "the director's own address is not there");
 }
 
 #[test]
@@ -378,14 +378,22 @@ fn a_file_system_that_hangs_takes_so_many_threads_and_no_more() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pipe");
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let tools = Tools::new(Scripts::start().unwrap(), ServiceWays::default());
+    let tools = Tools::new(Scripts::start().unwrap(), ServiceWays::default(), Arc::default());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     // Opening a pipe that nobody writes hangs.
     runtime.block_on(async {
-        let asked =
-            || tokio::time::timeout(Duration::from_millis(10), file::run(&path, None, None, &tools.files));
-        for _ in 0..FILES_READING_MAX + 4 {
-            assert!(asked().await.is_err());
+        let asked = async || {
+            let after = Duration::from_millis(10);
+            let deadline = Deadline { at: tokio::time::Instant::now() + after, after };
+            let place = place(&tools.files, deadline).await?;
+            deadline.answer(file::run(&path, None, None, place)).await
+        };
+        for _ in 0..FILES_READING_MAX {
+            assert!(matches!(asked().await, Err(Failure::NoAnswer(_))));
+        }
+        // Those beyond are not to blame.
+        for _ in 0..4 {
+            assert_eq!(asked().await, Err(Failure::Lack(Lack::Places)));
         }
     });
     assert_eq!(tools.files.available_permits(), 0);

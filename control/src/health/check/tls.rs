@@ -11,22 +11,22 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{
     self, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, crypto,
 };
 
 use super::closed;
-use crate::health::Failure;
 use crate::health::kind::Tls;
+use crate::health::{Failure, Lack};
 
 /// Whom to believe: nobody is asked, or these authorities.
 type Trust = Option<Option<PathBuf>>;
 
 /// How TLS is set up for each trust; authorities are read once.
 #[derive(Debug, Default)]
-pub struct Connectors(Mutex<HashMap<Trust, Result<Arc<ClientConfig>, String>>>);
+pub struct Connectors(Mutex<HashMap<Trust, Result<Arc<ClientConfig>, Failure>>>);
 
 impl Connectors {
     /// Authorities are read anew.
@@ -44,14 +44,22 @@ impl Connectors {
     ) -> Result<TlsStream<TcpStream>, Failure> {
         let name = tls.name.as_deref().unwrap_or_else(|| without_port(host));
         let name = ServerName::try_from(name.to_owned()).unwrap_or_else(|_| ServerName::from(address));
-        let config = self.config(tls).map_err(Failure::Tls)?;
+        let config = self.config(tls)?;
         TlsConnector::from(config).connect(name, stream).await.map_err(|error| failure(&error))
     }
 
-    fn config(&self, tls: &Tls) -> Result<Arc<ClientConfig>, String> {
+    fn config(&self, tls: &Tls) -> Result<Arc<ClientConfig>, Failure> {
         let trust = (tls.verify || tls.ca.is_some()).then(|| tls.ca.clone());
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.entry(trust).or_insert_with_key(|trust| build(trust).map(Arc::new)).clone()
+        if let Some(known) = known.get(&trust) {
+            return known.clone();
+        }
+        let built = build(&trust).map(Arc::new);
+        // What the director lacks now it may have the next time.
+        if built.as_ref().err().and_then(Failure::lack).is_none() {
+            known.insert(trust, built.clone());
+        }
+        built
     }
 }
 
@@ -63,11 +71,11 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-fn build(trust: &Trust) -> Result<ClientConfig, String> {
+fn build(trust: &Trust) -> Result<ClientConfig, Failure> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| Failure::Tls(error.to_string()))?;
     Ok(match trust {
         None => builder
             .dangerous()
@@ -78,20 +86,35 @@ fn build(trust: &Trust) -> Result<ClientConfig, String> {
 }
 
 /// The authorities of a file, or of the system.
-fn authorities(ca: Option<&Path>) -> Result<RootCertStore, String> {
+fn authorities(ca: Option<&Path>) -> Result<RootCertStore, Failure> {
     let mut store = RootCertStore::empty();
     let Some(path) = ca else {
-        store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let found = rustls_native_certs::load_native_certs();
+        let lack = found.errors.iter().find_map(|error| match &error.kind {
+            rustls_native_certs::ErrorKind::Io { inner, .. } => Lack::of_reading(inner),
+            _ => None,
+        });
+        if let Some(lack) = lack {
+            return Err(Failure::Lack(lack));
+        }
+        store.add_parsable_certificates(found.certs);
         if store.is_empty() {
-            return Err(
-                "the system has no authorities: install ca-certificates, or name a file with ca".into()
-            );
+            return Err(Failure::Tls(
+                "the system has no authorities: install ca-certificates, or name a file with ca".into(),
+            ));
         }
         return Ok(store);
     };
-    let wrong = |error: String| format!("{}: {error}", path.display());
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| wrong(error.to_string()))? {
-        let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
+    let wrong = |error: String| Failure::Tls(format!("{}: {error}", path.display()));
+    let unread = |error: pem::Error| match &error {
+        pem::Error::Io(inner) => match Lack::of_reading(inner) {
+            Some(lack) => Failure::Lack(lack),
+            None => wrong(error.to_string()),
+        },
+        _ => wrong(error.to_string()),
+    };
+    for certificate in CertificateDer::pem_file_iter(path).map_err(unread)? {
+        let certificate = certificate.map_err(unread)?;
         store.add(certificate).map_err(|error| wrong(error.to_string()))?;
     }
     if store.is_empty() { Err(wrong("no certificate in it".into())) } else { Ok(store) }
