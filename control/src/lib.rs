@@ -18,5 +18,7 @@ pub mod neighbour;
 pub mod notify;
 pub mod publish;
 pub mod punt;
+pub mod signals;
+pub mod threads;
 pub mod tracking;
 pub mod vrrp;

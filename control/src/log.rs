@@ -12,14 +12,12 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::notify::time_of;
+use crate::threads::{BEAT, Duty, Pulse};
 
 /// Bytes of lines that wait to be written; what has no room is lost and counted.
 pub const WAITING_MAX: usize = 16 << 20;
 /// How long the end of the process waits for lines to be written.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// How often it is looked whether lines can be written again, after some could not.
-const AGAIN: Duration = Duration::from_secs(1);
 
 /// Which lines are written.
 #[derive(Debug)]
@@ -87,18 +85,20 @@ impl Log {
         let (lines, inbox) = channel();
         let log = Self { lines, waiting: Arc::default(), lost: Arc::default() };
         let (waiting, lost) = (log.waiting.clone(), log.lost.clone());
-        thread::Builder::new()
-            .name("shunt-log".to_owned())
-            .spawn(move || write(sink, &inbox, &waiting, &lost))?;
+        thread::Builder::new().name("shunt-log".to_owned()).spawn(move || {
+            let pulse = Pulse::start("shunt-log", Duty::Tells);
+            write(sink, &inbox, &waiting, &lost, || pulse.beat());
+            pulse.done();
+        })?;
         Ok(log)
     }
 
     /// Waits until all lines are written, but no longer than a second.
-    pub fn flush(&self) {
+    ///
+    /// False when they were not.
+    pub fn flush(&self) -> bool {
         let (done, written) = channel();
-        if self.lines.send(Message::Flush(done)).is_ok() {
-            let _ = written.recv_timeout(PATIENCE);
-        }
+        self.lines.send(Message::Flush(done)).is_ok() && written.recv_timeout(PATIENCE).is_ok()
     }
 
     fn take(&self, line: &[u8]) {
@@ -113,19 +113,21 @@ impl Log {
 }
 
 /// Writes lines until nobody is left to say any.
-fn write(sink: impl Write, inbox: &Receiver<Message>, waiting: &AtomicUsize, lost: &AtomicU64) {
+fn write(
+    sink: impl Write,
+    inbox: &Receiver<Message>,
+    waiting: &AtomicUsize,
+    lost: &AtomicU64,
+    beat: impl Fn(),
+) {
     let mut paper = Paper { sink, unwritten: 0, why: String::new() };
     loop {
+        beat();
         let message = match inbox.try_recv() {
             Err(TryRecvError::Empty) => {
                 paper.tell_lost(lost);
                 // What could not be written is told as soon as there is room, also when nothing more is said.
-                let next = if paper.unwritten > 0 {
-                    inbox.recv_timeout(AGAIN)
-                } else {
-                    inbox.recv().map_err(|_| RecvTimeoutError::Disconnected)
-                };
-                match next {
+                match inbox.recv_timeout(BEAT) {
                     Ok(message) => Some(message),
                     Err(RecvTimeoutError::Timeout) => continue,
                     Err(RecvTimeoutError::Disconnected) => None,

@@ -155,11 +155,11 @@ impl Publisher {
         acknowledged.unwrap_or_else(|| self.snapshots.load().generation)
     }
 
-    /// Waits until every worker runs `generation`.
+    /// Waits until every worker runs `generation`; `beat` is called again and again meanwhile.
     ///
     /// # Errors
     /// The workers that do not run it after [`ACKNOWLEDGE_MAX`].
-    pub fn wait(&mut self, generation: Generation) -> Result<Duration, Vec<WorkerId>> {
+    pub fn wait(&mut self, generation: Generation, beat: impl Fn()) -> Result<Duration, Vec<WorkerId>> {
         let begin = Instant::now();
         loop {
             if self.acknowledged() >= generation {
@@ -173,6 +173,7 @@ impl Publisher {
                     .map(|(number, _)| WorkerId(number))
                     .collect());
             }
+            beat();
             std::thread::sleep(ACKNOWLEDGE_POLL);
         }
     }

@@ -17,6 +17,7 @@ use crate::health::judge::{Judge, Rules};
 use crate::health::scripts::Scripts;
 use crate::health::{Check, Failure, Lacks, Success};
 use crate::kernel::{KernelError, Namespace, ServiceWays};
+use crate::threads::{Duty, Pulse};
 use crate::vrrp::Reading;
 
 /// A check with the name that virtual routers know it by.
@@ -61,14 +62,11 @@ impl Tracking {
             match ready {
                 Ok(runtime) => {
                     let _ = started.send(Ok(()));
-                    LocalSet::new().block_on(
-                        &runtime,
-                        drive(
-                            inbox,
-                            Arc::new(Tools::new(scripts, ServiceWays::default(), lacks)),
-                            Arc::new(on_turn),
-                        ),
-                    );
+                    let pulse = Pulse::start("shunt-tracking", Duty::Decides);
+                    let tools = Arc::new(Tools::new(scripts, ServiceWays::default(), lacks));
+                    let work = drive(inbox, tools, Arc::new(on_turn));
+                    LocalSet::new().block_on(&runtime, pulse.over(work));
+                    pulse.done();
                 }
                 Err(error) => drop(started.send(Err(error))),
             }

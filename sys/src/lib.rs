@@ -22,6 +22,7 @@ pub mod queue;
 pub mod ring;
 pub mod ring_nic;
 pub mod room;
+pub mod signal;
 pub mod thread;
 pub mod wait;
 

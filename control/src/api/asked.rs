@@ -4,11 +4,7 @@ use std::convert::Infallible;
 use std::fmt;
 
 use axum::extract::FromRequestParts;
-use axum::extract::connect_info::{ConnectInfo, Connected};
 use axum::http::request::Parts;
-use axum::serve::IncomingStream;
-
-use super::limited::Limited;
 
 /// Who asks for a change of the running director.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,16 +39,10 @@ impl fmt::Display for Asked {
     }
 }
 
-impl Connected<IncomingStream<'_, Limited>> for Asked {
-    fn connect_info(stream: IncomingStream<'_, Limited>) -> Self {
-        stream.io().peer().map_or(Self::Unknown, Self::Api)
-    }
-}
-
 impl<S: Sync> FromRequestParts<S> for Asked {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
-        Ok(parts.extensions.get::<ConnectInfo<Self>>().map_or(Self::Unknown, |ConnectInfo(asked)| *asked))
+        Ok(parts.extensions.get().copied().unwrap_or_default())
     }
 }

@@ -58,8 +58,8 @@ pub struct ReloadOptions {
 /// Connections that wait to be written to who asked.
 pub const CONNECTIONS_QUEUE_MAX: usize = 1024;
 
-/// The running director as its API sees it. All methods are called on the control core's tokio runtime and return at
-/// once; what has to wait is a future.
+/// The running director as its API sees it. `status`, `drops`, `neighbours` and `configuration` are called where they may wait a
+/// little; all others on the control core's tokio runtime, and return at once: what has to wait is a future.
 pub trait Director: Send + Sync + 'static {
     /// Everything about now.
     fn status(&self) -> Status;

@@ -4,15 +4,14 @@ use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{MethodRouter, get, post};
+use axum::{Extension, Router};
 use futures_util::{Stream, StreamExt as _};
 use tokio::net::UnixListener;
 use tokio::sync::broadcast::Receiver;
@@ -20,54 +19,45 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
 use super::asked::Asked;
+use super::clients;
 use super::connections::{Connection, Filter};
 use super::director::{Connections, Director, Refusal, ReloadOptions, Since};
 use super::explain::Probe;
 use super::ipvsadm::Change;
-use super::limited::Limited;
+use super::places::{self, Places};
 use super::socket::OwnedListener;
 use crate::notify::{Event, Listening, PAST_MAX, What};
-
-/// Clients that are served at once; further ones wait.
-pub const CLIENTS_MAX: usize = 32;
-
-/// How long clients that are being answered may take when the director stops.
-const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Connections that are written in one piece.
 const CONNECTIONS_PER_CHUNK: usize = 128;
 
 type Shared = Arc<dyn Director>;
 
-/// Serves a director until `stop` says true or its sender is gone, then closes every client's connection and removes the
-/// socket. Clients wait for that to know that the director has stopped, so it should be the last thing that is stopped.
+/// Serves a director until `stop` says true or its sender is gone, then removes the socket and closes every client's
+/// connection. Clients wait for that to know that the director has stopped, so it should be the last thing that is stopped.
 ///
 /// # Errors
 /// The socket cannot be handed to tokio.
 pub async fn serve(
     listener: OwnedListener,
     director: Arc<dyn Director>,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let (listener, file) = listener.split();
     let Some(listener) = listener else { return Ok(()) };
-    let listener = Limited::new(UnixListener::from_std(listener)?, CLIENTS_MAX);
-    let mut stopped = stop.clone();
+    let listener = UnixListener::from_std(listener)?;
+    let (gone, ended) = watch::channel(false);
+    let router = router(director, ended.clone());
+    let mut stopped = stop;
     // The file goes first: who sees the connection end finds no socket any more.
     let stopping = async move {
-        let _ = stop.wait_for(|stop| *stop).await;
-        drop(file);
-    };
-    let server = axum::serve(listener, router(director).into_make_service_with_connect_info::<Asked>());
-    let server = server.with_graceful_shutdown(stopping);
-    let patience = async move {
         let _ = stopped.wait_for(|stop| *stop).await;
-        tokio::time::sleep(STOP_PATIENCE).await;
+        drop(file);
+        gone.send_replace(true);
+        gone.closed().await;
     };
-    tokio::select! {
-        result = async { server.await } => result,
-        () = patience => Ok(()),
-    }
+    tokio::join!(clients::serve(listener, router, ended), stopping);
+    Ok(())
 }
 
 /// A path, and who answers each method there.
@@ -101,8 +91,9 @@ static ENDPOINTS: &[Endpoint] = &[
     Endpoint::new("/v1/stop", &[(Method::POST, || post(stop))]),
 ];
 
-/// The endpoints.
-pub fn router(director: Arc<dyn Director>) -> Router {
+/// The endpoints; `ended` says when the director has ended.
+fn router(director: Arc<dyn Director>, ended: watch::Receiver<bool>) -> Router {
+    let places = axum::middleware::from_fn_with_state(Places::default(), places::admit);
     let methods = ENDPOINTS
         .iter()
         .flat_map(|endpoint| endpoint.methods.iter().map(|(_, answered)| (endpoint.path, answered())));
@@ -110,23 +101,35 @@ pub fn router(director: Arc<dyn Director>) -> Router {
         .fold(Router::new(), |router, (path, answered)| router.route(path, answered))
         .fallback(nowhere)
         .method_not_allowed_fallback(wrong_method)
+        .layer(axum::Extension(Ended(ended)))
+        .layer(places)
         .with_state(director)
 }
 
+/// Says when the director has ended.
+#[derive(Clone, Debug)]
+struct Ended(watch::Receiver<bool>);
+
 async fn status(State(director): State<Shared>) -> Response {
-    Json(director.status()).into_response()
+    look(move || director.status()).await
 }
 
 async fn drops(State(director): State<Shared>) -> Response {
-    Json(director.drops()).into_response()
+    look(move || director.drops()).await
 }
 
 async fn neighbours(State(director): State<Shared>) -> Response {
-    Json(director.neighbours()).into_response()
+    look(move || director.neighbours()).await
 }
 
 async fn configuration(State(director): State<Shared>) -> Response {
-    Json(director.configuration()).into_response()
+    look(move || director.configuration()).await
+}
+
+/// Answers where it may wait a little: nothing that hangs may hold up the other clients.
+async fn look<T: serde::Serialize + Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> Response {
+    let seen = tokio::task::spawn_blocking(look).await;
+    answer(seen.map_err(|_| Refusal::new("the request failed inside the director: see its log")))
 }
 
 async fn reload(
@@ -165,9 +168,37 @@ async fn explain(State(director): State<Shared>, probe: Result<Query<Probe>, Que
     }
 }
 
-async fn stop(State(director): State<Shared>, asked: Asked) -> Response {
+/// How `POST /v1/stop` is answered.
+#[derive(Debug, serde::Deserialize)]
+struct Stop {
+    /// The answer is at its end when the director is.
+    #[serde(default)]
+    wait: bool,
+}
+
+async fn stop(
+    State(director): State<Shared>,
+    asked: Asked,
+    Extension(Ended(mut ended)): Extension<Ended>,
+    how: Result<Query<Stop>, QueryRejection>,
+) -> Response {
+    let wait = match how {
+        Ok(Query(Stop { wait })) => wait,
+        Err(rejection) => return bad_query(&rejection),
+    };
     director.stop(asked);
-    Json(serde_json::json!({ "stopping": true })).into_response()
+    let stopping = "{\"stopping\":true}\n";
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    if !wait {
+        return (json, stopping).into_response();
+    }
+    let first =
+        futures_util::stream::once(async move { Ok::<_, std::convert::Infallible>(Bytes::from(stopping)) });
+    let end = futures_util::stream::once(async move {
+        let _ = ended.wait_for(|ended| *ended).await;
+        Ok(Bytes::new())
+    });
+    (json, Body::from_stream(first.chain(end))).into_response()
 }
 
 async fn connections(

@@ -32,6 +32,12 @@ pub struct Status {
     /// What happened to adverts, over all virtual routers.
     #[serde(default)]
     pub vrrp_counters: VrrpCounters,
+    /// Threads that are late.
+    #[serde(default)]
+    pub late: Vec<LateThread>,
+    /// Threads that did not answer in time: what they know is not in this status.
+    #[serde(default)]
+    pub unanswered: Vec<String>,
     /// NICs, in the order of the configuration.
     pub nics: Vec<Nic>,
     /// Workers.
@@ -180,6 +186,15 @@ pub struct VrrpCounters {
     pub latest: u64,
     /// True when the control loop has real-time priority.
     pub real_time: bool,
+}
+
+/// A thread that does not go on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LateThread {
+    /// Its name: `worker 0`, `shunt-neighbours`, ….
+    pub name: String,
+    /// Milliseconds since it went on last.
+    pub silent_ms: u64,
 }
 
 /// A NIC.

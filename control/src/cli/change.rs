@@ -66,10 +66,10 @@ pub struct StopArguments {
 /// Asks the director to stop and waits until it has.
 pub fn stop(arguments: &StopArguments) -> Outcome {
     speak(&arguments.target, async |client: &mut Client| {
-        // The director closes its clients' connections when all else has ended.
-        let waiting = Client::connect(client.path()).await?;
-        client.bytes(Method::POST, "/v1/stop").await?;
-        if waiting.closed(STOP_PATIENCE).await {
+        // The answer is at its end when the director is.
+        let mut body = client.ask(Method::POST, "/v1/stop?wait=true").await?.into_body();
+        let end = async { while matches!(client.piece(&mut body).await, Ok(Some(_))) {} };
+        if tokio::time::timeout(STOP_PATIENCE, end).await.is_ok() {
             return Ok(());
         }
         Err(Failure::no(format!(

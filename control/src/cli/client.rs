@@ -13,11 +13,10 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
-use tokio::task::JoinHandle;
 
 use super::Outcome;
 use super::output::complain;
-use crate::api::Refusal;
+use crate::api::{Refusal, UNREAD_MAX};
 use crate::config::check::Machine;
 use crate::config::{Config, SOCKET_DEFAULT};
 
@@ -109,7 +108,6 @@ pub fn run(target: &Target, command: impl AsyncFnOnce(&mut Client) -> Result<(),
 pub struct Client {
     path: PathBuf,
     sender: SendRequest<Full<Bytes>>,
-    connection: JoinHandle<()>,
 }
 
 impl Client {
@@ -118,13 +116,7 @@ impl Client {
     /// # Errors
     /// No director is there, or it is not this user's.
     pub async fn connect(path: &Path) -> Result<Self, Failure> {
-        let stream = UnixStream::connect(path).await.map_err(|error| unreachable(path, &error))?;
-        let (sender, connection) =
-            handshake(TokioIo::new(stream)).await.map_err(|error| broken(path, &error))?;
-        let connection = tokio::spawn(async move {
-            let _ = connection.await;
-        });
-        Ok(Self { path: path.to_owned(), sender, connection })
+        Ok(Self { path: path.to_owned(), sender: open(path).await? })
     }
 
     /// Asks, and gives the answer's head when it is a good one.
@@ -152,6 +144,10 @@ impl Client {
             .header("content-type", "application/json")
             .body(Full::new(body))
             .map_err(|error| Failure::wrong_use(format!("shunt: {uri}: cannot be asked ({error})")))?;
+        // The director ends connections that ask nothing for a while.
+        if self.sender.ready().await.is_err() {
+            self.sender = open(&self.path).await?;
+        }
         let response = tokio::time::timeout(PATIENCE, self.sender.send_request(request))
             .await
             .map_err(|_elapsed| self.silent())?
@@ -225,14 +221,6 @@ impl Client {
         }
     }
 
-    /// Waits until the director closes the connection; false when it did not in time.
-    pub async fn closed(self, patience: Duration) -> bool {
-        let Self { sender, connection, .. } = self;
-        let closed = tokio::time::timeout(patience, connection).await.is_ok();
-        drop(sender);
-        closed
-    }
-
     /// The director's socket.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -254,6 +242,15 @@ impl Client {
     }
 }
 
+async fn open(path: &Path) -> Result<SendRequest<Full<Bytes>>, Failure> {
+    let stream = UnixStream::connect(path).await.map_err(|error| unreachable(path, &error))?;
+    let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|error| broken(path, &error))?;
+    tokio::spawn(async move {
+        let _ = connection.await;
+    });
+    Ok(sender)
+}
+
 fn unreachable(path: &Path, error: &io::Error) -> Failure {
     let path = path.display();
     Failure::no(match error.kind() {
@@ -271,7 +268,10 @@ fn unreachable(path: &Path, error: &io::Error) -> Failure {
 
 fn broken(path: &Path, error: &hyper::Error) -> Failure {
     let path = path.display();
-    Failure::no(format!("{path}: the connection broke ({error}): the director went away: look at its log"))
+    Failure::no(format!(
+        "{path}: the connection broke ({error}): the director went away (look at its log), or what it said was not read for {} s",
+        UNREAD_MAX.as_secs()
+    ))
 }
 
 /// A path with a query whose values are escaped (RFC 3986, 2.1).

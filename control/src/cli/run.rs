@@ -11,10 +11,13 @@ use crate::config::Config;
 use crate::config::check::Machine;
 use crate::director;
 use crate::log::{Levels, Log};
+use crate::signals;
+use crate::threads::watcher;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-SIGHUP reloads the file, SIGTERM and Ctrl-C stop. Log lines go to standard error; SHUNT_LOG chooses how many (error, warn,
+SIGHUP reloads the file, SIGTERM, SIGQUIT and Ctrl-C stop; other signals do nothing. Exit code 3: a thread of the director hung or
+panicked, and it ended to be started anew. Log lines go to standard error; SHUNT_LOG chooses how many (error, warn,
 info, debug, trace, or off).
 
 Example:
@@ -27,6 +30,11 @@ pub struct Arguments {
 
 /// Checks the configuration, then runs until it is told to stop.
 pub fn run(arguments: &Arguments) -> Outcome {
+    // Before all that takes its time.
+    if let Err(error) = signals::handle() {
+        complain(&format!("signals cannot be handled ({error}): the system has to allow sigaction(2)"));
+        return Outcome::No;
+    }
     let checked = match Config::load(&arguments.config, &Machine::here()) {
         Ok(checked) => checked,
         Err(problems) => {
@@ -58,6 +66,10 @@ pub fn run(arguments: &Arguments) -> Outcome {
     }
     for warning in &checked.warnings.list {
         tracing::warn!("{}", checked.warnings.line(warning));
+    }
+    if let Err(error) = watcher::start(log.clone()) {
+        complain(&format!("no thread to watch the others ({error}): raise the limit of threads (ulimit -u)"));
+        return Outcome::No;
     }
     let ended = director::run::run(&arguments.config, checked);
     log.flush();

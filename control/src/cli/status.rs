@@ -492,6 +492,8 @@ mod tests {
                 ..VirtualRouter::default()
             }],
             vrrp_counters: VrrpCounters::default(),
+            late: Vec::new(),
+            unanswered: Vec::new(),
             nics: vec![Nic {
                 name: "front".to_owned(),
                 device: "af_packet:front".to_owned(),

@@ -1,6 +1,7 @@
 //! How other threads speak to the loop.
 
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel as mpsc_channel};
+use std::time::Duration;
 
 use hashbrown::HashMap;
 use shunt_dataplane::id::Mac;
@@ -23,6 +24,7 @@ pub(super) enum Command {
     Announce,
     Report(Sender<Report>),
     Counters(Sender<Report>),
+    Stop,
 }
 
 /// What the loop knows, for `status`.
@@ -109,25 +111,61 @@ impl Control {
     /// What the loop knows; empty when it has ended.
     #[must_use]
     pub fn report(&self) -> Report {
-        let (answer, report) = mpsc_channel();
-        self.tell(Command::Report(answer));
-        report.recv().unwrap_or_default()
+        self.asker().report(Duration::MAX).unwrap_or_default()
     }
 
     /// What the loop counts: [`Self::report`] without the neighbours, conflicts and virtual routers.
     #[must_use]
     pub fn counters(&self) -> Report {
-        let (answer, report) = mpsc_channel();
-        self.tell(Command::Counters(answer));
-        report.recv().unwrap_or_default()
+        self.asker().counters(Duration::MAX).unwrap_or_default()
     }
 
-    /// Ends the loop after its turn.
+    /// A way to ask for it that holds nobody up.
+    #[must_use]
+    pub fn asker(&self) -> Asker {
+        Asker(self.commands.clone())
+    }
+
+    /// Ends the loop after its turn: the virtual routers are given up.
     pub fn stop(self) {}
+
+    /// A way for another thread to do that.
+    pub fn stopper(&self) -> impl Fn() + Send + Sync + 'static {
+        let commands = self.commands.clone();
+        move || drop(commands.send(Command::Stop))
+    }
 
     fn tell(&self, command: Command) {
         // A loop that has ended needs no commands.
         let _ = self.commands.send(command);
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        // Others may have ways to it, too.
+        self.tell(Command::Stop);
+    }
+}
+
+/// Asks the loop.
+pub struct Asker(Sender<Command>);
+
+impl Asker {
+    /// What the loop knows; none when it does not answer within this time.
+    #[must_use]
+    pub fn report(&self, patience: Duration) -> Option<Report> {
+        let (answer, report) = mpsc_channel();
+        self.0.send(Command::Report(answer)).ok()?;
+        report.recv_timeout(patience).ok()
+    }
+
+    /// What the loop counts: [`Self::report`] without the neighbours, conflicts and virtual routers; none as there.
+    #[must_use]
+    pub fn counters(&self, patience: Duration) -> Option<Report> {
+        let (answer, report) = mpsc_channel();
+        self.0.send(Command::Counters(answer)).ok()?;
+        report.recv_timeout(patience).ok()
     }
 }
 

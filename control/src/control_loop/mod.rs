@@ -151,9 +151,11 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
     }
 
     /// Runs until [`Control::stop`] is called or the handle is dropped.
-    pub fn run(mut self) {
+    /// Calls `beat` in each turn.
+    pub fn run(&mut self, beat: impl Fn()) {
         let mut naps = 0_u32;
         while let Some(work) = self.turn(Instant::now()) {
+            beat();
             if work > 0 {
                 naps = 0;
                 continue;
@@ -223,6 +225,7 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
                     Command::Checked(checked) => self.machine.set_checked(now, checked),
                     Command::Routes(routes) => self.routes = routes,
                     Command::Neighbours(most) => self.machine.set_most(most),
+                    Command::Stop => return false,
                     Command::Announce => self.machine.announce(now, &mut self.outputs),
                     Command::Report(answer) => drop(answer.send(self.report())),
                     Command::Counters(answer) => drop(answer.send(self.counters())),

@@ -219,9 +219,9 @@ fn frames_of_checks_without_a_way_are_counted() {
 
 #[test]
 fn a_socket_of_the_kernel_side_reaches_the_wire_and_hears_answers() {
-    let (control_loop, control, shared) = start();
+    let (mut control_loop, control, shared) = start();
     let namespace = control_loop.kernel.namespace().clone();
-    let director = thread::spawn(|| control_loop.run());
+    let director = thread::spawn(move || control_loop.run(|| {}));
     let client = thread::spawn(move || {
         namespace.run(|| {
             TcpStream::connect_timeout(&"192.0.2.21:80".parse().unwrap(), Duration::from_secs(20))
@@ -267,9 +267,9 @@ fn a_socket_of_the_kernel_side_reaches_the_wire_and_hears_answers() {
 /// Nobody answers for the address: the socket hears of it as of a neighbour of its own kernel's, and no question of that kernel's leaves.
 #[test]
 fn a_socket_of_the_kernel_side_hears_that_nobody_answers() {
-    let (control_loop, control, shared) = start();
+    let (mut control_loop, control, shared) = start();
     let namespace = control_loop.kernel.namespace().clone();
-    let director = thread::spawn(|| control_loop.run());
+    let director = thread::spawn(move || control_loop.run(|| {}));
     let connect = || {
         namespace.run(|| {
             let to = "192.0.2.33:80".parse().unwrap();

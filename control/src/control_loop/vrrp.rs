@@ -148,7 +148,7 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
     }
 
     /// Gives the VIPs up.
-    pub(super) fn resign(&mut self, now: Instant) {
+    pub fn resign(&mut self, now: Instant) {
         self.vrrp.machine.stop(now, &mut self.vrrp.outputs);
         self.speak(now);
     }

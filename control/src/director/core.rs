@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
@@ -22,6 +22,7 @@ use crate::health;
 use crate::neighbour;
 use crate::notify::Notifier;
 use crate::publish::Publisher;
+use crate::threads::{Duty, Pulse};
 
 use super::changes::{Proposal, Published};
 use super::events;
@@ -38,7 +39,7 @@ const NICENESS: i8 = -5;
 #[derive(Debug)]
 pub enum Message {
     /// A configuration that was checked; the answer comes when all workers run it.
-    Config(Box<Proposal>, SyncSender<Applied>),
+    Config(Box<Proposal>, Arc<Asking>, SyncSender<Applied>),
     /// What holds for real servers changed.
     Health(Vec<health::Change>),
     /// The VIPs of virtual routers that belong to this director from now on.
@@ -49,6 +50,25 @@ pub enum Message {
     Neighbours(Vec<neighbour::Change>, u64),
     /// The end.
     Stop,
+}
+
+/// A change that somebody asks for: it is begun, or given up, whichever comes first.
+#[derive(Debug, Default)]
+pub struct Asking(AtomicU8);
+
+impl Asking {
+    const BEGUN: u8 = 1;
+    const GIVEN_UP: u8 = 2;
+
+    /// Begins it; false when it was given up.
+    pub fn begin(&self) -> bool {
+        self.0.compare_exchange(0, Self::BEGUN, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Gives it up; false when it has begun.
+    pub fn give_up(&self) -> bool {
+        self.0.compare_exchange(0, Self::GIVEN_UP, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
 }
 
 /// How a configuration was taken.
@@ -90,6 +110,8 @@ struct Work {
     view: Arc<ArcSwap<View>>,
     applied: Arc<AtomicU64>,
     notifier: Notifier,
+    /// On its own thread.
+    pulse: Option<Pulse>,
 }
 
 /// What one round gathered.
@@ -118,12 +140,23 @@ impl Core {
             state: publisher.state().clone(),
         };
         let (view, applied) = (Arc::new(ArcSwap::from_pointee(first)), Arc::new(AtomicU64::new(0)));
-        let mut work =
-            Work { publisher, config, loaded, view: view.clone(), applied: applied.clone(), notifier };
+        let mut work = Work {
+            publisher,
+            config,
+            loaded,
+            view: view.clone(),
+            applied: applied.clone(),
+            notifier,
+            pulse: None,
+        };
         let thread = std::thread::Builder::new().name("shunt-core".into()).spawn(move || {
             // Without the right to it it is as nice as others.
             let _ = dpdk_sys::thread::nice(NICENESS);
+            work.pulse = Some(Pulse::start("shunt-core", Duty::Decides));
             work.run(&inbox);
+            if let Some(pulse) = work.pulse.take() {
+                pulse.done();
+            }
         })?;
         Ok(Self { messages, view, applied, thread: Some(thread) })
     }
@@ -160,6 +193,7 @@ impl Work {
     fn run(&mut self, inbox: &Receiver<Message>) {
         events::tell_no_real(&self.config, self.publisher.state(), &self.notifier);
         loop {
+            self.beat();
             let mut gathered = Gathered::default();
             match inbox.recv_timeout(RETIRE_INTERVAL) {
                 Ok(message) => self.take(message, &mut gathered),
@@ -181,9 +215,17 @@ impl Work {
         }
     }
 
+    fn beat(&self) {
+        if let Some(pulse) = &self.pulse {
+            pulse.beat();
+        }
+    }
+
     fn take(&mut self, message: Message, gathered: &mut Gathered) {
         match message {
-            Message::Config(proposal, answer) => {
+            // Who asked waited too long, and was told that nothing was changed.
+            Message::Config(_, asking, _) if !asking.begin() => {}
+            Message::Config(proposal, _, answer) => {
                 let Proposal { config, changes, by, asked, file } = *proposal;
                 gathered.configs.push(Published { changes, by, asked, file });
                 self.publisher.follow(&self.config, &config);
@@ -234,7 +276,10 @@ impl Work {
         }
         events::tell_quorums(&self.config, self.publisher.quorums(), &self.notifier);
         gathered.configs.iter().for_each(|published| published.tell(generation, &self.notifier));
-        let acknowledged = self.publisher.wait(generation);
+        let acknowledged = {
+            let pulse = &self.pulse;
+            self.publisher.wait(generation, || pulse.iter().for_each(Pulse::beat))
+        };
         if let Err(late) = &acknowledged {
             tracing::error!(
                 "generation {generation}: workers {late:?} do not run it after {:?}: they may be starved of CPU; it holds all the same as soon as they turn",

@@ -67,7 +67,7 @@ fn publications(config: &Config, step: Duration) -> u64 {
                 asked: Asked::Unknown,
                 file: String::new(),
             };
-            core.messages().send(Message::Config(Box::new(proposal), answer)).unwrap();
+            core.messages().send(Message::Config(Box::new(proposal), Arc::default(), answer)).unwrap();
             applied.recv().unwrap();
         }
         now += step;

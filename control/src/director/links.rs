@@ -19,6 +19,7 @@ use crate::links::driver;
 use crate::links::watch::{Claim, Event, Held, Maker, NicLink, Watch, Watched};
 use crate::lock::Lock;
 use crate::notify::{self, Condition, What};
+use crate::threads::{Duty, Pulse};
 use crate::vrrp::Tracked;
 
 /// A NIC as it is now.
@@ -111,9 +112,11 @@ pub(super) fn start(
     stop: watch::Receiver<bool>,
 ) -> std::io::Result<JoinHandle<()>> {
     let work = move || {
+        let pulse = Pulse::start("shunt-links", Duty::Decides);
         let mut watch = Watch::new(watched);
         let mut addresses_of: Option<Arc<Config>> = None;
         let follow = |watch: &mut Watch| {
+            pulse.beat();
             if *stop.borrow() {
                 return false;
             }
@@ -128,6 +131,7 @@ pub(super) fn start(
         if let Err(error) = driver::run(&mut watch, follow) {
             tracing::error!("links: nobody watches them: {error}");
         }
+        pulse.done();
     };
     std::thread::Builder::new().name("shunt-links".into()).spawn(work)
 }

@@ -1,7 +1,7 @@
 //! The running director behind its API: reload, questions to workers, and the end.
 
 use std::path::PathBuf;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,11 +9,12 @@ use arc_swap::ArcSwap;
 use dpdk_sys::{Clock, Mempool, Nic, NumaNode};
 use shunt_dataplane::forwarding::RuleNumber;
 use shunt_dataplane::id::{Generation, NicId, WorkerId};
-use shunt_dataplane::worker::{Answer, ConnectionView, Question, QuestionEnds, Shared};
+use shunt_dataplane::worker::{Answer, Question, QuestionEnds, Shared};
 use tokio::sync::{mpsc, watch};
 
+use super::ask::Questions;
 use super::changes::{self, By, Proposal};
-use super::core::{Applied, Core, Message, View};
+use super::core::{Applied, Asking, Core, Message, View};
 use super::links::{Known, NicNow};
 use super::virtual_macs::VirtualMacs;
 use super::{status, status_neighbours, targets};
@@ -22,7 +23,7 @@ use crate::api::director::{
 };
 use crate::api::ipvsadm::{Change, Changed, Table};
 use crate::api::neighbours::Neighbours;
-use crate::api::{Asked, Connection, Drops, Explanation, Probe, ProbeStep, Status};
+use crate::api::{Asked, Drops, Explanation, Probe, ProbeStep, Status};
 use crate::config::Config;
 use crate::config::check::Machine;
 use crate::config::diff::{Changes, diff, show_forward};
@@ -32,12 +33,13 @@ use crate::health::{Health, Lacks};
 use crate::kernel::Routes;
 use crate::kernel::TapSettings;
 use crate::notify::{Condition, Notifier};
+use crate::threads::{tell_supervisor, watcher};
 use crate::tracking::Tracking;
 
-/// How long a worker may take to answer a question.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
-/// How often answers are looked for.
-const ANSWER_POLL: Duration = Duration::from_micros(500);
+/// How long a change may wait to be begun; less than clients wait for an answer.
+const BEGIN_MAX: Duration = Duration::from_secs(10);
+/// How long it may take from then on.
+const APPLY_MAX: Duration = Duration::from_secs(60);
 
 /// What the API and signals reach of the running director.
 pub struct Live {
@@ -52,7 +54,7 @@ pub struct Live {
     pub(super) hugepages: bool,
     pub(super) node: Option<NumaNode>,
     pub(super) clock: Clock,
-    questions: Vec<Arc<Mutex<QuestionEnds>>>,
+    pub(super) questions: Questions,
     pub(super) running: Mutex<Running>,
     /// The configuration as the file had it when it was taken last.
     pub(super) of_file: Mutex<Arc<Config>>,
@@ -60,6 +62,7 @@ pub struct Live {
     pub(super) virtual_macs: VirtualMacs,
     pub(super) taps: Mutex<TapSettings>,
     changing: Arc<tokio::sync::Mutex<()>>,
+    reloads: Mutex<Reloads>,
     parts: Mutex<Option<Parts>>,
     stop: watch::Sender<bool>,
 }
@@ -72,6 +75,13 @@ pub(super) struct Parts {
     pub control: Control,
     pub core: Core,
     pub notifier: Notifier,
+}
+
+/// Reloads that have begun, and what the last one came to.
+#[derive(Default)]
+struct Reloads {
+    begun: u64,
+    last: Option<Result<Reloaded, Refusal>>,
 }
 
 /// What [`Live`] is made of.
@@ -110,18 +120,19 @@ impl Live {
             nics: pieces.nics.into_iter().map(|nic| Mutex::new(Some(nic))).collect(),
             reopening: pieces.reopening,
             links: Mutex::new(Known { nics: pieces.known, ..Known::default() }),
+            questions: Questions::new(pieces.questions, pieces.workers.clone()),
             workers: pieces.workers,
             pool: pieces.pool,
             hugepages: pieces.hugepages,
             node: pieces.node,
             clock: pieces.clock,
-            questions: pieces.questions.into_iter().map(|ends| Arc::new(Mutex::new(ends))).collect(),
             running: Mutex::new(running),
             of_file: Mutex::new(of_file),
             ipvsadm: super::ipvsadm::Kept::default(),
             virtual_macs: VirtualMacs::default(),
             taps: Mutex::new(pieces.taps),
             changing: Arc::default(),
+            reloads: Mutex::default(),
             parts: Mutex::new(Some(pieces.parts)),
             stop: pieces.stop,
         };
@@ -131,11 +142,16 @@ impl Live {
         live
     }
 
-    /// Ends health checks, the control loop and the core, in this order; workers still run.
+    /// Ends the control loop, which gives the virtual routers up, health checks and the core; workers still run. Nothing that takes its
+    /// time comes before the farewell.
     pub(super) fn end(&self) {
-        if let Some(Parts { health, tracking, lacks, control, core, notifier }) = lock(&self.parts).take() {
-            drop((health, tracking, lacks));
+        self.questions.end();
+        if let Some(Parts { mut health, tracking, lacks, control, core, notifier }) = lock(&self.parts).take()
+        {
+            // Checks first: without the control loop they would fail.
+            health.begin_end();
             control.stop();
+            drop((health, tracking, lacks));
             drop(core);
             // What is left to tell is told.
             drop(notifier);
@@ -163,6 +179,8 @@ impl Live {
             parts.control.set_owned(targets::nics(&view.config, &macs), targets::vips(&view.config));
             parts.control.name_nics(view.config.nics.iter().map(|nic| nic.name.clone()).collect());
             let routers = targets::routers(&view.config, &view.snapshot, &macs);
+            let patience = routers.iter().map(|router| router.master_down(router.priority, router.interval));
+            watcher::set_patience(patience.max().unwrap_or_default());
             parts.control.set_routers(routers, view.config.vrrp_groups.clone());
             parts
                 .control
@@ -184,8 +202,13 @@ impl Live {
 
     /// Looks which tables and queues were full since the last look, and tells what was held back of what is to be told.
     pub(super) fn watch_limits(&self, known: &mut status::Fullness) {
+        let asker = self.with_parts(|parts| parts.control.asker());
+        let counted = asker.and_then(|asker| asker.counters(status::ANSWER_MAX));
+        let limits = counted.map(|counted| status::limits_now(self, &counted));
         self.with_parts(|parts| {
-            known.look(Instant::now(), &status::limits_now(self, &parts.control.counters()), &parts.notifier);
+            if let Some(limits) = limits {
+                known.look(Instant::now(), &limits, &parts.notifier);
+            }
             parts.lacks.settle(Instant::now());
             parts.notifier.settle();
         });
@@ -272,11 +295,26 @@ impl Live {
     pub(super) fn publish(&self, proposal: Proposal) -> Result<Applied, Refusal> {
         let ending = || Refusal::new("the director is stopping: nothing was changed");
         let (answer, applied) = sync_channel(1);
-        let message = Message::Config(Box::new(proposal), answer);
+        let asking = Arc::new(Asking::default());
+        let message = Message::Config(Box::new(proposal), asking.clone(), answer);
         self.with_parts(|parts| parts.core.messages().send(message))
             .and_then(Result::ok)
             .ok_or_else(ending)?;
-        applied.recv().map_err(|_| ending())
+        for patience in [BEGIN_MAX, APPLY_MAX] {
+            match applied.recv_timeout(patience) {
+                Ok(applied) => return Ok(applied),
+                Err(RecvTimeoutError::Disconnected) => return Err(ending()),
+                Err(RecvTimeoutError::Timeout) if asking.give_up() => {
+                    return Err(Refusal::new(format!(
+                        "thread shunt-core did not begin within {patience:?}: nothing was changed, and nothing will be later: see `shunt status`"
+                    )));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+        Err(Refusal::new(format!(
+            "thread shunt-core began and is not done after {APPLY_MAX:?}: it may be taken later: see `shunt status`"
+        )))
     }
 
     fn explain_now(&self, probe: &Probe) -> Result<Explanation, Refusal> {
@@ -316,69 +354,12 @@ impl Live {
         frame: Box<[u8]>,
     ) -> Result<shunt_dataplane::forward::Explanation, Refusal> {
         let mut explanation = Vec::new();
-        self.ask(worker, Question::Explain(nic, frame), |answer| {
+        self.questions.ask(worker, Question::Explain(nic, frame), |answer| {
             if let Answer::Explanation(steps) = answer {
                 explanation = steps;
             }
-            true
         })?;
         Ok(explanation)
-    }
-
-    /// Asks a worker and gives each answer to `each` until the last one, or until `each` wants no more.
-    fn ask(
-        &self,
-        worker: WorkerId,
-        question: Question,
-        mut each: impl FnMut(Answer) -> bool,
-    ) -> Result<(), Refusal> {
-        let silent =
-            || Refusal::new(format!("worker {worker}: no answer within {ANSWER_MAX:?}: see `shunt status`"));
-        let mut ends = lock(self.questions.get(worker.index()).ok_or_else(silent)?);
-        // What is left of a question that nobody waited for.
-        while ends.answers.pop().is_ok() {}
-        ends.questions.push(question).map_err(|_full| silent())?;
-        self.workers.iter().for_each(|worker| worker.wake());
-        let mut wanted = true;
-        let mut patience = Instant::now() + ANSWER_MAX;
-        loop {
-            match ends.answers.pop() {
-                Ok(Answer::Done) => return Ok(()),
-                Ok(answer) => {
-                    wanted = wanted && each(answer);
-                    patience = Instant::now() + ANSWER_MAX;
-                }
-                Err(_empty) if Instant::now() > patience => return Err(silent()),
-                Err(_empty) => std::thread::sleep(ANSWER_POLL),
-            }
-        }
-    }
-
-    /// Lists the connections of all workers into `queue`, until its other end is gone.
-    fn list(&self, queue: &mpsc::Sender<Result<Connection, Refusal>>) {
-        for number in 0..self.questions.len() {
-            let worker = WorkerId(number as u8);
-            let listed = self.ask(worker, Question::Connections, |answer| match answer {
-                Answer::Connection(view) => queue.blocking_send(Ok(connection(&view, worker))).is_ok(),
-                Answer::Explanation(_) | Answer::Done => true,
-            });
-            if let Err(refusal) = listed {
-                let _ = queue.blocking_send(Err(refusal));
-            }
-        }
-    }
-}
-
-fn connection(view: &ConnectionView, worker: WorkerId) -> Connection {
-    Connection {
-        protocol: view.protocol.map_or_else(|| "ip".to_owned(), |protocol| protocol.to_string()),
-        client: view.client,
-        vip: view.vip,
-        real: view.real,
-        state: view.state.to_owned(),
-        expires_in: view.remaining.as_duration().as_secs(),
-        worker: worker.0,
-        masquerade: view.masquerade,
     }
 }
 
@@ -430,7 +411,8 @@ impl Director for Handle {
     }
 
     fn neighbours(&self) -> Neighbours {
-        let report = self.0.with_parts(|parts| parts.control.report()).unwrap_or_default();
+        let asker = self.0.with_parts(|parts| parts.control.asker());
+        let report = asker.and_then(|asker| asker.report(status::ANSWER_MAX)).unwrap_or_default();
         status_neighbours::neighbours(&self.0.view.load_full(), &report)
     }
 
@@ -441,7 +423,7 @@ impl Director for Handle {
     fn connections(&self) -> Connections {
         let (queue, connections) = mpsc::channel(CONNECTIONS_QUEUE_MAX);
         let live = self.0.clone();
-        tokio::task::spawn_blocking(move || live.list(&queue));
+        tokio::task::spawn_blocking(move || live.questions.list(&queue));
         connections
     }
 
@@ -463,7 +445,23 @@ impl Director for Handle {
     }
 
     fn reload(&self, asked: Asked, options: ReloadOptions) -> Later<Result<Reloaded, Refusal>> {
-        self.in_turn(move |live| live.reload_now(asked, options))
+        let before = lock(&self.0.reloads).begun;
+        self.in_turn(move |live| {
+            // One that began while this one waited has read the file as it is now: those that wait are one.
+            let shared = {
+                let reloads = lock(&live.reloads);
+                reloads.last.clone().filter(|_| reloads.begun > before)
+            };
+            if let Some(shared) = shared {
+                return shared;
+            }
+            lock(&live.reloads).begun += 1;
+            tell_supervisor(&format!("RELOADING=1\nMONOTONIC_USEC={}", crate::threads::monotonic_us()));
+            let result = live.reload_now(asked, options);
+            tell_supervisor("READY=1");
+            lock(&live.reloads).last = Some(result.clone());
+            result
+        })
     }
 
     fn stop(&self, asked: Asked) {

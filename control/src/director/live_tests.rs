@@ -68,8 +68,8 @@ fn start(path: PathBuf) -> (Live, std::thread::JoinHandle<()>) {
         vec!["front".to_owned()],
         notifier.clone(),
     );
-    let (control_loop, control) = ControlLoop::new(Idle, publications, kernel);
-    let control_loop = std::thread::spawn(|| control_loop.run());
+    let (mut control_loop, control) = ControlLoop::new(Idle, publications, kernel);
+    let control_loop = std::thread::spawn(move || control_loop.run(|| {}));
     let health = Health::start(Some(namespace.clone()), ways, Arc::default(), |_| ()).unwrap();
     let tracking = Tracking::start(Some(namespace), Arc::default(), |_| ()).unwrap();
     let live = Live::new(Pieces {

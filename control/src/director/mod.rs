@@ -3,6 +3,7 @@
 //! [`nics`] and [`workers`] bring up DPDK and the polling cores, [`core`] is the one place where a change (file,
 //! health, neighbours) becomes a generation, [`run`] is the life of the process.
 
+mod ask;
 pub mod changes;
 mod claims;
 pub mod core;
@@ -32,13 +33,24 @@ pub struct StartError {
     wrong: String,
     holds: String,
     advice: String,
+    /// No error: the end was asked for.
+    end: bool,
 }
 
 impl StartError {
     /// All four parts; those that are empty are left out.
     #[must_use]
     pub const fn new(place: String, wrong: String, holds: String, advice: String) -> Self {
-        Self { place, wrong, holds, advice }
+        Self { place, wrong, holds, advice, end: false }
+    }
+
+    /// The end was asked for by this signal.
+    fn end(signal: &str) -> Self {
+        Self { end: true, ..Self::of("shunt run", &format!("{signal} during the start")) }
+    }
+
+    const fn is_end(&self) -> bool {
+        self.end
     }
 
     /// An error of another part, which says by itself what to do.

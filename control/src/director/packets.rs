@@ -73,8 +73,9 @@ impl Rings for WorkerRings {
 
     fn transmit(&mut self, nic: NicId, frame: &[u8]) -> bool {
         let Some(mut mbuf) = self.pool.alloc() else { return false };
-        // Any worker can send by any NIC; the first one is always there.
-        mbuf.fill(frame) && self.inject(WorkerId(0), Injected::Transmit(nic, mbuf))
+        // Any worker can send by any NIC; the first one is always there, but may have been given up.
+        let worker = self.workers.iter().position(|worker| !worker.is_given_up()).unwrap_or_default();
+        mbuf.fill(frame) && self.inject(WorkerId(worker as u8), Injected::Transmit(nic, mbuf))
     }
 
     fn receive(&mut self, origin: Origin, Packet(mbuf): Packet) -> bool {

@@ -1,12 +1,16 @@
 //! The life of the process: everything up in order, signals, everything down in the other order.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shunt_dataplane::flow::{HashKey, Owners};
+use shunt_dataplane::id::WorkerId;
+use shunt_dataplane::worker::Shared;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::claims;
 use super::core::{Core, Message};
@@ -21,11 +25,14 @@ use crate::api::director::Director;
 use crate::api::socket::{OwnedListener, Place};
 use crate::api::{self, Asked, ReloadOptions};
 use crate::config::check::Checked;
-use crate::control_loop::ControlLoop;
+use crate::control_loop::{Control, ControlLoop};
 use crate::health::{Health, Lacks};
 use crate::kernel::Kernel;
 use crate::notify::{Event, Notifier, What};
 use crate::publish::Publisher;
+use crate::signals;
+use crate::threads::watcher::{self, Hooks};
+use crate::threads::{Duty, Pulse, tell_supervisor};
 use crate::tracking::{Tracking, Turn};
 use crate::vrrp::{Reading, Tracked};
 
@@ -43,16 +50,35 @@ pub fn run(file: &Path, checked: Checked) -> Result<(), Vec<StartError>> {
     let listener =
         OwnedListener::bind(socket).map_err(|error| vec![StartError::of("runtime.socket", &error)])?;
     let claims = claims::take(&checked.config)?;
-    let mut running = start(file, checked).map_err(|error| vec![error])?;
+    let mut running = match start(file, checked) {
+        Err(error) if error.is_end() => {
+            tracing::info!("stopped during the start");
+            return Ok(());
+        }
+        started => started.map_err(|error| vec![error])?,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| vec![StartError::of("runtime", &error)])?;
-    let served = runtime.block_on(serve(listener, &mut running));
+    let pulse = Pulse::start("main", Duty::Decides);
+    let served = runtime.block_on(pulse.over(serve(listener, &mut running)));
+    pulse.done();
+    // Whatever still waits for something inside the director is not waited for.
+    runtime.shutdown_background();
     // NICs are closed before others may have their devices.
     drop(running);
     drop(claims);
     served.map_err(|error| vec![StartError::of("runtime.socket", &error)])
 }
 
+/// An end that was asked for during the start comes between its steps.
+fn go_on() -> Result<(), StartError> {
+    signals::end_asked().map_or(Ok(()), |signal| Err(StartError::end(signal.as_str())))
+}
+
+/// How long the first checks of real servers may take before the director counts as ready.
+const FIRST_CHECKS_MAX: Duration = Duration::from_secs(5);
+/// How often they are looked at.
+const FIRST_CHECKS_LOOK: Duration = Duration::from_millis(200);
 /// How often tables and queues are looked at that may be full.
 const LIMIT_PERIOD: Duration = Duration::from_secs(1);
 
@@ -71,7 +97,9 @@ struct Running {
 
 fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
     let Checked { config, text, .. } = checked;
+    go_on()?;
     let mut ports = nics::open(&config)?;
+    go_on()?;
     let known: Vec<_> = ports.nics.iter().map(|nic| NicNow::new(nic.mac, nic.room, nic.taken)).collect();
     let known = Known { nics: known, ..Known::default() };
     let macs = known.macs();
@@ -88,6 +116,7 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
     let (namespace, ways) = (kernel.namespace().clone(), kernel.ways().clone());
     let mut workers =
         workers::start(&config, &mut ports, publisher.snapshots(), shared.clone(), HashKey::random())?;
+    go_on()?;
     let names = config.nics.iter().map(|nic| nic.name.clone()).collect();
     let started = config.clone();
     let notifier = Notifier::start(config.notify.clone());
@@ -96,14 +125,21 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
         .map_err(|error| StartError::of("runtime", &error))?;
     let rings = WorkerRings::new(std::mem::take(&mut workers.packets), shared.clone(), ports.pool.clone());
     let publications = Publications::new(core.messages(), core.applied().clone(), names, notifier.clone());
-    let (control_loop, control) = ControlLoop::new(rings, publications, kernel);
+    let (mut control_loop, control) = ControlLoop::new(rings, publications, kernel);
     let eal = ports.eal.clone();
     let control_loop = std::thread::Builder::new()
         .name("shunt-neighbours".into())
         .spawn(move || {
             // With packet memory of its own it seldom meets a worker at that of all, where one waits for the other. It goes without, too.
             let _registered = eal.register_thread();
-            control_loop.run();
+            let pulse = Pulse::start("shunt-neighbours", Duty::Forwards);
+            let ran = catch_unwind(AssertUnwindSafe(|| control_loop.run(|| pulse.beat())));
+            if ran.is_ok() {
+                pulse.done();
+            } else {
+                // The other directors should hear of it; what is broken here may break that, too.
+                let _ = catch_unwind(AssertUnwindSafe(|| control_loop.resign(Instant::now())));
+            }
         })
         .map_err(|error| StartError::of("runtime", &error))?;
     let messages = core.messages();
@@ -126,6 +162,8 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
     };
     let tracking = Tracking::start(Some(namespace), lacks.clone(), on_turn)
         .map_err(|error| StartError::of("tracking", &error))?;
+    act_on_threads(&control, &notifier, &shared);
+    go_on()?;
     let (stop_sender, stop) = watch::channel(false);
     let watched = links::watched(&started, &ports);
     let live = Arc::new(Live::new(Pieces {
@@ -150,6 +188,25 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
     Ok(Running { live, workers, control_loop: Some(control_loop), links: Some(links), unwatch, stop, ports })
 }
 
+/// What the watcher does when a thread is late, or hangs.
+fn act_on_threads(control: &Control, notifier: &Notifier, workers: &[Arc<Shared>]) {
+    let (stop, tell, workers) = (control.stopper(), notifier.teller(), workers.to_vec());
+    watcher::act_through(Hooks {
+        give_up: Box::new(move |silent| {
+            for (number, worker) in workers.iter().enumerate() {
+                if silent.contains(&workers::name(WorkerId(number as u8))) {
+                    worker.give_up();
+                }
+            }
+            stop();
+        }),
+        tell: Box::new(move |name, late, text| {
+            let what = if late { What::ThreadLate } else { What::ThreadLateOver };
+            tell(Event::now(what, name, None, text));
+        }),
+    });
+}
+
 /// Serves the API and signals until the end; the socket goes last.
 async fn serve(listener: OwnedListener, running: &mut Running) -> std::io::Result<()> {
     let handle = Arc::new(Handle(running.live.clone()));
@@ -164,9 +221,13 @@ async fn serve(listener: OwnedListener, running: &mut Running) -> std::io::Resul
     );
     let rates = tokio::spawn(estimate(running.live.clone()));
     let limits = tokio::spawn(watch_limits(running.live.clone()));
+    let ready = tokio::spawn(tell_ready(running.live.clone()));
     let signals = obey_signals(&handle, running.stop.clone()).await;
+    ready.abort();
     rates.abort();
     limits.abort();
+    watcher::ending();
+    tell_supervisor("STOPPING=1");
     tracing::info!("stopping");
     end(running);
     tracing::info!("stopped");
@@ -225,41 +286,69 @@ async fn watch_limits(live: Arc<Live>) {
     let mut known = super::status::Fullness::default();
     loop {
         ticks.tick().await;
-        live.watch_limits(&mut known);
+        let live = live.clone();
+        let look = move || {
+            live.watch_limits(&mut known);
+            known
+        };
+        let Ok(looked) = tokio::task::spawn_blocking(look).await else { return };
+        known = looked;
     }
 }
 
-/// SIGHUP reloads; SIGTERM, SIGINT and the API's stop end it.
+/// Tells the supervisor that clients are served: workers run, and real servers have been checked once, or had [`FIRST_CHECKS_MAX`].
+async fn tell_ready(live: Arc<Live>) {
+    let began = Instant::now();
+    while began.elapsed() < FIRST_CHECKS_MAX {
+        // Not kept: checks end when nobody can ask any more.
+        let asker = live.with_parts(|parts| parts.health.asker()).flatten();
+        let Some(listed) = asker.and_then(|asker| asker.list(FIRST_CHECKS_LOOK)) else { break };
+        if listed.iter().all(|listed| !listed.checked || listed.last.is_some()) {
+            break;
+        }
+        tokio::time::sleep(FIRST_CHECKS_LOOK).await;
+    }
+    tell_supervisor("READY=1");
+}
+
+/// SIGHUP reloads; SIGTERM, SIGINT, SIGQUIT and the API's stop end it. Those that came during the start count.
 async fn obey_signals(handle: &Arc<Handle>, mut stop: watch::Receiver<bool>) -> std::io::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    loop {
+    let mut quit = signal(SignalKind::quit())?;
+    let mut processor_time = signal(SignalKind::from_raw(nix::libc::SIGXCPU))?;
+    let mut reloads = JoinSet::new();
+    // SIGHUPs that come during a reload are one more, however many.
+    let mut wanted = signals::hangup_came();
+    while signals::end_asked().is_none() {
+        if wanted && reloads.is_empty() {
+            wanted = false;
+            // What comes of it is in the log.
+            reloads.spawn(handle.reload(Asked::Signal("SIGHUP"), ReloadOptions::default()));
+        }
         tokio::select! {
-            _ = hangup.recv() => {
-                // What comes of it is in the log.
-                drop(tokio::spawn(handle.reload(Asked::Signal("SIGHUP"), ReloadOptions::default())));
-            }
-            _ = terminate.recv() => {
-                tracing::info!("stop {}", Asked::Signal("SIGTERM"));
-                return Ok(());
-            }
-            _ = interrupt.recv() => {
-                tracing::info!("stop {}", Asked::Signal("SIGINT"));
-                return Ok(());
-            }
+            _ = hangup.recv() => wanted = true,
+            Some(_) = reloads.join_next() => {}
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = quit.recv() => {}
+            _ = processor_time.recv() => {}
             _ = stop.wait_for(|stop| *stop) => return Ok(()),
         }
     }
+    tracing::info!("stop {}", Asked::Signal(signals::end_asked().map_or("signal", |signal| signal.as_str())));
+    Ok(())
 }
 
-/// The watch over links, checks and control loop first, then the core, then the workers, so that each finds those that it speaks to.
+/// Checks and control loop first, then the core, the watch over links, and the workers: each finds those that it speaks to, and nothing
+/// comes before the farewell that may take its time.
 fn end(running: &mut Running) {
     running.unwatch.send_replace(true);
+    running.live.end();
     if running.links.take().is_some_and(|thread| thread.join().is_err()) {
         tracing::error!("the watch over links ended by a panic");
     }
-    running.live.end();
     if running.control_loop.take().is_some_and(|thread| thread.join().is_err()) {
         tracing::error!("the control loop ended by a panic");
     }

@@ -19,7 +19,8 @@ use super::workers::HAND_OVER_RING_MAX;
 use super::{status_neighbours, status_vrrp};
 use crate::api::Status;
 use crate::api::status::{
-    Books, Cost, Evidence, Limit, Masquerade, Nic, Notified, Quorum, Real, RealState, Service, Vip, Worker,
+    Books, Cost, Evidence, LateThread, Limit, Masquerade, Nic, Notified, Quorum, Real, RealState, Service,
+    Vip, Worker,
 };
 use crate::config::schedule::Place;
 use crate::config::{self, MTU_DEFAULT};
@@ -28,18 +29,36 @@ use crate::health::{Listed, RealKey};
 use crate::links::NicLink;
 use crate::neighbour::{self, INCOMPLETE_PER_NIC_MAX, WAITING_MAX};
 use crate::notify::{Condition, Holding, Notifier};
+use crate::threads;
+
+/// How long other threads may take to say what they know.
+pub(super) const ANSWER_MAX: Duration = Duration::from_secs(1);
 
 /// Everything about now.
 pub(super) fn status(live: &Live) -> Status {
     let view = live.view.load_full();
-    let (report, health) =
-        live.with_parts(|parts| (parts.control.report(), parts.health.list())).unwrap_or_default();
+    let asked = live.with_parts(|parts| (parts.control.asker(), parts.health.asker()));
+    // At the end there is nobody to ask.
+    let (mut report, mut health) = (Some(Report::default()), Some(Vec::new()));
+    if let Some((control, checks)) = asked {
+        report = control.report(ANSWER_MAX);
+        health = checks.map_or(health, |checks| checks.list(ANSWER_MAX));
+    }
+    let unanswered = [("shunt-neighbours", report.is_none()), ("shunt-health", health.is_none())];
+    let unanswered = unanswered.iter().filter(|(_, silent)| *silent).map(|(name, _)| (*name).to_owned());
+    let unanswered: Vec<String> = unanswered.collect();
+    let role = report.as_ref().map_or("unknown", |report| status_vrrp::role(&report.vrrp)).to_owned();
+    let (report, health) = (report.unwrap_or_default(), health.unwrap_or_default());
+    let late: Vec<LateThread> = threads::late()
+        .into_iter()
+        .map(|(name, silent)| LateThread { name, silent_ms: silent.as_millis() as u64 })
+        .collect();
     let nics: Vec<Nic> = (0..view.config.nics.len()).map(|place| nic(live, &view, place)).collect();
     let limits = limits(live, &view, &nics, &report);
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
-        role: status_vrrp::role(&report.vrrp).to_owned(),
+        role,
         packet_memory_node: live.node.map(|node| node.0),
         uptime: live.started.elapsed().as_secs(),
         file: live.file.display().to_string(),
@@ -59,7 +78,12 @@ pub(super) fn status(live: &Live) -> Status {
             Notified { told: report.told, lost: report.lost, failed: report.failed }
         },
         books: Books::total(live.workers.iter().map(|worker| &*worker.counters), held_max(live)),
-        advice: advice(live, &view, &nics, &limits, &report),
+        advice: threads_advice(&late, &unanswered)
+            .into_iter()
+            .chain(advice(live, &view, &nics, &limits, &report))
+            .collect(),
+        late,
+        unanswered,
         limits,
         nics,
     }
@@ -72,6 +96,21 @@ fn vips(view: &View) -> Vec<Vip> {
     let of_links = view.config.link_vips().map(|(nic, vip)| (nic, vip, format!("{vip}%{}", name(nic))));
     let shown = |(nic, vip, address)| Vip { address, owned: !view.snapshot.is_elsewhere(nic, vip) };
     everywhere.chain(of_links).map(shown).collect()
+}
+
+/// Threads that do not go on.
+fn threads_advice(late: &[LateThread], unanswered: &[String]) -> Vec<String> {
+    let late = late.iter().map(|thread| {
+        format!(
+            "thread {} has not gone on for {} ms: clients may be without an answer: the log says what it does, and the director ends when it \
+             does not come back",
+            thread.name, thread.silent_ms
+        )
+    });
+    let unanswered = unanswered.iter().map(|name| {
+        format!("thread {name} did not answer within {ANSWER_MAX:?}: what it knows is not shown here")
+    });
+    late.chain(unanswered).collect()
 }
 
 /// All services; each real server is found by its key, since there may be very many.

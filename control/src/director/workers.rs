@@ -1,7 +1,9 @@
 //! Worker threads: one for each core of `runtime.workers`, with queue n of every NIC.
 
 use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use dpdk_sys::{Clock, RingSender, ring, thread};
@@ -16,12 +18,16 @@ use shunt_dataplane::worker::{
 use super::StartError;
 use super::nics::Ports;
 use crate::config::{Config, Idle};
+use crate::signals;
+use crate::threads::{Duty, Pulse};
 
 /// Packets on their way from one worker to another.
 pub const HAND_OVER_RING_MAX: u32 = 1024;
 /// The niceness of workers that sleep when they have nothing to do, and of their session: packets, and the adverts among them,
 /// do not wait for other programs' work.
 const NICENESS: i8 = -10;
+/// How often the end is thought of while a worker makes its tables.
+const START_LOOK: Duration = Duration::from_millis(100);
 /// What a nap may take longer than asked for, in nanoseconds.
 const TIMER_SLACK: u32 = 10_000;
 
@@ -151,19 +157,56 @@ fn spawn(
             // Without the right to it they are as nice as others.
             let _ = thread::nice(NICENESS);
         }
-        let worker = Worker::new(parts());
+        let parts = parts();
+        let shared = parts.shared.clone();
+        let worker = Worker::new(parts);
+        let counters = shared.counters.clone();
+        let pulse = Pulse::counting(&name(id), Duty::Forwards, move || counters.turns.get());
+        #[cfg(debug_assertions)]
+        let fails = fail(&name(id), &shared);
         drop(report.send(Ok(())));
         worker.run();
+        #[cfg(debug_assertions)]
+        assert!(!fails, "the fault that was asked for");
+        pulse.done();
         drop(registered);
     };
     let name = place.split(": ").nth(1).unwrap_or("worker").replace(" on core ", "/");
     let thread =
         std::thread::Builder::new().name(name).spawn(work).map_err(|error| StartError::of(&place, &error))?;
-    match reported.recv() {
-        Ok(Ok(())) => Ok(thread),
-        Ok(Err(error)) => Err(StartError::of(&place, &error)),
-        Err(_ended) => Err(StartError::of(&place, &"its thread ended before it was ready")),
+    loop {
+        // Large tables take their time.
+        match reported.recv_timeout(START_LOOK) {
+            Ok(Ok(())) => return Ok(thread),
+            Ok(Err(error)) => return Err(StartError::of(&place, &error)),
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(StartError::of(&place, &"its thread ended before it was ready"));
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                if let Some(signal) = signals::end_asked() {
+                    return Err(StartError::end(signal.as_str()));
+                }
+            }
+        }
     }
+}
+
+/// What a worker is called where threads are told of.
+#[must_use]
+pub fn name(id: WorkerId) -> String {
+    format!("worker {id}")
+}
+
+/// Has a worker end when a test asks for it; true when it will.
+#[cfg(debug_assertions)]
+fn fail(name: &str, shared: &Arc<Shared>) -> bool {
+    let Some(after) = crate::threads::fault(name) else { return false };
+    let shared = shared.clone();
+    std::thread::spawn(move || {
+        std::thread::sleep(after);
+        shared.stop();
+    });
+    true
 }
 
 impl Workers {

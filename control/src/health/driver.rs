@@ -18,6 +18,7 @@ use super::rounds::Rounds;
 use super::scripts::Scripts;
 use super::{CHECKS_RUNNING_MAX, Failure, Lack, Lacks, RealKey, Success, Target, check};
 use crate::kernel::{KernelError, Namespace, ServiceWays};
+use crate::threads::{Duty, Pulse};
 
 /// A real server and what workers count of it.
 pub type Watched = (RealKey, RealCounters);
@@ -58,9 +59,11 @@ impl Health {
             match ready {
                 Ok(runtime) => {
                     let _ = started.send(Ok(()));
-                    runtime.block_on(drive(inbox, Tools::new(scripts, ways, lacks), on_changes));
+                    let pulse = Pulse::start("shunt-health", Duty::Decides);
+                    runtime.block_on(pulse.over(drive(inbox, Tools::new(scripts, ways, lacks), on_changes)));
                     // A file system that hangs is not waited for.
                     runtime.shutdown_background();
+                    pulse.done();
                 }
                 Err(error) => drop(started.send(Err(error))),
             }
@@ -84,9 +87,18 @@ impl Health {
     /// The state of all that are checked.
     #[must_use]
     pub fn list(&self) -> Vec<Listed> {
-        let (answer, listed) = mpsc::channel();
-        self.tell(Command::List(answer));
-        listed.recv().unwrap_or_default()
+        self.asker().and_then(|asker| asker.list(Duration::MAX)).unwrap_or_default()
+    }
+
+    /// A way to ask for it that holds nobody up; none at the end.
+    #[must_use]
+    pub fn asker(&self) -> Option<Asker> {
+        self.commands.clone().map(Asker)
+    }
+
+    /// Ends checks without waiting for their thread.
+    pub fn begin_end(&mut self) {
+        self.commands = None;
     }
 
     fn tell(&self, command: Command) {
@@ -94,6 +106,19 @@ impl Health {
             // The thread ends only after this sender.
             let _ = commands.send(command);
         }
+    }
+}
+
+/// Asks the thread.
+pub struct Asker(UnboundedSender<Command>);
+
+impl Asker {
+    /// The state of all that are checked; none when the thread does not answer within this time.
+    #[must_use]
+    pub fn list(&self, patience: Duration) -> Option<Vec<Listed>> {
+        let (answer, listed) = mpsc::channel();
+        self.0.send(Command::List(answer)).ok()?;
+        listed.recv_timeout(patience).ok()
     }
 }
 

@@ -23,6 +23,7 @@ use tokio::time::timeout;
 use super::lack::Lack;
 use super::places::Places;
 use crate::kernel::KernelError;
+use crate::threads::{Duty, Pulse};
 
 /// A command of the operator's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -102,7 +103,9 @@ impl Scripts {
         let work = move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => {
                 let _ = started.send(Ok(()));
-                runtime.block_on(serve(inbox));
+                let pulse = Pulse::start("shunt-scripts", Duty::Tells);
+                runtime.block_on(pulse.over(serve(inbox)));
+                pulse.done();
             }
             Err(error) => drop(started.send(Err(error))),
         };

@@ -18,6 +18,7 @@ use super::past::Past;
 use super::{BEHIND_MAX, Event, PAST_MAX, SCRIPT_TIME, STOP_PATIENCE, Settings, TOLD_MAX, mail, webhook};
 use crate::health::check::tls::Connectors;
 use crate::health::scripts::{Ended, Script, Scripts};
+use crate::threads::{Duty, Pulse};
 
 /// Events that one request to the webhook has at most.
 const POSTED_MAX: usize = 100;
@@ -98,9 +99,11 @@ impl Notifier {
         };
         let thread = thread::Builder::new().name("shunt-notify".to_owned());
         let thread = thread.spawn(move || {
-            runtime.block_on(work.run(inbox));
+            let pulse = Pulse::start("shunt-notify", Duty::Tells);
+            runtime.block_on(pulse.over(work.run(inbox)));
             // A name server that hangs is not waited for.
             runtime.shutdown_background();
+            pulse.done();
         })?;
         Ok(Self(Arc::new(Thread {
             queue: Some(queue),
@@ -117,6 +120,16 @@ impl Notifier {
         let message = Message::Event(event, scripts);
         if self.0.queue.as_ref().is_none_or(|queue| queue.try_send(message).is_err()) {
             self.0.counters.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A way to tell events that keeps nothing alive.
+    pub fn teller(&self) -> impl Fn(Event) + Send + Sync + 'static {
+        let thread = Arc::downgrade(&self.0);
+        move |event| {
+            if let Some(thread) = thread.upgrade() {
+                Self(thread).tell(event, Vec::new());
+            }
         }
     }
 

@@ -95,4 +95,8 @@ events! {
     Lack = "lack",
     /// It has it again.
     LackOver = "lack_over",
+    /// A thread of the director does not go on.
+    ThreadLate = "thread_late",
+    /// It goes on again.
+    ThreadLateOver = "thread_late_over",
 }

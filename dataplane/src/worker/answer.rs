@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Answer, ConnectionView, Question, Worker};
+use super::{Answer, ConnectionView, LISTED_MAX, Question, QuestionNumber, Worker};
 use crate::address::Address;
 use crate::connections::{Entry, Table, Template, Templates};
 use crate::id::{L4Port, NicId};
@@ -16,16 +16,25 @@ const ENTRIES_PER_TURN: usize = 128;
 /// Head room that an explained frame gets: what a tunnel header needs.
 const HEAD_ROOM: usize = 64;
 
-/// How far the listing of connections has come.
-#[derive(Debug, Default)]
+/// A listing of connections under way.
+#[derive(Debug)]
 pub(super) struct Listing {
+    question: QuestionNumber,
+    cursor: Cursor,
+    /// Table entries that are still to be looked at for this question.
+    left: usize,
+}
+
+/// How far a listing of connections has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
     part: Part,
     /// The next place in it.
     next: usize,
 }
 
 /// What is listed, in this order.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Part {
     #[default]
     V4,
@@ -51,8 +60,12 @@ impl Worker {
     pub(super) fn answer(&mut self, snapshot: &Snapshot, now: Tick) {
         if self.listing.is_none() {
             match self.ends.questions.pop() {
-                Ok(Question::Connections) => self.listing = Some(Listing::default()),
-                Ok(Question::Explain(nic, frame)) => return self.explain(snapshot, nic, &frame, now),
+                Ok((question, Question::Connections(cursor))) => {
+                    self.listing = Some(Listing { question, cursor, left: LISTED_MAX });
+                }
+                Ok((question, Question::Explain(nic, frame))) => {
+                    return self.explain(snapshot, question, nic, &frame, now);
+                }
                 Err(_empty) => return,
             }
         }
@@ -61,39 +74,51 @@ impl Worker {
 
     /// Copies a few entries, as many as there is room for in the ring of answers.
     fn list(&mut self, snapshot: &Snapshot, now: Tick) {
-        let Some(listing) = &mut self.listing else { return };
+        let Some(Listing { question, cursor, left }) = &mut self.listing else { return };
         // One place is kept for the end.
         let budget = ENTRIES_PER_TURN.min(self.ends.answers.slots().saturating_sub(1));
         if budget == 0 {
             return;
         }
-        let answers = &mut self.ends.answers;
-        let push = |view| drop(answers.push(view));
-        let (v4, v6, next) = (self.forwarder.v4(), self.forwarder.v6(), &mut listing.next);
-        let more = match listing.part {
+        let (question, answers) = (*question, &mut self.ends.answers);
+        let push = |view| drop(answers.push((question, view)));
+        let (v4, v6, next) = (self.forwarder.v4(), self.forwarder.v6(), &mut cursor.next);
+        let more = match cursor.part {
             Part::V4 => copy(v4, snapshot, next, budget, now, push),
             Part::TemplatesV4 => copy_templates(v4.templates(), snapshot, next, budget, now, push),
             Part::V6 => copy(v6, snapshot, next, budget, now, push),
             Part::TemplatesV6 => copy_templates(v6.templates(), snapshot, next, budget, now, push),
         };
-        if more {
-            return;
-        }
-        match listing.part.then() {
-            Some(part) => *listing = Listing { part, next: 0 },
-            None if self.ends.answers.push(Answer::Done).is_ok() => self.listing = None,
-            None => {}
+        *left = left.saturating_sub(budget);
+        let rest = match (more, cursor.part.then()) {
+            (true, _) => Some(*cursor),
+            (false, Some(part)) => Some(Cursor { part, next: 0 }),
+            (false, None) => None,
+        };
+        match rest {
+            Some(rest) if *left > 0 => *cursor = rest,
+            rest => {
+                drop(answers.push((question, Answer::Done(rest))));
+                self.listing = None;
+            }
         }
     }
 
-    fn explain(&mut self, snapshot: &Snapshot, nic: NicId, frame: &[u8], now: Tick) {
+    fn explain(
+        &mut self,
+        snapshot: &Snapshot,
+        question: QuestionNumber,
+        nic: NicId,
+        frame: &[u8],
+        now: Tick,
+    ) {
         let mut room = vec![0; HEAD_ROOM];
         room.extend_from_slice(frame);
         let packet = Packet::new(&mut room, HEAD_ROOM, frame.len(), nic);
         let explanation = self.forwarder.explain(snapshot, &packet, now);
         // A ring that nobody empties means that nobody waits for the answer.
-        drop(self.ends.answers.push(Answer::Explanation(explanation)));
-        drop(self.ends.answers.push(Answer::Done));
+        drop(self.ends.answers.push((question, Answer::Explanation(explanation))));
+        drop(self.ends.answers.push((question, Answer::Done(None))));
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use dpdk_sys::{Doorbell, Mbuf};
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use super::{CostCounters, NicQueues};
+use super::{CostCounters, Cursor, NicQueues};
 use crate::counters::WorkerCounters;
 use crate::forward::{Explanation, Punt};
 use crate::id::{Generation, NicId, Protocol, RealId};
@@ -21,6 +21,8 @@ pub const PUNTS_RESERVED: usize = 256;
 pub const INJECT_RING_MAX: usize = 1024;
 /// Answers on their way to the control core, per worker.
 pub const ANSWER_RING_MAX: usize = 1024;
+/// Table entries looked at for one [`Question::Connections`].
+pub const LISTED_MAX: usize = 16_384;
 /// Questions that wait, per worker.
 pub const QUESTION_RING_MAX: usize = 16;
 
@@ -47,11 +49,15 @@ pub enum Injected {
     Receive(NicId, Mbuf),
 }
 
+/// What tells the answers to one question from those to another.
+pub type QuestionNumber = u32;
+
 /// A question to a worker.
 #[derive(Debug)]
 pub enum Question {
-    /// All its connections, one answer each, then [`Answer::Done`].
-    Connections,
+    /// Its connections from this place on, one answer each; [`LISTED_MAX`] entries of its tables are looked at, so that nobody else's
+    /// question waits for long.
+    Connections(Cursor),
     /// What it would do with this frame from this NIC.
     Explain(NicId, Box<[u8]>),
 }
@@ -63,8 +69,8 @@ pub enum Answer {
     Connection(ConnectionView),
     /// What would become of the frame.
     Explanation(Explanation),
-    /// Nothing more comes for the question.
-    Done,
+    /// Nothing more comes for the question; of connections there may be more, from this place on.
+    Done(Option<Cursor>),
 }
 
 /// A connection as operators see it.
@@ -113,6 +119,8 @@ pub struct Shared {
     pub(super) doorbell: Doorbell,
     /// Tells the worker to end. Written by control.
     stop: AtomicBool,
+    /// The worker does not go on, and nothing is to be given to it any more. Written by control.
+    given_up: AtomicBool,
 }
 
 impl Shared {
@@ -143,6 +151,17 @@ impl Shared {
         self.wake();
     }
 
+    /// Nothing is given to the worker any more: it does not go on.
+    pub fn give_up(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that was said.
+    #[must_use]
+    pub fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed)
+    }
+
     /// Wakes the worker if it sleeps: something was put into one of its rings, or published.
     #[inline]
     pub fn wake(&self) {
@@ -159,8 +178,8 @@ impl Shared {
 pub struct WorkerEnds {
     pub(super) punts: Producer<Punted>,
     pub(super) injects: Consumer<Injected>,
-    pub(super) questions: Consumer<Question>,
-    pub(super) answers: Producer<Answer>,
+    pub(super) questions: Consumer<(QuestionNumber, Question)>,
+    pub(super) answers: Producer<(QuestionNumber, Answer)>,
     pub(super) orders: Consumer<Order>,
     pub(super) closed: Producer<NicQueues>,
 }
@@ -187,9 +206,9 @@ pub struct PacketEnds {
 #[derive(Debug)]
 pub struct QuestionEnds {
     /// Questions to the worker.
-    pub questions: Producer<Question>,
+    pub questions: Producer<(QuestionNumber, Question)>,
     /// Its answers, in the order of the questions.
-    pub answers: Consumer<Answer>,
+    pub answers: Consumer<(QuestionNumber, Answer)>,
 }
 
 /// The rings between one worker and the control core.

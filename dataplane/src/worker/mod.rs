@@ -23,13 +23,14 @@ use crate::packet::Packet;
 use crate::reason::DropReason;
 use crate::snapshot::Snapshot;
 use crate::time::Tick;
+pub use answer::Cursor;
 use answer::Listing;
 use idle::Rest;
 pub use idle::{Idle, NAP_MAX, SLEEP_MAX};
 pub use mailbox::{
-    ANSWER_RING_MAX, Answer, ConnectionView, INJECT_RING_MAX, Injected, NicEnds, ORDER_RING_MAX, Order,
-    PUNT_RING_MAX, PUNTS_RESERVED, PacketEnds, Punted, QUESTION_RING_MAX, Question, QuestionEnds, Shared,
-    WorkerEnds, rings,
+    ANSWER_RING_MAX, Answer, ConnectionView, INJECT_RING_MAX, Injected, LISTED_MAX, NicEnds, ORDER_RING_MAX,
+    Order, PUNT_RING_MAX, PUNTS_RESERVED, PacketEnds, Punted, QUESTION_RING_MAX, Question, QuestionEnds,
+    QuestionNumber, Shared, WorkerEnds, rings,
 };
 use stages::Stopwatch;
 pub use stages::{CostCounters, FILL_BUCKETS, SAMPLE_PERIOD, Stage, TURN_BUCKETS};

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use shunt::api::status::{Limit, Real};
 use shunt::api::{Drops, Status};
 
+use super::frozen::Frozen;
 use super::{Lab, PATIENCE, POLL, Said, binary, wait_for};
 
 /// A director that runs. It is killed when dropped.
@@ -54,7 +55,12 @@ impl Director {
         director.answering()
     }
 
-    fn answering(mut self) -> Self {
+    /// Waits until it answers.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[must_use]
+    pub fn answering(mut self) -> Self {
         let deadline = Instant::now() + PATIENCE;
         while self.ask::<Status>("status").is_err() {
             let ended = self.child.try_wait().expect("its end");
@@ -74,7 +80,20 @@ impl Director {
         Self::spawn_to(lab, configuration, None)
     }
 
+    /// The same with further variables in its environment.
+    ///
+    /// # Panics
+    /// When the program cannot be started.
+    #[must_use]
+    pub fn spawn_with(lab: &Lab, configuration: &str, variables: &[(&str, &str)]) -> Self {
+        Self::spawned(lab, configuration, None, variables)
+    }
+
     fn spawn_to(lab: &Lab, configuration: &str, error: Option<Stdio>) -> Self {
+        Self::spawned(lab, configuration, error, &[])
+    }
+
+    fn spawned(lab: &Lab, configuration: &str, error: Option<Stdio>, variables: &[(&str, &str)]) -> Self {
         let log = lab.path("log");
         let output = File::create(&log).expect("a log");
         let file = lab.write("shunt.toml", configuration);
@@ -84,6 +103,7 @@ impl Director {
             .arg(binary::shunt())
             .args(["run", "-c"])
             .arg(&file)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("a log"))
             .stderr(error.unwrap_or_else(|| output.into()))
@@ -259,6 +279,22 @@ impl Director {
     /// When it does not end.
     pub fn ended(mut self) -> ExitStatus {
         wait_for("the director's end", || self.child.try_wait().expect("its end").ok_or("it runs"))
+    }
+
+    /// Waits for its end while one of its threads is stopped.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub fn ended_with(mut self, frozen: &Frozen) -> ExitStatus {
+        let deadline = Instant::now() + 3 * PATIENCE;
+        loop {
+            frozen.let_end();
+            if let Some(status) = self.child.try_wait().expect("its end") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the director does not end:\n{}", self.log());
+            std::thread::sleep(POLL);
+        }
     }
 
     /// Waits until its log has these words: it is written by a thread of its own, a little later than things happen.

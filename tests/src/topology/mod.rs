@@ -12,6 +12,7 @@ pub mod carried;
 pub mod checkers;
 pub mod director;
 pub mod frames;
+pub mod frozen;
 pub mod hosts;
 pub mod keepalived;
 pub mod place;

@@ -10,6 +10,7 @@ mod intervals;
 mod link;
 mod matrix;
 mod strangers;
+mod threads;
 mod tracked;
 mod virtual_mac;
 
