@@ -270,6 +270,7 @@ fn who_cannot_write_says_so_and_fails() {
     );
     let toml = write("shunt.toml", OLD);
     let socket = director.socket();
+    assert_eq!(director.shunt_ipvsadm(&["-A", "-t", "192.0.2.10:80", "-s", "rr"]).code, 0);
     let at = |words: &[&'static str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let commands = [
         at(&["status"]),
@@ -345,7 +346,10 @@ fn who_asks_for_a_change_is_known() {
 fn events_have_a_past() {
     let director = Api::plain();
     let answer = director.shunt(&["events", "--since", "10m"]);
-    assert_eq!((answer.code, answer.out.as_str()), (0, "2027-01-01T00:00:00Z real_down    web is down\n"));
+    assert_eq!(
+        (answer.code, answer.out.as_str()),
+        (0, "2027-01-01T00:00:00Z real_down            web is down\n")
+    );
     let answer = director.shunt(&["events", "--since", "yesterday"]);
     assert_eq!(answer.code, 2);
     assert!(answer.error.contains("not a length of time"), "{}", answer.error);

@@ -64,7 +64,7 @@ async fn listen(client: &mut Client, uri: &str, json: bool) -> Result<(), Failur
             let written = if json {
                 say(&line)
             } else {
-                say(&format!("{} {:<12} {}", event.time(), event.what.word(), event.text))
+                say(&format!("{} {:<20} {}", event.time(), event.what.word(), event.text))
             };
             if !written {
                 return Ok(());

@@ -203,7 +203,8 @@ fn addresses_and_routes_are_set_and_follow_an_update() {
     other.mtu -= 1;
     settings.update(&[other]).unwrap();
     assert!(shown(&kernel).0.contains("shunt-front\t00000000\t0B0000C0"));
-    assert!(matches!(settings.update(&[side(7)]), Err(KernelError::Nics)));
+    let stranger = NicSide { name: "other".to_owned(), ..side(7) };
+    assert!(matches!(settings.update(&[stranger]), Err(KernelError::Nics)));
     assert!(matches!(settings.update(&[]), Err(KernelError::Nics)));
 }
 
