@@ -222,7 +222,10 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
                     Command::NicNames(names) => self.vrrp.machine.name_nics(names),
                     Command::Watched(what, reading) => self.watched(now, what, reading),
                     Command::Named(wanted, told) => self.machine.begin_naming(wanted, told),
-                    Command::Checked(checked) => self.machine.set_checked(now, checked),
+                    Command::Checked(checked) => {
+                        self.machine.set_checked(now, checked);
+                        self.machine.look_for_others(now);
+                    }
                     Command::Routes(routes) => self.routes = routes,
                     Command::Neighbours(most) => self.machine.set_most(most),
                     Command::Stop => return false,

@@ -145,6 +145,7 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
         let taken = self.vrrp.machine.vips().map(|(nic, address)| Vip { nic: Some(nic), address });
         let vips = self.vrrp.plain.iter().copied().chain(taken).collect();
         self.machine.set_owned(now, self.vrrp.nics.clone(), vips, &mut self.outputs);
+        self.machine.look_for_others(now);
     }
 
     /// Gives the VIPs up.

@@ -16,8 +16,8 @@
 //! A neighbour that the configuration names stays in Incomplete and is asked each second for as long as it takes. No MAC is
 //! replaced by what nobody asked for: see [`super::entry`].
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use hashbrown::{HashMap, HashSet};
@@ -55,6 +55,8 @@ pub struct Machine<P> {
     /// Other directors of virtual routers, and for how long both may have a VIP until they agree.
     partners: HashMap<(NicId, Mac), Duration>,
     leaks: Leaks,
+    /// The VIPs that real servers are checked at, and where.
+    checked: BTreeSet<Key>,
     allowance: Allowance,
     counters: Counters,
 }
@@ -72,6 +74,7 @@ impl<P> Machine<P> {
             conflicts: Conflicts::new(now),
             partners: HashMap::new(),
             leaks: Leaks::default(),
+            checked: BTreeSet::new(),
             allowance: Allowance::new(now, REQUESTS_BURST_MAX, REQUESTS_PER_SECOND_MAX),
             counters: Counters::default(),
         }
@@ -124,7 +127,8 @@ impl<P> Machine<P> {
     /// The VIPs that real servers are checked at from now on, each with the NIC that such a real server is behind. Its link is asked for it now and
     /// then, and a real server that answers is told as a conflict, whether the director answers for the VIP there or not.
     pub fn set_checked(&mut self, now: Instant, checked: impl IntoIterator<Item = Key>) {
-        self.leaks.set(now, checked);
+        self.checked = checked.into_iter().collect();
+        self.leaks.set(now, self.checked.iter().copied());
         self.retain_conflicts();
     }
 
@@ -134,6 +138,13 @@ impl<P> Machine<P> {
             self.partners.clear();
         }
         self.partners.insert((nic, mac), patience);
+    }
+
+    /// From now on the links are also asked now and then for the addresses that the director has there, its VIPs among them: a host that has one,
+    /// too, and announces nothing, is told as a conflict. Call it again when either changed.
+    pub fn look_for_others(&mut self, now: Instant) {
+        let own = self.owned.on_links();
+        self.leaks.set(now, own.into_iter().chain(self.checked.iter().copied()));
     }
 
     fn retain_conflicts(&mut self) {
@@ -342,16 +353,15 @@ impl<P> Machine<P> {
         self.index.waiting()
     }
 
-    /// Asks a link who has a VIP, from an address of the director's own: from a VIP it would be an announcement.
-    fn ask_for_leaks(&mut self, (nic, vip): Key, out: &mut Vec<Output<P>>) {
+    /// Asks a link who has an address, from another one of the director's own: from that one, or a VIP, it would be an announcement. Where there is no
+    /// such one it is a probe (RFC 5227, 2.1.1; RFC 4862, 5.4).
+    fn ask_for_leaks(&mut self, (nic, address): Key, out: &mut Vec<Output<P>>) {
+        let Some(speaker) = self.owned.speaker(nic, address) else { return };
         let vips = self.owned.vips();
-        let own = |speaker: &Speaker| {
-            !speaker.address.is_unspecified() && vips.iter().all(|vip| vip.address != speaker.address)
-        };
-        if let Some(speaker) = self.owned.speaker(nic, vip).filter(own) {
-            self.counters.requests += 1;
-            out.push(Output::Transmit { nic, frame: message::request(speaker, vip, None) });
-        }
+        let announces = speaker.address == address || vips.iter().any(|vip| vip.address == speaker.address);
+        let speaker = if announces { Speaker { address: unspecified(address), ..speaker } } else { speaker };
+        self.counters.requests += 1;
+        out.push(Output::Transmit { nic, frame: message::request(speaker, address, None) });
     }
 
     /// Whether a MAC is that of a real server.
@@ -614,6 +624,14 @@ impl<P> Machine<P> {
         if uses && answers && !by_vrrp {
             self.announcements.insert((now, key), 1);
         }
+    }
+}
+
+/// The unspecified address of the same family.
+const fn unspecified(like: IpAddr) -> IpAddr {
+    match like {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     }
 }
 

@@ -131,7 +131,8 @@ fn show(output: &Output<u32>) -> String {
             let to = if to.is_group() { "all".to_owned() } else { tail(to) };
             match Message::parse(frame, Mac(*frame.first_chunk().unwrap())).unwrap() {
                 Message::Request { sender, target, sender_mac, .. } => {
-                    assert_eq!(sender_mac, Some(DIRECTOR[nic.index()]));
+                    let probe = sender == IpAddr::from([0; 16]);
+                    assert_eq!(sender_mac, (!probe).then_some(DIRECTOR[nic.index()]));
                     format!("nic {nic}: {sender} asks {to} for {target}")
                 }
                 Message::Reply { address, mac, solicited: true, .. } => {
@@ -589,6 +590,61 @@ fn a_real_server_that_answers_for_a_vip_is_told_on_its_own_link() {
     timeline.machine.set_checked(gone, []);
     assert_eq!(timeline.machine.conflicts().count(), 0);
     timeline.table([(14_500, Tick, vec![]), (14_600, Answers(BACK, REAL, "192.0.2.10"), vec![])]);
+}
+
+/// A host that has an address of the director's and announces nothing is heard of by a question alone.
+#[test]
+fn a_silent_host_with_an_address_of_the_directors_is_asked_for_and_told() {
+    let mut timeline = Timeline::new();
+    timeline.run(1_000, Vips(&["192.0.2.10", "2001:db8::10", "203.0.113.10"]));
+    timeline.run(2_000, Tick);
+    timeline.machine.look_for_others(timeline.start + Duration::from_millis(3_000));
+    let mut asked: Vec<String> = (4_000..4_200).flat_map(|at| timeline.run(at, Tick)).collect();
+    asked.sort();
+    // Own addresses are asked for as nobody, or it would be an announcement. The VIP of no link is asked
+    // for nowhere.
+    let wanted = [
+        "nic 0: 0.0.0.0 asks all for 192.0.2.2",
+        "nic 0: 192.0.2.2 asks all for 192.0.2.10",
+        "nic 0: 2001:db8::2 asks all for 2001:db8::10",
+        "nic 0: :: asks all for 2001:db8::2",
+        "nic 1: 0.0.0.0 asks all for 10.0.0.2",
+        "nic 1: :: asks all for 2001:db8:b::2",
+    ];
+    assert_eq!(asked, wanted);
+    timeline.table([
+        (4_300, Answers(FRONT, OTHER, "192.0.2.10"), vec!["conflict 192.0.2.10 with 99"]),
+        (4_300, Tick, vec!["nic 0: tells all 192.0.2.10 is 01"]),
+        (4_301, Answers(BACK, OTHER, "10.0.0.2"), vec!["conflict 10.0.0.2 with 99"]),
+        (4_301, Tick, vec!["nic 1: tells all 10.0.0.2 is 02"]),
+    ]);
+    let again: Vec<String> = (8_500..9_300).flat_map(|at| timeline.run(at, Tick)).collect();
+    assert_eq!(again.iter().filter(|line| line.contains(" asks all for ")).count(), wanted.len());
+    // What is no longer the director's is not asked for.
+    timeline.run(9_400, Vips(&["192.0.2.11"]));
+    timeline.machine.look_for_others(timeline.start + Duration::from_millis(9_400));
+    let later: Vec<String> = (9_400..15_000).flat_map(|at| timeline.run(at, Tick)).collect();
+    assert!(later.iter().any(|line| line.ends_with("asks all for 192.0.2.11")));
+    assert!(!later.iter().any(|line| line.ends_with("asks all for 192.0.2.10")));
+}
+
+/// With very many addresses each is asked for more seldom, and neighbours are asked all the while.
+#[test]
+fn very_many_addresses_are_asked_for_one_after_the_other() {
+    let mut timeline = Timeline::new();
+    let vip =
+        |number: u32| Vip { nic: Some(FRONT), address: IpAddr::from((0x0a40_0000 + number).to_be_bytes()) };
+    let now = timeline.start + Duration::from_millis(2_000);
+    timeline.machine.set_vips(now, (0..2_000).map(vip).collect(), &mut Vec::new());
+    timeline.machine.look_for_others(now);
+    let asks = |timeline: &mut Timeline, range: Range<u64>| {
+        let lines = range.step_by(10).flat_map(|at| timeline.run(at, Tick)).collect::<Vec<_>>();
+        lines.iter().filter(|line| line.contains(" asks all for ")).count()
+    };
+    let first = asks(&mut timeline, 2_000..13_000);
+    assert!((950..1_050).contains(&first), "{first}");
+    let all = asks(&mut timeline, 13_000..43_000);
+    assert!((2_900..3_100).contains(&all), "{all}");
 }
 
 #[test]

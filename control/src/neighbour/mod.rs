@@ -72,8 +72,12 @@ pub const CONFLICTS_PER_SECOND_MAX: u32 = 5;
 pub const PARTNERS_MAX: usize = 1024;
 /// Conflicts told at once.
 pub const CONFLICTS_BURST_MAX: u32 = 20;
-/// How often the links of real servers are asked for VIPs that these are checked at.
+/// How often links are asked for the director's addresses and VIPs, and those of real servers for VIPs that these are checked at.
 pub const LEAK_INTERVAL: Duration = Duration::from_secs(5);
+/// How many of these questions are asked in a second; with more addresses each comes more seldom.
+pub const LEAKS_ASKED_PER_SECOND: u32 = 100;
+/// But no more seldom than this, so that a conflict that goes on is not taken for over ([`CONFLICT_OVER`]).
+pub const LEAK_INTERVAL_MAX: Duration = Duration::from_secs(30);
 /// How long a conflict must not have been heard to be over.
 pub const CONFLICT_OVER: Duration = Duration::from_secs(60);
 /// How long workers may take to pick up a neighbour. A packet that still comes back as unresolved afterwards is

@@ -1,6 +1,6 @@
 //! The addresses that the director has on each NIC, and which of them it speaks from.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -86,6 +86,19 @@ impl Owned {
     /// Everything that is answered for on some NIC.
     pub(super) fn answered(&self) -> impl Iterator<Item = (NicId, IpAddr)> {
         self.answered.iter().copied()
+    }
+
+    /// What hosts on a link may ask for, on each NIC: own addresses, and VIPs of the link's networks or of its virtual routers. The link-local
+    /// address that is formed of a MAC is nobody else's.
+    pub(super) fn on_links(&self) -> Vec<(NicId, IpAddr)> {
+        let of_routers = self.vips.iter().filter_map(|vip| Some((vip.nic?, vip.address)));
+        let of_routers: HashSet<(NicId, IpAddr)> = of_routers.collect();
+        let asked = |key: &(NicId, IpAddr)| {
+            let (nic, address) = *key;
+            let own = self.nic(nic).map(|nic| link_local(nic.mac).into());
+            own != Some(address) && (self.on_link(nic, address) || of_routers.contains(key))
+        };
+        self.answered().filter(asked).collect()
     }
 
     /// Whether an address is a neighbour on a NIC: in a network of one of its addresses, or link-local.

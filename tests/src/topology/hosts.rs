@@ -1,7 +1,7 @@
 //! Neighbours at the other end of a cable: a thread that answers ARP and neighbour discovery for as many as wanted.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -79,6 +79,11 @@ impl Shared {
         let mac = *self.known.lock().expect("no panic").get(&target)?;
         Some(match target {
             IpAddr::V4(_) => arp(2, [mac, asker], (mac, target), (asker, source)),
+            // Who has no address yet is answered with everybody (RFC 4861, 7.2.4): override alone.
+            IpAddr::V6(_) if source.is_unspecified() => {
+                let everybody = IpAddr::from(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1));
+                neighbour(136, [mac, [0x33, 0x33, 0, 0, 0, 1]], [target, everybody, target], 0x20, Some(mac))
+            }
             // Solicited, override.
             IpAddr::V6(_) => neighbour(136, [mac, asker], [target, source, target], 0x60, Some(mac)),
         })

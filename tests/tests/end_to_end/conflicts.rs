@@ -12,7 +12,7 @@ use shunt_tests::topology::PATIENCE;
 use shunt_tests::topology::arms::{Arms, ROUTER, Running, real_mac};
 use shunt_tests::topology::director::real;
 use shunt_tests::topology::frames::{BROADCAST, Mac, Packet, Transport, arp, at, ip, neighbour};
-use shunt_tests::topology::hosts::question;
+use shunt_tests::topology::hosts::{Hosts, question};
 
 /// One arm: the VIPs are in the real servers' network.
 const SERVICES: &str = r#"
@@ -137,6 +137,29 @@ fn a_real_server_that_answers_for_the_vip_is_named() {
     assert_eq!(running.director.log().matches("also claims 10.1.0.50").count(), 1);
     // Packets go where they went.
     assert_eq!(way(&arms, &running, "10.1.0.50:80", "10.1.0.200:40000"), real_mac(11));
+}
+
+/// A host that has the VIP, answers who asks, and announces nothing.
+#[test]
+fn a_silent_host_that_has_a_vip_is_found() {
+    let arms = Arms::new();
+    let vips = ["10.1.0.50", "2001:db8:1::50"].map(|vip| (ip(vip), SPOOFER));
+    let own = ("192.0.2.2", "2001:db8:f::2");
+    let _thief = Hosts::on("b0", &vips);
+    let _other = Hosts::on("f0", &[(ip(own.0), SPOOFER), (ip(own.1), SPOOFER)]);
+    let running = arms.start(SERVICES);
+    let mut events = listen(&arms);
+    for (nic, address) in
+        [("back", "10.1.0.50"), ("back", "2001:db8:1::50"), ("front", own.0), ("front", own.1)]
+    {
+        let status = running.director.wait_until("the conflict", |status| {
+            status.conflicts.iter().any(|conflict| conflict.address == address)
+        });
+        let conflict = status.conflicts.iter().find(|conflict| conflict.address == address).unwrap();
+        assert_eq!((conflict.nic.as_str(), conflict.mac.as_str()), (nic, "02:00:00:00:ee:01"));
+        running.director.wait_logged(&format!("02:00:00:00:ee:01 also claims {address}"));
+        events(&format!("\"what\":\"address_conflict\",\"service\":\"{address}\""));
+    }
 }
 
 #[test]

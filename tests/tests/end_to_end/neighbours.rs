@@ -356,7 +356,7 @@ fn who_answers_is_served_in_a_flood_from_addresses_of_nobody() {
             let mut sent = 0_u64;
             while !ends.load(Ordering::Relaxed) {
                 while sent < begin.elapsed().as_millis() as u64 * 3 / 2 {
-                    let nobody = ip(&format!("2001:db8:f:0:1::{sent:x}"));
+                    let nobody = ip(&format!("2001:db8:f:0:1::{:x}:{:x}", sent >> 16, sent & 0xffff));
                     arms.front.send(&ping([ROUTER, running.front], nobody, ip("2001:db8:f::10"), 1));
                     sent += 1;
                 }
