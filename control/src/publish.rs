@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use shunt_dataplane::flow::Owners;
 use shunt_dataplane::id::{Generation, Mac, NicId, WorkerId};
-use shunt_dataplane::snapshot::{Plan, Registry, Snapshot};
+use shunt_dataplane::snapshot::{Others, Plan, Registry, Snapshot};
 use shunt_dataplane::worker::Shared;
 
 use crate::config::Config;
@@ -40,6 +40,23 @@ pub struct Publisher {
     quorums: Vec<QuorumChange>,
     /// Until when connections to VIPs that were taken over are adopted.
     adopting: HashMap<(NicId, IpAddr), Instant>,
+    /// Until when nobody is told of such connections that they are not known.
+    silent: HashMap<(NicId, IpAddr), Instant>,
+    /// Until when both hold for what no virtual router has.
+    start: Deadlines,
+}
+
+/// Until when something holds.
+#[derive(Clone, Copy, Debug)]
+struct Deadlines {
+    adopts: Instant,
+    silent: Instant,
+}
+
+impl Deadlines {
+    fn at(self, now: Instant) -> Others {
+        Others { adopting: now < self.adopts, silent: now < self.silent }
+    }
 }
 
 impl Publisher {
@@ -47,13 +64,16 @@ impl Publisher {
     #[must_use]
     pub fn new(owners: Owners, macs: Vec<Mac>, workers: Vec<Arc<Shared>>, config: &Config) -> Self {
         let mut registry = Registry::new(owners);
-        let mut state = State { macs, ..State::default() };
+        let (now, runtime) = (Instant::now(), &config.runtime);
+        let start = Deadlines { adopts: now + runtime.adopt, silent: now + runtime.reset_after };
+        let mut state = State { macs, others: start.at(now), ..State::default() };
         state.follow(None, config);
         let quorums = state.weigh_quorums(config);
         let plan = compile(config, &state);
         let snapshots = Arc::new(ArcSwap::from_pointee(registry.compile(&plan)));
-        let adopting = HashMap::new();
-        Self { registry, state, plan, snapshots, workers, old: VecDeque::new(), quorums, adopting }
+        let (adopting, silent) = (HashMap::new(), HashMap::new());
+        let old = VecDeque::new();
+        Self { registry, state, plan, snapshots, workers, old, quorums, adopting, silent, start }
     }
 
     /// Where workers read the current snapshot.
@@ -84,8 +104,9 @@ impl Publisher {
     pub fn set_owned(&mut self, now: Instant, owned: HashSet<(NicId, IpAddr)>, config: &Config) {
         for vrrp in &config.vrrp {
             for vip in vrrp.vips() {
-                if owned.contains(&vip) && !self.state.owned.contains(&vip) && !vrrp.adopt.is_zero() {
+                if owned.contains(&vip) && !self.state.owned.contains(&vip) {
                     self.adopting.insert(vip, now + vrrp.adopt);
+                    self.silent.insert(vip, now + config.runtime.reset_after);
                 }
             }
         }
@@ -93,13 +114,19 @@ impl Publisher {
         self.adopts_no_more(now);
     }
 
-    /// Forgets VIPs whose connections are adopted no more; tells whether there were any.
+    /// Forgets what was taken over, or begun, so long ago that nothing holds for it any more; tells whether there was any.
     pub fn adopts_no_more(&mut self, now: Instant) -> bool {
         let owned = &self.state.owned;
-        self.adopting.retain(|vip, until| owned.contains(vip) && *until > now);
-        let changed = self.adopting.len() != self.state.adopting.len();
-        self.state.adopting = self.adopting.keys().copied().collect();
-        changed
+        let mut changed = false;
+        for (known, shown) in
+            [(&mut self.adopting, &mut self.state.adopting), (&mut self.silent, &mut self.state.silent)]
+        {
+            known.retain(|vip, until| owned.contains(vip) && *until > now);
+            changed |= known.len() != shown.len();
+            *shown = known.keys().copied().collect();
+        }
+        let others = self.start.at(now);
+        changed || std::mem::replace(&mut self.state.others, others) != others
     }
 
     /// Takes note of what holds for NICs; it counts from the next publication on.
@@ -125,6 +152,7 @@ impl Publisher {
     /// Publishes what holds now; none when workers would read the same as before.
     pub fn publish(&mut self, config: &Config) -> Option<Generation> {
         self.retire();
+        self.adopts_no_more(Instant::now());
         self.quorums = self.state.weigh_quorums(config);
         let plan = compile(config, &self.state);
         if plan == self.plan {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
 
 use crate::id::{NicId, WorkerId};
-use crate::reason::{DropReason, Evidence, PuntReason, ReplyKind};
+use crate::reason::{DropReason, Evidence, PuntReason, Reclaimed, ReplyKind};
 use crate::time::{Tick, Ticks};
 
 /// A number with one writer. Readers see some recent value.
@@ -77,6 +77,35 @@ pub struct NicCell {
     pub offloaded: Counter,
 }
 
+/// What one worker counts for its tables of one address family.
+#[derive(Debug, Default)]
+pub struct TableCounters {
+    /// Packets that would have made a connection and found no room ([`DropReason::TableFull`]).
+    pub full: Counter,
+    /// And none for the template of their client ([`DropReason::TemplatesFull`]).
+    pub templates_full: Counter,
+    /// Whose client held more than its share ([`DropReason::ClientShare`]).
+    pub client_share: Counter,
+    /// Whose service held more than its share ([`DropReason::ServiceShare`]).
+    pub service_share: Counter,
+    /// What was given up for others, by [`Reclaimed`].
+    pub reclaimed: PerReason<{ Reclaimed::COUNT }>,
+}
+
+impl TableCounters {
+    /// The counter of a reason to drop a packet that would have made a connection; none for other reasons.
+    #[must_use]
+    pub const fn refused(&self, reason: DropReason) -> Option<&Counter> {
+        match reason {
+            DropReason::TableFull => Some(&self.full),
+            DropReason::TemplatesFull => Some(&self.templates_full),
+            DropReason::ClientShare => Some(&self.client_share),
+            DropReason::ServiceShare => Some(&self.service_share),
+            _ => None,
+        }
+    }
+}
+
 /// The books of one worker. At all times, over all workers and with the control core's `injected`:
 /// `received + made + injected = sent + punted + consumed + Σ dropped + held`.
 #[derive(Debug, Default)]
@@ -111,6 +140,8 @@ pub struct WorkerCounters {
     pub gathered: Counter,
     /// Datagrams that were given up: a fragment did not come in time or did not fit, or there were too many of them.
     pub incomplete: Counter,
+    /// Of the tables of IPv4 and IPv6.
+    pub tables: [TableCounters; 2],
     /// By NIC.
     pub nics: [NicCell; NICS_MAX],
     /// Turns of the loop.

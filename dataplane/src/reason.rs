@@ -58,11 +58,15 @@ reasons! {
         NotForwarded = "not_forwarded": "For none of the director's addresses, and no [[forward]] rule lets it pass from the NIC that it came in by to the NIC that it would leave by; the sender is not told. `shunt explain` says which rule would.",
         ReversePath = "reverse_path": "The way back to the source leaves by another NIC than the packet came in by: its source is made up, or its way is not symmetric; if it shall pass, set reverse_path of the [[nic]].",
         NoConnection = "no_connection": "TCP of no known connection, and nothing to be told: a reset (RFC 9293, 3.5.2), or a packet of a firewall mark that is for somebody else.",
+        ResetDelayed = "reset_delayed": "TCP or SCTP of no known connection, for a VIP that this director has since a short time, by its start or by a takeover: what it would be told ends a connection that may be known elsewhere. Answered again after runtime.reset_after; with sh, mh, dh and fo, and with one real server, such connections are taken up instead (`adopt`).",
         NoReal = "no_real": "The service has no real server that is up and has weight; the client is told by ICMP as far as the reply limit allows, unless the packet speaks of an error or has a firewall mark and is for somebody else.",
         RealRemoved = "real_removed": "The connection's real server was taken out of the configuration; put it back to revive the connection.",
         MasqueradePorts = "masquerade_ports": "A masqueraded host began a connection, and the ports that were tried are all taken by others to the same place; masquerade by more than one address.",
         MasqueradeProtocol = "masquerade_protocol": "From a masqueraded host, and neither TCP, UDP, SCTP nor ICMP: it has no ports to tell answers by.",
-        TableFull = "table_full": "The connection table is full; raise runtime.connections.",
+        TableFull = "table_full": "The connection table of its family is full of open connections, so that none was given up for a new one; raise runtime.connections.",
+        TemplatesFull = "templates_full": "The table of persistence templates of its family is full of such that are in use; raise runtime.connections, or shorten `persistent`.",
+        ClientShare = "client_share": "The connection table is nearly full, and the client (an IPv4 address, a /64 of IPv6) holds more of it than runtime.client_share.",
+        ServiceShare = "service_share": "The connection table is nearly full, and the service holds more of it than its `share`.",
         Defence = "defence": "drop_packet of [sysctl] says that each so many-th packet that would make a connection is dropped, always or while the connection table is nearly full.",
         NoRoute = "no_route": "No route to the destination; add a [[route]] or a gateway.",
         BeyondLink = "beyond_link": "From a link-local address, which means a host of one link alone, to a host that is not on that link, or to a service whose real server is not, or is reached otherwise than by dr: it could not answer. Or to another host's link-local address (RFC 4291, 2.5.6; RFC 3927, 7).",
@@ -110,6 +114,16 @@ reasons! {
         NoConnection = "no_connection": "A NAT real server's packet of no connection (nat_icmp_send): ICMP port unreachable.",
         Tunnel = "tunnel": "An ICMP error about a tunnel, told to the client whose packet was inside.",
         TooBig = "too_big": "Larger than the MTU of the way on and not to be fragmented (RFC 1191, RFC 8201).",
+    }
+}
+
+reasons! {
+    /// What a full table gave up before its time, for a new connection.
+    Reclaimed {
+        HalfOpen = "half_open": "A TCP or SCTP connection that never opened: its client did not complete the handshake.",
+        OnePacket = "one_packet": "A connection of which one packet was seen: UDP, ICMP echo, or TCP that was taken up in its midst.",
+        Closed = "closed": "A TCP or SCTP connection that was over: TIME_WAIT, CLOSE.",
+        Template = "template": "A persistence template of which no connection ever opened, or else one without a connection now: its client persists no more.",
     }
 }
 

@@ -123,6 +123,8 @@ pub fn plan(services: Vec<ServicePlan>) -> Plan {
         routes: Form::BOTH.map(everything).to_vec(),
         elsewhere: Vec::new(),
         adopting: Vec::new(),
+        silent: Vec::new(),
+        others: Default::default(),
         not_accepting: Vec::new(),
         link_vips: Vec::new(),
         checked: Vec::new(),
@@ -135,6 +137,7 @@ pub fn plan(services: Vec<ServicePlan>) -> Plan {
         timeouts: Timeouts::default(),
         sysctls: Default::default(),
         replies_per_second: 1_000_000,
+        client_share: Default::default(),
     }
 }
 

@@ -286,7 +286,12 @@ fn comes_true(last: Option<&Step>, verdict: Verdict) -> bool {
         (Some(said), Verdict::Drop(reason)) => {
             let shows_late = matches!(
                 reason,
-                DropReason::TableFull | DropReason::TransportChecksum | DropReason::ReplyRoom
+                DropReason::TableFull
+                    | DropReason::TemplatesFull
+                    | DropReason::ClientShare
+                    | DropReason::ServiceShare
+                    | DropReason::TransportChecksum
+                    | DropReason::ReplyRoom
             );
             *said == Step::Drop(reason) || shows_late
         }

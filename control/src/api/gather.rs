@@ -1,7 +1,7 @@
 //! From the workers' counters to what the API answers.
 
 use shunt_dataplane::counters::{Counter, PerReason, RealCounters, WorkerCounters};
-use shunt_dataplane::reason::{DropReason, Evidence as Kind, PuntReason, ReplyKind};
+use shunt_dataplane::reason::{DropReason, Evidence as Kind, PuntReason, Reclaimed, ReplyKind};
 use shunt_dataplane::time::Tick;
 use shunt_dataplane::worker::{CostCounters, Stage};
 
@@ -156,8 +156,21 @@ impl Drops {
         let punts = counts(workers, PuntReason::ALL.iter().map(words), |worker| &worker.punted);
         let words = |kind: &ReplyKind| (kind.word(), kind.help());
         let replies = counts(workers, ReplyKind::ALL.iter().map(words), |worker| &worker.replies);
-        Self { drops, punts, replies }
+        Self { drops, punts, replies, reclaimed: reclaimed(workers) }
     }
+}
+
+/// What full tables of both families gave up.
+fn reclaimed(workers: &[&WorkerCounters]) -> Vec<Count> {
+    let of = |kind: &Reclaimed| {
+        let of_worker = |worker: &&WorkerCounters| {
+            worker.tables.iter().map(|table| table.reclaimed.at(*kind as usize).get()).sum()
+        };
+        let workers: Vec<u64> = workers.iter().map(of_worker).collect();
+        let (reason, help) = (kind.word().to_owned(), kind.help().to_owned());
+        Count { reason, help, count: workers.iter().sum(), workers }
+    };
+    Reclaimed::ALL.iter().map(of).collect()
 }
 
 fn counts<'r, const N: usize>(

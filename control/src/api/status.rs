@@ -506,6 +506,9 @@ pub struct Limit {
     pub most: u64,
     /// How often there was no room.
     pub refused: u64,
+    /// What was given up before its time to make room.
+    #[serde(default)]
+    pub reclaimed: u64,
 }
 
 /// Why packets did not go out as they came.
@@ -517,6 +520,9 @@ pub struct Drops {
     pub punts: Vec<Count>,
     /// Replies made, by kind.
     pub replies: Vec<Count>,
+    /// Connections and templates that full tables gave up for new ones, by what they were.
+    #[serde(default)]
+    pub reclaimed: Vec<Count>,
 }
 
 /// A counted reason.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use clap::Args;
 use hyper::Method;
-use shunt_dataplane::reason::{DropReason, PuntReason, ReplyKind};
+use shunt_dataplane::reason::{DropReason, PuntReason, Reclaimed, ReplyKind};
 
 use super::Outcome;
 use super::client::{Client, Target, run as speak};
@@ -57,7 +57,8 @@ fn words() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
         .iter()
         .map(|reason| (reason.word(), "a packet was handed to the control core", reason.help()));
     let replies = ReplyKind::ALL.iter().map(|kind| (kind.word(), "the director answered", kind.help()));
-    drops.chain(punts).chain(replies)
+    let reclaimed = Reclaimed::ALL.iter().map(|kind| (kind.word(), "a full table gave it up", kind.help()));
+    drops.chain(punts).chain(replies).chain(reclaimed)
 }
 
 /// Every word once: one that stands for a drop and for an answer too has two meanings.
@@ -84,9 +85,11 @@ fn explain(reason: &str) -> Outcome {
 
 fn text(drops: &Drops, all: bool) -> String {
     let mut text = String::new();
-    for (title, counts) in
-        [("DROPPED", &drops.drops), ("HANDED UP", &drops.punts), ("ANSWERED", &drops.replies)]
-    {
+    let reclaimed = ("GIVEN UP", &drops.reclaimed);
+    let titles = [("DROPPED", &drops.drops), ("HANDED UP", &drops.punts), ("ANSWERED", &drops.replies)];
+    // Most tables are never full.
+    let is_shown = all || drops.reclaimed.iter().any(|count| count.count > 0);
+    for (title, counts) in titles.into_iter().chain(is_shown.then_some(reclaimed)) {
         let mut table = Table::new(&[title, "COUNT", ""], &[1]);
         let shown: Vec<&Count> = counts.iter().filter(|count| all || count.count > 0).collect();
         for count in &shown {

@@ -415,11 +415,16 @@ fn books(books: &Books) -> String {
 /// Only what was full once, or is nearly full.
 fn limits(status: &Status) -> String {
     let near = |used: u64, most: u64| used.saturating_mul(10) >= most.saturating_mul(9);
-    let tight = status.limits.iter().filter(|limit| limit.refused > 0 || near(limit.used, limit.most));
+    let tight = (status.limits.iter())
+        .filter(|limit| limit.refused + limit.reclaimed > 0 || near(limit.used, limit.most));
     tight
         .map(|limit| {
             let (name, used, most, refused) = (&limit.name, limit.used, limit.most, limit.refused);
-            format!("limit: {name}: {used} of {most} used, {refused} times full\n")
+            let reclaimed = match limit.reclaimed {
+                0 => String::new(),
+                reclaimed => format!(", {reclaimed} given up for others"),
+            };
+            format!("limit: {name}: {used} of {most} used, {refused} times full{reclaimed}\n")
         })
         .collect()
 }
@@ -524,8 +529,8 @@ mod tests {
             notified: Notified { told: 3, lost: 0, failed: 1 },
             books: Books { received: 5, sent: 5, balanced: true, ..Books::default() },
             limits: vec![
-                Limit { name: "neighbours".to_owned(), used: 1, most: 100, refused: 0 },
-                Limit { name: "waiting packets".to_owned(), used: 1, most: 100, refused: 4 },
+                Limit { name: "neighbours".to_owned(), used: 1, most: 100, refused: 0, reclaimed: 0 },
+                Limit { name: "waiting packets".to_owned(), used: 1, most: 100, refused: 4, reclaimed: 0 },
             ],
             advice: vec!["do this".to_owned()],
         };

@@ -5,8 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use shunt_dataplane::address::Address as _;
+use shunt_dataplane::connections::Share;
 use shunt_dataplane::id::{Mac, NicId};
-use shunt_dataplane::snapshot::{LinkVip, NeighbourPlan, NicPlan, Plan, RealPlan, RoutePlan, ServicePlan};
+use shunt_dataplane::snapshot::{
+    LinkVip, NeighbourPlan, NicPlan, Others, Plan, RealPlan, RoutePlan, ServicePlan,
+};
 
 use super::check::everything;
 use super::{Config, MTU_DEFAULT, Real, Service, Vrrp, is_of_one_link};
@@ -41,6 +44,10 @@ pub struct State {
     pub owned: HashSet<(NicId, IpAddr)>,
     /// Those of them that were taken over lately.
     pub adopting: HashSet<(NicId, IpAddr)>,
+    /// Those of them that were taken over a moment ago.
+    pub silent: HashSet<(NicId, IpAddr)>,
+    /// What holds for all else since the start.
+    pub others: Others,
     /// Neighbours that answered.
     pub neighbours: Arc<BTreeMap<(NicId, IpAddr), Mac>>,
 }
@@ -66,25 +73,48 @@ impl Service {
 pub fn compile(config: &Config, state: &State) -> Plan {
     let elsewhere = config.virtual_addresses().filter(|vip| !state.owned.contains(vip));
     let elsewhere: BTreeSet<IpAddr> = elsewhere.map(|(_, vip)| vip).collect();
-    let adopting: BTreeSet<IpAddr> = state.adopting.iter().map(|(_, vip)| *vip).collect();
+    // VIPs of no virtual router are the director's from its start on.
+    let ever: BTreeSet<IpAddr> = config.virtual_addresses().map(|(_, vip)| vip).collect();
+    let lately = |taken: &HashSet<(NicId, IpAddr)>, since_start: bool| -> Vec<IpAddr> {
+        let taken = taken.iter().map(|(_, vip)| *vip);
+        let since_start = since_start.then(|| config.vips()).into_iter().flatten();
+        let vips: BTreeSet<IpAddr> = taken.chain(since_start.filter(|vip| !ever.contains(vip))).collect();
+        vips.into_iter().collect()
+    };
     Plan {
         nics: nics(config, state),
         routes: routes(config),
         vips: config.vips().difference(&elsewhere).copied().collect(),
         elsewhere: elsewhere.iter().copied().collect(),
         link_vips: link_vips(config, state),
-        adopting: adopting.into_iter().collect(),
+        adopting: lately(&state.adopting, state.others.adopting),
+        silent: lately(&state.silent, state.others.silent),
+        others: state.others,
         not_accepting: not_accepting(config),
         checked: config.checked_vips().into_iter().collect(),
         neighbours: neighbours(config, state),
-        services: config.services.iter().map(|service| with_sorry_server(service, state)).collect(),
+        services: services(config, state),
         marks: config.marks.clone(),
         masquerades: config.masquerades.clone(),
         forwards: config.forwards.clone(),
         timeouts: config.timeouts.clone(),
         sysctls: config.sysctls,
         replies_per_second: config.runtime.replies,
+        client_share: config.runtime.client_share,
     }
+}
+
+/// All services. One that is alone in its family has no other to leave room for.
+fn services(config: &Config, state: &State) -> Vec<ServicePlan> {
+    let mut plans: Vec<ServicePlan> =
+        config.services.iter().map(|service| with_sorry_server(service, state)).collect();
+    for is_v4 in [true, false] {
+        let mut of_family = plans.iter_mut().filter(|plan| plan.listen.is_ipv4() == is_v4);
+        if let (Some(alone), None) = (of_family.next(), of_family.next()) {
+            alone.settings.share = Share::WHOLE;
+        }
+    }
+    plans
 }
 
 fn nics(config: &Config, state: &State) -> Vec<NicPlan> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use shunt_dataplane::connections::{TcpState, Timeouts};
+use shunt_dataplane::connections::{Share, TcpState, Timeouts};
 use shunt_dataplane::forwarding::{End, ForwardRule};
 use shunt_dataplane::id::NicId;
 use shunt_dataplane::reverse_path::ReversePath;
@@ -206,6 +206,17 @@ fn runtime(old: &Config, new: &Config, changes: &mut Changes) {
     changes.compare(place, "neighbours", &old.neighbours, &new.neighbours, u32::to_string, false);
     let (removes, now) = (&old.reload_removes, &new.reload_removes);
     changes.compare(place, "reload_removes", removes, now, u8::to_string, false);
+    changes.compare(place, "client_share", &old.client_share, &new.client_share, share, false);
+    changes.compare(place, "adopt", &old.adopt, &new.adopt, time, false);
+    changes.compare(place, "reset_after", &old.reset_after, &new.reset_after, time, false);
+}
+
+fn share(share: &Share) -> String {
+    format!("{} %", share.0)
+}
+
+fn time(time: &Duration) -> String {
+    duration::format(*time)
 }
 
 /// Workers own clients by the shortest netmask of persistence; with several of them a shorter one would take connections
@@ -304,6 +315,7 @@ fn services(pair: Pair<'_, Service>, changes: &mut Changes) {
     );
     let (old, new) = (before.settings.mss_clamp, after.settings.mss_clamp);
     changes.compare(&place, "mss_clamp", &old, &new, bool::to_string, false);
+    changes.compare(&place, "share", &before.settings.share, &after.settings.share, share, false);
     let (old, new) = (&before.settings.persistence, &after.settings.persistence);
     changes.compare(&place, "persistence", old, new, show_persistence, false);
     let (old, new) = (&before.settings.timeouts, &after.settings.timeouts);

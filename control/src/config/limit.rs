@@ -1,5 +1,6 @@
 //! The bounds of every number in a configuration.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// The highest number of a core (DPDK's `RTE_MAX_LCORE` bounds lcores, not cores).
@@ -40,6 +41,10 @@ pub const REPLIES_MAX: u32 = 1_000_000;
 pub const NEIGHBOURS_MIN: u32 = 256;
 /// The most neighbours of a NIC: as many as a /14 has.
 pub const NEIGHBOURS_MAX: u32 = 1 << 18;
+/// The parts of a connection table that a client or a service may hold while it is nearly full, in percent.
+pub const SHARES: RangeInclusive<u8> = 1..=100;
+/// The longest that TCP of no known connection is not answered with RST after a start or a takeover.
+pub const RESET_AFTER_MAX: Duration = Duration::from_secs(3600);
 /// The least packet memory, in MiB.
 pub const MEMORY_MIN: u32 = 64;
 /// The most packet memory, in MiB.

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use shunt_dataplane::address::Address as _;
-use shunt_dataplane::connections::Timeouts;
+use shunt_dataplane::connections::{Share, Timeouts};
 use shunt_dataplane::forwarding::ForwardRule;
 use shunt_dataplane::id::{Mac, NicId, Protocol};
 use shunt_dataplane::reverse_path::ReversePath;
@@ -114,6 +114,13 @@ pub struct Runtime {
     pub neighbours: u32,
     /// Percent of the services, and of their real servers, that a reload takes away at most unless that is asked for.
     pub reload_removes: u8,
+    /// The part of a connection table that one client may hold while it is nearly full.
+    pub client_share: Share,
+    /// For how long after the start TCP connections to VIPs of no virtual router are taken up in their midst, where the scheduler
+    /// chooses as it did before.
+    pub adopt: Duration,
+    /// For how long after a start or a takeover TCP of no known connection is not answered with RST.
+    pub reset_after: Duration,
 }
 
 impl Default for Runtime {
@@ -129,10 +136,17 @@ impl Default for Runtime {
             replies: 1_000,
             neighbours: crate::neighbour::NEIGHBOURS_DEFAULT,
             reload_removes: removed::RELOAD_REMOVES_DEFAULT,
+            client_share: Share(25),
+            adopt: ADOPT_DEFAULT,
+            reset_after: Duration::from_secs(10),
         }
     }
 }
 
+/// For how long connections are adopted when nothing is configured: as long as an open TCP connection lives.
+pub const ADOPT_DEFAULT: Duration = Duration::from_secs(900);
+/// The part of a connection table that one of several services may hold while it is nearly full, when nothing is configured.
+pub const SERVICE_SHARE_DEFAULT: Share = Share(90);
 /// The socket when none is configured.
 pub const SOCKET_DEFAULT: &str = "/run/shunt.sock";
 /// The largest IP packet where none is configured and there is no interface to have one, in bytes.

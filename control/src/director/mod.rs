@@ -20,6 +20,7 @@ pub mod run;
 mod status;
 mod status_neighbours;
 mod status_vrrp;
+mod tables;
 pub mod targets;
 mod virtual_macs;
 pub mod workers;

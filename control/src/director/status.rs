@@ -16,7 +16,7 @@ use super::core::View;
 use super::links::NicNow;
 use super::live::{Live, lock};
 use super::workers::HAND_OVER_RING_MAX;
-use super::{status_neighbours, status_vrrp};
+use super::{status_neighbours, status_vrrp, tables};
 use crate::api::Status;
 use crate::api::status::{
     Books, Cost, Evidence, LateThread, Limit, Masquerade, Nic, Notified, Quorum, Real, RealState, Service,
@@ -320,21 +320,28 @@ pub(super) struct Fullness {
 impl Fullness {
     /// Tells which limits begin to be hit, and which are not hit any more.
     pub(super) fn look(&mut self, now: Instant, limits: &[Limit], notifier: &Notifier) {
-        for Limit { name, most, refused, .. } in limits {
+        for Limit { name, used, most, refused, reclaimed } in limits {
             let (before, hit) = self.known.entry(name.clone()).or_default();
-            if *refused > *before {
+            let hits = refused + reclaimed;
+            if hits > *before {
                 *hit = Some(now);
-                let times = *refused - *before;
+                let given_up = match reclaimed {
+                    0 => String::new(),
+                    _ => format!(" and {reclaimed} were given up for others"),
+                };
                 notifier.begin(
                     Condition::Full,
                     name,
-                    format!("{name}: full: {most} are used, and {times} more found no room: see `shunt status` and `shunt drops`"),
+                    format!(
+                        "{name}: full: {used} of {most} are used, {refused} found no room{given_up} since the start: see `shunt status` \
+                         and `shunt drops`"
+                    ),
                 );
             } else if hit.is_some_and(|hit| now.duration_since(hit) >= ROOM) {
                 *hit = None;
                 notifier.end(Condition::Full, name, format!("{name}: there is room again"));
             }
-            *before = *refused;
+            *before = hits;
         }
     }
 }
@@ -347,17 +354,15 @@ pub(super) fn limits_now(live: &Live, counted: &Report) -> Vec<Limit> {
 }
 
 fn limits(live: &Live, view: &View, nics: &[Nic], report: &Report) -> Vec<Limit> {
-    let mut limits = Vec::new();
+    let capacity = u64::from(view.config.runtime.connections);
+    let workers = live.workers.iter().enumerate();
+    let mut limits: Vec<Limit> =
+        workers.flat_map(|(number, worker)| tables::limits(number, worker, capacity)).collect();
     let mut limit = |name: String, used: u64, most: u64, refused: u64| {
-        limits.push(Limit { name, used, most, refused });
+        limits.push(Limit { name, used, most, refused, reclaimed: 0 });
     };
     for (number, worker) in live.workers.iter().enumerate() {
         let dropped = |reason: DropReason| worker.counters.dropped.at(reason as usize).get();
-        let capacity = u64::from(view.config.runtime.connections);
-        let [v4, v6] = worker.connections();
-        let full = dropped(DropReason::TableFull);
-        limit(format!("worker {number} connections IPv4"), v4, capacity, full);
-        limit(format!("worker {number} connections IPv6"), v6, capacity, full);
         limit(format!("worker {number} punt ring"), 0, PUNT_RING_MAX as u64, dropped(DropReason::PuntFull));
         let full = dropped(DropReason::HandOverFull);
         limit(format!("worker {number} hand-over ring"), 0, u64::from(HAND_OVER_RING_MAX), full);

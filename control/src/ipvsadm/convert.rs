@@ -73,7 +73,7 @@ pub fn place(key: Key) -> Result<(SocketAddr, id::Protocol), Refused> {
 #[must_use]
 pub fn shown(plan: &ServicePlan) -> Service {
     let ServicePlan { name: _, listen, protocol, scheduler, settings, reals } = plan;
-    let Settings { flags, one_packet, persistence, timeouts: _, mss_clamp: _ } = settings;
+    let Settings { flags, one_packet, persistence, timeouts: _, mss_clamp: _, share: _ } = settings;
     let bit = |set: bool, flag: SchedulerFlags| if set { flag.0 } else { 0 };
     Service {
         key: key(*listen, *protocol),
@@ -182,6 +182,7 @@ pub fn plan(service: &Service, name: &str) -> Result<ServicePlan, Refused> {
             persistence: persists.map(|persists| persistence(*key, persists)).transpose()?,
             timeouts: ServiceTimeouts::default(),
             mss_clamp: false,
+            share: config::SERVICE_SHARE_DEFAULT,
         },
         reals: destinations.iter().map(real_plan).collect(),
     })
@@ -246,7 +247,8 @@ pub fn configured(service: &Service, old: Option<&config::Service>) -> Result<co
     // ipvsadm does not know of these.
     let timeouts = old.map_or_else(ServiceTimeouts::default, |old| old.settings.timeouts);
     let mss_clamp = old.is_some_and(|old| old.settings.mss_clamp);
-    let settings = Settings { timeouts, mss_clamp, ..settings };
+    let share = old.map_or(settings.share, |old| old.settings.share);
+    let settings = Settings { timeouts, mss_clamp, share, ..settings };
     let pool = old.map(|old| old.pool.clone()).unwrap_or_default();
     let checks: Arc<[config::Check]> = old.map(|old| old.checks.clone()).unwrap_or_default();
     let reals = reals.into_iter().map(|real| {

@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use dpdk_sys::{Eal, HashTable, hash};
 use foldhash::quality::RandomState;
 use hashbrown::HashMap;
-use shunt_dataplane::connections::{NewConnection, Table};
+use shunt_dataplane::connections::{Limits, NewConnection, Table};
 use shunt_dataplane::flow::{Flow, HashKey};
 use shunt_dataplane::id::{L4Port, Protocol, RealId};
 use shunt_dataplane::time::Tick;
@@ -70,8 +70,9 @@ fn insert(table: &mut Table<Ipv4Addr>, number: u32) -> bool {
         real_address: Ipv4Addr::new(10, 1, 0, 1),
         real_port: L4Port(80),
         nat: false,
+        masqueraded: false,
     };
-    table.insert(new, Tick(0), |_| ()).is_ok()
+    table.insert(&new, &Limits::NONE, Tick(0), |_, _| ()).is_ok()
 }
 
 #[inline]

@@ -6,9 +6,11 @@ use crate::id::{L4Port, Protocol, RealId};
 use crate::time::{TICKS_PER_SECOND, Tick, Ticks};
 use crate::wire::sctp::Event;
 
+use super::reclaim::Rank;
 use super::sctp_state::SctpState;
+use super::table::NewConnection;
 use super::tcp_state::{ACK, Activity, RST, SYN, TcpState, Timeouts};
-use crate::reason::Evidence;
+use crate::reason::{Evidence, Reclaimed};
 
 /// Which way a packet of a connection goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,6 +41,16 @@ const SCTP: u8 = 1 << 7;
 /// A persistence template controls it.
 const CONTROLLED: u8 = 1 << 6;
 
+/// The part of the state byte that holds the state: of TCP its number, of SCTP with [`LATE_STATE`], of others 1 once a packet was seen.
+/// Marks are above it.
+const STATE: u8 = 0x0f;
+/// More than its beginning was seen: it is no longer half-open, and not of one packet.
+const OPENED: u8 = 1 << 4;
+/// The client is the host that is masqueraded, not who is asked.
+const MASQUERADED: u8 = 1 << 5;
+/// The state byte of an open TCP connection.
+const OPEN: u8 = OPENED | TcpState::Established as u8;
+
 /// A SYN that is sent again so long after the one before had its time to be answered (RFC 6298, 2: senders wait for a second), and
 /// is no copy of it on the wire.
 pub const SILENCE: Ticks = Ticks(TICKS_PER_SECOND * 3 / 4);
@@ -57,7 +69,8 @@ pub struct Entry<A: Address> {
     vip_port: L4Port,
     client_port: L4Port,
     real_port: L4Port,
-    state: TcpState,
+    /// State and marks.
+    state: u8,
     flags: u8,
     alignment: [A::EntryAlignment; 0],
 }
@@ -92,14 +105,15 @@ impl<A: Address> Entry<A> {
         client_port: L4Port(0),
         vip_port: L4Port(0),
         real_port: L4Port(0),
-        state: TcpState::None,
+        state: 0,
         flags: 0,
         alignment: [],
     };
 
     /// A new connection, which counts as inactive until its first packet was observed. Answers of `nat`
     /// connections come by the director, others' do not.
-    pub(super) fn new(flow: &Flow<A>, real: RealId, real_address: A, real_port: L4Port, nat: bool) -> Self {
+    pub(super) fn new(new: &NewConnection<A>) -> Self {
+        let NewConnection { flow, real, real_address, real_port, nat, masqueraded } = *new;
         let method = if nat { NAT } else { NO_OUTPUT };
         Self {
             client: flow.source,
@@ -109,6 +123,7 @@ impl<A: Address> Entry<A> {
             client_port: flow.source_port,
             vip_port: flow.destination_port,
             real_port,
+            state: if masqueraded { MASQUERADED } else { 0 },
             flags: IN_USE | INACTIVE | method | protocol_flag(flow.protocol),
             ..Self::UNUSED
         }
@@ -164,7 +179,12 @@ impl<A: Address> Entry<A> {
         if self.flags & UDP != 0 {
             self.expires = now.after(timeouts.udp);
             let assures = self.flags & CONTROLLED != 0 && direction == Direction::FromReal;
-            return if assures { Activity::Assures } else { Activity::Unchanged };
+            let unchanged = self.state & OPENED != 0 || !self.open_by_packets();
+            return match (assures, unchanged) {
+                (true, _) => Activity::Assures,
+                (false, true) => Activity::Unchanged,
+                (false, false) => Activity::Moved,
+            };
         }
         if direction == Direction::FromReal {
             self.flags &= !NO_OUTPUT;
@@ -172,16 +192,22 @@ impl<A: Address> Entry<A> {
         if self.flags & SCTP != 0 {
             return self.observe_sctp(Event::from_flags(flags), direction, now);
         }
-        if self.state.is_kept_by(flags) {
+        if self.state & (STATE | OPENED) == OPEN && TcpState::Established.is_kept_by(flags) {
             self.expires = now.after(timeouts.of(TcpState::Established));
             return Activity::Unchanged;
         }
-        let state = self.state.after(flags, direction, self.flags & NO_OUTPUT == 0);
+        let before = self.state();
+        let state = before.after(flags, direction, self.flags & NO_OUTPUT == 0);
         self.expires = now.after(timeouts.of(state));
-        if state == self.state {
+        // One that was taken up in its midst is not open by its first packet.
+        let opens = state == TcpState::Established && before != TcpState::None && !self.is_opened();
+        if state == before && !opens {
             return Activity::Unchanged;
         }
-        self.state = state;
+        self.state = self.state & !STATE | state as u8;
+        if opens {
+            self.state |= OPENED;
+        }
         match (state.is_active(), self.counts_as_active()) {
             (true, false) => {
                 self.flags &= !INACTIVE;
@@ -192,13 +218,70 @@ impl<A: Address> Entry<A> {
                 Activity::BecameInactive
             }
             _ if self.assures() => Activity::Assures,
-            _ => Activity::Unchanged,
+            _ => Activity::Moved,
         }
+    }
+
+    /// A packet of a connection without states of its own: the second one opens it, which is told.
+    #[cold]
+    fn open_by_packets(&mut self) -> bool {
+        let opens = self.state & STATE != 0;
+        self.state |= if opens { OPENED } else { 1 };
+        opens
+    }
+
+    /// An echo was seen; true when it is the second one.
+    pub(crate) fn observe_echo(&mut self) -> bool {
+        !self.is_opened() && self.open_by_packets()
+    }
+
+    /// True when more than its beginning was seen: a TCP or SCTP connection opened, of others two packets came by.
+    #[inline]
+    #[must_use]
+    pub const fn is_opened(&self) -> bool {
+        self.state & OPENED != 0
+    }
+
+    /// How soon it is given up in a full table; none while it is open.
+    #[must_use]
+    pub fn rank(&self) -> Option<Rank> {
+        if !self.is_opened() {
+            return Some(Rank::Begun);
+        }
+        let over = match self.protocol() {
+            Protocol::Tcp => matches!(self.state(), TcpState::TimeWait | TcpState::Close),
+            Protocol::Sctp => matches!(self.sctp_state(), SctpState::Closed | SctpState::Rejected),
+            Protocol::Udp | Protocol::Icmp => false,
+        };
+        over.then_some(Rank::Over)
+    }
+
+    /// What of it is given up, when a full table gives it up.
+    #[must_use]
+    pub fn reclaimed_as(&self) -> Reclaimed {
+        let unseen = match self.protocol() {
+            Protocol::Tcp => self.state() == TcpState::Established || self.state() == TcpState::None,
+            Protocol::Sctp => {
+                matches!(self.sctp_state(), SctpState::Established | SctpState::None)
+            }
+            Protocol::Udp | Protocol::Icmp => true,
+        };
+        match self.rank() {
+            Some(Rank::Over) | None => Reclaimed::Closed,
+            Some(Rank::Begun) if unseen => Reclaimed::OnePacket,
+            Some(Rank::Begun) => Reclaimed::HalfOpen,
+        }
+    }
+
+    /// Whose share of the table it is: the client's, of a masqueraded connection the host's that is masqueraded.
+    #[must_use]
+    pub const fn holder(&self) -> A {
+        if self.state & MASQUERADED != 0 { self.real_address } else { self.client }
     }
 
     /// True for a NAT connection of TCP whose real server has not answered its SYN yet.
     const fn awaits_first_answer(&self) -> bool {
-        self.flags & (NAT | UDP | SCTP | ANSWERED) == NAT && matches!(self.state, TcpState::SynRecv)
+        self.flags & (NAT | UDP | SCTP | ANSWERED) == NAT && matches!(self.state(), TcpState::SynRecv)
     }
 
     /// True when a client's packet with this flag byte is a SYN that is sent again, which [`Self::waited_in_vain`] wants to see.
@@ -230,7 +313,7 @@ impl<A: Address> Entry<A> {
         if self.flags & (NAT | UDP | SCTP) != NAT {
             return None;
         }
-        match (change, self.state) {
+        match (change, self.state()) {
             // Another life by the same ports; or taken on in its midst, where a reset says nothing of listening.
             (Activity::BecameActive, TcpState::SynRecv) => self.flags &= !ANSWERED,
             (Activity::BecameActive, _) => self.flags |= ANSWERED,
@@ -254,8 +337,12 @@ impl<A: Address> Entry<A> {
         self.expires = now.after(state.timeout());
         self.set_sctp_state(state);
         let is_open = state == SctpState::Established;
+        let opens = is_open && before != SctpState::None && !self.is_opened();
+        if opens {
+            self.state |= OPENED;
+        }
         match (is_open, self.counts_as_active()) {
-            _ if state == before => Activity::Unchanged,
+            _ if state == before && !opens => Activity::Unchanged,
             (true, false) => {
                 self.flags &= !INACTIVE;
                 Activity::BecameActive
@@ -264,7 +351,7 @@ impl<A: Address> Entry<A> {
                 self.flags |= INACTIVE;
                 Activity::BecameInactive
             }
-            _ => Activity::Unchanged,
+            _ => Activity::Moved,
         }
     }
 
@@ -272,14 +359,14 @@ impl<A: Address> Entry<A> {
     #[must_use]
     pub fn sctp_state(&self) -> SctpState {
         let late = if self.flags & LATE_STATE != 0 { TcpState::COUNT } else { 0 };
-        SctpState::ALL.get(self.state as usize + late).copied().unwrap_or_default()
+        SctpState::ALL.get((self.state & STATE) as usize + late).copied().unwrap_or_default()
     }
 
     fn set_sctp_state(&mut self, state: SctpState) {
         let number = state as usize;
         self.flags =
             if number < TcpState::COUNT { self.flags & !LATE_STATE } else { self.flags | LATE_STATE };
-        self.state = TcpState::ALL[number % TcpState::COUNT];
+        self.state = self.state & !STATE | (number % TcpState::COUNT) as u8;
     }
 
     /// Its answers may come by, though it is no NAT connection: the client's packets alone do not say all about its state.
@@ -303,7 +390,7 @@ impl<A: Address> Entry<A> {
     #[must_use]
     pub fn assures(&self) -> bool {
         let open = match self.flags & SCTP {
-            0 => self.state == TcpState::Established,
+            0 => self.state() == TcpState::Established,
             _ => self.sctp_state() == SctpState::Established,
         };
         self.is_controlled() && open
@@ -318,7 +405,7 @@ impl<A: Address> Entry<A> {
             let over = self.sctp_state() == SctpState::Closed && reuse_mode != 0;
             return over && self.flags & CONTROLLED == 0 && flags & SYN != 0;
         }
-        let over = match self.state {
+        let over = match self.state() {
             TcpState::TimeWait | TcpState::Close => reuse_mode != 0,
             TcpState::FinWait => reuse_mode & 2 != 0 && self.flags & NO_OUTPUT != 0,
             _ => false,
@@ -404,14 +491,14 @@ impl<A: Address> Entry<A> {
     #[inline]
     #[must_use]
     pub const fn state(&self) -> TcpState {
-        self.state
+        if self.flags & UDP != 0 { TcpState::None } else { TcpState::of(self.state & STATE) }
     }
 
     /// What `ipvsadm -Lc` shows as the state.
     #[must_use]
     pub fn state_word(&self) -> &'static str {
         match self.protocol() {
-            Protocol::Tcp => self.state.word(),
+            Protocol::Tcp => self.state().word(),
             Protocol::Udp => "UDP",
             Protocol::Icmp => "ICMP",
             Protocol::Sctp => self.sctp_state().word(),

@@ -5,7 +5,10 @@
 //! Expired entries are swept by a hand that goes round ([`sweep`]), so a packet only writes when its
 //! connection ends.
 
+mod beside;
 pub mod entry;
+mod holders;
+mod reclaim;
 pub mod sctp_state;
 mod slots;
 pub mod sweep;
@@ -13,9 +16,12 @@ mod table;
 pub mod tcp_state;
 mod templates;
 
+pub use beside::Beside;
 pub use entry::{Direction, Entry};
+pub use holders::CLIENT_BITS;
+pub use reclaim::Rank;
 pub use sctp_state::SctpState;
-pub use table::{Candidate, ConnectionIndex, Found, NewConnection, Table, TableFull};
+pub use table::{Candidate, ConnectionIndex, Ending, Found, Full, Limits, NewConnection, Share, Table};
 pub use tcp_state::{Activity, TcpState, Timeouts};
 pub use templates::{NewTemplate, STALE_PORT, Template, TemplateIndex, TemplateKey, Templates};
 

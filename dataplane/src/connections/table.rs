@@ -8,10 +8,14 @@ use crate::id::{L4Port, RealId};
 use crate::processor;
 use crate::time::{TICKS_PER_SECOND, Tick, Ticks};
 
+use super::beside::Beside;
 use super::entry::{Direction, Entry};
+use super::holders::{CLIENT_BITS, Holders};
+use super::reclaim::Reclaim;
 use super::slots::Slots;
 use super::sweep::Hand;
-use super::templates::{TemplateIndex, Templates};
+use super::templates::{NewTemplate, Template, TemplateIndex, Templates};
+use crate::reason::Reclaimed;
 
 /// How long a connection lives that was made and not observed yet.
 const UNOBSERVED: Ticks = Ticks(2 * TICKS_PER_SECOND);
@@ -19,6 +23,10 @@ const UNOBSERVED: Ticks = Ticks(2 * TICKS_PER_SECOND);
 const NONE: u32 = u32::MAX;
 /// Entries that are looked at for expired ones when there is no unused one.
 const LAST_RESORT: usize = 64;
+/// With less than one of so many places free a table is nearly full: who holds much of it pays with his own.
+const NEARLY_FULL: usize = 10;
+/// Entries that are looked at for one of somebody who holds too much, the oldest first.
+pub(super) const OWN_LOOKS: usize = 32;
 
 /// The place of a connection in its table; good until the connection is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -61,19 +69,113 @@ pub struct NewConnection<A> {
     pub real_port: L4Port,
     /// True when its answers come back through the director.
     pub nat: bool,
+    /// True when its client is the host that is masqueraded, not who is asked.
+    pub masqueraded: bool,
 }
 
-/// There is no room for another connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TableFull;
-
-impl fmt::Display for TableFull {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the connection table is full")
+impl<A: Address> NewConnection<A> {
+    /// Whose share of the table it is to be, as [`Entry::holder`].
+    #[must_use]
+    pub const fn holder(&self) -> A {
+        if self.masqueraded { self.real_address } else { self.flow.source }
     }
 }
 
-impl std::error::Error for TableFull {}
+/// Why there is no room for another connection, or another template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// All that is there is open, or in use.
+    Table,
+    /// It is nearly so, and the client holds more than its share.
+    Client,
+    /// It is nearly so, and the service holds more than its share.
+    Service,
+}
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Table => "the table is full",
+            Self::Client => "the table is nearly full, and the client holds more than its share of it",
+            Self::Service => "the table is nearly full, and the service holds more than its share of it",
+        })
+    }
+}
+
+impl std::error::Error for Full {}
+
+/// Why a connection or a template ended for another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Its time had come, or its flow has a new connection.
+    Over,
+    /// A full table gave it up.
+    Reclaimed(Reclaimed),
+}
+
+/// A part of a table, in percent: from 1 to 100.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Share(pub u8);
+
+impl Share {
+    /// All of it.
+    pub const WHOLE: Self = Self(100);
+
+    /// True for all of it.
+    #[must_use]
+    pub const fn is_whole(self) -> bool {
+        self.0 >= Self::WHOLE.0
+    }
+
+    /// So many of `capacity` places.
+    #[must_use]
+    pub const fn of(self, capacity: usize) -> usize {
+        capacity * self.0 as usize / 100
+    }
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Self::WHOLE
+    }
+}
+
+/// What a new connection may have.
+#[derive(Clone, Copy)]
+pub struct Limits<'a, A: Address> {
+    /// The part of a table that one client may hold while the table is nearly full.
+    pub client_share: Share,
+    /// The connections of a service that holds more than its share: a new one takes the place of one of these.
+    pub of_service: Option<&'a dyn Fn(&Entry<A>) -> bool>,
+}
+
+impl<A: Address> Limits<'_, A> {
+    /// None.
+    pub const NONE: Self = Self { client_share: Share::WHOLE, of_service: None };
+
+    /// How much one client may hold of `capacity` places of which `room` are free or can be given up: the less, the fewer these
+    /// are, so that many who hold much do not fill the table together.
+    pub(super) fn of_client(&self, capacity: usize, room: usize) -> usize {
+        let (share, scarce) = (self.client_share.of(capacity), capacity / NEARLY_FULL);
+        if room < scarce { share * room / scarce } else { share }
+    }
+}
+
+/// True when so few places are free that shares count.
+#[inline]
+pub(super) const fn is_nearly_full(capacity: usize, used: usize) -> bool {
+    capacity - used <= capacity / NEARLY_FULL
+}
+
+/// Where a new connection finds room.
+enum Room {
+    /// In an unused entry.
+    Unused,
+    /// In the place of this one.
+    Of(u32),
+    /// Perhaps in the place of one whose time has come.
+    Expired,
+}
 
 /// The connections of one worker and address family.
 #[derive(Debug)]
@@ -86,8 +188,9 @@ pub struct Table<A: Address> {
     pub(super) high_water: u32,
     used: u32,
     pub(super) hand: Hand,
-    /// The templates that control connections.
-    templates: Templates<A>,
+    /// What clients hold.
+    pub(super) holders: Holders,
+    pub(super) beside: Beside<A>,
 }
 
 impl<A: Address> Table<A> {
@@ -107,38 +210,39 @@ impl<A: Address> Table<A> {
             high_water: 0,
             used: 0,
             hand: Hand::default(),
-            templates: Templates::new(key),
+            holders: Holders::new(key, capacity as usize),
+            beside: Beside { templates: Templates::new(key), reclaim: Reclaim::new(capacity as usize) },
         }
     }
 
     /// The persistence templates.
     #[must_use]
     pub const fn templates(&self) -> &Templates<A> {
-        &self.templates
+        &self.beside.templates
     }
 
     /// The persistence templates, to be changed.
     #[must_use]
     pub const fn templates_mut(&mut self) -> &mut Templates<A> {
-        &mut self.templates
+        &mut self.beside.templates
     }
 
     /// Takes the memory for templates, when a service is persistent.
     pub fn prepare_templates(&mut self) {
-        self.templates.prepare(self.entries.len());
+        self.beside.templates.prepare(self.entries.len());
     }
 
-    /// A connection and the templates, to be changed.
+    /// A connection, and what moves with it, to be changed.
     #[inline]
     #[must_use]
-    pub fn entry_and_templates(&mut self, index: ConnectionIndex) -> (&mut Entry<A>, &mut Templates<A>) {
-        (&mut self.entries[index.0 as usize], &mut self.templates)
+    pub fn entry_and_beside(&mut self, index: ConnectionIndex) -> (&mut Entry<A>, &mut Beside<A>) {
+        (&mut self.entries[index.0 as usize], &mut self.beside)
     }
 
     /// A connection was made by a template.
     pub fn control(&mut self, index: ConnectionIndex, template: TemplateIndex, now: Tick) {
         self.entries[index.0 as usize].control();
-        self.templates.control(template, index.0, now);
+        self.beside.templates.control(template, index.0, now);
     }
 
     /// How many connections it can hold.
@@ -162,7 +266,7 @@ impl<A: Address> Table<A> {
     /// Bytes that it takes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        size_of_val(&*self.entries) + self.slots.bytes()
+        size_of_val(&*self.entries) + self.slots.bytes() + self.holders.bytes() + self.beside.reclaim.bytes()
     }
 
     /// The hash of a flow.
@@ -240,59 +344,144 @@ impl<A: Address> Table<A> {
         &mut self.entries[index.0 as usize]
     }
 
-    /// False when another connection finds no room now, as far as can be told without looking for expired ones.
+    /// True when so few places are free that shares count.
     #[inline]
     #[must_use]
-    pub fn may_have_room(&self, now: Tick) -> bool {
-        self.unused != NONE
-            || (self.high_water as usize) < self.entries.len()
-            || self.hand.resorts_left(now) > 0
+    pub const fn is_nearly_full(&self) -> bool {
+        is_nearly_full(self.entries.len(), self.used as usize)
+    }
+
+    /// Whether another connection of `holder` finds room now, as far as can be told without looking for expired ones.
+    ///
+    /// # Errors
+    /// Why it finds none.
+    #[inline]
+    pub fn has_room(&self, holder: A, limits: &Limits<'_, A>, now: Tick) -> Result<(), Full> {
+        if self.is_nearly_full() { self.room(holder, limits, now).map(drop) } else { Ok(()) }
+    }
+
+    /// Where another connection finds room in a table that is nearly full.
+    #[cold]
+    fn room(&self, holder: A, limits: &Limits<'_, A>, now: Tick) -> Result<Room, Full> {
+        let (capacity, reclaim) = (self.entries.len(), &self.beside.reclaim);
+        let free = capacity - self.used as usize;
+        if let Some(of_service) = limits.of_service {
+            return self.oldest_of(of_service).map(Room::Of).ok_or(Full::Service);
+        }
+        let is_bounded = !limits.client_share.is_whole();
+        if is_bounded && self.holders.of(holder) > limits.of_client(capacity, free + reclaim.count()) {
+            let client = holder.masked(CLIENT_BITS);
+            let own = |entry: &Entry<A>| entry.holder().masked(CLIENT_BITS) == client;
+            return self.oldest_of(&own).map(Room::Of).ok_or(Full::Client);
+        }
+        match reclaim.places().next() {
+            _ if free > 0 => Ok(Room::Unused),
+            Some(place) => Ok(Room::Of(place)),
+            None if self.hand.resorts_left(now) > 0 => Ok(Room::Expired),
+            None => Err(Full::Table),
+        }
+    }
+
+    /// The oldest one that can be given up and is one of `these`.
+    fn oldest_of(&self, these: &dyn Fn(&Entry<A>) -> bool) -> Option<u32> {
+        let mut places = self.beside.reclaim.places().take(OWN_LOOKS);
+        places.find(|place| these(&self.entries[*place as usize]))
     }
 
     /// Makes a connection. It counts as inactive and ends after two seconds unless a packet is observed. An older
-    /// connection of the same flow, dead or alive, ends first; `ended` sees each that ends.
+    /// connection of the same flow, dead or alive, ends first, and in a full table the oldest one that is over or has only
+    /// begun; `ended` sees each that ends.
     ///
     /// # Errors
-    /// [`TableFull`] when no entry is unused and none expired is near.
+    /// When no entry is unused, none can be given up and none expired is near, or somebody holds more than his share.
     pub fn insert(
         &mut self,
-        new: NewConnection<A>,
+        new: &NewConnection<A>,
+        limits: &Limits<'_, A>,
         now: Tick,
-        mut ended: impl FnMut(&Entry<A>),
-    ) -> Result<ConnectionIndex, TableFull> {
+        mut ended: impl FnMut(&Entry<A>, Ending),
+    ) -> Result<ConnectionIndex, Full> {
         let hash = self.hash(&new.flow);
-        let made = Entry::new(&new.flow, new.real, new.real_address, new.real_port, new.nat);
+        let made = Entry::new(new);
         let answer = new.nat.then(|| self.hash(&made.answer_flow()));
         if let Some(answer) = answer {
             self.prefetch_bucket(answer);
         }
         if let Some(older) = self.find_even_expired(hash, &new.flow) {
-            ended(self.entry(older));
+            ended(self.entry(older), Ending::Over);
             self.remove(older, now);
         }
-        let place = match self.take_unused() {
-            Some(place) => place,
-            None => {
-                if !self.hand.resort(now) {
-                    return Err(TableFull);
-                }
-                self.sweep(now, LAST_RESORT, &mut ended);
-                self.take_unused().ok_or(TableFull)?
-            }
-        };
+        if self.is_nearly_full() {
+            self.make_room(new.holder(), limits, now, &mut ended)?;
+        }
+        let place = self.take_unused().ok_or(Full::Table)?;
         let entry = &mut self.entries[place as usize];
         *entry = made;
         entry.set_expires(now.after(UNOBSERVED));
         if !self.slots.insert(hash, place) {
             self.release(place);
-            return Err(TableFull);
+            return Err(Full::Table);
         }
         if answer.is_some_and(|answer| !self.slots.insert(answer, place)) {
             self.slots.remove(hash, place);
             self.release(place);
-            return Err(TableFull);
+            return Err(Full::Table);
         }
+        self.holders.add(new.holder());
+        self.beside.reclaim.shift(place, self.entries[place as usize].rank());
         Ok(ConnectionIndex(place))
+    }
+
+    /// Sees to it that there is an unused entry, if there can be one.
+    #[cold]
+    fn make_room(
+        &mut self,
+        holder: A,
+        limits: &Limits<'_, A>,
+        now: Tick,
+        ended: &mut impl FnMut(&Entry<A>, Ending),
+    ) -> Result<(), Full> {
+        match self.room(holder, limits, now)? {
+            Room::Unused => {}
+            Room::Of(place) => self.give_up(place, now, ended),
+            Room::Expired => {
+                if self.hand.resort(now) {
+                    self.sweep(now, LAST_RESORT, |entry| ended(entry, Ending::Over));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a connection before its time.
+    fn give_up(&mut self, place: u32, now: Tick, ended: &mut impl FnMut(&Entry<A>, Ending)) {
+        let entry = &self.entries[place as usize];
+        let by_time = entry.is_expired(now);
+        ended(entry, if by_time { Ending::Over } else { Ending::Reclaimed(entry.reclaimed_as()) });
+        self.end(ConnectionIndex(place), now, by_time);
+    }
+
+    /// Makes a template. In a full table of templates the oldest one ends of which no connection ever opened, with the connection that has
+    /// only begun under it; `ended` and `template_ended` see what ends.
+    ///
+    /// # Errors
+    /// When none can be given up, or the client holds more than its share.
+    pub fn make_template(
+        &mut self,
+        new: &NewTemplate<A>,
+        limits: &Limits<'_, A>,
+        now: Tick,
+        mut ended: impl FnMut(&Entry<A>, Ending),
+        mut template_ended: impl FnMut(&Template<A>, Ending),
+    ) -> Result<TemplateIndex, Full> {
+        let made = self.beside.templates.make(new, limits, now, &mut template_ended);
+        if made != Err(Full::Table) {
+            return made;
+        }
+        let begun =
+            self.oldest_of(&|entry| entry.is_controlled() && !entry.is_opened()).ok_or(Full::Table)?;
+        self.give_up(begun, now, &mut ended);
+        self.beside.templates.make(new, limits, now, &mut template_ended)
     }
 
     /// Ends a connection; an index of one that ended already changes nothing.
@@ -307,9 +496,10 @@ impl<A: Address> Table<A> {
             return;
         }
         if entry.is_controlled() {
-            self.templates.release(index.0, now, by_time);
+            self.beside.templates.release(index.0, now, by_time);
         }
-        let entry = &self.entries[index.0 as usize];
+        self.holders.subtract(entry.holder());
+        self.beside.reclaim.shift(index.0, None);
         let hash = self.key.flow(&entry.client_flow());
         if entry.is_nat() {
             let answer = self.key.flow(&entry.answer_flow());

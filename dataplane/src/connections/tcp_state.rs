@@ -119,6 +119,13 @@ impl TcpState {
     /// All of them, in order.
     pub const ALL: [Self; Self::COUNT] = [NO, ES, SS, SR, FW, TW, CL, CW, LA, LI, SA];
 
+    /// The state of this number in the kernel's order; none for a number without a state.
+    #[inline]
+    #[must_use]
+    pub(super) const fn of(number: u8) -> Self {
+        if (number as usize) < Self::COUNT { Self::ALL[number as usize] } else { NO }
+    }
+
     /// True for states that count as active connections (kernel: `tcp_state_active_table`).
     #[inline]
     #[must_use]
@@ -184,6 +191,8 @@ pub enum Activity {
     BecameInactive,
     /// It counts as before, and the template that controls it is assured.
     Assures,
+    /// It counts as before, and its state is another one, or it opened.
+    Moved,
 }
 
 /// How long a connection lives after its last packet, by state (kernel: `tcp_timeouts`, `udp_timeouts`).
@@ -240,7 +249,7 @@ impl Default for Timeouts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connections::{NewConnection, Table};
+    use crate::connections::{Limits, NewConnection, Table};
     use crate::flow::{Flow, HashKey};
     use crate::id::{L4Port, Protocol, RealId};
     use crate::time::Tick;
@@ -343,8 +352,9 @@ mod tests {
                 real_address: Ipv4Addr::new(10, 1, 0, 11),
                 real_port: L4Port(8080),
                 nat,
+                masqueraded: false,
             };
-            let mut index = table.insert(new, now, |_| panic!("a new flow")).unwrap();
+            let mut index = table.insert(&new, &Limits::NONE, now, |_, _| panic!("a new flow")).unwrap();
             inactive += 1;
             for packet in packets.split(", ") {
                 let (packet, state) = packet.split_once(' ').unwrap();
@@ -353,13 +363,16 @@ mod tests {
                     if packet.starts_with('c') { Direction::FromClient } else { Direction::FromReal };
                 if direction == Direction::FromClient && table.entry(index).is_reused_by(flags, 1) {
                     let counted = &mut inactive;
-                    index =
-                        table.insert(new, now, |old| *counted -= i32::from(!old.counts_as_active())).unwrap();
+                    index = table
+                        .insert(&new, &Limits::NONE, now, |old, _| {
+                            *counted -= i32::from(!old.counts_as_active())
+                        })
+                        .unwrap();
                     inactive += 1;
                 }
                 let entry = table.entry_mut(index);
                 match entry.observe(flags, direction, now, &timeouts) {
-                    Activity::Unchanged | Activity::Assures => {}
+                    Activity::Unchanged | Activity::Assures | Activity::Moved => {}
                     Activity::BecameActive => (active, inactive) = (active + 1, inactive - 1),
                     Activity::BecameInactive => (active, inactive) = (active - 1, inactive + 1),
                 }

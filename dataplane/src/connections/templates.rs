@@ -12,7 +12,10 @@ use crate::id::{L4Port, Protocol, RealId};
 use crate::processor;
 use crate::time::{TICKS_PER_SECOND, Tick, Ticks};
 
-use super::table::ConnectionIndex;
+use super::holders::Holders;
+use super::reclaim::{Rank, Reclaim};
+use super::table::{ConnectionIndex, Ending, Full, Limits, OWN_LOOKS, is_nearly_full};
+use crate::reason::Reclaimed;
 
 /// What a template that controls connections is extended by (kernel: `ip_vs_conn_expire`).
 const EXTENSION: Ticks = Ticks::from_seconds(60);
@@ -51,6 +54,8 @@ pub struct Template<A> {
     real_port: L4Port,
     in_use: bool,
     assured: bool,
+    /// One of its connections opened.
+    opened: bool,
     /// Nobody finds it any more.
     stale: bool,
     expires: Tick,
@@ -69,6 +74,7 @@ impl<A: Address> Template<A> {
         real_port: L4Port(0),
         in_use: false,
         assured: false,
+        opened: false,
         stale: false,
         expires: Tick(0),
         timeout: Ticks(0),
@@ -104,6 +110,16 @@ impl<A: Address> Template<A> {
     #[must_use]
     pub const fn state_word(&self) -> &'static str {
         if self.assured { "ASSURED" } else { "NONE" }
+    }
+
+    /// How soon a full table gives it up: first those of clients that never opened a connection, then those that control none
+    /// now, so that their clients persist no more.
+    const fn rank(&self) -> Option<Rank> {
+        match (self.opened, self.controls) {
+            (false, _) => Some(Rank::Over),
+            (true, 0) => Some(Rank::Begun),
+            (true, _) => None,
+        }
     }
 
     /// True when its time is over and it controls no connection.
@@ -157,6 +173,11 @@ pub struct Templates<A: Address> {
     unused: u32,
     /// Templates from here on were never used.
     high_water: u32,
+    used: u32,
+    /// What clients hold.
+    holders: Holders,
+    /// Those that a full table gives up.
+    reclaim: Reclaim,
     /// The next one that the sweep looks at, how many it owes, and when that was reckoned.
     hand: u32,
     owed: u32,
@@ -172,6 +193,9 @@ impl<A: Address> Templates<A> {
             key,
             unused: NONE,
             high_water: 0,
+            used: 0,
+            holders: Holders::new(key, 0),
+            reclaim: Reclaim::new(0),
             hand: 0,
             owed: 0,
             reckoned: Tick(0),
@@ -184,6 +208,8 @@ impl<A: Address> Templates<A> {
             self.entries = processor::large_table(&Template::UNUSED, capacity);
             self.buckets = processor::large_table(&NONE, capacity);
             self.controlling = processor::large_table(&NONE, capacity);
+            self.holders = Holders::new(self.key, capacity);
+            self.reclaim = Reclaim::new(capacity);
         }
     }
 
@@ -222,20 +248,27 @@ impl<A: Address> Templates<A> {
         &self.entries[index.0 as usize]
     }
 
-    /// Makes a template; none when there is no room. `ended` sees each that ends for it.
-    pub fn make(
+    /// How many there are, and how many there can be.
+    #[must_use]
+    pub const fn fill(&self) -> (usize, usize) {
+        (self.used as usize, self.entries.len())
+    }
+
+    /// Makes a template; `ended` sees each that ends for it.
+    ///
+    /// # Errors
+    /// When all are in use, or the client holds more than its share.
+    pub(super) fn make(
         &mut self,
         new: &NewTemplate<A>,
+        limits: &Limits<'_, A>,
         now: Tick,
-        mut ended: impl FnMut(&Template<A>),
-    ) -> Option<TemplateIndex> {
-        let place = match self.take_unused() {
-            Some(place) => place,
-            None => {
-                self.sweep(now, LAST_RESORT, &mut ended);
-                self.take_unused()?
-            }
-        };
+        ended: &mut impl FnMut(&Template<A>, Ending),
+    ) -> Result<TemplateIndex, Full> {
+        if is_nearly_full(self.entries.len(), self.used as usize) {
+            self.make_room(new.key.client, limits, now, ended)?;
+        }
+        let place = self.take_unused().ok_or(Full::Table)?;
         let bucket = self.bucket(&new.key);
         self.entries[place as usize] = Template {
             key: new.key,
@@ -249,7 +282,35 @@ impl<A: Address> Templates<A> {
             ..Template::UNUSED
         };
         self.buckets[bucket] = place;
-        Some(TemplateIndex(place))
+        self.holders.add(new.key.client);
+        self.reclaim.shift(place, self.entries[place as usize].rank());
+        Ok(TemplateIndex(place))
+    }
+
+    /// Sees to it that there is an unused one, if there can be one.
+    #[cold]
+    fn make_room(
+        &mut self,
+        client: A,
+        limits: &Limits<'_, A>,
+        now: Tick,
+        ended: &mut impl FnMut(&Template<A>, Ending),
+    ) -> Result<(), Full> {
+        let (capacity, free) = (self.entries.len(), self.entries.len() - self.used as usize);
+        let most = limits.of_client(capacity, free + self.reclaim.count());
+        if !limits.client_share.is_whole() && self.holders.of(client) > most {
+            return Err(Full::Client);
+        }
+        if free == 0 {
+            self.sweep(now, LAST_RESORT, |template| ended(template, Ending::Over));
+        }
+        if self.used as usize == capacity {
+            let unused = |place: &u32| self.entries[*place as usize].controls == 0;
+            let oldest = self.reclaim.places().take(OWN_LOOKS).find(unused).ok_or(Full::Table)?;
+            ended(&self.entries[oldest as usize], Ending::Reclaimed(Reclaimed::Template));
+            self.remove(oldest);
+        }
+        Ok(())
     }
 
     /// No client finds it any more: its real server takes none of them.
@@ -267,6 +328,7 @@ impl<A: Address> Templates<A> {
         template.controls += 1;
         template.expires = now.after(template.timeout);
         self.controlling[connection as usize] = index.0;
+        self.reclaim.shift(index.0, self.entries[index.0 as usize].rank());
     }
 
     /// A connection that it controls ended. One that was never assured goes with its last connection when that did not end
@@ -279,6 +341,7 @@ impl<A: Address> Templates<A> {
         if !by_time && template.controls == 0 && !template.assured {
             template.expires = now;
         }
+        self.reclaim.shift(place, self.entries[place as usize].rank());
     }
 
     /// A connection that it controls opened.
@@ -287,6 +350,15 @@ impl<A: Address> Templates<A> {
         let place = self.controlling.get(connection.0 as usize).copied().unwrap_or(NONE);
         if let Some(template) = self.entries.get_mut(place as usize) {
             template.assured = true;
+        }
+    }
+
+    /// A connection that it controls is more than begun.
+    pub(super) fn open(&mut self, connection: ConnectionIndex) {
+        let place = self.controlling.get(connection.0 as usize).copied().unwrap_or(NONE);
+        if let Some(template) = self.entries.get_mut(place as usize).filter(|template| !template.opened) {
+            template.opened = true;
+            self.reclaim.shift(place, self.entries[place as usize].rank());
         }
     }
 
@@ -373,11 +445,13 @@ impl<A: Address> Templates<A> {
         if self.unused != NONE {
             let place = self.unused;
             self.unused = self.entries[place as usize].next;
+            self.used += 1;
             return Some(place);
         }
         if self.high_water as usize >= self.entries.len() {
             return None;
         }
+        self.used += 1;
         self.high_water += 1;
         Some(self.high_water - 1)
     }
@@ -386,6 +460,9 @@ impl<A: Address> Templates<A> {
         if !self.entries[place as usize].stale {
             self.unlink(place);
         }
+        self.reclaim.shift(place, None);
+        self.holders.subtract(self.entries[place as usize].key.client);
+        self.used -= 1;
         let template = &mut self.entries[place as usize];
         template.in_use = false;
         template.next = self.unused;
@@ -446,7 +523,7 @@ mod tests {
     fn lives_while_its_connections_do() {
         let mut templates = table(8);
         let (new, mut ended) = (new(1, 5), 0);
-        let made = templates.make(&new, second(0), |_| ()).unwrap();
+        let made = templates.make(&new, &Limits::NONE, second(0), &mut |_, _| ()).unwrap();
         templates.control(made, 3, second(0));
         assert_eq!(templates.find(&new.key, second(4)), Some(made));
         // Its time came with a connection: a minute more, and from then on a minute each time.
@@ -471,7 +548,7 @@ mod tests {
             [(1, false, false, false), (2, true, false, true), (3, false, true, true)]
         {
             let new = new(client, 50);
-            let made = templates.make(&new, second(0), |_| ()).unwrap();
+            let made = templates.make(&new, &Limits::NONE, second(0), &mut |_, _| ()).unwrap();
             templates.control(made, 0, second(0));
             if assured {
                 templates.assure(ConnectionIndex(0));
@@ -485,11 +562,11 @@ mod tests {
     fn a_stale_one_is_listed_and_not_found() {
         let mut templates = table(8);
         let new = new(1, 50);
-        let old = templates.make(&new, second(0), |_| ()).unwrap();
+        let old = templates.make(&new, &Limits::NONE, second(0), &mut |_, _| ()).unwrap();
         templates.set_stale(old);
         templates.set_stale(old);
         assert_eq!(templates.find(&new.key, second(1)), None);
-        let made = templates.make(&new, second(1), |_| ()).unwrap();
+        let made = templates.make(&new, &Limits::NONE, second(1), &mut |_, _| ()).unwrap();
         assert_eq!(templates.find(&new.key, second(1)), Some(made));
         let mut ports = Vec::new();
         templates.list(&mut 0, 8, second(1), |template| ports.push(template.ports()));
@@ -502,9 +579,12 @@ mod tests {
         for round in 0..3 {
             let at = second(100 * round);
             for client in 0..200 {
-                assert!(templates.make(&new(client, 50), at, |_| ()).is_some(), "{round} {client}");
+                let made = templates.make(&new(client, 50), &Limits::NONE, at, &mut |_, _| ());
+                templates.control(made.unwrap(), client.into(), at);
+                templates.open(ConnectionIndex(client.into()));
             }
-            assert!(templates.make(&new(250, 50), at, |_| ()).is_none());
+            assert!(templates.make(&new(250, 50), &Limits::NONE, at, &mut |_, _| ()).is_err());
+            (0..200).for_each(|client| templates.release(client, at, true));
             for client in 0..200 {
                 let found = templates.find(&new(client, 50).key, at).unwrap();
                 assert_eq!(templates.get(found).real(), RealId(client.into()));

@@ -9,6 +9,7 @@ use super::*;
 use crate::address::Address;
 use crate::flow::{Flow, HashKey};
 use crate::id::{L4Port, Protocol, RealId};
+use crate::reason::Reclaimed;
 use crate::time::{Tick, Ticks};
 
 const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
@@ -27,6 +28,7 @@ fn connection(number: u32) -> NewConnection<Ipv4Addr> {
         real_address: Ipv4Addr::from_bits(0x0a01_0000 | (number % 7)),
         real_port: L4Port(8080),
         nat: number % 3 == 0,
+        masqueraded: false,
     }
 }
 
@@ -53,14 +55,32 @@ fn find<A: Address>(table: &Table<A>, flow: &Flow<A>, now: Tick) -> Option<(Conn
     found.map(|found| (found.index, found.direction))
 }
 
-fn none_ends<A: Address>(entry: &Entry<A>) {
+fn none_ends<A: Address>(entry: &Entry<A>, _: Ending) {
     panic!("{entry:?} ended");
+}
+
+/// Makes it an open connection.
+fn open<A: Address>(table: &mut Table<A>, index: ConnectionIndex, now: Tick) {
+    for flags in [2, 16] {
+        observe(table, index, flags, now);
+    }
+    assert!(table.entry(index).is_opened());
+}
+
+/// A client's packet with this TCP flag byte.
+fn observe<A: Address>(table: &mut Table<A>, index: ConnectionIndex, flags: u8, now: Tick) {
+    let (entry, beside) = table.entry_and_beside(index);
+    let change = entry.observe(flags, Direction::FromClient, now, &Timeouts::default());
+    if change != Activity::Unchanged {
+        beside.follow(index, entry, change);
+    }
 }
 
 #[derive(Clone, Debug)]
 enum Step {
     Insert(u32),
-    Observe(u32),
+    /// A packet with this flag byte.
+    Observe(u32, u8),
     Remove(u32),
     Sweep(usize),
     Turn,
@@ -69,9 +89,10 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let number = 0_u32..60;
+    let flags = prop_oneof![2 => Just(2), 4 => Just(16), 1 => Just(4), 1 => Just(1), 1 => any::<u8>()];
     let step = prop_oneof![
         8 => number.clone().prop_map(Step::Insert),
-        4 => number.clone().prop_map(Step::Observe),
+        6 => (number.clone(), flags).prop_map(|(number, flags)| Step::Observe(number, flags)),
         2 => number.prop_map(Step::Remove),
         1 => (0_usize..20).prop_map(Step::Sweep),
         1 => Just(Step::Turn),
@@ -80,13 +101,21 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..400)
 }
 
-/// A table and what should be in it: connections by number with the moment of their end, dead ones included
-/// until the table says that they ended.
+/// A connection of the model.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    expires: Tick,
+    /// How soon it is given up, and the number of the step since when.
+    rank: Option<(Rank, usize)>,
+}
+
+/// A table and what should be in it: connections by number, dead ones included until the table says that they ended.
 struct Modelled {
     table: Table<Ipv4Addr>,
-    model: HashMap<u32, Tick>,
+    model: HashMap<u32, Held>,
     numbers: HashMap<Flow<Ipv4Addr>, u32>,
     now: Tick,
+    step: usize,
 }
 
 impl Modelled {
@@ -96,33 +125,63 @@ impl Modelled {
             model: HashMap::new(),
             numbers: (0..60).map(|number| (connection(number).flow, number)).collect(),
             now,
+            step: 0,
+        }
+    }
+
+    /// The one that a full table gives up next.
+    fn next_given_up(&self) -> Option<u32> {
+        let ranked = self.model.iter().filter_map(|(number, held)| Some((held.rank?, number)));
+        ranked.min_by_key(|((rank, since), _)| (*rank as u8, *since)).map(|(_, number)| *number)
+    }
+
+    fn insert(&mut self, number: u32) {
+        let full = self.model.len() == self.table.capacity() && !self.model.contains_key(&number);
+        let given_up = self.next_given_up().filter(|_| full);
+        let (table, model, numbers, now) = (&mut self.table, &mut self.model, &self.numbers, self.now);
+        let mut ended = Vec::new();
+        let end = |entry: &Entry<Ipv4Addr>, ending| ended.push((numbers[&entry.client_flow()], ending));
+        let inserted = table.insert(&connection(number), &Limits::NONE, now, end);
+        for (gone, ending) in ended {
+            let held = model.remove(&gone).expect("it was there");
+            let expired = held.expires.has_come(now);
+            match ending {
+                Ending::Over => assert!(gone == number || expired, "{gone} ended too early"),
+                Ending::Reclaimed(_) => assert!(!expired && Some(gone) == given_up, "{gone} {given_up:?}"),
+            }
+        }
+        match inserted {
+            Ok(_) => {
+                let rank = Some((Rank::Begun, self.step));
+                assert!(model.insert(number, Held { expires: now.after(Ticks(200)), rank }).is_none());
+            }
+            Err(full_of) => {
+                assert_eq!(full_of, Full::Table);
+                assert!(
+                    full && model.values().all(|held| held.rank.is_none() && !held.expires.has_come(now))
+                );
+            }
         }
     }
 
     fn run(&mut self, step: &Step) {
+        self.step += 1;
+        if let Step::Insert(number) = *step {
+            return self.insert(number);
+        }
         let (table, model, numbers, now) = (&mut self.table, &mut self.model, &self.numbers, self.now);
         let mut ended = Vec::new();
         let end = |entry: &Entry<Ipv4Addr>| ended.push(numbers[&entry.client_flow()]);
         match *step {
-            Step::Insert(number) => {
-                let full = model.len() == table.capacity() && !model.contains_key(&number);
-                let inserted = table.insert(connection(number), now, end);
-                for gone in ended {
-                    let expires = model.remove(&gone).expect("it was there");
-                    assert!(gone == number || expires.has_come(now), "{gone} ended too early");
-                }
-                match inserted {
-                    Ok(_) => assert_eq!(model.insert(number, now.after(Ticks(200))), None),
-                    Err(TableFull) => {
-                        assert!(full && model.values().all(|expires| !expires.has_come(now)));
-                    }
-                }
-            }
-            Step::Observe(number) => {
+            Step::Insert(_) => {}
+            Step::Observe(number, flags) => {
                 if let Some((index, _)) = find(table, &connection(number).flow, now) {
-                    let entry = table.entry_mut(index);
-                    let _ = entry.observe(2, Direction::FromClient, now, &Timeouts::default());
-                    model.insert(number, entry.expires());
+                    observe(table, index, flags, now);
+                    let (entry, held) = (table.entry(index), model.get_mut(&number).unwrap());
+                    held.expires = entry.expires();
+                    if held.rank.map(|(rank, _)| rank) != entry.rank() {
+                        held.rank = entry.rank().map(|rank| (rank, self.step));
+                    }
                 }
             }
             Step::Remove(number) => {
@@ -135,11 +194,11 @@ impl Modelled {
             Step::Sweep(budget) => {
                 table.sweep(now, budget, end);
                 assert!(ended.len() <= budget);
-                ended.iter().for_each(|gone| assert!(model.remove(gone).unwrap().has_come(now)));
+                ended.iter().for_each(|gone| assert!(model.remove(gone).unwrap().expires.has_come(now)));
             }
             Step::Turn => {
                 table.sweep_turn(now, end);
-                ended.iter().for_each(|gone| assert!(model.remove(gone).unwrap().has_come(now)));
+                ended.iter().for_each(|gone| assert!(model.remove(gone).unwrap().expires.has_come(now)));
             }
             Step::Wait(ticks) => self.now = now.after(Ticks(ticks)),
         }
@@ -149,7 +208,7 @@ impl Modelled {
         assert_eq!(self.table.len(), self.model.len());
         for number in 0..60 {
             let new = connection(number);
-            let alive = self.model.get(&number).is_some_and(|expires| !expires.has_come(self.now));
+            let alive = self.model.get(&number).is_some_and(|held| !held.expires.has_come(self.now));
             let found = find(&self.table, &new.flow, self.now);
             assert_eq!(found.is_some(), alive, "{number}");
             let answered = find(&self.table, &answer(&new), self.now);
@@ -163,6 +222,10 @@ impl Modelled {
         }
         let slots = self.model.keys().map(|&number| 1 + usize::from(connection(number).nat)).sum::<usize>();
         assert_eq!(self.table.slots.used(), slots);
+        let ranked = self.model.values().filter(|held| held.rank.is_some()).count();
+        assert_eq!(self.table.beside.reclaim.count(), ranked);
+        // All are of one client.
+        assert_eq!(self.table.holders.of(connection(0).flow.source), self.model.len());
     }
 }
 
@@ -184,10 +247,11 @@ fn holds_its_capacity_of_nat_connections_and_no_more() {
         let mut table = Table::new(capacity, HashKey::random());
         let now = Tick(5);
         for number in 0..capacity {
-            table.insert(nat(number), now, none_ends).unwrap();
+            let index = table.insert(&nat(number), &Limits::NONE, now, none_ends).unwrap();
+            open(&mut table, index, now);
         }
         assert_eq!(table.len(), capacity as usize);
-        assert_eq!(table.insert(nat(capacity), now, none_ends), Err(TableFull));
+        assert_eq!(table.insert(&nat(capacity), &Limits::NONE, now, none_ends), Err(Full::Table));
         for number in 0..capacity {
             let new = nat(number);
             let (index, _) = find(&table, &new.flow, now).unwrap();
@@ -195,7 +259,7 @@ fn holds_its_capacity_of_nat_connections_and_no_more() {
         }
         // One goes, one comes.
         table.remove(find(&table, &nat(0).flow, now).unwrap().0, now);
-        table.insert(nat(capacity), now, none_ends).unwrap();
+        table.insert(&nat(capacity), &Limits::NONE, now, none_ends).unwrap();
     }
 }
 
@@ -207,7 +271,7 @@ fn stays_usable_between_90_and_100_percent() {
     let (mut oldest, mut next) = (0, 0);
     for round in 0..40 {
         while table.len() < capacity as usize {
-            table.insert(nat(next), now, none_ends).unwrap();
+            table.insert(&nat(next), &Limits::NONE, now, none_ends).unwrap();
             next += 1;
         }
         for _ in 0..capacity / 10 {
@@ -245,9 +309,9 @@ fn a_flooded_bucket_spills_and_recovers() {
         .collect::<Vec<u32>>();
     let mut held = Vec::new();
     for &number in &flood {
-        match table.insert(new(number), now, none_ends) {
+        match table.insert(&new(number), &Limits::NONE, now, none_ends) {
             Ok(_) => held.push(number),
-            Err(TableFull) => assert!(held.len() >= 900, "{}", held.len()),
+            Err(full) => assert!(full == Full::Table && held.len() >= 900, "{}", held.len()),
         }
     }
     assert!(held.len() < flood.len());
@@ -267,11 +331,13 @@ fn a_flooded_bucket_spills_and_recovers() {
 fn a_full_table_makes_room_by_itself_when_connections_expire() {
     let mut table = Table::new(40, HashKey::random());
     for number in 0..40 {
-        table.insert(connection(number), Tick(0), none_ends).unwrap();
+        let index = table.insert(&connection(number), &Limits::NONE, Tick(0), none_ends).unwrap();
+        open(&mut table, index, Tick(0));
+        table.entry_mut(index).set_expires(Tick(200));
     }
-    assert_eq!(table.insert(connection(40), Tick(199), none_ends), Err(TableFull));
+    assert_eq!(table.insert(&connection(40), &Limits::NONE, Tick(199), none_ends), Err(Full::Table));
     let mut ended = 0;
-    table.insert(connection(40), Tick(200), |_| ended += 1).unwrap();
+    table.insert(&connection(40), &Limits::NONE, Tick(200), |_, _| ended += 1).unwrap();
     assert_eq!((ended, table.len()), (40, 1));
 }
 
@@ -280,12 +346,12 @@ fn an_expired_connection_is_not_found_and_its_flow_can_come_again() {
     let mut table = Table::new(10, HashKey::random());
     let new = nat(1);
     let before = Tick(u32::MAX - 100);
-    let index = table.insert(new, before, none_ends).unwrap();
+    let index = table.insert(&new, &Limits::NONE, before, none_ends).unwrap();
     assert_eq!(find(&table, &new.flow, Tick(98)), Some((index, Direction::FromClient)));
     assert_eq!(find(&table, &new.flow, Tick(99)), None);
     assert_eq!(find(&table, &answer(&new), Tick(99)), None);
     let mut ended = 0;
-    let index = table.insert(new, Tick(99), |_| ended += 1).unwrap();
+    let index = table.insert(&new, &Limits::NONE, Tick(99), |_, _| ended += 1).unwrap();
     assert_eq!((ended, table.len()), (1, 1));
     assert_eq!(find(&table, &answer(&new), Tick(99)), Some((index, Direction::FromReal)));
 }
@@ -293,9 +359,11 @@ fn an_expired_connection_is_not_found_and_its_flow_can_come_again() {
 #[test]
 fn a_flow_has_one_connection() {
     let mut table = Table::new(10, HashKey::random());
-    table.insert(nat(1), Tick(0), none_ends).unwrap();
+    table.insert(&nat(1), &Limits::NONE, Tick(0), none_ends).unwrap();
     let mut ended = 0;
-    table.insert(NewConnection { real: RealId(9), ..nat(1) }, Tick(0), |_| ended += 1).unwrap();
+    table
+        .insert(&NewConnection { real: RealId(9), ..nat(1) }, &Limits::NONE, Tick(0), |_, _| ended += 1)
+        .unwrap();
     assert_eq!((ended, table.len(), table.slots.used()), (1, 1, 2));
 }
 
@@ -304,8 +372,8 @@ fn udp_and_tcp_of_the_same_ports_are_two_connections() {
     let mut table = Table::new(10, HashKey::random());
     let tcp = nat(1);
     let udp = NewConnection { flow: Flow { protocol: Protocol::Udp, ..tcp.flow }, ..tcp };
-    let one = table.insert(tcp, Tick(0), none_ends).unwrap();
-    let two = table.insert(udp, Tick(0), none_ends).unwrap();
+    let one = table.insert(&tcp, &Limits::NONE, Tick(0), none_ends).unwrap();
+    let two = table.insert(&udp, &Limits::NONE, Tick(0), none_ends).unwrap();
     assert_ne!(one, two);
     assert_eq!(table.entry(two).state_word(), "UDP");
     let activity = table.entry_mut(two).observe(0, Direction::FromReal, Tick(7), &Timeouts::default());
@@ -329,8 +397,9 @@ fn ipv6_in_both_directions() {
         real_address: address("2001:db8:1::11"),
         real_port: L4Port(8080),
         nat: true,
+        masqueraded: false,
     };
-    let index = table.insert(new, Tick(0), none_ends).unwrap();
+    let index = table.insert(&new, &Limits::NONE, Tick(0), none_ends).unwrap();
     let answer = table.entry(index).answer_flow();
     assert_eq!(find(&table, &new.flow, Tick(1)), Some((index, Direction::FromClient)));
     assert_eq!(find(&table, &answer, Tick(1)), Some((index, Direction::FromReal)));
@@ -344,13 +413,13 @@ fn ipv6_in_both_directions() {
 fn a_candidate_is_nothing_once_its_connection_ended_or_another_took_its_place() {
     let mut table = Table::new(100, HashKey::random());
     let (first, second) = (connection(1), connection(2));
-    let index = table.insert(first, Tick(0), none_ends).unwrap();
+    let index = table.insert(&first, &Limits::NONE, Tick(0), none_ends).unwrap();
     let candidate = table.prefetch_entry(table.hash(&first.flow));
     assert!(table.try_candidate(candidate, &first.flow, Tick(0)).is_some());
     assert!(table.try_candidate(candidate, &second.flow, Tick(0)).is_none());
     table.remove(index, Tick(0));
     assert!(table.try_candidate(candidate, &first.flow, Tick(0)).is_none());
-    assert_eq!(table.insert(second, Tick(0), none_ends), Ok(index));
+    assert_eq!(table.insert(&second, &Limits::NONE, Tick(0), none_ends), Ok(index));
     assert!(table.try_candidate(candidate, &first.flow, Tick(0)).is_none());
     assert!(table.try_candidate(candidate, &second.flow, Tick(0)).is_some());
     assert!(table.try_candidate(Candidate::NONE, &second.flow, Tick(0)).is_none());
@@ -360,24 +429,26 @@ fn a_candidate_is_nothing_once_its_connection_ended_or_another_took_its_place() 
 fn a_flood_makes_a_full_table_sweep_so_often_in_a_tick_and_no_more() {
     let mut table = Table::new(100_000, HashKey::random());
     for number in 0..100_000 {
-        table.insert(connection(number), Tick(0), none_ends).unwrap();
+        let index = table.insert(&connection(number), &Limits::NONE, Tick(0), none_ends).unwrap();
+        open(&mut table, index, Tick(0));
+        table.entry_mut(index).set_expires(Tick(200));
     }
     let (now, mut ended) = (Tick(300), 0);
     // All have expired: the first 64 attempts sweep 64 entries each, what they free serves the next.
     let mut made = 0;
-    while table.insert(connection(200_000 + made), now, |_| ended += 1).is_ok() {
+    while let Ok(index) = table.insert(&connection(200_000 + made), &Limits::NONE, now, |_, _| ended += 1) {
+        open(&mut table, index, now);
         made += 1;
     }
-    assert_eq!((made, ended, table.may_have_room(now)), (64 * 64, 64 * 64, false));
-    assert!(table.may_have_room(now.after(Ticks(1))));
-    assert!(table.insert(connection(1), now.after(Ticks(1)), |_| ()).is_ok());
+    assert_eq!((made, ended), (64 * 64, 64 * 64));
+    assert!(table.insert(&connection(1), &Limits::NONE, now.after(Ticks(1)), |_, _| ()).is_ok());
 }
 
 #[test]
 fn the_sweep_goes_round_in_about_a_second() {
     let mut table = Table::new(60_000, HashKey::random());
     for number in 0..60_000 {
-        table.insert(connection(number), Tick(0), none_ends).unwrap();
+        table.insert(&connection(number), &Limits::NONE, Tick(0), none_ends).unwrap();
     }
     let (mut ended, mut most) = (0, 0);
     // A busy worker takes many turns in a tick.
@@ -394,7 +465,7 @@ fn the_sweep_goes_round_in_about_a_second() {
 fn listing_in_parts_shows_every_live_connection_once() {
     let mut table = Table::new(100, HashKey::random());
     for number in 0..50 {
-        let index = table.insert(connection(number), Tick(0), none_ends).unwrap();
+        let index = table.insert(&connection(number), &Limits::NONE, Tick(0), none_ends).unwrap();
         if number % 2 == 0 {
             table.entry_mut(index).set_expires(Tick(1000));
         }
@@ -404,4 +475,216 @@ fn listing_in_parts_shows_every_live_connection_once() {
     while table.list(&mut cursor, 7, Tick(500), |entry| listed.push(entry.client_flow())) {}
     let expected = (0..50).step_by(2).filter(|&number| number != 4).map(|number| connection(number).flow);
     assert_eq!(listed, expected.collect::<Vec<_>>());
+}
+
+fn client(address: &str, port: u16, protocol: Protocol) -> NewConnection<Ipv4Addr> {
+    let Flow { destination, destination_port, .. } = connection(1).flow;
+    let flow = Flow {
+        source: address.parse().unwrap(),
+        destination,
+        source_port: L4Port(port),
+        destination_port,
+        protocol,
+    };
+    NewConnection { flow, nat: false, ..connection(1) }
+}
+
+/// What a full table of `capacity` gives up, in order, for so many new connections of others.
+fn given_up(table: &mut Table<Ipv4Addr>, count: u16, now: Tick) -> Vec<(u16, Ending)> {
+    let mut gone = Vec::new();
+    for port in 0..count {
+        let new = client("203.0.113.9", 1 + port, Protocol::Tcp);
+        let index = table
+            .insert(&new, &Limits::NONE, now, |entry, ending| gone.push((entry.client_port().0, ending)))
+            .unwrap();
+        open(table, index, now);
+    }
+    gone
+}
+
+#[test]
+fn what_is_over_goes_first_then_what_has_only_begun_and_what_is_open_stays() {
+    let mut table = Table::new(8, HashKey::random());
+    let now = Tick(0);
+    let mut make = |port, protocol, packets: &[u8]| {
+        let new = client("198.51.100.1", port, protocol);
+        let index = table.insert(&new, &Limits::NONE, now, none_ends).unwrap();
+        packets.iter().for_each(|flags| observe(&mut table, index, *flags, now));
+    };
+    let (syn, ack, fin, rst) = (2, 16, 17, 4);
+    make(1000, Protocol::Tcp, &[syn]);
+    make(1001, Protocol::Tcp, &[syn, ack]);
+    make(1002, Protocol::Udp, &[0]);
+    make(1003, Protocol::Udp, &[0, 0]);
+    // Taken up in its midst.
+    make(1004, Protocol::Tcp, &[ack]);
+    make(1005, Protocol::Tcp, &[ack, ack]);
+    make(1006, Protocol::Tcp, &[syn, ack, fin, rst]);
+    make(1007, Protocol::Tcp, &[syn, ack, fin]);
+    let reclaimed = |kind| Ending::Reclaimed(kind);
+    let wanted = [
+        (1006, reclaimed(Reclaimed::Closed)),
+        (1000, reclaimed(Reclaimed::HalfOpen)),
+        (1002, reclaimed(Reclaimed::OnePacket)),
+        (1004, reclaimed(Reclaimed::OnePacket)),
+    ];
+    assert_eq!(given_up(&mut table, 4, now), wanted);
+    // One in FIN_WAIT is half closed: its real server may still send.
+    let new = client("203.0.113.8", 1, Protocol::Tcp);
+    assert_eq!(table.insert(&new, &Limits::NONE, now, none_ends), Err(Full::Table));
+}
+
+#[test]
+fn a_client_beyond_its_share_pays_with_its_own_and_others_get_in() {
+    let limits = Limits { client_share: Share(25), of_service: None };
+    let mut table = Table::new(400, HashKey::random());
+    let now = Tick(0);
+    let udp = |address: &str, port| client(address, port, Protocol::Udp);
+    // As long as there is room nobody is asked for what he holds.
+    for port in 1..=359 {
+        let index = table.insert(&udp("198.51.100.1", port), &limits, now, none_ends).unwrap();
+        observe(&mut table, index, 0, now);
+        if port % 2 == 0 {
+            observe(&mut table, index, 0, now);
+        }
+    }
+    table.insert(&udp("198.51.100.1", 360), &limits, now, none_ends).unwrap();
+    // Then each new one is for the oldest of one packet, and when there is none more there is no new one.
+    let mut gone = Vec::new();
+    let mut port = 1000;
+    let refused = loop {
+        let made = table
+            .insert(&udp("198.51.100.1", port), &limits, now, |entry, _| gone.push(entry.client_port().0));
+        match made {
+            Ok(index) => (0..2).for_each(|_| observe(&mut table, index, 0, now)),
+            Err(full) => break full,
+        }
+        port += 1;
+    };
+    assert_eq!((refused, table.len()), (Full::Client, 360));
+    assert_eq!(gone, (1..=359).step_by(2).chain([360]).collect::<Vec<_>>());
+    assert_eq!(table.has_room("198.51.100.1".parse().unwrap(), &limits, now), Err(Full::Client));
+    // Others get in, and what they open stays.
+    for port in 1..=8 {
+        let new = udp("203.0.113.1", port);
+        let index = table.insert(&new, &limits, now, none_ends).unwrap();
+        (0..2).for_each(|_| observe(&mut table, index, 0, now));
+    }
+}
+
+#[test]
+fn many_who_hold_much_do_not_fill_the_table_together() {
+    let limits = Limits { client_share: Share(25), of_service: None };
+    let mut table = Table::new(4000, HashKey::random());
+    let now = Tick(0);
+    for port in 1..3000 {
+        for host in 1..=12 {
+            let new = client(&format!("198.51.100.{host}"), port, Protocol::Udp);
+            if let Ok(index) = table.insert(&new, &limits, now, none_ends) {
+                (0..2).for_each(|_| observe(&mut table, index, 0, now));
+            }
+        }
+    }
+    assert!(table.len() < 3950, "{}", table.len());
+    let index = table.insert(&client("203.0.113.1", 1, Protocol::Tcp), &limits, now, none_ends).unwrap();
+    open(&mut table, index, now);
+}
+
+#[test]
+fn a_network_of_ipv6_addresses_has_the_share_of_one_client() {
+    let limits = Limits { client_share: Share(25), of_service: None };
+    let mut table = Table::new(100, HashKey::random());
+    let now = Tick(0);
+    let new = |net: u16, host: u16| NewConnection {
+        flow: Flow {
+            source: Ipv6Addr::new(0x2001, 0xdb8, 0, net, 0, 0, 0, host),
+            destination: Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1),
+            source_port: L4Port(40_000),
+            destination_port: L4Port(53),
+            protocol: Protocol::Udp,
+        },
+        real: RealId(0),
+        real_address: Ipv6Addr::LOCALHOST,
+        real_port: L4Port(53),
+        nat: false,
+        masqueraded: false,
+    };
+    let mut made = 0;
+    for host in 1..=100 {
+        if let Ok(index) = table.insert(&new(7, host), &limits, now, none_ends) {
+            (0..2).for_each(|_| observe(&mut table, index, 0, now));
+            made += 1;
+        }
+    }
+    assert_eq!(made, 90);
+    assert!(table.insert(&new(8, 1), &limits, now, none_ends).is_ok());
+}
+
+#[test]
+fn a_masqueraded_host_has_a_share_and_who_it_asks_has_not() {
+    let asked = client("198.51.100.53", 53, Protocol::Udp);
+    let masqueraded = NewConnection { masqueraded: true, ..nat(1) };
+    let mut table = Table::new(10, HashKey::random());
+    let index = table.insert(&masqueraded, &Limits::NONE, Tick(0), none_ends).unwrap();
+    assert_eq!(table.entry(index).holder(), masqueraded.real_address);
+    assert_eq!((table.holders.of(masqueraded.real_address), table.holders.of(asked.flow.source)), (1, 0));
+    table.remove(index, Tick(0));
+    assert!(table.holders.are_empty());
+}
+
+fn template(client: u8) -> NewTemplate<Ipv4Addr> {
+    NewTemplate {
+        key: TemplateKey {
+            client: Ipv4Addr::new(198, 51, 100, client),
+            vip: VIP,
+            vip_port: L4Port(80),
+            protocol: Some(Protocol::Tcp),
+        },
+        real: RealId(1),
+        real_address: Ipv4Addr::new(10, 1, 0, 1),
+        real_port: L4Port(80),
+        timeout: Ticks::from_seconds(300),
+    }
+}
+
+#[test]
+fn templates_of_clients_that_never_opened_anything_give_way() {
+    let mut table = Table::new(64, HashKey::random());
+    table.prepare_templates();
+    let now = Tick(0);
+    let mut gone = Vec::new();
+    let mut begin = |table: &mut Table<Ipv4Addr>, host: u8, opens: bool| {
+        let ended =
+            |template: &Template<Ipv4Addr>, ending| gone.push((template.key().client.octets()[3], ending));
+        let made = table.make_template(&template(host), &Limits::NONE, now, |_, _| (), ended)?;
+        let new = client(&format!("198.51.100.{host}"), 1000, Protocol::Tcp);
+        let index = table.insert(&new, &Limits::NONE, now, |_, _| ()).unwrap();
+        table.control(index, made, now);
+        observe(table, index, 2, now);
+        if opens {
+            observe(table, index, 16, now);
+        }
+        Ok::<_, Full>(index)
+    };
+    let mut open_ones = Vec::new();
+    for host in 0..64 {
+        let opens = host % 8 == 0;
+        let index = begin(&mut table, host, opens).unwrap();
+        open_ones.extend(opens.then_some(index));
+    }
+    assert_eq!(table.templates().fill(), (64, 64));
+    for host in 100..156 {
+        open_ones.push(begin(&mut table, host, true).unwrap());
+    }
+    assert_eq!(begin(&mut table, 200, true), Err(Full::Table));
+    // Half-open ones gave way one by one, each with its template.
+    let wanted = (0..64).filter(|host| host % 8 != 0);
+    assert_eq!(gone.iter().map(|(host, _)| *host).collect::<Vec<_>>(), wanted.collect::<Vec<_>>());
+    for index in open_ones {
+        assert!(table.entry(index).is_opened());
+        table.remove(index, now);
+    }
+    // A client that opened something stays where it is without a connection, too.
+    assert_eq!(table.templates().fill(), (64, 64));
+    assert!(table.templates().find(&template(8).key, now).is_some());
 }

@@ -1,10 +1,9 @@
 //! Connections that are passed on to their own destination ([`crate::service::bypass`]), once no real server takes them.
 
-use super::commit::expired;
 use super::decide::Asked;
 use super::decision::{Decided, Decision, Subject, Then};
 use super::{Forwarder, Tables, Verdict};
-use crate::connections::{ConnectionIndex, Direction, Entry, Found, NewConnection, TemplateIndex};
+use crate::connections::{ConnectionIndex, Direction, Found, NewConnection, TemplateIndex};
 use crate::flow::Flow;
 use crate::id::{L4Port, Protocol};
 use crate::packet::Packet;
@@ -70,14 +69,14 @@ impl Forwarder {
             real_address: A::UNSPECIFIED,
             real_port: L4Port(0),
             nat: false,
+            masqueraded: false,
         };
-        let ended = |entry: &Entry<A>| expired(snapshot, self.worker, &self.counters, entry);
-        let table = A::table_mut(&mut self.connections);
-        let Ok(index) = table.insert(connection, now, ended) else {
-            return Verdict::Drop(DropReason::TableFull);
+        let index = match self.make(snapshot, &connection, now) {
+            Ok(index) => index,
+            Err(reason) => return self.refused::<A>(reason),
         };
         // It has no real server that would say that answers do not come by.
-        table.entry_mut(index).awaits_answers();
+        A::table_mut(&mut self.connections).entry_mut(index).awaits_answers();
         let cell = new.real.counters.of(self.worker);
         cell.inactive.add(1);
         cell.connections.add(1);

@@ -3,12 +3,13 @@
 use super::choose::{self, Controlling};
 use super::decide::real_port;
 use super::decision::{Answer, Decision, New, Passage, Quoted, Subject, Then};
+use super::room::limits;
 use super::{Forwarder, Punt, Tables, Verdict};
 use crate::address::Address;
 use crate::connections::Timeouts;
 use crate::connections::{
-    Activity, ConnectionIndex, Direction, Entry, Found, NewConnection, NewTemplate, Template, TemplateIndex,
-    Templates,
+    Activity, Beside, ConnectionIndex, Direction, Ending, Entry, Found, Full, NewConnection, NewTemplate,
+    Template, TemplateIndex,
 };
 use crate::counters::{RealCell, WorkerCounters};
 use crate::flow::Flow;
@@ -56,8 +57,8 @@ impl Forwarder {
         let Passage { found, real, hop } = *passage;
         let found = Found { direction: Direction::FromClient, ..found };
         let cell = real.counters.of(self.worker);
-        let (entry, templates) = A::table_mut(&mut self.connections).entry_and_templates(found.index);
-        observe(found, entry, templates, cell, &real.timeouts, headers, now);
+        let (entry, beside) = A::table_mut(&mut self.connections).entry_and_beside(found.index);
+        observe(found, entry, beside, cell, &real.timeouts, headers, now);
         count(&cell.packets_in, &cell.bytes_in, headers.ip_length() as u64);
         packet.truncate(usize::from(headers.end));
         let frame = packet.bytes_mut();
@@ -87,8 +88,8 @@ impl Forwarder {
         let Passage { found, real, hop } = *passage;
         let found = Found { direction: Direction::FromReal, ..found };
         let cell = real.counters.of(self.worker);
-        let (entry, templates) = A::table_mut(&mut self.connections).entry_and_templates(found.index);
-        observe(found, entry, templates, cell, &real.timeouts, headers, now);
+        let (entry, beside) = A::table_mut(&mut self.connections).entry_and_beside(found.index);
+        observe(found, entry, beside, cell, &real.timeouts, headers, now);
         if headers.tcp_flags.syn() {
             // A copy: who gives a reference away must keep all of the headers in memory.
             notice_answer(&self.counters, packet, &{ *headers }, entry, cell);
@@ -150,11 +151,10 @@ impl Forwarder {
             Subject::New(new) => {
                 self.count_spared::<A>(snapshot);
                 notice_checksum(&self.counters, packet, headers);
-                let inserted = headers
-                    .flow()
-                    .and_then(|flow| self.insert(snapshot, (flow, flow.destination), &new, now));
-                let Some(found) = inserted else {
-                    return Verdict::Drop(DropReason::TableFull);
+                let Some(flow) = headers.flow() else { return Verdict::Drop(DropReason::TransportHeader) };
+                let found = match self.insert(snapshot, (flow, flow.destination), &new, now) {
+                    Ok(found) => found,
+                    Err(reason) => return self.refused::<A>(reason),
                 };
                 let connection = (found, new.real);
                 if new.one_packet {
@@ -200,8 +200,8 @@ impl Forwarder {
         let Some((found, real)) = connection else { return verdict };
         let cell = real.counters.of(self.worker);
         if is_noticed(found.direction, verdict) {
-            let (entry, templates) = A::table_mut(&mut self.connections).entry_and_templates(found.index);
-            observe(found, entry, templates, cell, &real.timeouts, headers, now);
+            let (entry, beside) = A::table_mut(&mut self.connections).entry_and_beside(found.index);
+            observe(found, entry, beside, cell, &real.timeouts, headers, now);
         }
         if found.direction == Direction::FromClient && !matches!(verdict, Verdict::Punt(Punt::Unresolved(_)))
         {
@@ -287,26 +287,31 @@ impl Forwarder {
         now: Tick,
     ) {
         let cell = real.counters.of(self.worker);
-        let (entry, templates) = A::table_mut(&mut self.connections).entry_and_templates(found.index);
-        observe(found, entry, templates, cell, &real.timeouts, headers, now);
+        let (entry, beside) = A::table_mut(&mut self.connections).entry_and_beside(found.index);
+        observe(found, entry, beside, cell, &real.timeouts, headers, now);
         count(&cell.packets_out, &cell.bytes_out, headers.ip_length() as u64);
     }
 
-    /// Makes a connection (kernel: `ip_vs_conn_new`, `ip_vs_bind_dest`); none when the table is full. `locality` as in [`Self::choose`].
+    /// Makes a connection (kernel: `ip_vs_conn_new`, `ip_vs_bind_dest`). `locality` as in [`Self::choose`].
+    ///
+    /// # Errors
+    /// Why there is no room for it.
     pub(super) fn insert<A: Tables + IpVersion>(
         &mut self,
         snapshot: &Snapshot,
         (flow, locality): (Flow<A>, A),
         new: &New<'_>,
         now: Tick,
-    ) -> Option<Found> {
+    ) -> Result<Found, DropReason> {
         let real = new.real;
         let twice = new.replaces.is_some_and(|old| self.replace::<A>(snapshot, old, real, now));
         let template = match &new.template {
             Controlling::None => None,
             Controlling::Existing(index) => Some(*index),
             Controlling::New(stale) => {
-                let template = choose::new_template(snapshot.service(new.service)?, real, &flow)?;
+                let template = (snapshot.service(new.service))
+                    .and_then(|service| choose::new_template(service, real, &flow))
+                    .ok_or(DropReason::NoReal)?;
                 Some(self.make_template(snapshot, real, &template, *stale, now)?)
             }
         };
@@ -317,9 +322,9 @@ impl Forwarder {
             real_address: A::from_ip(real.address).unwrap_or(A::UNSPECIFIED),
             real_port: real_port(real, flow.destination_port),
             nat: real.method == Method::Nat,
+            masqueraded: false,
         };
-        let ended = |entry: &Entry<A>| expired(snapshot, self.worker, &self.counters, entry);
-        let index = A::table_mut(&mut self.connections).insert(connection, now, ended).ok()?;
+        let index = self.make_of_service(snapshot, &connection, new.service, now)?;
         if let Some(template) = template {
             A::table_mut(&mut self.connections).control(index, template, now);
         }
@@ -344,10 +349,13 @@ impl Forwarder {
             overload.update(total);
         }
         self.counters.connections_made.add(1);
-        Some(Found { index, direction: Direction::FromClient })
+        Ok(Found { index, direction: Direction::FromClient })
     }
 
-    /// Makes a template, in the place of one that has become stale; none when there is no room.
+    /// Makes a template, in the place of one that has become stale.
+    ///
+    /// # Errors
+    /// Why there is no room for it.
     fn make_template<A: Tables>(
         &mut self,
         snapshot: &Snapshot,
@@ -355,15 +363,28 @@ impl Forwarder {
         new: &NewTemplate<A>,
         stale: Option<TemplateIndex>,
         now: Tick,
-    ) -> Option<TemplateIndex> {
-        let templates = A::table_mut(&mut self.connections).templates_mut();
+    ) -> Result<TemplateIndex, DropReason> {
+        let Self { worker, connections, counters, .. } = self;
+        let table = A::table_mut(connections);
         if let Some(stale) = stale {
-            templates.set_stale(stale);
+            table.templates_mut().set_stale(stale);
         }
-        let ended = |template: &Template<A>| template_ended(snapshot, self.worker, template);
-        let index = templates.make(new, now, ended)?;
-        real.counters.of(self.worker).persistent.add(1);
-        Some(index)
+        let of_family = &counters.tables[A::FAMILY as usize];
+        let ended = |entry: &Entry<A>, ending| ended(snapshot, *worker, counters, entry, ending);
+        let template_gone = |template: &Template<A>, ending| {
+            template_ended(snapshot, *worker, template);
+            if let Ending::Reclaimed(kind) = ending {
+                of_family.reclaimed.at(kind as usize).add(1);
+            }
+        };
+        let made = table.make_template(new, &limits(snapshot), now, ended, template_gone);
+        let index = made.map_err(|full| match full {
+            Full::Table => DropReason::TemplatesFull,
+            Full::Client => DropReason::ClientShare,
+            Full::Service => DropReason::ServiceShare,
+        })?;
+        real.counters.of(*worker).persistent.add(1);
+        Ok(index)
     }
 
     #[cold]
@@ -422,7 +443,7 @@ impl From<Result<NicId, DropReason>> for Verdict {
 fn observe<A: Address>(
     found: Found,
     entry: &mut Entry<A>,
-    templates: &mut Templates<A>,
+    beside: &mut Beside<A>,
     cell: &RealCell,
     timeouts: &Timeouts,
     headers: &Headers<A>,
@@ -431,9 +452,7 @@ fn observe<A: Address>(
     let change = entry.observe(headers.tcp_flags.0, found.direction, now, timeouts);
     if change != Activity::Unchanged {
         activity(cell, change, entry, found.direction, now);
-        if change == Activity::Assures || entry.assures() {
-            templates.assure(found.index);
-        }
+        beside.follow(found.index, entry, change);
     }
 }
 
@@ -450,7 +469,7 @@ fn activity<A: Address>(
         cell.witness(evidence, now);
     }
     let (up, down) = match change {
-        Activity::Unchanged | Activity::Assures => return,
+        Activity::Unchanged | Activity::Assures | Activity::Moved => return,
         Activity::BecameActive => (&cell.active, &cell.inactive),
         Activity::BecameInactive => (&cell.inactive, &cell.active),
     };
@@ -561,6 +580,20 @@ pub(super) fn template_ended<A: Address>(snapshot: &Snapshot, worker: WorkerId, 
     real.counters.of(worker).persistent.subtract(1);
     if let Some(overload) = &real.overload {
         overload.update(real.counters.connections());
+    }
+}
+
+/// A connection ended for another one.
+pub(super) fn ended<A: Address>(
+    snapshot: &Snapshot,
+    worker: WorkerId,
+    counters: &WorkerCounters,
+    entry: &Entry<A>,
+    ending: Ending,
+) {
+    expired(snapshot, worker, counters, entry);
+    if let Ending::Reclaimed(kind) = ending {
+        counters.tables[A::FAMILY as usize].reclaimed.at(kind as usize).add(1);
     }
 }
 

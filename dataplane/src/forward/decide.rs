@@ -11,7 +11,7 @@ use crate::id::{L4Port, NicId, Protocol, ServiceId};
 use crate::packet::Packet;
 use crate::reason::{DropReason, ReplyKind};
 use crate::reply;
-use crate::service::{Method, NextHop, Real, Standing, Way};
+use crate::service::{Method, NextHop, Real, Service, Standing, Way};
 use crate::snapshot::{FamilyTables, Local, Snapshot};
 use crate::time::Tick;
 use crate::wire::icmp::Error;
@@ -266,16 +266,17 @@ impl Forwarder {
         if flow.protocol == Protocol::Sctp && flags == sctp::NO_EVENT {
             return Err(Aside::Drop(DropReason::TransportHeader));
         }
-        if flow.protocol == Protocol::Sctp && (!flags.syn() && !sysctls.sloppy_sctp || flags.rst()) {
-            return over(replaces, asked.unspoken());
+        let sloppy = match flow.protocol {
+            Protocol::Tcp => sysctls.sloppy_tcp,
+            Protocol::Sctp => sysctls.sloppy_sctp,
+            Protocol::Udp | Protocol::Icmp => true,
+        };
+        let begins = sloppy || flags.syn() || asked.adopts(service);
+        if matches!(flow.protocol, Protocol::Tcp | Protocol::Sctp) && (!begins || flags.rst()) {
+            return over(replaces, asked.not_begun(flow.protocol));
         }
-        let begins =
-            flags.syn() || sysctls.sloppy_tcp || asked.tables.adopting.contains_key(&flow.destination);
-        if flow.protocol == Protocol::Tcp && (!begins || flags.rst()) {
-            return over(replaces, asked.reset());
-        }
-        if replaces.is_none() && !A::table(&self.connections).may_have_room(now) {
-            return Err(Aside::Drop(DropReason::TableFull));
+        if replaces.is_none() {
+            self.has_room(asked.snapshot, flow.source, now)?;
         }
         if asked.snapshot.sysctls.drop_packet > 0 && self.is_dropped::<A>(asked.snapshot) {
             return over(replaces, Err(Aside::Drop(DropReason::Defence)));
@@ -381,6 +382,31 @@ impl<'s, 'p, A: IpVersion + crate::snapshot::Family> Asked<'s, 'p, A> {
                 Err(Aside::Drop(DropReason::TransportChecksum))
             }
             _ => self.refuse(Error::PortUnreachable, ReplyKind::PortUnreachable, DropReason::Unwanted),
+        }
+    }
+
+    /// Whether connections of a service are taken up in their midst.
+    fn adopts(&self, service: &Service) -> bool {
+        let tables = self.tables;
+        (tables.others.adopting || !tables.adopting.is_empty())
+            && service.chooses_again()
+            && match self.is_ours(self.headers.destination) {
+                true => tables.adopting.contains_key(&self.headers.destination),
+                false => tables.others.adopting,
+            }
+    }
+
+    /// What becomes of a packet to a service that is of no connection and begins none. As long as it may be known elsewhere,
+    /// nobody is told that it is not.
+    fn not_begun(&self, protocol: Protocol) -> Decided<'s, A> {
+        let silent = match self.is_ours(self.headers.destination) {
+            true => self.tables.silent.contains_key(&self.headers.destination),
+            false => self.tables.others.silent,
+        };
+        match protocol {
+            _ if silent && !self.headers.tcp_flags.rst() => Err(Aside::Drop(DropReason::ResetDelayed)),
+            Protocol::Sctp => self.unspoken(),
+            _ => self.reset(),
         }
     }
 

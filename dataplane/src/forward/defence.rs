@@ -57,8 +57,12 @@ impl Forwarder {
 
     /// The verdict about a packet that needs nothing to be written, but for this count.
     pub(super) fn stand_aside<A: Tables>(&mut self, snapshot: &Snapshot, aside: Aside) -> Verdict {
-        if let Aside::Drop(DropReason::Defence) = aside {
-            self.count_dropped::<A>(snapshot);
+        match aside {
+            Aside::Drop(DropReason::Defence) => self.count_dropped::<A>(snapshot),
+            Aside::Drop(
+                reason @ (DropReason::TableFull | DropReason::ClientShare | DropReason::ServiceShare),
+            ) => return self.refused::<A>(reason),
+            _ => {}
         }
         aside.into()
     }

@@ -4,11 +4,10 @@
 //! A connection is owned by the worker that owns who is asked: the worker of a NAT real server's client. Its packets are found as
 //! any NAT connection's are; what is here is how it begins, which way its answers go, and ICMP.
 
-use super::commit::expired;
 use super::decide::Asked;
 use super::decision::{Case, Decided, Decision, Subject, Then, no_connection};
 use super::{Aside, Forwarder, Punt, Tables, Verdict};
-use crate::connections::{Direction, Entry, Found, NewConnection};
+use crate::connections::{Activity, Direction, Entry, Found, NewConnection};
 use crate::flow::Flow;
 use crate::id::{L4Port, Protocol};
 use crate::packet::Packet;
@@ -169,6 +168,7 @@ impl Forwarder {
             real_address: flow.source,
             real_port: flow.source_port,
             nat: true,
+            masqueraded: true,
         };
         Ok(Decision { subject: Subject::Masqueraded(connection, Direction::FromReal, real), then })
     }
@@ -203,7 +203,7 @@ impl Forwarder {
         }
         let routed = asked.route()?;
         let goes = matches!(routed.then, Then::Forward(_) | Then::Fragment(_) | Then::Punt(_));
-        let room = A::table(&self.connections).may_have_room(asked.now);
+        let room = self.has_room(asked.snapshot, flow.source, asked.now).is_ok();
         let Some(real) = asked.snapshot.real(leave.real) else { return Ok(routed) };
         if !goes || !room || asked.headers.tcp_flags.rst() {
             return Ok(routed);
@@ -214,6 +214,7 @@ impl Forwarder {
             real_address: flow.destination,
             real_port: flow.destination_port,
             nat: true,
+            masqueraded: false,
         };
         Ok(Decision { subject: Subject::Masqueraded(connection, Direction::FromClient, real), ..routed })
     }
@@ -263,9 +264,9 @@ impl Forwarder {
         now: Tick,
     ) -> Verdict {
         let (connection, direction, real) = new;
-        let ended = |entry: &Entry<A>| expired(snapshot, self.worker, &self.counters, entry);
-        let Ok(index) = A::table_mut(&mut self.connections).insert(connection, now, ended) else {
-            return Verdict::Drop(DropReason::TableFull);
+        let index = match self.make(snapshot, &connection, now) {
+            Ok(index) => index,
+            Err(reason) => return self.refused::<A>(reason),
         };
         let cell = real.counters.of(self.worker);
         cell.inactive.add(1);
@@ -289,10 +290,13 @@ impl Forwarder {
         then: Then<'_, A>,
         now: Tick,
     ) -> Verdict {
-        let entry = A::table_mut(&mut self.connections).entry_mut(found.index);
+        let (entry, beside) = A::table_mut(&mut self.connections).entry_and_beside(found.index);
         match then {
             Then::Forward(hop) | Then::Fragment(hop) => {
                 entry.set_expires(now.after(ECHO_TIMEOUT));
+                if entry.observe_echo() {
+                    beside.follow(found.index, entry, Activity::Moved);
+                }
                 let cell = real.counters.of(self.worker);
                 let (packets, bytes) = match found.direction {
                     Direction::FromClient => (&cell.packets_in, &cell.bytes_in),

@@ -20,6 +20,7 @@ mod incomplete;
 mod masquerade;
 mod over;
 mod pieces;
+mod room;
 mod routed;
 mod schedule_icmp;
 mod unserved;
@@ -155,6 +156,8 @@ pub struct Forwarder {
     cursors: Vec<Cursor>,
     /// What `lblc` and `lblcr` learned.
     localities: Localities,
+    /// What services hold of the tables, by [`crate::id::ServiceId`].
+    held: Vec<room::Held>,
     reply_limit: ReplyLimit,
     /// Of the next tunnel header or reply that needs one.
     identification: u16,
@@ -261,6 +264,7 @@ impl Forwarder {
             connections: Connections { v4: Table::new(capacity.v4, key), v6: Table::new(capacity.v6, key) },
             cursors: Vec::new(),
             localities: Localities::default(),
+            held: Vec::new(),
             reply_limit: ReplyLimit::default(),
             identification: 0,
             defended: Tick(0),

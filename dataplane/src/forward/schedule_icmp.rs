@@ -37,8 +37,8 @@ impl Forwarder {
         let services = &asked.tables.services;
         let exact = || services.find(flow.destination, flow.destination_port, flow.protocol);
         let service = snapshot.service(marked.or_else(exact)?)?;
-        if !A::table(&self.connections).may_have_room(now) {
-            return Some(Err(Aside::Drop(DropReason::TableFull)));
+        if let Err(aside) = self.has_room(snapshot, flow.source, now) {
+            return Some(Err(aside));
         }
         if snapshot.sysctls.drop_packet > 0 && self.is_dropped::<A>(snapshot) {
             return Some(Err(Aside::Drop(DropReason::Defence)));
@@ -74,8 +74,9 @@ impl Forwarder {
         then: Then<'_, A>,
         now: Tick,
     ) -> Verdict {
-        let Some(found) = self.insert(snapshot, (flow, flow.source), new, now) else {
-            return Verdict::Drop(DropReason::TableFull);
+        let found = match self.insert(snapshot, (flow, flow.source), new, now) {
+            Ok(found) => found,
+            Err(reason) => return self.refused::<A>(reason),
         };
         A::table_mut(&mut self.connections).entry_mut(found.index).set_expires(now.after(UNSEEN));
         if let Then::Drop(DropReason::TransportChecksum) = then {

@@ -24,6 +24,13 @@ impl Forwarder {
         now: Tick,
     ) -> Decided<'s, A> {
         let Some(flow) = asked.headers.flow() else { return self.leave(asked) };
+        // Its client has to send first: what is routed, or refused, ends the connection at one of both ends.
+        let answers = matches!(flow.protocol, Protocol::Tcp | Protocol::Sctp)
+            && (asked.tables.others.silent || !asked.tables.silent.is_empty())
+            && asked.tables.nat_ports.contains_key(&(flow.source, flow.protocol, flow.source_port));
+        if answers {
+            return Err(Aside::Drop(DropReason::ResetDelayed));
+        }
         if asked.snapshot.sysctls.nat_icmp_send
             && asked.tables.nat_ports.contains_key(&(flow.source, flow.protocol, flow.source_port))
             && !(flow.protocol != Protocol::Udp && asked.headers.tcp_flags.rst())

@@ -20,6 +20,7 @@ impl Forwarder {
         self.seen = snapshot.generation;
         if self.cursors.len() < snapshot.services.len() {
             self.cursors.resize(snapshot.services.len(), Cursor::default());
+            self.held.resize(snapshot.services.len(), super::room::Held::default());
         }
         let learns = |scheduler| matches!(scheduler, Scheduler::Lblc | Scheduler::Lblcr);
         if snapshot.services.iter().flatten().any(|service| learns(service.scheduler)) {

@@ -13,7 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::connections::Timeouts;
+use crate::connections::{Share, Timeouts};
 use crate::counters::RealCounters;
 use crate::id::{L4Port, NicId, Protocol, RealId, ServiceId};
 use crate::rewrite::tun;
@@ -77,6 +77,16 @@ pub struct Service {
     pub edition: u64,
 }
 
+impl Service {
+    /// True when it chooses for a connection what it chose for it before, though nothing is known of that: by addresses, ports and
+    /// weights alone, or since there is one real server.
+    #[must_use]
+    pub fn chooses_again(&self) -> bool {
+        matches!(self.scheduler, Scheduler::Sh | Scheduler::Mh | Scheduler::Dh | Scheduler::Fo)
+            || self.candidates.len() == 1
+    }
+}
+
 /// What a service is set to beside its scheduler and its real servers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
@@ -91,6 +101,8 @@ pub struct Settings {
     /// SYNs to real servers in tunnels, and answers to them that come by, tell of no larger segments than fit (not the
     /// kernel's).
     pub mss_clamp: bool,
+    /// The part of a connection table that its connections may be while the table is nearly full.
+    pub share: Share,
 }
 
 /// How long connections of a service live without a packet; 0 for as long as those of all services. The kernel has

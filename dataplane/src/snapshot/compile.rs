@@ -42,6 +42,7 @@ impl Registry {
             sysctls: plan.sysctls,
             owners: self.owners,
             replies_per_second: plan.replies_per_second,
+            client_share: plan.client_share,
         };
         self.retire(plan);
         let divided = divided_marks(plan);
@@ -425,6 +426,8 @@ impl<A: Address> FamilyTables<A> {
             classifier: Classifier::new(&plan.marks),
             local: Default::default(),
             adopting: plan.adopting.iter().filter_map(|&vip| Some((A::from_ip(vip)?, ()))).collect(),
+            silent: plan.silent.iter().filter_map(|&vip| Some((A::from_ip(vip)?, ()))).collect(),
+            others: plan.others,
             not_accepting: ScopedMap::default(),
             checked: plan.checked.iter().filter_map(|&vip| Some((A::from_ip(vip)?, ()))).collect(),
             routes: RouteTable::default(),

@@ -17,7 +17,7 @@ use foldhash::quality::RandomState;
 use hashbrown::HashMap;
 
 use crate::address::Address;
-use crate::connections::Timeouts;
+use crate::connections::{Share, Timeouts};
 use crate::flow::Owners;
 use crate::forwarding::Forwarding;
 use crate::id::{Generation, L4Port, Mac, NicId, Protocol, RealId, ServiceId};
@@ -28,7 +28,7 @@ use crate::service::masquerade::Masquerade;
 use crate::service::table::ServiceTable;
 use crate::service::{NextHop, Real, Service, Unresolved, Way};
 use crate::wire::ethernet;
-pub use plan::{LinkVip, NeighbourPlan, NicPlan, Plan, RealPlan, RoutePlan, ServicePlan};
+pub use plan::{LinkVip, NeighbourPlan, NicPlan, Others, Plan, RealPlan, RoutePlan, ServicePlan};
 pub use registry::Registry;
 pub use scoped::ScopedMap;
 pub use sysctl::Sysctls;
@@ -91,6 +91,10 @@ pub struct FamilyTables<A: Address> {
     pub local: ScopedMap<A, Local>,
     /// VIPs that were taken over lately: connections are taken on in their midst.
     pub adopting: HashMap<A, (), RandomState>,
+    /// VIPs that this director has since lately: TCP and SCTP of no known connection is not answered.
+    pub silent: HashMap<A, (), RandomState>,
+    /// What of both holds for destinations of firewall marks that are no VIPs.
+    pub others: Others,
     /// VIPs that take what is for services alone.
     pub not_accepting: ScopedMap<A, ()>,
     /// VIPs that health checks ask real servers at.
@@ -136,6 +140,8 @@ pub struct Snapshot {
     pub owners: Owners,
     /// How many replies (RST, ICMP) a worker makes in a second.
     pub replies_per_second: u32,
+    /// The part of a connection table that one client may hold while it is nearly full.
+    pub client_share: Share,
 }
 
 impl Snapshot {

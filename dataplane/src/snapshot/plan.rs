@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use ipnet::IpNet;
 
 use super::Sysctls;
-use crate::connections::Timeouts;
+use crate::connections::{Share, Timeouts};
 use crate::forwarding::ForwardRule;
 use crate::id::{Mac, NicId, Protocol};
 use crate::reverse_path::ReversePath;
@@ -33,6 +33,10 @@ pub struct Plan {
     pub not_accepting: Vec<IpAddr>,
     /// VIPs that were taken over lately: their TCP connections, which another director made, are taken on in their midst.
     pub adopting: Vec<IpAddr>,
+    /// VIPs that this director has since lately: TCP and SCTP of no known connection to their services is not answered.
+    pub silent: Vec<IpAddr>,
+    /// Whether the same holds for what firewall marks take that is for no VIP.
+    pub others: Others,
     /// VIPs that health checks of the director's ask its real servers at, by the forwarding method: answers from there to the
     /// director's own addresses are the kernel side's, and nothing from these addresses is ever scheduled.
     pub checked: Vec<IpAddr>,
@@ -52,6 +56,17 @@ pub struct Plan {
     pub sysctls: Sysctls,
     /// Replies (RST, ICMP) a second and worker.
     pub replies_per_second: u32,
+    /// The part of a connection table that one client may hold while it is nearly full.
+    pub client_share: Share,
+}
+
+/// What holds for destinations of firewall marks that are no VIPs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Others {
+    /// As for [`Plan::adopting`].
+    pub adopting: bool,
+    /// As for [`Plan::silent`].
+    pub silent: bool,
 }
 
 /// A NIC.

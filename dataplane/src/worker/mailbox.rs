@@ -115,6 +115,8 @@ pub struct Shared {
     acknowledged: AtomicU64,
     /// Connections in the worker's tables, IPv4 and IPv6. Written by the worker.
     connections: [AtomicU64; 2],
+    /// Its persistence templates, and how many there can be. Written by the worker.
+    templates: [[AtomicU64; 2]; 2],
     /// Where the worker sleeps. Whoever leaves something for it rings.
     pub(super) doorbell: Doorbell,
     /// Tells the worker to end. Written by control.
@@ -143,6 +145,22 @@ impl Shared {
     pub(super) fn set_connections(&self, v4: usize, v6: usize) {
         self.connections[0].store(v4 as u64, Ordering::Relaxed);
         self.connections[1].store(v6 as u64, Ordering::Relaxed);
+    }
+
+    /// Persistence templates in the worker's tables, IPv4 and IPv6, and how many there can be of each: 0 while no service of
+    /// that family persists.
+    #[must_use]
+    pub fn templates(&self) -> [(u64, u64); 2] {
+        self.templates
+            .each_ref()
+            .map(|[used, most]| (used.load(Ordering::Relaxed), most.load(Ordering::Relaxed)))
+    }
+
+    pub(super) fn set_templates(&self, fills: [(usize, usize); 2]) {
+        for (shown, (used, most)) in self.templates.iter().zip(fills) {
+            shown[0].store(used as u64, Ordering::Relaxed);
+            shown[1].store(most as u64, Ordering::Relaxed);
+        }
     }
 
     /// Asks the worker to end after its turn.

@@ -507,7 +507,9 @@ impl Worker {
         if work == 0 {
             self.shared.counters.turns_idle.add(1);
         }
-        self.shared.set_connections(self.forwarder.v4().len(), self.forwarder.v6().len());
+        let (v4, v6) = (self.forwarder.v4(), self.forwarder.v6());
+        self.shared.set_connections(v4.len(), v6.len());
+        self.shared.set_templates([v4.templates().fill(), v6.templates().fill()]);
     }
 }
 

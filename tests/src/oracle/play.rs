@@ -43,6 +43,7 @@ pub fn bare_director() -> Director {
         timeouts: Timeouts::default(),
         replies_per_second: REPLIES,
         forwards: vec![everything_passes()],
+        client_share: Default::default(),
         ..Plan::default()
     };
     Director::new(1, CONNECTIONS, plan)

@@ -134,7 +134,8 @@ impl Lab {
         path
     }
 
-    /// `[runtime]` of the test's director, with `further` lines in it.
+    /// `[runtime]` of the test's director, with `further` lines in it. Unless these say otherwise, it answers from its start on as one
+    /// that has run for long.
     ///
     /// # Panics
     /// When the machine has not as many cores as there are to be workers.
@@ -144,8 +145,9 @@ impl Lab {
         let count = cores.len();
         assert!(count >= workers, "{workers} workers take as many cores, and this machine has {count}");
         let workers: Vec<u16> = (0..workers).map(|number| cores[(self.first + number) % count]).collect();
+        let old = if further.contains("reset_after") { "" } else { "reset_after = \"0s\"\nadopt = \"0s\"\n" };
         format!(
-            "[runtime]\ncontrol_core = {}\nworkers = {workers:?}\nhugepages = \"never\"\nsocket = \"{}\"\n{further}\n",
+            "[runtime]\ncontrol_core = {}\nworkers = {workers:?}\nhugepages = \"never\"\nsocket = \"{}\"\n{old}{further}\n",
             cores[0],
             self.socket().display()
         )

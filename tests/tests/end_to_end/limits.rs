@@ -33,7 +33,10 @@ fn full_connection_table() {
     let running = arms.start(&service(1));
     let director = &running.director;
     for number in 0..CLIENTS {
-        arms.front.send(&packet(&running, number, "S").bytes());
+        // Open ones are not given up for others.
+        for flags in ["S", "A"] {
+            arms.front.send(&packet(&running, number, flags).bytes());
+        }
     }
     let refused = u64::from(CLIENTS) - CAPACITY;
     director.wait_for_drops("table_full", refused);
@@ -64,6 +67,51 @@ fn full_connection_table() {
     arms.front.send(&new.bytes());
     arrives(&arms, &new);
     assert_eq!(director.dropped("table_full"), refused);
+}
+
+/// One client fills the table; another one is served all the same, and what is open goes on. When it begins and ends is told once each.
+#[test]
+fn a_flood_of_one_client_keeps_nobody_out() {
+    let arms = Arms::new();
+    let services = format!("{}{}", service(1), service(1).replace("web", "dns").replace("tcp", "udp"));
+    let running = arms.start(&services);
+    let director = &running.director;
+    let open = packet(&running, 1, "A");
+    arms.front.send(&packet(&running, 1, "S").bytes());
+    arms.front.send(&open.bytes());
+    arrives(&arms, &open);
+    let macs = [ROUTER, running.front];
+    let flood = |transport, l4_port: u16| {
+        let client = at(&format!("198.51.100.99:{l4_port}"));
+        arms.front.send(&Packet::new(transport, macs, client, at("192.0.2.10:80")).bytes());
+    };
+    for l4_port in 1..=6000 {
+        flood(Transport::Udp, l4_port);
+        flood(Transport::Tcp("S"), l4_port);
+    }
+    for number in 10..60 {
+        flood(Transport::Udp, 6000 + number);
+        flood(Transport::Tcp("S"), 6000 + number);
+        for flags in ["S", "A"] {
+            let new = packet(&running, number, flags);
+            arms.front.send(&new.bytes());
+            arrives(&arms, &new);
+        }
+    }
+    arms.front.send(&open.bytes());
+    arrives(&arms, &open);
+    director.wait_logged("worker 0 connections IPv4: full:");
+    let status = director.settled();
+    let shown = limit(&status, "worker 0 connections IPv4");
+    assert!(shown.reclaimed + shown.refused > 7000 && shown.used <= 4096, "{shown:?}");
+    assert_eq!(limit(&status, "worker 0 connections IPv6").reclaimed, 0);
+    let drops = director.drops();
+    let given_up =
+        |kind: &str| drops.reclaimed.iter().find(|count| count.reason == kind).map(|count| count.count);
+    assert!(given_up("half_open") > Some(0) && given_up("one_packet") > Some(0), "{:?}", drops.reclaimed);
+    director.wait_logged("worker 0 connections IPv4: there is room again");
+    assert_eq!(director.log().matches("worker 0 connections IPv4: full:").count(), 1);
+    assert!(status.books.balanced);
 }
 
 #[test]

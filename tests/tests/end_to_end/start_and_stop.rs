@@ -5,8 +5,9 @@ use std::path::Path;
 
 use nix::sys::signal::Signal;
 use shunt::api::Status;
-use shunt_tests::topology::arms::{Arms, Running};
+use shunt_tests::topology::arms::{Arms, ROUTER, Running};
 use shunt_tests::topology::director::Director;
+use shunt_tests::topology::frames::{Packet, Transport, at};
 use shunt_tests::topology::{Lab, wait_for};
 
 const SERVICE: &str = r#"
@@ -212,4 +213,58 @@ fn queues_that_are_not_on_offer_are_refused() {
     let want = "2 workers need as many combined queues, and `ethtool -l back` tells how many there are: run `ethtool -L back \
                 combined 2`, or name fewer workers";
     assert!(log.contains("nic \"back\": ") && log.contains(want), "{log}");
+}
+
+/// A director that was killed and starts again: with a scheduler that chooses as before open connections go on at the real server
+/// that they had, with others nobody is reset at first.
+#[test]
+fn open_connections_outlive_a_restart() {
+    const SERVICES: &str = r#"
+[[service]]
+name = "hashed"
+listen = "192.0.2.10:80"
+protocol = "tcp"
+scheduler = "mh"
+real = [{ address = "10.1.0.11" }, { address = "10.1.0.12" }, { address = "10.1.0.13" }]
+[[service]]
+name = "in turn"
+listen = "192.0.2.10:81"
+protocol = "tcp"
+scheduler = "rr"
+real = [{ address = "10.1.0.11" }, { address = "10.1.0.12" }, { address = "10.1.0.13" }]
+"#;
+    let mut arms = Arms::new();
+    arms.runtime = "connections = 4096\nreset_after = \"5s\"".to_owned();
+    let running = arms.start(SERVICES);
+    let packet = |running: &Running, number: u8, l4_port: u16, flags: &'static str| {
+        let (client, vip) = (at(&format!("198.51.100.{number}:40000")), at(&format!("192.0.2.10:{l4_port}")));
+        Packet::new(Transport::Tcp(flags), [ROUTER, running.front], client, vip)
+    };
+    let meets = |running: &Running, number: u8, flags: &'static str| {
+        let packet = packet(running, number, 80, flags);
+        arms.front.send(&packet.bytes());
+        arms.back
+            .expect("the packet at a real server", |frame| {
+                Packet::read(frame)
+                    .filter(|it| it.source == packet.source && it.transport == packet.transport)
+            })
+            .to
+    };
+    let had: Vec<_> = (1..=20).map(|number| meets(&running, number, "S")).collect();
+    running.director.signal(Signal::SIGKILL);
+    assert!(!running.director.ended().success());
+
+    let running = arms.start(SERVICES);
+    let met: Vec<_> = (1..=20).map(|number| meets(&running, number, "A")).collect();
+    assert_eq!(met, had);
+    (1..=20).for_each(|number| arms.front.send(&packet(&running, number, 81, "A").bytes()));
+    running.director.wait_for_drops("reset_delayed", 20);
+    let replies = running.director.drops().replies;
+    assert!(replies.iter().all(|count| count.reason != "reset" || count.count == 0), "{replies:?}");
+    // Later, as the kernel does.
+    wait_for("a reset", || {
+        arms.front.send(&packet(&running, 7, 81, "A").bytes());
+        let resets = running.director.drops().replies.into_iter().find(|count| count.reason == "reset");
+        if resets.is_some_and(|count| count.count > 0) { Ok(()) } else { Err("none came") }
+    });
 }

@@ -1,10 +1,12 @@
 //! At least one frame for each reason to drop one.
 
+use shunt_dataplane::connections::Share;
 use shunt_dataplane::forward::Verdict;
 use shunt_dataplane::id::{Mac, Protocol};
 use shunt_dataplane::reason::DropReason;
-use shunt_dataplane::service::Method;
+use shunt_dataplane::service::{Method, Persistence};
 use shunt_dataplane::snapshot::{Plan, RoutePlan};
+use shunt_dataplane::time::Ticks;
 use shunt_tests::director::Arrival;
 use shunt_tests::network::{BACK, FRONT, Form, ROUTER, nic_mac, real_mac};
 use shunt_tests::packets::{Ip, Tcp, ethernet, frame, number};
@@ -222,6 +224,20 @@ fn of_services(form: Form) -> Vec<Case> {
             to_vip(form).carry(number::FRAGMENT, &[&[6, 0, 0, 1, 0, 0, 0, 9][..], &[0x50; 20]].concat())
         }
     };
+    let other_port =
+        |flags| from_front(&Ip::new(&form.client(1), form.vip()).tcp(&Tcp::new(40001, 80, flags)));
+    let mut persistent = plan(Method::Dr);
+    let netmask = if form == Form::V4 { 32 } else { 128 };
+    persistent.services[0].settings.persistence =
+        Some(Persistence { timeout: Ticks::from_seconds(60), netmask });
+    let of_shares = |client: u8, service: u8| {
+        let mut plan = plan(Method::Dr);
+        plan.client_share = Share(client);
+        plan.services[0].settings.share = Share(service);
+        plan
+    };
+    let mut begun = plan(Method::Dr);
+    begun.silent = begun.vips.clone();
     let mut broadcast = syn(1);
     broadcast.frame[..6].fill(0xff);
     vec![
@@ -235,9 +251,14 @@ fn of_services(form: Form) -> Vec<Case> {
             DropReason::Fragment,
         ),
         drop(named("by broadcast", form), plan(Method::Dr), broadcast, DropReason::Group),
-        drop(named("the real server was removed", form), plan(Method::Dr), ack, DropReason::RealRemoved)
-            .after(vec![syn(1)])
-            .changed(|plan| plan.services[0].reals.truncate(1)),
+        drop(
+            named("the real server was removed", form),
+            plan(Method::Dr),
+            ack.clone(),
+            DropReason::RealRemoved,
+        )
+        .after(vec![syn(1)])
+        .changed(|plan| plan.services[0].reals.truncate(1)),
         drop(
             named("every new connection is one too many", form),
             plan(Method::Dr),
@@ -250,7 +271,17 @@ fn of_services(form: Form) -> Vec<Case> {
         }),
         drop(named("the table is full", form), plan(Method::Nat), syn(2), DropReason::TableFull)
             .connections(1)
-            .after(vec![syn(1)]),
+            .after(vec![syn(1), ack.clone()]),
+        drop(named("the table of templates is full", form), persistent, syn(2), DropReason::TemplatesFull)
+            .connections(1)
+            .after(vec![syn(1), ack.clone()]),
+        drop(named("the client holds its share", form), of_shares(1, 100), syn(1), DropReason::ClientShare)
+            .connections(1)
+            .after(vec![other_port("S"), other_port("A")]),
+        drop(named("the service holds its share", form), of_shares(100, 1), syn(2), DropReason::ServiceShare)
+            .connections(1)
+            .after(vec![syn(1), ack.clone()]),
+        drop(named("of no connection, just after the start", form), begun, ack, DropReason::ResetDelayed),
         drop(
             named("a tunnel without a source", form),
             without_tunnel_source(form),

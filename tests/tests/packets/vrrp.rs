@@ -86,6 +86,8 @@ fn of_backup(form: Form) -> Vec<Case> {
     let datagram = Ip::new(&form.client(1), form.vip()).udp(40000, 53, b"data");
     let mut taken = plan();
     taken.adopting = taken.vips.clone();
+    // There is one that it can have been.
+    taken.services[0].reals.retain(|real| real.address.ip().to_string() == form.real(2));
     vec![
         closed("a ping of a VIP that does not accept", &ping, refused),
         closed("a SYN to no service of a VIP that does not accept", &elsewhere, refused),

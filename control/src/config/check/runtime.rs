@@ -1,5 +1,7 @@
 //! Cores that are named twice or that the machine does not have.
 
+use shunt_dataplane::connections::Share;
+
 use super::{Machine, Seen};
 use crate::config::document::RuntimeDocument;
 use crate::config::problem::{At, Fault, Findings};
@@ -26,6 +28,9 @@ pub fn check(document: &RuntimeDocument, machine: &Machine, findings: &mut Findi
             .reload_removes
             .as_ref()
             .map_or(default.reload_removes, |percent| percent.value),
+        client_share: document.client_share.as_ref().map_or(default.client_share, |share| Share(share.value)),
+        adopt: document.adopt.as_ref().map_or(default.adopt, |adopt| adopt.value),
+        reset_after: document.reset_after.as_ref().map_or(default.reset_after, |time| time.value),
     };
     if let Some(workers) = &document.workers {
         check_workers(workers, &runtime, findings);

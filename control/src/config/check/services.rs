@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use shunt_dataplane::connections::Share;
 use shunt_dataplane::id::Protocol;
 use shunt_dataplane::service::mark::Mark;
 use shunt_dataplane::service::schedulers::{Flags, Scheduler};
@@ -16,7 +17,7 @@ use super::tunnels::{self, tunnel};
 use super::{Seen, health, passive, pool, unique_names, ways};
 use crate::config::document::{Document, PersistenceDocument, RealDocument, SchedulerFlag, ServiceDocument};
 use crate::config::problem::{At, Fault, Findings};
-use crate::config::{Check, Notify, Pool, Real, Service, limit};
+use crate::config::{Check, Notify, Pool, Real, SERVICE_SHARE_DEFAULT, Service, limit};
 
 /// How long clients persist where the file does not say (kernel: `IP_VS_TEMPLATE_TIMEOUT`, as ipvsadm has it).
 const PERSISTENCE_DEFAULT: Duration = Duration::from_secs(360);
@@ -109,6 +110,7 @@ fn settings(service: &ServiceDocument, findings: &mut Findings<'_>) -> Settings 
         one_packet: one_packet.is_some(),
         timeouts: service.timeouts,
         mss_clamp: service.mss_clamp.as_ref().is_some_and(|clamp| clamp.value),
+        share: service.share.as_ref().map_or(SERVICE_SHARE_DEFAULT, |share| Share(share.value)),
         persistence: service
             .persistence
             .as_ref()

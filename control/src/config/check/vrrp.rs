@@ -14,15 +14,13 @@ use super::nics::find_nic;
 use super::{Seen, unique_names};
 use crate::config::document::{Document, VrrpDocument, VrrpGroupDocument, nearest};
 use crate::config::problem::{At, Fault, Findings};
-use crate::config::{MTU_DEFAULT, Vrrp, Watch, duration};
+use crate::config::{ADOPT_DEFAULT, MTU_DEFAULT, Vrrp, Watch, duration};
 use crate::vrrp::{Announcing, Auth, Group, PRIORITY_OWNER, Track, Tracked, Version, VirtualMac, Vrid};
 
 /// The interval when none is configured.
 const INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
 /// The priority when none is configured (RFC 9568, 5.2.4).
 const PRIORITY_DEFAULT: u8 = 100;
-/// For how long connections are adopted after a takeover when nothing is configured: as long as an open TCP connection lives.
-const ADOPT_DEFAULT: Duration = Duration::from_secs(900);
 
 /// Checks `[[vrrp]]`; none when one of them lacks something.
 pub fn check(document: &Document, networks: &Networks, findings: &mut Findings<'_>) -> Option<Vec<Vrrp>> {

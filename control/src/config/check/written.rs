@@ -30,6 +30,7 @@ pub fn service(service: &Service) -> ServiceDocument {
         scheduler_flags: flags.into_iter().filter(|(set, _)| *set).map(|(_, flag)| nowhere(flag)).collect(),
         one_packet: Some(nowhere(service.settings.one_packet)),
         mss_clamp: Some(nowhere(service.settings.mss_clamp)),
+        share: Some(nowhere(service.settings.share.0)),
         timeouts: service.settings.timeouts,
         persistence: service.settings.persistence.map(|persistence| PersistenceDocument {
             timeout: Some(nowhere(persistence.timeout.as_duration())),

@@ -1,10 +1,12 @@
 //! `[runtime]`: cores, memory, the socket, limits.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use toml::de::DeTable;
 
 use super::Section;
+use super::service::within;
 use crate::config::problem::{At, Fault, Findings, Span};
 use crate::config::{Hugepages, Idle, limit};
 
@@ -33,6 +35,12 @@ pub struct RuntimeDocument {
     pub neighbours: Option<At<u32>>,
     /// `reload_removes`, in percent.
     pub reload_removes: Option<At<u8>>,
+    /// `client_share`, in percent.
+    pub client_share: Option<At<u8>>,
+    /// `adopt`.
+    pub adopt: Option<At<Duration>>,
+    /// `reset_after`.
+    pub reset_after: Option<At<Duration>>,
 }
 
 const KEYS: &[&str] = &[
@@ -46,6 +54,9 @@ const KEYS: &[&str] = &[
     "replies",
     "neighbours",
     "reload_removes",
+    "client_share",
+    "adopt",
+    "reset_after",
 ];
 
 impl RuntimeDocument {
@@ -58,6 +69,9 @@ impl RuntimeDocument {
             let fault = Fault::new("no worker", "at least one core polls", "name one, such as workers = [1]");
             section.error(&value.span(), fault);
         }
+        let time = |section: &mut Section<'_, '_, '_, '_>, key: &str, most: Duration| {
+            section.parse(key, |text| within(key, text, Duration::ZERO, most))
+        };
         Self {
             at: Some(at.clone()),
             control_core: section.integer("control_core", 0..=limit::CORE_MAX, "(a core's number)"),
@@ -82,6 +96,9 @@ impl RuntimeDocument {
                 "neighbours of each NIC",
             ),
             reload_removes: section.integer("reload_removes", 0..=100, "percent"),
+            client_share: section.integer("client_share", limit::SHARES, "percent of a connection table"),
+            adopt: time(&mut section, "adopt", limit::TIMEOUT_MAX),
+            reset_after: time(&mut section, "reset_after", limit::RESET_AFTER_MAX),
         }
     }
 }

@@ -38,6 +38,8 @@ pub struct ServiceDocument {
     pub scheduler_flags: Vec<At<SchedulerFlag>>,
     /// `mss_clamp`.
     pub mss_clamp: Option<At<bool>>,
+    /// `share`, in percent.
+    pub share: Option<At<u8>>,
     /// `one_packet`.
     pub one_packet: Option<At<bool>>,
     /// `persistence`.
@@ -177,6 +179,7 @@ const KEYS: &[&str] = &[
     "scheduler_flags",
     "one_packet",
     "mss_clamp",
+    "share",
     "persistence",
     "timeout",
     "forward",
@@ -240,6 +243,7 @@ impl ServiceDocument {
             scheduler_flags: section.parse_list("scheduler_flags", scheduler_flag),
             one_packet: section.boolean("one_packet"),
             mss_clamp: section.boolean("mss_clamp"),
+            share: section.integer("share", limit::SHARES, "percent of a connection table"),
             forward: section.word("forward", METHODS, &["fullnat"]),
             persistence: None,
             timeouts: ServiceTimeouts::default(),
