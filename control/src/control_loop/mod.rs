@@ -53,6 +53,14 @@ pub trait Rings {
     /// The next packet that a worker handed up; none when there is none now. Serves all workers in turn.
     fn punted(&mut self) -> Option<Punted<Self::Packet>>;
 
+    /// Begins to note whether all workers take in what lies in their queues by now; wakes them.
+    fn begin_hearing(&mut self) {}
+
+    /// Whether they have since: what they handed up lies in the rings.
+    fn have_heard(&self) -> bool {
+        true
+    }
+
     /// Sends a copy of `frame` out of a NIC; false when there is no room for it.
     fn transmit(&mut self, nic: NicId, frame: &[u8]) -> bool;
 
@@ -137,7 +145,7 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
             nics: kernel.fds().count() as u8,
             kernel,
             machine: Machine::new(Instant::now()),
-            vrrp: Vrrp::default(),
+            vrrp: Vrrp::new(Instant::now()),
             batches: batch::Batches::default(),
             inbox,
             counters: Counters::default(),
@@ -171,8 +179,10 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
             self.resign(now);
             return None;
         }
+        self.notice_sleep(now);
         // Before all else, so that nothing delays an advert.
         self.speak(now);
+        let heard = self.hear(now);
         let mut work = 0;
         while work < PUNTS_PER_TURN_MAX {
             let Some(punted) = self.rings.punted() else { break };
@@ -187,6 +197,11 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
                 }
                 Sorted::Kept => {}
             }
+        }
+        if work < PUNTS_PER_TURN_MAX
+            && let Some(until) = heard
+        {
+            self.vrrp.heard_until(until);
         }
         work += usize::from(self.machine.go_on_naming(now, &mut self.outputs));
         if self.machine.deadline().is_some_and(|deadline| deadline <= now) {

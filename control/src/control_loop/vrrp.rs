@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use nix::time::{ClockId, clock_gettime};
 use shunt_dataplane::address::Family;
 use shunt_dataplane::forward::Punt;
 use shunt_dataplane::id::{Mac, NicId};
@@ -18,6 +19,9 @@ use crate::vrrp::{Group, Instance, Listed, Machine, Output, Reading, To, Tracked
 /// The priority of the loop among real-time threads, where the system allows one: above none but ordinary ones.
 const REAL_TIME_PRIORITY: u8 = 10;
 
+/// The shortest sleep of the machine that matters: its two clocks are read one after the other.
+const SLEEP_MIN: Duration = Duration::from_millis(10);
+
 /// What the loop keeps for VRRP.
 #[derive(Default)]
 pub(super) struct Vrrp {
@@ -32,6 +36,10 @@ pub(super) struct Vrrp {
     real_time: Option<Result<(), String>>,
     undeliverable: u64,
     latest: Duration,
+    /// Since when it is noted whether the workers take in what lies in their queues; none while nobody wants to know.
+    hearing: Option<Instant>,
+    /// How far the clock that runs while the machine sleeps is ahead of the one that does not.
+    ahead: Option<Duration>,
 }
 
 /// What the loop knows of VRRP, for `status`.
@@ -50,6 +58,17 @@ pub struct Report {
 }
 
 impl Vrrp {
+    pub(super) fn new(now: Instant) -> Self {
+        let mut vrrp = Self::default();
+        vrrp.heard_until(now);
+        vrrp
+    }
+
+    /// All that arrived before was given to the machine.
+    pub(super) fn heard_until(&mut self, until: Instant) {
+        self.machine.heard_until(until);
+    }
+
     pub(super) fn report(&self) -> Report {
         Report {
             routers: self.machine.list(),
@@ -105,6 +124,37 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
     /// Another host claims an address.
     pub(super) fn claimed(&mut self, nic: NicId, address: IpAddr, other: Mac) {
         self.vrrp.machine.claimed(Instant::now(), nic, address, other, &mut self.vrrp.outputs);
+    }
+
+    /// Where a backup would take over: whether the workers ran since its wait was over, and until when all was heard, once the rings are
+    /// empty.
+    pub(super) fn hear(&mut self, now: Instant) -> Option<Instant> {
+        let listens = self.vrrp.machine.deadline().is_some() && self.vrrp.machine.listens(now);
+        match self.vrrp.hearing {
+            None if listens => {
+                self.vrrp.hearing = Some(now);
+                self.rings.begin_hearing();
+                None
+            }
+            Some(since) if self.rings.have_heard() => {
+                self.vrrp.hearing = None;
+                Some(since)
+            }
+            _ => None,
+        }
+    }
+
+    /// Notices that the machine was asleep: what is due is counted by a clock that stood still meanwhile.
+    pub(super) fn notice_sleep(&mut self, now: Instant) {
+        let read = |clock| clock_gettime(clock).map(Duration::from).unwrap_or_default();
+        // In this order it is never too much by what passes between the two.
+        let (boot, monotonic) = (read(ClockId::CLOCK_BOOTTIME), read(ClockId::CLOCK_MONOTONIC));
+        let ahead = boot.saturating_sub(monotonic);
+        let before = self.vrrp.ahead.replace(ahead).unwrap_or(ahead);
+        let slept = ahead.saturating_sub(before);
+        if slept >= SLEEP_MIN {
+            self.vrrp.machine.slept(now, slept, &mut self.vrrp.outputs);
+        }
     }
 
     /// Does what is due, and carries out what the machine said.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 
 use dpdk_sys::{Mbuf, Mempool};
+use shunt_dataplane::forward::BURST_MAX;
 use shunt_dataplane::id::{NicId, WorkerId};
 use shunt_dataplane::worker::{self, Injected, PacketEnds, Shared};
 
@@ -35,13 +36,18 @@ pub struct WorkerRings {
     /// Whose turn it is.
     next: usize,
     pool: Mempool,
+    /// How often each worker had turned, and found nothing, when it began to be noted.
+    turns: Vec<[u64; 2]>,
 }
+
+/// Turns in which a worker has emptied a queue of a NIC that was full.
+const QUEUE_TURNS: u64 = 4096 / BURST_MAX as u64 + 1;
 
 impl WorkerRings {
     /// The rings of all workers, in the order of their [`WorkerId`], as `workers` is; frames are made from `pool`.
     #[must_use]
     pub const fn new(ends: Vec<PacketEnds>, workers: Vec<Arc<Shared>>, pool: Mempool) -> Self {
-        Self { ends, workers, next: 0, pool }
+        Self { ends, workers, next: 0, pool, turns: Vec::new() }
     }
 }
 
@@ -69,6 +75,23 @@ impl Rings for WorkerRings {
             }
         }
         None
+    }
+
+    fn begin_hearing(&mut self) {
+        self.turns.clear();
+        for shared in &self.workers {
+            self.turns.push([shared.counters.turns.get(), shared.counters.turns_idle.get()]);
+            shared.wake();
+        }
+    }
+
+    fn have_heard(&self) -> bool {
+        let has_turned = |(shared, before): (&Arc<Shared>, &[u64; 2])| {
+            let now = [shared.counters.turns.get(), shared.counters.turns_idle.get()];
+            // The turn that was under way does not count.
+            now[1] >= before[1] + 2 || now[0] > before[0] + QUEUE_TURNS
+        };
+        self.workers.iter().zip(&self.turns).all(has_turned)
     }
 
     fn transmit(&mut self, nic: NicId, frame: &[u8]) -> bool {

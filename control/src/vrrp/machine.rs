@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use shunt_dataplane::address::Family;
 use shunt_dataplane::id::{Mac, NicId};
@@ -33,6 +33,8 @@ pub struct Machine {
     nic_names: Vec<String>,
     /// What was told of groups, by their names.
     told: BTreeMap<String, Told>,
+    /// All that arrived before was given to the machine; none: whoever feeds it says nothing about that, and it is told all at once.
+    heard_until: Option<Instant>,
     stopped: bool,
 }
 
@@ -100,15 +102,20 @@ impl Machine {
         if let Some((who, priority)) = outranked {
             let name = router.settings.name.clone();
             router.enter_backup(now, Some((who, priority)), Reason::Outranked(who, priority), out);
-            for mate in self.mates(place) {
-                let router = &mut self.routers[mate];
-                if router.role() == Role::Master {
-                    router.resign(now, out);
-                    router.enter_backup(now, None, Reason::Group(name.clone()), out);
-                }
-            }
+            self.take_along(now, place, &name, out);
         }
         self.tick(now, out);
+    }
+
+    /// The others of the group of one that gives way do so, too.
+    fn take_along(&mut self, now: Instant, place: usize, name: &str, out: &mut Vec<Output>) {
+        for mate in self.mates(place) {
+            let router = &mut self.routers[mate];
+            if router.role() == Role::Master {
+                router.resign(now, out);
+                router.enter_backup(now, None, Reason::Group(name.to_owned()), out);
+            }
+        }
     }
 
     /// Another host on the link answers for an address.
@@ -126,15 +133,18 @@ impl Machine {
         if self.stopped {
             return;
         }
-        for router in &mut self.routers {
-            router.tick(now, &mut self.counters, out);
+        let awake = |router: &mut Router| router.tick(now, &mut self.counters, out);
+        let awake: Vec<bool> = self.routers.iter_mut().map(awake).collect();
+        for place in (0..awake.len()).filter(|&place| awake[place]) {
+            let name = self.routers[place].settings.name.clone();
+            self.take_along(now, place, &name, out);
         }
         for place in 0..self.routers.len() {
-            let Some(reason) = self.routers[place].wish(now) else { continue };
+            let Some(reason) = self.routers[place].wish(now, self.heard_until) else { continue };
             let mates = self.mates(place);
             let agrees = |&mate: &usize| {
                 let router = &self.routers[mate];
-                router.role() == Role::Master || router.wish(now).is_some()
+                router.role() == Role::Master || router.wish(now, self.heard_until).is_some()
             };
             if !mates.iter().all(agrees) {
                 self.routers[place].wait();
@@ -142,7 +152,7 @@ impl Machine {
             }
             self.routers[place].enter_master(now, reason, out);
             for mate in mates {
-                if let Some(reason) = self.routers[mate].wish(now) {
+                if let Some(reason) = self.routers[mate].wish(now, self.heard_until) {
                     self.routers[mate].enter_master(now, reason, out);
                 }
             }
@@ -153,6 +163,30 @@ impl Machine {
         }
         self.tell_groups(out);
         self.count_sent();
+    }
+
+    /// Whether a backup would take over if it knew that all was heard that arrived by now: see [`Machine::heard_until`].
+    pub fn listens(&mut self, now: Instant) -> bool {
+        let Self { routers, heard_until, stopped, .. } = self;
+        let listening =
+            routers.iter_mut().filter_map(|router| router.listens(now, *heard_until).then_some(()));
+        listening.count() > 0 && !*stopped
+    }
+
+    /// All that arrived before was given to the machine. Who says so once says so whenever [`Machine::listens`] asks.
+    pub fn heard_until(&mut self, until: Instant) {
+        self.heard_until = Some(self.heard_until.map_or(until, |before| before.max(until)));
+    }
+
+    /// The machine was asleep, and `now` did not go on meanwhile.
+    pub fn slept(&mut self, now: Instant, slept: Duration, out: &mut Vec<Output>) {
+        if self.stopped {
+            return;
+        }
+        for router in &mut self.routers {
+            router.slept(now, slept, out);
+        }
+        self.tick(now, out);
     }
 
     /// When [`Machine::tick`] has something to do next; never when nothing is pending.

@@ -7,13 +7,15 @@ use std::time::Duration;
 use super::super::message::{self, Envelope};
 use super::super::refusal::Vips;
 use super::super::settings::{Announcing, Auth, Peer, Track, Version, VirtualMac};
-use super::super::{COMPLAINTS_MAX, PEERS_MAX};
+use super::super::{COMPLAINTS_MAX, LISTEN_PAUSE, PEERS_MAX};
 use super::super::{Event, Notify, To};
 use super::*;
 use crate::health::scripts::Script;
 
 #[path = "interval_tests.rs"]
 mod intervals;
+#[path = "late_tests.rs"]
+mod late;
 #[path = "stranger_tests.rs"]
 mod strangers;
 

@@ -37,6 +37,8 @@ pub const PEERS_MAX: usize = 16;
 pub const ANNOUNCEMENTS_PER_TURN_MAX: usize = 64;
 /// The pause after which further announcements go out, so that thousands of VIPs do not fill a worker's ring.
 pub const ANNOUNCEMENT_PAUSE: Duration = Duration::from_millis(1);
+/// How long a backup that would take over lets workers hand up what lies in their queues before it looks again.
+pub const LISTEN_PAUSE: Duration = Duration::from_millis(1);
 /// How often the same complaint about the same director is told.
 pub const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 /// Complaints that a virtual router tells in [`COMPLAINT_INTERVAL`], whoever they are about; more are counted alone.

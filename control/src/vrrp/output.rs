@@ -98,6 +98,8 @@ pub enum Reason {
     Preempts(IpAddr, u8),
     /// A director of this priority, or of the same and a higher address, is master.
     Outranked(IpAddr, u8),
+    /// It did not run for so long, longer than others wait for a master, and listens first.
+    Slept(Duration),
     /// The link of its NIC is down.
     LinkDown,
     /// What it tracks without weight fails: this.
@@ -129,6 +131,7 @@ impl fmt::Display for Reason {
             Self::Resigned(who) => write!(f, "the master {who} gave up (priority 0)"),
             Self::Preempts(who, priority) => write!(f, "the master {who} has priority {priority} only"),
             Self::Outranked(who, priority) => write!(f, "{who} is master with priority {priority}"),
+            Self::Slept(time) => write!(f, "it did not run for {} ms and listens first", time.as_millis()),
             Self::LinkDown => f.write_str("the link of its NIC is down"),
             Self::Tracked(what) => write!(f, "{what} fails"),
             Self::Group(member) => write!(f, "it moves with {member} of its group"),

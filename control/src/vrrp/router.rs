@@ -26,7 +26,10 @@ use super::output::{Cause, Counters, Event, Listed, Output, PeerListed, Reason, 
 use super::refusal::{Complaint, Refusal, Vips};
 use super::rival::Rivalry;
 use super::settings::Instance;
-use super::{COMPLAINT_INTERVAL, COMPLAINTS_MAX, PEERS_MAX, PRIORITY_OWNER, PRIORITY_STOP};
+use super::{COMPLAINT_INTERVAL, COMPLAINTS_MAX, LISTEN_PAUSE, PEERS_MAX, PRIORITY_OWNER, PRIORITY_STOP};
+
+/// Intervals of a master without an advert after which the best of the others may have taken over (RFC 9568, 6.1).
+const MISSED: u32 = 3;
 
 /// A virtual router.
 #[derive(Clone, Debug)]
@@ -77,12 +80,16 @@ struct Backup {
     preempt: Option<Instant>,
     /// Wants to be master; others of its group do not.
     waits: bool,
+    /// Silence has lasted long enough, and what lies in the workers' queues was not heard yet: when to look again.
+    listens: Option<Instant>,
 }
 
 #[derive(Clone, Debug)]
 struct Master {
     due: Instant,
     sent: Instant,
+    /// The interval that the advert sent last told.
+    interval: Duration,
     /// A rival was answered since the last advert that was due: two that do not hear each other must not make a storm.
     answered: bool,
 }
@@ -215,8 +222,36 @@ impl Router {
         out: &mut Vec<Output>,
     ) {
         let interval = master.and_then(|(who, _)| self.peers.get(&who)?.interval);
-        let backup = Backup { heard: now, interval, master, resigned: false, preempt: None, waits: false };
+        let backup = Backup {
+            heard: now,
+            interval,
+            master,
+            resigned: false,
+            preempt: None,
+            waits: false,
+            listens: None,
+        };
         self.enter(now, State::Backup(backup), reason, out);
+    }
+
+    /// Gives the VIPs up without a word and listens for an advert: who did not run for longer than others wait is master no more.
+    fn wake(&mut self, now: Instant, slept: Duration, out: &mut Vec<Output>) {
+        self.enter_backup(now, None, Reason::Slept(slept), out);
+        let interval = self.settings.interval;
+        if let State::Backup(backup) = &mut self.state {
+            // One interval and the skew are left: another master speaks meanwhile, and where there is none the VIPs are missed.
+            backup.heard = now.checked_sub(2 * interval).unwrap_or(now);
+        }
+    }
+
+    /// The machine was asleep and its clock, too (`CLOCK_MONOTONIC`).
+    pub(super) fn slept(&mut self, now: Instant, slept: Duration, out: &mut Vec<Output>) {
+        match &mut self.state {
+            State::Master(master) if slept >= MISSED * master.interval => self.wake(now, slept, out),
+            // Silence counts from now on.
+            State::Backup(backup) => backup.heard = now,
+            State::Fault | State::Master(_) => {}
+        }
     }
 
     /// Takes the VIPs.
@@ -224,7 +259,12 @@ impl Router {
         self.masterships += 1;
         self.send(now, self.priority, out);
         let due = now + self.settings.interval;
-        self.enter(now, State::Master(Master { due, sent: now, answered: false }), reason, out);
+        self.enter(
+            now,
+            State::Master(Master { due, sent: now, interval: self.settings.interval, answered: false }),
+            reason,
+            out,
+        );
         self.announcements.begin(now, &self.settings.announcing, &self.vips);
     }
 
@@ -303,7 +343,7 @@ impl Router {
                     }
                     _ => backup.preempt = None,
                 }
-                (backup.heard, backup.resigned, backup.waits) = (now, false, false);
+                (backup.heard, backup.resigned, backup.waits, backup.listens) = (now, false, false, None);
                 backup.interval = Some(heard.advert.interval);
                 let warn = self.settings.warn_after;
                 if of_master && !warn.is_zero() && gap > warn {
@@ -487,9 +527,15 @@ impl Router {
         self.peers.entry(address).or_insert(new)
     }
 
-    /// Does what a master has to do by now; whether a backup wants more is for [`Self::wish`] to tell.
-    pub(super) fn tick(&mut self, now: Instant, counters: &mut Counters, out: &mut Vec<Output>) {
-        let State::Master(master) = &mut self.state else { return };
+    /// Does what a master has to do by now; whether a backup wants more is for [`Self::wish`] to tell. True for a master that slept for
+    /// too long to be one.
+    pub(super) fn tick(&mut self, now: Instant, counters: &mut Counters, out: &mut Vec<Output>) -> bool {
+        let State::Master(master) = &mut self.state else { return false };
+        let slept = now.saturating_duration_since(master.sent);
+        if slept >= MISSED * master.interval.max(self.settings.interval) {
+            self.wake(now, slept, out);
+            return true;
+        }
         if master.due <= now {
             self.advertise(now, out);
         }
@@ -498,6 +544,7 @@ impl Router {
             out.push(Output::Announce { nic: self.settings.nic, address });
         }
         out.extend(self.rivalry.tick(now, &self.settings.name).map(Output::Event));
+        false
     }
 
     /// The advert that is due.
@@ -509,7 +556,7 @@ impl Router {
         // In step, unless steps were missed.
         let next = master.due + interval;
         master.due = if next > now && next <= now + interval { next } else { now + interval };
-        (master.sent, master.answered) = (now, false);
+        (master.sent, master.interval, master.answered) = (now, interval, false);
         self.send(now, self.priority, out);
     }
 
@@ -532,7 +579,9 @@ impl Router {
     }
 
     /// Why it wants to be master by now, if it does.
-    pub(super) fn wish(&self, now: Instant) -> Option<Reason> {
+    ///
+    /// Silence counts when all that arrived up to its end was heard; [`Self::listens`] says where that is missing.
+    pub(super) fn wish(&self, now: Instant, heard_until: Option<Instant>) -> Option<Reason> {
         let State::Backup(backup) = &self.state else { return None };
         if now < self.grace {
             return None;
@@ -546,12 +595,32 @@ impl Router {
                 Some(Reason::Preempts(who, priority))
             }
             _ if now < self.silence(backup) => None,
+            _ if !self.is_heard(backup, now, heard_until) => None,
             (Some((who, _)), _) if backup.resigned => Some(Reason::Resigned(who)),
             (Some((who, priority)), _) if preempts.is_some() && self.speaks(now, who) => {
                 Some(Reason::Preempts(who, priority))
             }
             (who, _) => Some(Reason::Silence(who.map(|(who, _)| who))),
         }
+    }
+
+    /// Whether adverts up to the end of its wait would have been heard. Workers that do not run are waited for as long again.
+    fn is_heard(&self, backup: &Backup, now: Instant, heard_until: Option<Instant>) -> bool {
+        let silence = self.silence(backup);
+        let most = silence
+            + self.settings.master_down(self.priority, self.settings.master_interval(backup.interval));
+        now >= most || heard_until.is_none_or(|until| until >= silence)
+    }
+
+    /// Looks whether all was heard that it waited for; false while it was not.
+    pub(super) fn listens(&mut self, now: Instant, heard_until: Option<Instant>) -> bool {
+        let State::Backup(backup) = &self.state else { return false };
+        let over = now >= self.silence(backup).max(self.grace) && !backup.waits;
+        let listens = over && !self.is_heard(backup, now, heard_until);
+        if let State::Backup(backup) = &mut self.state {
+            backup.listens = listens.then(|| now + LISTEN_PAUSE);
+        }
+        listens
     }
 
     /// Whether it owns the VIPs, and no other owner of a higher address is there.
@@ -586,7 +655,7 @@ impl Router {
             State::Backup(backup) if backup.waits => None,
             State::Backup(backup) if self.owns(backup) => Some(self.grace.max(backup.heard)),
             State::Backup(backup) => {
-                let silence = self.silence(backup);
+                let silence = backup.listens.unwrap_or_else(|| self.silence(backup));
                 Some(backup.preempt.map_or(silence, |due| due.min(silence)).max(self.grace))
             }
             State::Master(master) => {

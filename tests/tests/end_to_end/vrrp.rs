@@ -7,6 +7,7 @@
 mod adverts;
 mod carried;
 mod intervals;
+mod late;
 mod link;
 mod matrix;
 mod strangers;
