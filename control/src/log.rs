@@ -86,6 +86,7 @@ impl Log {
         let log = Self { lines, waiting: Arc::default(), lost: Arc::default() };
         let (waiting, lost) = (log.waiting.clone(), log.lost.clone());
         thread::Builder::new().name("shunt-log".to_owned()).spawn(move || {
+            crate::rights::give_up_all();
             let pulse = Pulse::start("shunt-log", Duty::Tells);
             write(sink, &inbox, &waiting, &lost, || pulse.beat());
             pulse.done();

@@ -61,6 +61,7 @@ impl Tracking {
             });
             match ready {
                 Ok(runtime) => {
+                    crate::rights::give_up_all();
                     let _ = started.send(Ok(()));
                     let pulse = Pulse::start("shunt-tracking", Duty::Decides);
                     let tools = Arc::new(Tools::new(scripts, ServiceWays::default(), lacks));

@@ -12,6 +12,7 @@ use crate::config::check::Machine;
 use crate::director;
 use crate::log::{Levels, Log};
 use crate::signals;
+use crate::starter::Starter;
 use crate::threads::watcher;
 
 #[derive(Debug, Args)]
@@ -35,6 +36,20 @@ pub fn run(arguments: &Arguments) -> Outcome {
         complain(&format!("signals cannot be handled ({error}): the system has to allow sigaction(2)"));
         return Outcome::No;
     }
+    // Before there is anything that it could inherit.
+    let starter = match Starter::of_this_process() {
+        Ok(starter) => starter,
+        Err(error) => {
+            complain(&format!("no process for scripts ({error}): raise the limit of processes (ulimit -u)"));
+            return Outcome::No;
+        }
+    };
+    let outcome = run_here(arguments);
+    starter.end();
+    outcome
+}
+
+fn run_here(arguments: &Arguments) -> Outcome {
     let checked = match Config::load(&arguments.config, &Machine::here()) {
         Ok(checked) => checked,
         Err(problems) => {

@@ -3,12 +3,15 @@
 //! A problem prints as one line, `FILE:LINE:COLUMN: WHERE: WHAT IS WRONG (VALUE): WHAT HOLDS INSTEAD: WHAT TO DO`, and
 //! on request with the line of the file that it speaks of. Every problem of a file is reported at once.
 
+use std::cell::OnceCell;
 use std::fmt::{self, Write as _};
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use crate::health::scripts::Script;
 use crate::import::Origin;
+use crate::secret::starred;
 
 /// Bytes of the file that a value or a key takes.
 pub type Span = Range<usize>;
@@ -191,6 +194,9 @@ pub struct Findings<'t> {
     lines: Vec<usize>,
     imported: Option<(usize, &'t [Option<Origin>])>,
     list: Vec<(Span, Problem)>,
+    scripts: Vec<(String, Span, Script)>,
+    /// The text without its secrets, once there is something to show of it.
+    shown: OnceCell<String>,
 }
 
 impl<'t> Findings<'t> {
@@ -198,7 +204,15 @@ impl<'t> Findings<'t> {
     #[must_use]
     pub fn new(file: &'t str, text: &'t str) -> Self {
         let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
-        Self { file, text, lines: std::iter::once(0).chain(ends).collect(), imported: None, list: Vec::new() }
+        Self {
+            file,
+            text,
+            lines: std::iter::once(0).chain(ends).collect(),
+            imported: None,
+            list: Vec::new(),
+            scripts: Vec::new(),
+            shown: OnceCell::new(),
+        }
     }
 
     /// The same where the lines after the first `lines` come from another file, each from its origin.
@@ -232,6 +246,16 @@ impl<'t> Findings<'t> {
     /// A warning about something that is not there.
     pub fn warn_missing(&mut self, place: &str, at: &Span, fault: Fault) {
         self.add(Severity::Warning, place, at, false, fault);
+    }
+
+    /// Notes that a script is named at a place, to be looked at later.
+    pub fn note_script(&mut self, place: &str, at: &Span, script: &Script) {
+        self.scripts.push((place.to_owned(), at.clone(), script.clone()));
+    }
+
+    /// Takes the scripts that were noted.
+    pub fn scripts(&mut self) -> Vec<(String, Span, Script)> {
+        std::mem::take(&mut self.scripts)
     }
 
     /// The number of the line where a place begins, from 1.
@@ -278,20 +302,27 @@ impl<'t> Findings<'t> {
         origins.get(line.checked_sub(lines + 1)?)?.as_ref()
     }
 
+    /// A part of the text, with stars in the place of secrets.
+    fn shown(&self, at: &Span) -> &str {
+        let shown = self.shown.get_or_init(|| starred(self.text));
+        // Byte for byte the same.
+        shown.get(at.clone()).unwrap_or_default()
+    }
+
     fn add(&mut self, severity: Severity, place: &str, at: &Span, show_value: bool, fault: Fault) {
         let line = self.line_of(at);
         if let Some(origin) = self.origin(line) {
-            let value = self.text.get(at.clone()).unwrap_or_default();
+            let value = self.shown(at);
             let value = show_value.then(|| printable(value, VALUE_MAX)).filter(|value| !value.is_empty());
             self.list
                 .push((at.clone(), Problem { value, ..Problem::imported(severity, origin, place, fault) }));
             return;
         }
         let line_start = self.lines.get(line - 1).copied().unwrap_or(0);
-        let rest = self.text.get(line_start..).unwrap_or_default();
+        let rest = self.shown(&(line_start..self.text.len()));
         let whole = rest.lines().next().unwrap_or_default();
         let column = self.text.get(line_start..at.start).unwrap_or_default().chars().count() + 1;
-        let value = self.text.get(at.clone()).unwrap_or_default();
+        let value = self.shown(at);
         let width = value.lines().next().unwrap_or_default().chars().count();
         let (excerpt, column_shown) = (printable(whole, EXCERPT_MAX), column.min(EXCERPT_MAX));
         let problem = Problem {

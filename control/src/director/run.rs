@@ -30,7 +30,9 @@ use crate::health::{Health, Lacks};
 use crate::kernel::Kernel;
 use crate::notify::{Event, Notifier, What};
 use crate::publish::Publisher;
+use crate::rights;
 use crate::signals;
+use crate::starter::Starter;
 use crate::threads::watcher::{self, Hooks};
 use crate::threads::{Duty, Pulse, tell_supervisor};
 use crate::tracking::{Tracking, Turn};
@@ -98,6 +100,8 @@ struct Running {
 fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
     let Checked { config, text, .. } = checked;
     go_on()?;
+    let starter = Starter::of_this_process().map_err(|error| StartError::of("runtime", &error))?;
+    starter.avoid(config.runtime.workers.iter().copied());
     let mut ports = nics::open(&config)?;
     go_on()?;
     let known: Vec<_> = ports.nics.iter().map(|nic| NicNow::new(nic.mac, nic.room, nic.taken)).collect();
@@ -164,6 +168,9 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
         .map_err(|error| StartError::of("tracking", &error))?;
     act_on_threads(&control, &notifier, &shared);
     go_on()?;
+    if let Err(error) = rights::give_up(&core.view().load().config) {
+        tracing::error!("the director keeps capabilities that it does not need: {error}");
+    }
     let (stop_sender, stop) = watch::channel(false);
     let watched = links::watched(&started, &ports);
     let live = Arc::new(Live::new(Pieces {

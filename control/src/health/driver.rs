@@ -58,6 +58,7 @@ impl Health {
             });
             match ready {
                 Ok(runtime) => {
+                    crate::rights::give_up_all();
                     let _ = started.send(Ok(()));
                     let pulse = Pulse::start("shunt-health", Duty::Decides);
                     runtime.block_on(pulse.over(drive(inbox, Tools::new(scripts, ways, lacks), on_changes)));

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use regex::bytes::{Regex, RegexBuilder};
 
 use super::scripts::Script;
+use crate::secret::{Secret, masked};
 
 /// The most that a compiled pattern takes, in bytes.
 const PATTERN_MAX: usize = 1 << 20;
@@ -44,7 +45,7 @@ pub enum CheckKind {
     /// A server says what it should, asked or unasked (Piranha: `send`, `expect`).
     Send {
         /// What is sent when the connection is open; may be empty.
-        send: String,
+        send: Secret<String>,
         /// What has to come.
         expect: Pattern,
     },
@@ -340,7 +341,7 @@ impl CheckKind {
     pub fn success(&self) -> String {
         match self {
             Self::Tcp => "connection opens".to_owned(),
-            Self::Http(http) => format!("GET {} succeeds", http.path),
+            Self::Http(http) => format!("GET {} succeeds", masked(&http.path)),
             Self::Smtp { .. } => "mail server answers".to_owned(),
             Self::Dns { name, query } => format!("{query} of {name}. is answered"),
             Self::Ping => "echo is answered".to_owned(),
@@ -349,7 +350,7 @@ impl CheckKind {
             Self::Script { .. } => "script succeeds".to_owned(),
             Self::Send { expect, .. } => format!("answer has {expect}"),
             Self::File { .. } => "file says up".to_owned(),
-            Self::Process(process) => format!("{} runs", process.command.join(" ")),
+            Self::Process(process) => format!("{} runs", masked(&process.command.join(" "))),
         }
     }
 }
@@ -373,7 +374,7 @@ impl fmt::Display for CheckKind {
             Self::Script { script, dynamic } => {
                 write!(f, " {script}{}", if *dynamic { ", dynamic" } else { "" })
             }
-            Self::Send { send, expect } => write!(f, " {send:?}, expect {expect}"),
+            Self::Send { send, expect } => write!(f, " {send}, expect {expect}"),
             Self::File { path, factor, missing } => {
                 write!(f, " {}", path.display())?;
                 factor.map_or(Ok(()), |factor| write!(f, " × {factor}"))?;
@@ -382,7 +383,7 @@ impl fmt::Display for CheckKind {
             Self::Process(process) => {
                 let word = Compare::WORDS.iter().find(|(_, known)| *known == process.compare);
                 let word = word.map_or("", |(word, _)| word);
-                write!(f, " {} by {word}, {}", process.command.join(" "), process.wanted())
+                write!(f, " {} by {word}, {}", masked(&process.command.join(" ")), process.wanted())
             }
         }
     }
@@ -390,7 +391,7 @@ impl fmt::Display for CheckKind {
 
 impl fmt::Display for Http {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.path)?;
+        f.write_str(&masked(&self.path))?;
         if let Some(host) = &self.host {
             write!(f, " of {host}")?;
         }

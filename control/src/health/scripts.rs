@@ -1,20 +1,15 @@
-//! Commands of the operator's, run on a thread of their own in the host's ordinary network namespace.
+//! Commands of the operator's, run by the [`Starter`] in the host's ordinary network namespace, and waited for by a thread of their own.
 //!
 //! Each has a time, after which it and all that it started are killed; who may run how many at once is for [`Places`] to say, and
 //! the others wait without losing of their time.
 
 use std::fmt;
 use std::io;
-use std::os::unix::process::ExitStatusExt;
-use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
-use tokio::process::Command;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -23,10 +18,13 @@ use tokio::time::timeout;
 use super::lack::Lack;
 use super::places::Places;
 use crate::kernel::KernelError;
+use crate::secret::masked;
+use crate::starter::environment::{self, Identity, Unknown};
+use crate::starter::{End, Program, Starter};
 use crate::threads::{Duty, Pulse};
 
 /// A command of the operator's.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Script {
     /// The command and its arguments.
     pub command: Vec<String>,
@@ -48,11 +46,18 @@ impl Script {
     }
 }
 
+impl fmt::Debug for Script {
+    /// As people read it: without secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Script({self})")
+    }
+}
+
 impl fmt::Display for Script {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.command[..] {
-            [shell, option, line] if shell == "/bin/sh" && option == "-c" => write!(f, "{line:?}")?,
-            words => write!(f, "{:?}", words.join(" "))?,
+            [shell, option, line] if shell == "/bin/sh" && option == "-c" => write!(f, "{:?}", masked(line))?,
+            words => write!(f, "{:?}", masked(&words.join(" ")))?,
         }
         self.user.as_ref().map_or(Ok(()), |user| write!(f, " as {user}"))
     }
@@ -93,18 +98,20 @@ struct Thread {
 }
 
 impl Scripts {
-    /// Starts the thread in the caller's network namespace.
+    /// Starts the thread.
     ///
     /// # Errors
-    /// [`KernelError::Thread`] when there is no thread to be had.
+    /// [`KernelError::Thread`] when there is no thread, or no process, to be had.
     pub fn start() -> Result<Self, KernelError> {
+        let starter = Starter::of_this_process().map_err(KernelError::Thread)?;
         let (requests, inbox) = unbounded_channel();
         let (started, start) = mpsc::channel();
         let work = move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => {
+                crate::rights::give_up_all();
                 let _ = started.send(Ok(()));
                 let pulse = Pulse::start("shunt-scripts", Duty::Tells);
-                runtime.block_on(pulse.over(serve(inbox)));
+                runtime.block_on(pulse.over(serve(inbox, &starter)));
                 pulse.done();
             }
             Err(error) => drop(started.send(Err(error))),
@@ -116,7 +123,7 @@ impl Scripts {
         Ok(Self(Arc::new(Thread { requests: Some(requests), thread: Some(thread) })))
     }
 
-    /// Runs a command with these variables beside the director's own, and waits for its end. Commands of one owner wait for
+    /// Runs a command with these variables beside those of a login, and waits for its end. Commands of one owner wait for
     /// each other rather than those of another.
     pub async fn run(
         &self,
@@ -142,13 +149,14 @@ impl Drop for Thread {
     }
 }
 
-async fn serve(mut inbox: UnboundedReceiver<Request>) {
+async fn serve(mut inbox: UnboundedReceiver<Request>, starter: &Arc<Starter>) {
     let mut places = Places::default();
     let mut running = JoinSet::new();
     loop {
         while let Some((owner, request)) = places.take() {
+            let starter = starter.clone();
             running.spawn(async move {
-                carry_out(request).await;
+                carry_out(request, &starter).await;
                 owner
             });
         }
@@ -163,87 +171,38 @@ async fn serve(mut inbox: UnboundedReceiver<Request>) {
 }
 
 /// Whoever asked may have gone: nobody needs the script any more then.
-async fn carry_out(request: Request) {
+async fn carry_out(request: Request, starter: &Arc<Starter>) {
     let Request { script, environment, time, mut ended, .. } = request;
     if ended.is_closed() {
         return;
     }
     tokio::select! {
-        how = run(&script, environment, time) => drop(ended.send(how)),
+        how = run(script, environment, time, starter) => drop(ended.send(how)),
         () = ended.closed() => {}
     }
 }
 
-/// Kills a group of processes unless it is told that it ended.
-struct Group(Option<Pid>);
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(group) = self.0 {
-            // It may have ended by itself.
-            let _ = killpg(group, Signal::SIGKILL);
-        }
-    }
-}
-
-/// The numbers of a user and a group by their names.
-fn identify(names: &str) -> Result<(u32, u32), Ended> {
-    let mut words = names.split_whitespace();
-    let name = words.next().unwrap_or_default();
-    let none = |what: &str| Ended::NotRun(format!("there is no {what}"));
-    let asked =
-        |errno| Lack::of_errno(errno).map_or_else(|| none(&format!("answer about {name}")), Ended::Lack);
-    let user =
-        nix::unistd::User::from_name(name).map_err(asked)?.ok_or_else(|| none(&format!("user {name}")))?;
-    let Some(name) = words.next() else { return Ok((user.uid.as_raw(), user.gid.as_raw())) };
-    let group = nix::unistd::Group::from_name(name).map_err(asked)?;
-    let group = group.ok_or_else(|| none(&format!("group {name}")))?;
-    Ok((user.uid.as_raw(), group.gid.as_raw()))
-}
-
-async fn run(script: &Script, environment: Vec<(String, String)>, time: Duration) -> Ended {
-    let Some((program, arguments)) = script.command.split_first() else {
-        return Ended::NotRun("there is no command".into());
-    };
-    let mut command = Command::new(program);
-    if let Some(user) = &script.user {
-        match identify(user) {
-            // Without the director's supplementary groups, which setting the user drops.
-            Ok((user, group)) => drop(command.uid(user).gid(group)),
-            Err(why) => return why,
-        }
-    }
-    let child = command
-        .args(arguments)
-        .envs(environment)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn();
-    let mut child = match child {
-        Ok(child) => child,
-        Err(error) => {
-            let not_run = || Ended::NotRun(format!("{program}: {error}"));
-            return Lack::of_forking(&error).map_or_else(not_run, Ended::Lack);
+async fn run(script: Script, told: Vec<(String, String)>, time: Duration, starter: &Arc<Starter>) -> Ended {
+    let identity = match Identity::of(script.user.as_deref()) {
+        Ok(identity) => identity,
+        Err(Unknown { why, errno }) => {
+            return errno.and_then(Lack::of_errno).map_or(Ended::NotRun(why), Ended::Lack);
         }
     };
-    let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
-    let mut group = Group(group);
-    let waited = match timeout(time, child.wait()).await {
-        Err(_late) => return Ended::Killed,
-        Ok(waited) => waited,
-    };
-    // What it left running is meant to run.
-    group.0 = None;
-    waited.map_or_else(|error| Ended::NotRun(format!("{program}: {error}")), ended)
-}
-
-fn ended(status: ExitStatus) -> Ended {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => Ended::Code(code),
-        (None, signal) => Ended::Signal(signal.unwrap_or_default()),
+    let environment = environment::whole(&identity, told);
+    let program = Program { command: script.command, environment, user: identity.numbers };
+    let mut process = starter.start(program);
+    // What it left running is meant to run, until the director ends; what takes too long is killed with all that it started.
+    match timeout(time, process.end()).await {
+        Err(_late) => Ended::Killed,
+        Ok(End::Code(code)) => Ended::Code(code),
+        Ok(End::Signal(signal)) => Ended::Signal(signal),
+        Ok(End::NotStarted(why)) => Ended::NotRun(why),
+        Ok(End::Refused(why, errno)) => {
+            let lack = Lack::of_forking(&io::Error::from_raw_os_error(errno));
+            lack.map_or(Ended::NotRun(why), Ended::Lack)
+        }
+        Ok(End::NoStarter) => Ended::Lack(Lack::Processes),
     }
 }
 
@@ -319,10 +278,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("alive");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        // The grandchild holds the pipe open; reading its end means that it is gone.
-        let script = format!("(exec 3>{}; sleep 3600) & wait", pipe.display());
-        let reader = thread::spawn(move || std::fs::read(pipe).unwrap());
-        assert_eq!(run_now(&script, Duration::from_millis(300)), Ended::Killed);
-        assert_eq!(reader.join().unwrap(), b"");
+        // The grandchild holds the pipe open; reading its end means that it is gone. Where it was too slow to open it, it gets more time.
+        let script = format!("(exec 3>{}; echo open >&3; sleep 3600) & wait", pipe.display());
+        let heard = (0..8).map(|doubled| {
+            let writer = std::fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+            let pipe = pipe.clone();
+            let reader = thread::spawn(move || std::fs::read(pipe).unwrap());
+            assert_eq!(run_now(&script, Duration::from_millis(300) * (1 << doubled)), Ended::Killed);
+            drop(writer);
+            reader.join().unwrap()
+        });
+        let mut heard = heard.filter(|heard| !heard.is_empty());
+        assert_eq!(heard.next().as_deref(), Some(&b"open\n"[..]));
     }
 }

@@ -32,7 +32,7 @@ const SERVICE_HOP_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
 
 /// Settings of the namespace and of every TAP made in it. The kernel only ever sees what the control loop hands it, and that is nothing
 /// about neighbours or routers; what others say in ICMP must not lead elsewhere either.
-const SETTINGS: [(&str, &str); 32] = [
+const SETTINGS: [(&str, &str); 33] = [
     // Only the neighbour machine answers.
     ("net/ipv4/conf/all/arp_ignore", "8"),
     ("net/ipv4/conf/all/arp_announce", "2"),
@@ -55,6 +55,8 @@ const SETTINGS: [(&str, &str); 32] = [
     ("net/ipv4/conf/all/rp_filter", "0"),
     ("net/ipv4/conf/default/rp_filter", "0"),
     ("net/ipv4/ip_forward", "0"),
+    // Checks come from any port that the operator names, and their threads have no right to special ones.
+    ("net/ipv4/ip_unprivileged_port_start", "0"),
     // Masqueraded hosts leave by the other ports (`masquerade::KERNEL_PORTS`).
     ("net/ipv4/ip_local_port_range", "1024 32767"),
     // Checks to one VIP come from different ports, which must not run out while old ones wait (RFC 9293, 3.6.1: TIME-WAIT).

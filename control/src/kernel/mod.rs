@@ -10,6 +10,7 @@ mod configure;
 mod error;
 mod namespace;
 pub mod next_hop;
+mod resident;
 pub mod service_way;
 mod settings;
 
@@ -25,6 +26,7 @@ use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 pub use error::KernelError;
 pub use namespace::Namespace;
 pub use next_hop::Routes;
+use resident::Resident;
 use service_way::NotedWays;
 pub use service_way::{ServiceWay, ServiceWays};
 use settings::TapSetting;
@@ -82,9 +84,10 @@ impl Kernel {
             let numbered = sides.iter().enumerate();
             numbered.map(|(place, side)| open(NicId(place as u8), side)).collect::<Result<_, _>>()
         })??;
-        let mut settings = TapSettings::new(namespace.clone(), settings);
+        let resident = Resident::start(namespace.clone())?;
+        let mut settings = TapSettings::new(resident.clone(), settings);
         settings.update(sides)?;
-        let (ways, noted) = NotedWays::new();
+        let (ways, noted) = NotedWays::new(Some(resident));
         Ok((Self { namespace, taps, ways, noted }, settings))
     }
 

@@ -15,6 +15,8 @@ use shunt_dataplane::service::tunnel::Tunnel;
 use shunt_dataplane::wire::{Headers, IpVersion, ethernet};
 use socket2::SockRef;
 
+use super::resident::Resident;
+
 use crate::neighbour::machine::Key;
 
 /// The mark of sockets of such checks, and the number of the table that routes them: "sh".
@@ -53,7 +55,11 @@ type Socket = (IpAddr, u8, u16);
 
 /// Where checks note which socket goes which way. Nobody waits: the control loop knows before it sees what the socket sends.
 #[derive(Clone, Debug)]
-pub struct ServiceWays(Sender<(Socket, Arc<ServiceWay>)>);
+pub struct ServiceWays {
+    notes: Sender<(Socket, Arc<ServiceWay>)>,
+    /// Who may mark sockets, which the threads of checks may not; none where there is no kernel side.
+    resident: Option<Resident>,
+}
 
 /// What was noted, for the control loop.
 #[derive(Debug)]
@@ -66,7 +72,7 @@ pub(super) struct NotedWays {
 /// Where there is no kernel side nobody reads what is noted.
 impl Default for ServiceWays {
     fn default() -> Self {
-        Self(channel().0)
+        Self { notes: channel().0, resident: None }
     }
 }
 
@@ -83,7 +89,7 @@ impl ServiceWays {
         identifier: Option<u16>,
         way: &Arc<ServiceWay>,
     ) -> io::Result<()> {
-        socket.set_mark(MARK)?;
+        self.mark(socket)?;
         let local = socket.local_addr()?.as_socket();
         let local = local.ok_or_else(|| io::Error::other("a socket without an address"))?;
         match local.ip() {
@@ -94,17 +100,24 @@ impl ServiceWays {
         Ok(())
     }
 
+    /// `SO_MARK` takes `CAP_NET_ADMIN`.
+    fn mark(&self, socket: &SockRef<'_>) -> io::Result<()> {
+        let Some(resident) = &self.resident else { return socket.set_mark(MARK) };
+        let same = socket.try_clone()?;
+        resident.run(move || same.set_mark(MARK)).map_err(io::Error::other)?
+    }
+
     fn note(&self, socket: Socket, way: Arc<ServiceWay>) {
         // Without a control loop nothing is sent.
-        let _ = self.0.send((socket, way));
+        let _ = self.notes.send((socket, way));
     }
 }
 
 impl NotedWays {
     /// Where to note, and what was.
-    pub(super) fn new() -> (ServiceWays, Self) {
+    pub(super) fn new(resident: Option<Resident>) -> (ServiceWays, Self) {
         let (noting, notes) = channel();
-        (ServiceWays(noting), Self { notes, ways: HashMap::new() })
+        (ServiceWays { notes: noting, resident }, Self { notes, ways: HashMap::new() })
     }
 
     /// Takes what was noted since.
@@ -160,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_frame_is_known_by_the_port_of_its_socket() {
-        let (ways, mut noted) = NotedWays::new();
+        let (ways, mut noted) = NotedWays::new(None);
         let way = |last: u8| {
             Arc::new(ServiceWay { hop: (NicId(0), IpAddr::from([192, 0, 2, last])), tunnel: None })
         };

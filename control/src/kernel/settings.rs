@@ -3,9 +3,11 @@
 //! The kernel takes its time for such changes, since all that uses its network waits in one line for them. So this belongs to whoever
 //! changes the configuration; the control loop, which reads and writes frames meanwhile, has the [`super::Kernel`].
 
-use super::{KernelError, Namespace, NicSide, configure};
+use super::resident::Resident;
+use super::{KernelError, NicSide, configure};
 
 /// A TAP and what it is set to.
+#[derive(Clone)]
 pub(super) struct TapSetting {
     pub interface: String,
     pub index: u32,
@@ -16,15 +18,15 @@ pub(super) struct TapSetting {
 
 /// MACs, addresses, routes and MTUs of all TAPs, by [`shunt_dataplane::id::NicId`].
 pub struct TapSettings {
-    namespace: Namespace,
+    resident: Resident,
     taps: Vec<TapSetting>,
     /// The TAPs are what their sides say: false before the first update, and after the kernel refused something.
     settled: bool,
 }
 
 impl TapSettings {
-    pub(super) const fn new(namespace: Namespace, taps: Vec<TapSetting>) -> Self {
-        Self { namespace, taps, settled: false }
+    pub(super) const fn new(resident: Resident, taps: Vec<TapSetting>) -> Self {
+        Self { resident, taps, settled: false }
     }
 
     /// Gives the TAPs other MACs, addresses, routes and MTUs, and waits until they have them. Addresses that stay are not touched, so
@@ -41,8 +43,8 @@ impl TapSettings {
             return Ok(());
         }
         self.settled = false;
-        let taps = &self.taps;
-        self.namespace.run(|| configure::apply(taps, sides))??;
+        let (taps, wanted) = (self.taps.clone(), sides.to_vec());
+        self.resident.run(move || configure::apply(&taps, &wanted))??;
         for (tap, side) in self.taps.iter_mut().zip(sides) {
             tap.side = side.clone();
             tap.is_applied = true;

@@ -99,6 +99,7 @@ impl Notifier {
         };
         let thread = thread::Builder::new().name("shunt-notify".to_owned());
         let thread = thread.spawn(move || {
+            crate::rights::give_up_all();
             let pulse = Pulse::start("shunt-notify", Duty::Tells);
             runtime.block_on(pulse.over(work.run(inbox)));
             // A name server that hangs is not waited for.

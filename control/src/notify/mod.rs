@@ -18,6 +18,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use crate::secret::Secret;
+
 pub use conditions::{Condition, Holding};
 pub use driver::{Listening, Notifier, Report};
 pub use what::What;
@@ -166,7 +168,7 @@ pub struct Url {
     /// Its port.
     pub l4_port: u16,
     /// The path, with its query if any.
-    pub path: String,
+    pub path: Secret<String>,
 }
 
 impl Url {
@@ -191,7 +193,7 @@ impl Url {
             secure,
             host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
             l4_port,
-            path: path.to_owned(),
+            path: Secret::new(path.to_owned()),
         })
     }
 }
@@ -199,9 +201,11 @@ impl Url {
 impl std::fmt::Display for Url {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let scheme = if self.secure { "https" } else { "http" };
+        // Who knows the path of a webhook may often post there.
+        let path = if self.path.expose() == "/" { "/".to_owned() } else { format!("/{}", self.path) };
         match self.host.contains(':') {
-            true => write!(f, "{scheme}://[{}]:{}{}", self.host, self.l4_port, self.path),
-            false => write!(f, "{scheme}://{}:{}{}", self.host, self.l4_port, self.path),
+            true => write!(f, "{scheme}://[{}]:{}{path}", self.host, self.l4_port),
+            false => write!(f, "{scheme}://{}:{}{path}", self.host, self.l4_port),
         }
     }
 }
@@ -227,8 +231,8 @@ mod tests {
     #[test]
     fn places_of_the_web_are_read() {
         for (text, shown) in [
-            ("http://127.0.0.1/x", Some("http://127.0.0.1:80/x")),
-            ("https://hooks.example.org:8443/a?b=c", Some("https://hooks.example.org:8443/a?b=c")),
+            ("http://127.0.0.1/x", Some("http://127.0.0.1:80/***")),
+            ("https://hooks.example.org:8443/a?b=c", Some("https://hooks.example.org:8443/***")),
             ("http://[2001:db8::1]", Some("http://[2001:db8::1]:80/")),
             ("http://[2001:db8::1]:81/", Some("http://[2001:db8::1]:81/")),
             ("ftp://host/", None),

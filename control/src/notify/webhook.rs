@@ -46,7 +46,7 @@ where
 {
     let url = &webhook.url;
     let host = if url.host.contains(':') { format!("[{}]", url.host) } else { url.host.clone() };
-    let request = hyper::Request::post(&url.path)
+    let request = hyper::Request::post(url.path.expose())
         .header(HOST, format!("{host}:{}", url.l4_port))
         .header(USER_AGENT, concat!("shunt/", env!("CARGO_PKG_VERSION")))
         .header(CONTENT_TYPE, "application/json")

@@ -10,6 +10,7 @@ use shunt_dataplane::id::{Mac, NicId};
 
 use super::PRIORITY_OWNER;
 use super::notify::Notify;
+use crate::secret::Secret;
 
 /// The shortest interval of version 2, which counts in seconds.
 pub const INTERVAL_MIN_V2: Duration = Duration::from_secs(1);
@@ -77,7 +78,7 @@ impl Version {
 }
 
 /// How adverts of version 2 prove where they come from (RFC 2338, 5.3.6; RFC 3768 took it out, keepalived has it).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub enum Auth {
     /// Not at all.
     #[default]
@@ -86,6 +87,17 @@ pub enum Auth {
     Password([u8; 8]),
     /// An IPsec authentication header with HMAC-MD5-96 (RFC 2402, RFC 2403) and this key.
     Header([u8; 8]),
+}
+
+impl fmt::Debug for Auth {
+    /// Without the secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("None"),
+            Self::Password(password) => f.debug_tuple("Password").field(&Secret::new(password)).finish(),
+            Self::Header(key) => f.debug_tuple("Header").field(&Secret::new(key)).finish(),
+        }
+    }
 }
 
 /// How VIPs are announced by gratuitous ARP and unsolicited neighbour advertisements; names and defaults are keepalived's

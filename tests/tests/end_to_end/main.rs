@@ -24,6 +24,7 @@ mod operator;
 mod oracle;
 mod passing;
 mod passive;
+mod processes;
 mod readers;
 mod reload;
 mod routing;

@@ -11,13 +11,15 @@ mod nics;
 mod passive;
 mod pool;
 mod runtime;
+mod scripts;
+mod secrets;
 mod services;
 mod tunnels;
 mod vrrp;
 mod ways;
 mod written;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 use std::io::Read as _;
 use std::path::Path;
@@ -49,6 +51,8 @@ pub struct Machine {
     pub cores: Option<Vec<u16>>,
     /// The interfaces of this network namespace; none when unknown.
     pub interfaces: Option<Interfaces>,
+    /// True when scripts are to be looked at: the files and users of this machine are those that the director will find.
+    pub scripts: bool,
 }
 
 impl Machine {
@@ -56,7 +60,8 @@ impl Machine {
     #[must_use]
     pub fn here() -> Self {
         let online = std::fs::read_to_string("/sys/devices/system/cpu/online").ok();
-        Self { cores: online.and_then(|text| cores(text.trim())), interfaces: Interfaces::here().ok() }
+        let cores = online.and_then(|text| cores(text.trim()));
+        Self { cores, interfaces: Interfaces::here().ok(), scripts: true }
     }
 }
 
@@ -84,10 +89,15 @@ impl Config {
     /// # Errors
     /// Every problem of the file, warnings included, in the order of the file.
     pub fn check_on(file: &str, text: &str, machine: &Machine) -> Result<Checked, Problems> {
-        Self::check_findings(Findings::new(file, text), machine)
+        Self::check_findings(Findings::new(file, text), machine, Vec::new())
     }
 
-    fn check_findings(mut findings: Findings<'_>, machine: &Machine) -> Result<Checked, Problems> {
+    /// `exposed`: what is wrong with the files themselves.
+    fn check_findings(
+        mut findings: Findings<'_>,
+        machine: &Machine,
+        exposed: Vec<Fault>,
+    ) -> Result<Checked, Problems> {
         let text = findings.text();
         let document = Document::read(&mut findings);
         if !document.complete {
@@ -103,6 +113,12 @@ impl Config {
         let forwards = forwards::check(&document, &mut findings);
         let vrrp = vrrp::check(&document, &networks, &mut findings);
         let groups = vrrp::check_groups(&document, &mut findings);
+        for fault in exposed {
+            findings.warn_missing("file", &(0..0), fault);
+        }
+        if machine.scripts {
+            scripts::check(&mut findings);
+        }
         count(&document, &mut findings);
         let usable = findings.is_usable();
         let problems = findings.finish();
@@ -166,11 +182,18 @@ impl Config {
             findings.finish()
         })?;
         let Some(expanded) = imports::expand(path, &text) else {
-            return Self::check_on(&file, &text, machine);
+            let exposed = secrets::check(path, &text, machine).into_iter().collect();
+            return Self::check_findings(Findings::new(&file, &text), machine, exposed);
         };
         let findings = Findings::new(&file, &expanded.text);
-        let checked =
-            Self::check_findings(findings.with_imported(expanded.lines, &expanded.origins), machine);
+        let findings = findings.with_imported(expanded.lines, &expanded.origins);
+        let mut exposed: Vec<_> = secrets::check(path, &text, machine).into_iter().collect();
+        let origins: BTreeSet<&Path> =
+            expanded.origins.iter().flatten().map(|origin| &*origin.file).collect();
+        for origin in origins {
+            exposed.extend(read(origin).ok().and_then(|text| secrets::check(origin, &text, machine)));
+        }
+        let checked = Self::check_findings(findings, machine, exposed);
         expanded.tell(checked)
     }
 }

@@ -231,7 +231,12 @@ fn kind(section: Reading<'_, '_, '_, '_, '_>, word: Word) -> Option<CheckKind> {
             }
             let dynamic = section.boolean("dynamic").is_some_and(|dynamic| dynamic.value);
             let user = super::script::user(section);
-            CheckKind::Script { script: crate::health::scripts::Script { command, user }, dynamic }
+            let script = crate::health::scripts::Script { command, user };
+            if let Some(at) = section.raw("command").map(toml::Spanned::span) {
+                let place = section.place().to_owned();
+                section.findings().note_script(&place, &at, &script);
+            }
+            CheckKind::Script { script, dynamic }
         }
         Send => {
             let expect = pattern(section, "expect", "expect_regex");
@@ -240,7 +245,7 @@ fn kind(section: Reading<'_, '_, '_, '_, '_>, word: Word) -> Option<CheckKind> {
                 section.missing(required("expect", holds, "expect = \"220\", or expect_regex"));
             }
             let send = section.parse("send", text).map(|send| send.value).unwrap_or_default();
-            CheckKind::Send { send, expect: expect? }
+            CheckKind::Send { send: crate::secret::Secret::new(send), expect: expect? }
         }
         File => {
             let path = section.parse("path", file_path).map(|path| path.value);

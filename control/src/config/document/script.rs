@@ -10,11 +10,13 @@ use crate::health::scripts::Script;
 /// A command with or without a user.
 pub(super) fn read(section: &mut Section<'_, '_, '_, '_>, key: &str) -> Option<Script> {
     let value = section.raw(key)?;
-    if let DeValue::Table(table) = value.get_ref() {
-        let place = format!("{}, {key}", section.place());
-        return with_user(section.findings(), table, &value.span(), &place);
-    }
-    Some(Script { command: command(section, key), user: None })
+    let place = format!("{}, {key}", section.place());
+    let script = match value.get_ref() {
+        DeValue::Table(table) => with_user(section.findings(), table, &value.span(), &place),
+        _ => Some(Script { command: command(section, key), user: None }),
+    }?;
+    section.findings().note_script(&place, &value.span(), &script);
+    Some(script)
 }
 
 fn with_user(findings: &mut Findings<'_>, table: &DeTable<'_>, at: &Span, place: &str) -> Option<Script> {

@@ -121,7 +121,7 @@ async fn ask(
         }
         CheckKind::Send { send, expect } => {
             let stream = connect(check, tools, deadline).await?;
-            deadline.answer(Box::pin(send::run(stream, send, expect))).await
+            deadline.answer(Box::pin(send::run(stream, send.expose(), expect))).await
         }
         CheckKind::File { path, factor, missing } => {
             let place = place(&tools.files, deadline).await?;

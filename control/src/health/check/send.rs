@@ -6,6 +6,7 @@ use tokio::net::TcpStream;
 use super::{closed, shown};
 use crate::health::kind::Pattern;
 use crate::health::{Failure, Success};
+use crate::secret::without_sent;
 
 /// The most that is read, in bytes.
 const ANSWER_MAX: usize = 64 << 10;
@@ -19,7 +20,10 @@ pub async fn run(mut stream: TcpStream, send: &str, expect: &Pattern) -> Result<
             return Ok(Success::Up);
         }
         if read == 0 || answer.len() >= ANSWER_MAX {
-            return Err(Failure::Unexpected { got: shown(&answer), wanted: expect.to_string() });
+            return Err(Failure::Unexpected {
+                got: without_sent(&shown(&answer), send),
+                wanted: expect.to_string(),
+            });
         }
     }
 }

@@ -9,6 +9,7 @@ use socket2::{Domain, Socket, Type};
 use super::*;
 use crate::health::kind::{Body, Http, Pattern, QueryType, Search, Udp};
 use crate::health::scripts::Script;
+use crate::secret::Secret;
 
 fn ask(kind: CheckKind, to: SocketAddr, timeout: Duration) -> Result<(), Failure> {
     ask_fully(kind, to, timeout).map(|_success| ())
@@ -101,7 +102,7 @@ fn tcp_opens_or_is_refused() {
 /// Its port is free at once: the server hears a reset, not a goodbye that the port has to remember for a minute.
 #[test]
 fn a_check_that_is_over_leaves_no_time_wait() {
-    let send = CheckKind::Send { send: String::new(), expect: Pattern::literal("220") };
+    let send = CheckKind::Send { send: Secret::default(), expect: Pattern::literal("220") };
     let smtp = CheckKind::Smtp { helo: None };
     for (kind, says) in [
         (CheckKind::Tcp, &[][..]),
@@ -250,7 +251,7 @@ fn a_body_is_held_against_digest_or_pattern() {
 
 #[test]
 fn something_is_said_and_something_comes() {
-    let send = |send: &str, expect| CheckKind::Send { send: send.into(), expect };
+    let send = |send: &str, expect| CheckKind::Send { send: Secret::new(send.into()), expect };
     let (to, server) = serve(&[b"+PO", b"NG\r\n"], true);
     assert_eq!(ask(send("PING\r\n", Pattern::literal("+PONG")), to, LONG), Ok(()));
     assert_eq!(server.join().unwrap(), "PING\r\n");

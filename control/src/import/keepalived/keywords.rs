@@ -167,7 +167,7 @@ const GLOBAL_DEFS: Keywords = &[
         "enable_dbus dbus_service_name",
     ),
     (Supported("`user` of every script"), "script_user"),
-    (Instead("a script runs as the user that the configuration names"), "enable_script_security"),
+    (Supported("always on: scripts that somebody else may write are refused"), "enable_script_security"),
     (Instead("a NIC stays while the director runs"), "dynamic_interfaces"),
     (
         Instead("this director needs no netlink buffers"),
