@@ -64,14 +64,23 @@ impl Slots {
     /// Room for two slots of each of `entries` entries.
     pub(super) fn new(entries: u32) -> Self {
         let place_bits = u32::BITS - entries.saturating_sub(1).leading_zeros();
-        let buckets = (u64::from(entries) * 2 * 100).div_ceil(SLOTS as u64 * FULL_PERCENT) as usize;
-        // A small table gets more than its share, since chance evens out less.
-        let buckets = buckets + 2 + (buckets.min(1024) / 4);
         Self {
-            buckets: processor::large_table(&Bucket([0; SLOTS + 1]), buckets),
+            buckets: processor::large_table(&Bucket([0; SLOTS + 1]), Self::buckets_for(entries)),
             tag_mask: u32::MAX << place_bits,
             tag_one: 1 << place_bits,
         }
+    }
+
+    const fn buckets_for(entries: u32) -> usize {
+        let buckets = (entries as u64 * 2 * 100).div_ceil(SLOTS as u64 * FULL_PERCENT) as usize;
+        // A small table gets more than its share, since chance evens out less.
+        let chance = if buckets < 1024 { buckets } else { 1024 };
+        buckets + 2 + chance / 4
+    }
+
+    /// Bytes of the index for so many entries.
+    pub(super) const fn bytes_for(entries: u32) -> u64 {
+        (Self::buckets_for(entries) * size_of::<Bucket>()) as u64
     }
 
     /// Bytes of the index.

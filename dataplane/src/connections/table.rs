@@ -215,6 +215,12 @@ impl<A: Address> Table<A> {
         }
     }
 
+    /// Bytes of a table for so many connections, without persistence templates, which take memory as they come.
+    #[must_use]
+    pub const fn bytes_for(capacity: u32) -> u64 {
+        Slots::bytes_for(capacity) + capacity as u64 * size_of::<Entry<A>>() as u64
+    }
+
     /// The persistence templates.
     #[must_use]
     pub const fn templates(&self) -> &Templates<A> {

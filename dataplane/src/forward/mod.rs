@@ -185,6 +185,14 @@ pub struct Capacity {
     pub v6: u32,
 }
 
+impl Capacity {
+    /// Bytes of a worker's connection tables, without persistence templates, which take memory as they come.
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
+        Table::<Ipv4Addr>::bytes_for(self.v4) + Table::<Ipv6Addr>::bytes_for(self.v6)
+    }
+}
+
 /// A packet's headers, and where its connection may be.
 struct Staged<A> {
     headers: Headers<A>,

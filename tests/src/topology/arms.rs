@@ -152,7 +152,8 @@ impl Arms {
 }
 
 /// Real servers 11 to 13 at `b0`.
-fn real_servers() -> Hosts {
+#[must_use]
+pub fn real_servers() -> Hosts {
     let reals =
         [11, 12, 13].map(|number| [false, true].map(|v6| (real_address(number, v6), real_mac(number))));
     Hosts::on("b0", reals.as_flattened())

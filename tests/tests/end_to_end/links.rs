@@ -3,10 +3,14 @@
 use std::time::{Duration, Instant};
 
 use shunt::api::Status;
+use shunt_tests::topology::Lab;
+use shunt_tests::topology::arms::real_servers;
 use shunt_tests::topology::arms::{Arms, ROUTER, Running, mac, real_mac};
 use shunt_tests::topology::binary;
+use shunt_tests::topology::director::Director;
 use shunt_tests::topology::frames::{Packet, Transport, at};
 use shunt_tests::topology::place::Place;
+use shunt_tests::topology::wire::Wire;
 
 use super::conflicts::{announces, listen};
 
@@ -289,4 +293,77 @@ fn jumbo_frames_pass() {
     running.director.wait_until("the MTU of now", |status| status.nics[BACK].mtu == 8999);
     too_big_above(&arms, &running, 8999, 41000);
     running.director.settled();
+}
+
+/// The driver makes its interface again at once.
+#[test]
+#[ignore = "with scripts/test.sh --all: a further kind of device"]
+fn a_tap_that_is_deleted_is_made_again() {
+    let (arms, running) = Arms::on_taps(SERVICE);
+    drop(arms.reals);
+    let made = Instant::now();
+    arms.lab.ip("link del b0");
+    running.director.wait_logged("nic \"back\": the link is down");
+    running.director.wait_logged("nic \"back\": opened again on interface b0");
+    assert!(made.elapsed() < OPENED_AGAIN_MAX, "{:?}", made.elapsed());
+    wait_for_link(&running, "up", None);
+    let (back, _reals) = (Wire::open("b0"), real_servers());
+    running.director.wait_resolved();
+    let sent = syn(&running, "198.51.100.7:41000");
+    arms.front.send(&sent.bytes());
+    let from = mac(&running.director.status(), BACK);
+    back.expect_frame(&Packet { from, to: real_mac(11), ttl: 63, ..sent }.bytes());
+    running.director.settled();
+}
+
+#[test]
+#[ignore = "with scripts/test.sh --all: a further kind of device"]
+fn an_af_xdp_interface_that_is_deleted_or_set_down_is_followed_and_opened_again() {
+    let mut arms = Arms::on("af_xdp");
+    let running = arms.start(SERVICE);
+    reaches(&arms, &running, "198.51.100.7:40000");
+    arms.lab.ip("link set back down");
+    wait_for_link(&running, "down", Some("interface back is set down"));
+    is_dropped(&arms, &running, "198.51.100.7:40500");
+    arms.lab.ip("link set back up");
+    wait_for_link(&running, "up", None);
+    reaches(&arms, &running, "198.51.100.7:41000");
+    arms.lab.ip("link del back");
+    wait_for_link(&running, "down", Some("there is no interface back"));
+    is_dropped(&arms, &running, "198.51.100.7:41500");
+    arms.lab.cable(["back", "b0"], 1);
+    arms.rewire_back();
+    wait_for_link(&running, "up", None);
+    running.director.wait_resolved();
+    reaches(&arms, &running, "198.51.100.7:42000");
+    running.director.settled();
+}
+
+/// The driver tells, and connects again by itself.
+#[test]
+#[ignore = "with scripts/test.sh --all: a further kind of device"]
+fn a_memif_whose_other_end_goes_and_comes_back_is_followed() {
+    let arms = Arms::new();
+    let beside = arms.lab.beside();
+    let socket = arms.lab.path("memif.sock").display().to_string();
+    let nic = |lab: &Lab, role: &str, own: u8| {
+        lab.runtime(1, "connections = 1024")
+            + &format!(
+                "[[nic]]\nname = \"back\"\ndevice = \"memif:{socket},role={role}\"\naddresses = [\"10.1.0.{own}/24\"]\n\
+                 [[service]]\nname = \"web\"\nlisten = \"10.1.0.10:80\"\nprotocol = \"tcp\"\nreal = [{{ address = \"10.1.0.11:80\" }}]\n"
+            )
+    };
+    let server = Director::start(&arms.lab, &nic(&arms.lab, "server", 1));
+    let link = |link: &str| {
+        server.wait_until(link, |status| status.nics[0].link == link);
+    };
+    link("down");
+    for _ in 0..2 {
+        let client = Director::start(&beside, &nic(&beside, "client", 2));
+        link("up");
+        client.signal(nix::sys::signal::Signal::SIGKILL);
+        assert!(!client.ended().success());
+        link("down");
+        server.wait_logged("nic \"back\": the link is down: its driver says so");
+    }
 }

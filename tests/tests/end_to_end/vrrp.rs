@@ -353,3 +353,26 @@ fn scripts_are_told_as_keepalived_tells_them() {
     assert_eq!(told("two"), wanted("INSTANCE", "VI_2", 100));
     assert_eq!(told("group"), wanted("GROUP", "VG_1", 0));
 }
+
+/// Whatever becomes of the master's NIC, the backup takes over, and the master comes back with the NIC.
+#[test]
+fn a_master_whose_nic_is_deleted_gives_way_until_it_is_back() {
+    let link = Link::new("192.0.2.10");
+    // The client's MAC would else change with the cables of its bridge.
+    link.hub.ip("link set link0 address 02:00:00:00:00:09");
+    let beside = link.lab.beside();
+    let backup = link.director(&beside, "two", 3, &format!("{SLOW}\npriority = 200"));
+    let master = link.director(&link.lab, "one", 2, &format!("{SLOW}\npriority = 250"));
+    wait_for_role(&master, "master");
+    wait_for_role(&backup, "backup");
+    link.lab.ip("link del one");
+    let status = wait_for_role(&master, "fault");
+    assert_eq!(status.vrrp[0].reason, "the link of its NIC is down");
+    wait_for_role(&backup, "master");
+    link.pause(Instant::now());
+    link.hub.cable(&link.lab, ["one", "port-one"]);
+    link.hub.ip("link set port-one master link0");
+    wait_for_role(&master, "master");
+    wait_for_role(&backup, "backup");
+    link.pause(Instant::now());
+}
