@@ -10,7 +10,7 @@ use super::client::{Client, Failure, Target, run as speak};
 use super::output::{colour, complain, is_terminal, say, say_json};
 use crate::api::Running;
 use crate::config::Config;
-use crate::config::check::{Checked, Machine};
+use crate::config::check::{Checked, Machine, Needed, Size};
 use crate::config::diff::{Changes, diff};
 use crate::config::problem::{Fault, Problem, Problems, Severity};
 use crate::config::removed::few_enough;
@@ -137,10 +137,11 @@ fn verdict(problems: &Problems, config: Option<&Config>) -> String {
     let Some(config) = config else { return format!("not usable: {errors}, {warnings}") };
     let reals = config.services.iter().map(|service| service.reals.len()).sum();
     format!(
-        "usable: {}, {}, {}, {}; {warnings}",
+        "usable: {}, {}, {}, {}; {warnings}; connection tables of {}",
         number(config.nics.len(), "NIC"),
         number(config.runtime.workers.len(), "worker"),
         number(config.services.len(), "service"),
         number(reals, "real server"),
+        Size(Needed::of(&config.runtime).tables),
     )
 }

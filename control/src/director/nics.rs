@@ -9,6 +9,7 @@ use nix::net::if_::if_nametoindex;
 use shunt_dataplane::id::{Mac, NicId};
 
 use super::StartError;
+use crate::config::check::{Needed, available};
 use crate::config::device::{Device, Kind};
 use crate::config::{self, Config, Hugepages, MTU_DEFAULT, limit};
 use crate::links::Interfaces;
@@ -21,6 +22,8 @@ const TX_DESCRIPTORS: u16 = 1024;
 const MBUFS_SPARE: u32 = 8192;
 /// Mbufs that each worker keeps at hand.
 const MBUF_CACHE: u32 = 256;
+/// Bytes of connection tables from which on it is told that they are made, since that takes some seconds.
+const TABLES_TOLD: u64 = 1 << 30;
 /// What DPDK needs beside mbufs, in MiB.
 const MEMORY_BASE: usize = 64;
 
@@ -69,6 +72,12 @@ pub fn preflight(config: &Config) -> Vec<StartError> {
         Err(error) => return vec![StartError::of("the kernel does not tell of its interfaces", &error)],
     };
     let mut problems = Vec::new();
+    let needed = Needed::of(&config.runtime);
+    if let Some((wrong, holds, advice)) = needed.too_much(available()) {
+        problems.push(StartError::new("runtime.connections".to_owned(), wrong, holds, advice));
+    } else if needed.tables > TABLES_TOLD {
+        tracing::info!("{needed}: they are made now, which takes a while");
+    }
     let vips = config.vips();
     let link_vips: Vec<(NicId, IpAddr)> = config.link_vips().collect();
     for (number, nic) in (0..=u8::MAX).map(NicId).zip(&config.nics) {

@@ -6,6 +6,7 @@ mod imports;
 mod machine;
 mod marks;
 mod masquerades;
+mod memory;
 mod networks;
 mod nics;
 mod passive;
@@ -30,6 +31,7 @@ use super::problem::{At, Fault, Findings, Problems, Span};
 use super::{Config, Service};
 use crate::links::Interfaces;
 pub use machine::mtu_differs;
+pub use memory::{Needed, Size, available};
 use networks::Networks;
 pub use networks::everything;
 
@@ -53,6 +55,8 @@ pub struct Machine {
     pub interfaces: Option<Interfaces>,
     /// True when scripts are to be looked at: the files and users of this machine are those that the director will find.
     pub scripts: bool,
+    /// Bytes of memory that are available; none when unknown.
+    pub memory: Option<u64>,
 }
 
 impl Machine {
@@ -60,8 +64,12 @@ impl Machine {
     #[must_use]
     pub fn here() -> Self {
         let online = std::fs::read_to_string("/sys/devices/system/cpu/online").ok();
-        let cores = online.and_then(|text| cores(text.trim()));
-        Self { cores, interfaces: Interfaces::here().ok(), scripts: true }
+        Self {
+            cores: online.and_then(|text| cores(text.trim())),
+            interfaces: Interfaces::here().ok(),
+            scripts: true,
+            memory: memory::available(),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use shunt_dataplane::connections::Share;
 
-use super::{Machine, Seen};
+use super::{Machine, Needed, Seen};
 use crate::config::document::RuntimeDocument;
 use crate::config::problem::{At, Fault, Findings};
 use crate::config::{Idle, Runtime, limit};
@@ -36,6 +36,7 @@ pub fn check(document: &RuntimeDocument, machine: &Machine, findings: &mut Findi
         check_workers(workers, &runtime, findings);
     }
     check_cores(document, &runtime, machine, findings);
+    check_memory(document, &runtime, machine, findings);
     runtime
 }
 
@@ -62,6 +63,23 @@ fn check_workers(workers: &At<Vec<At<u16>>>, runtime: &Runtime, findings: &mut F
                 "choose another core, or idle = \"adaptive\"",
             );
             findings.warn("runtime", &core.at, fault);
+        }
+    }
+}
+
+/// Warns of connection tables that are larger than this machine's memory.
+fn check_memory(
+    document: &RuntimeDocument,
+    runtime: &Runtime,
+    machine: &Machine,
+    findings: &mut Findings<'_>,
+) {
+    let Some((wrong, holds, advice)) = Needed::of(runtime).too_much(machine.memory) else { return };
+    match &document.connections {
+        Some(connections) => findings.warn("runtime", &connections.at, Fault::new(wrong, holds, advice)),
+        None => {
+            let at = document.at.clone().unwrap_or(0..0);
+            findings.warn_missing("runtime", &at, Fault::new(wrong, holds, advice));
         }
     }
 }
