@@ -27,7 +27,7 @@ fn paused_readers_keep_nobody_waiting() {
         arms.front.send(&syn.bytes());
         if number % 500 == 0 {
             // As many as the queue of the NIC has room for.
-            director.status();
+            let _ = director.status();
         }
     }
     let made = director.settled().workers[0].connections;
