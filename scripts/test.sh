@@ -14,7 +14,7 @@ property tests, network namespaces), the instructions that a packet takes agains
 root, and no hugepages.
 
   --all   also the long runs: tests that are marked as ignored because they take long, adverts beside a reload of 5,000
-          services, and libFuzzer, a minute for each target
+          services, a minute of the soak, and libFuzzer, a minute for each target
 
 Exit code: 0 all passed, 1 something did not, 2 wrong use.
 TEXT
@@ -111,6 +111,7 @@ main() {
     [[ -z $all ]] || part "adverts while 5,000 services are reloaded" env SHUNT_SERVICES=5000 \
         SHUNT_BINARY="$repository/target/release/shunt" \
         cargo test --locked -p shunt-tests --test end_to_end adverts_are_never_late -- --nocapture
+    [[ -z $all ]] || part "a soak of a minute" cargo run --release --locked --quiet --bin soak -- --minutes 1 --seed 1
     [[ -z $all ]] || part "fuzzing" scripts/fuzz.sh --for 60 --at-once 2 --seed 1
     part "demo" scripts/demo.sh
     part "demo with two workers" scripts/demo.sh --workers 2
