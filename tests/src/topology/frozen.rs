@@ -8,7 +8,11 @@ use nix::unistd::Pid;
 
 /// A stopped thread; it goes on when this is dropped. To be used on the thread that made it.
 #[derive(Debug)]
-pub struct Frozen(Pid);
+pub struct Frozen {
+    thread: Pid,
+    /// It is the process's first, whose end is the process's own.
+    main: bool,
+}
 
 /// Characters of a thread's name that the kernel keeps.
 const NAME_MAX: usize = 15;
@@ -38,18 +42,20 @@ impl Frozen {
         ptrace::seize(thread, ptrace::Options::empty()).expect("the right to stop threads of others");
         ptrace::interrupt(thread).expect("a thread to stop");
         waitpid(thread, Some(WaitPidFlag::__WALL)).expect("a thread that stops");
-        Self(thread)
+        Self { thread, main: main.is_some() }
     }
 
     /// Takes note of its end, which its process's own end waits for.
     pub fn let_end(&self) {
-        let _ = waitpid(self.0, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG));
+        if !self.main {
+            let _ = waitpid(self.thread, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG));
+        }
     }
 }
 
 impl Drop for Frozen {
     fn drop(&mut self) {
-        let _ = ptrace::detach(self.0, None);
+        let _ = ptrace::detach(self.thread, None);
         self.let_end();
     }
 }

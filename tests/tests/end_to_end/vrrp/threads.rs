@@ -42,18 +42,14 @@ impl Pair {
         wait_for_role(&self.backup, "backup");
         self
     }
+}
 
-    /// The partner has it, and was told so.
-    fn taken_over(&self, told: bool) {
-        let status = wait_for_role(&self.backup, "master");
-        let reason = if told {
-            "the master 192.0.2.2 gave up (priority 0)"
-        } else {
-            "the master 192.0.2.2 fell silent"
-        };
-        assert_eq!(status.vrrp[0].reason, reason);
-        self.link.pause(Instant::now());
-    }
+/// The partner has it, and was told so or heard nothing.
+fn taken_over(link: &Link, backup: &Director, told: bool) {
+    let status = wait_for_role(backup, "master");
+    let reason = if told { "gave up (priority 0)" } else { "fell silent" };
+    assert_eq!(status.vrrp[0].reason, format!("the master 192.0.2.2 {reason}"));
+    link.pause(Instant::now());
 }
 
 /// A command ends in time; its exit code.
@@ -76,9 +72,9 @@ fn frozen(name: &str, told: bool) {
         late.advice
     );
     pair.master.wait_logged(&format!("thread {name} has not gone on for "));
-    pair.taken_over(told);
-    let Pair { master, .. } = pair;
+    let Pair { link, _beside, master, backup } = pair;
     assert_eq!(master.ended_with(&frozen).code(), HANGS);
+    taken_over(&link, &backup, told);
 }
 
 #[test]
@@ -159,7 +155,7 @@ fn commands_with(name: &str) {
     assert_eq!(in_time(&pair, &["status"]), Some(0));
     pair.master.signal(Signal::SIGTERM);
     let told = name != "shunt-neighbours";
-    pair.taken_over(told);
+    taken_over(&pair.link, &pair.backup, told);
     let Pair { master, .. } = pair;
     assert_eq!(master.ended_with(&frozen).code(), HANGS);
 }
