@@ -62,7 +62,14 @@ pub fn run(file: &Path, checked: Checked) -> Result<(), Vec<StartError>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| vec![StartError::of("runtime", &error)])?;
     let pulse = Pulse::start("main", Duty::Decides);
-    let served = runtime.block_on(pulse.over(serve(listener, &mut running)));
+    let serving = || runtime.block_on(pulse.over(serve(listener, &mut running)));
+    let Ok(served) = catch_unwind(AssertUnwindSafe(serving)) else {
+        drop(pulse);
+        // The watcher gives the virtual routers up by what still runs, and ends the process.
+        loop {
+            std::thread::park();
+        }
+    };
     pulse.done();
     // Whatever still waits for something inside the director is not waited for.
     runtime.shutdown_background();
