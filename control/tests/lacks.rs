@@ -108,10 +108,12 @@ fn without_descriptors(tools: &Tools, lacks: &Lacks) {
         kinds.iter().map(|kind| ask(&runtime, tools, &check(kind.clone(), to, LONG))).collect();
     drop(taken);
     setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
-    for (kind, result) in kinds.iter().zip(results) {
-        assert_eq!(result, Err(Failure::Lack(Lack::Descriptors)), "{kind:?}");
+    let lack = Err(Failure::Lack(Lack::Descriptors));
+    for (kind, result) in kinds.iter().zip(&results) {
+        // Scripts are started by another process, which has descriptors of its own.
+        assert!(*result == lack || matches!(kind, CheckKind::Script { .. }), "{kind:?}: {result:?}");
     }
-    assert_eq!(lacks.count(), kinds.len() as u64);
+    assert_eq!(lacks.count(), results.iter().filter(|result| **result == lack).count() as u64);
     assert_eq!(ask(&runtime, tools, &tcp), Ok(Success::Up));
 }
 

@@ -144,7 +144,7 @@ pub fn start(program: &Program) -> io::Result<Pid> {
     // SAFETY: prepare calls async-signal-safe functions alone and allocates nothing.
     unsafe { command.pre_exec(move || prepare(parent, other)) };
     let child = command.spawn()?;
-    Ok(Pid::from_raw(child.id().cast_signed()))
+    Ok(Pid::from_raw(child.id() as i32))
 }
 
 /// Runs between fork and exec, as the program's user already.

@@ -92,6 +92,8 @@ fn part(
 pub fn flood(bench: &Bench, shape: &Shape, flows: u32, effort: Effort) -> Result<Cell, BenchError> {
     let mut rig = Rig::new(bench, shape, flows, Lifetime::Usual)?;
     verify::open(&mut rig, flows)?;
+    // With one packet a flow of UDP has only begun, and would give way.
+    verify::missing(&mut rig, flows)?;
     let mut cell = Cell::new(shape, Kind::Request, u64::from(flows));
     "flood".clone_into(&mut cell.kind);
     cell.table_capacity = flows.into();
