@@ -378,7 +378,9 @@ impl<A: Address> Table<A> {
         if is_bounded && self.holders.of(holder) > limits.of_client(capacity, free + reclaim.count()) {
             let client = holder.masked(CLIENT_BITS);
             let own = |entry: &Entry<A>| entry.holder().masked(CLIENT_BITS) == client;
-            return self.oldest_of(&own).map(Room::Of).ok_or(Full::Client);
+            // Where nothing is left for anybody it is not the client's doing.
+            let full = if free + reclaim.count() == 0 { Full::Table } else { Full::Client };
+            return self.oldest_of(&own).map(Room::Of).ok_or(full);
         }
         match reclaim.places().next() {
             _ if free > 0 => Ok(Room::Unused),

@@ -3,6 +3,7 @@
 //!
 //! Time is real here. A scenario that waits for something to expire is none for this.
 
+use std::collections::HashSet;
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use super::scenario::{CommandResult, FrameOut, Recording, Scenario, Step, StepRe
 use super::{commands, play};
 use crate::text;
 use crate::topology::director::Director;
+use crate::topology::hosts::question;
 use crate::topology::shell::Shell;
 use crate::topology::wire::{Wire, wait_any};
 use crate::topology::{Lab, PATIENCE};
@@ -55,11 +57,14 @@ pub fn play(nics: Nics, scenario: &Scenario, want: &Recording) -> Recording {
         let said = commands::run(line, &mut bare).unwrap_or_else(|unknown| panic!("{unknown}"));
         assert_eq!(said, commands::Said::default(), "{line}");
     }
-    let configuration = lab.runtime(1, RUNTIME) + &configuration(bare.plan(), nics);
+    let plan = bare.plan();
+    let of_nics = plan.nics.iter().flat_map(|nic| nic.addresses.iter().map(|net| net.addr()));
+    let own = plan.vips.iter().copied().chain(of_nics).collect();
+    let configuration = lab.runtime(1, RUNTIME) + &configuration(plan, nics);
     let director = Director::start(&lab, &configuration);
     // A tap is there as long as its director.
     let wires = [0, 1].map(|nic| Wire::open(&format!("wire{nic}")));
-    let mut stage = Stage { shell: Shell::of(&lab), director, wires, taken: 0 };
+    let mut stage = Stage { shell: Shell::of(&lab), director, wires, taken: 0, own };
     let mut recording = Recording::default();
     let setup = typed.iter().map(|line| stage.command(line));
     recording.setup = setup.filter(|said| said.rc != 0 || !said.output.is_empty()).collect();
@@ -89,6 +94,8 @@ struct Stage<'a> {
     wires: [Wire; 2],
     /// Frames that its NICs have taken up to now.
     taken: u64,
+    /// Its addresses and VIPs, which it asks its links for.
+    own: HashSet<IpAddr>,
 }
 
 impl Stage<'_> {
@@ -127,7 +134,7 @@ impl Stage<'_> {
     /// What has left up to now, but for what the director says of its own accord.
     fn out(&self) -> Vec<FrameOut> {
         let at = |(nic, wire): (u8, &Wire)| {
-            let frames = wire.pending().into_iter().filter(|frame| !announcement(frame));
+            let frames = wire.pending().into_iter().filter(|frame| !announcement(frame, &self.own));
             frames.map(move |frame| FrameOut::new(NicId(nic), &frame)).collect::<Vec<_>>()
         };
         (0..).zip(&self.wires).flat_map(at).collect()
@@ -148,7 +155,11 @@ impl Stage<'_> {
 /// What a director and its kernel side say about their addresses unasked: a gratuitous ARP (RFC 5227), to IPv6 groups a
 /// neighbour advertisement (RFC 4861 section 7.2.6), what duplicate address detection asks (RFC 4862), a router
 /// solicitation, and a report of the groups themselves (RFC 3810, behind a hop-by-hop header).
-fn announcement(frame: &[u8]) -> bool {
+fn announcement(frame: &[u8], own: &HashSet<IpAddr>) -> bool {
+    // It asks whether somebody else has them, too.
+    if question(frame).is_some_and(|(_, _, target)| own.contains(&target)) {
+        return true;
+    }
     match frame.get(12..14) {
         Some([8, 6]) => frame.get(28..32).is_some_and(|sender| frame.get(38..42) == Some(sender)),
         Some([0x86, 0xdd]) if frame.starts_with(&[0x33, 0x33]) => match (frame.get(20), frame.get(54)) {
@@ -177,13 +188,15 @@ fn configuration(plan: &Plan, nics: Nics) -> String {
             Nics::Taps => format!("tap:wire{id},mac={}", nic.mac),
         };
         line(format_args!("[[nic]]\nname = \"{name}\"\ndevice = \"{device}\"\nmtu = {mtu}"));
-        line(format_args!("addresses = {addresses:?}\nneighbours = {known:?}"));
+        line(format_args!("addresses = {addresses:?}\nneighbours = {known:?}\nreverse_path = \"off\""));
     }
     for route in &plan.routes {
         let (to, nic) = (route.to, &plan.nics[route.nic.index()].name);
         let via = route.via.map(|via| format!("via = \"{via}\"\n")).unwrap_or_default();
         line(format_args!("[[route]]\nto = \"{to}\"\n{via}nic = \"{nic}\""));
     }
+    // As with the kernel's ip_forward.
+    line(format_args!("[[forward]]\nfrom = \"0.0.0.0/0\"\n[[forward]]\nfrom = \"::/0\""));
     // A service of a mark has its VIPs from the rules; those of the recordings mark all that a NIC gets.
     for rule in &plan.marks {
         let nic =

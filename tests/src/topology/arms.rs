@@ -136,6 +136,12 @@ impl Arms {
         configuration(&self.lab, self.workers, &self.runtime, &devices, services)
     }
 
+    /// The same with NICs that take IP packets of at most `mtu` bytes, whatever their interfaces take.
+    #[must_use]
+    pub fn with_mtu(&self, mtu: u16, services: &str) -> String {
+        self.configuration(services).replace("\ndevice = ", &format!("\nmtu = {mtu}\ndevice = "))
+    }
+
     /// Starts a director with these services and waits until it knows its neighbours.
     #[must_use]
     pub fn start(&self, services: &str) -> Running {

@@ -272,7 +272,7 @@ fn flood_to_an_absent_real_server_is_bounded() {
 #[test]
 fn scan_of_neighbours_is_bounded() {
     let arms = Arms::new();
-    let running = arms.start(SERVICES);
+    let running = arms.start(&format!("[[forward]]\nfrom = \"front\"\nto = \"back\"\n{SERVICES}"));
     let begin = Instant::now();
     let before = arms.reals.asked_in_all();
     for number in 0..5_000_u16 {

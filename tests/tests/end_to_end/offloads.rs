@@ -1,7 +1,7 @@
 //! Senders that leave work to a NIC that is not there, as veth peers do: noticed, counted, and named with what to do.
 
 use shunt_tests::text::{checksum, pseudo_header};
-use shunt_tests::topology::arms::{Arms, ROUTER};
+use shunt_tests::topology::arms::{Arms, ROUTER, Running};
 use shunt_tests::topology::frames::{Packet, Transport, at};
 
 const SERVICES: &str = r#"
@@ -57,7 +57,7 @@ fn checksum_that_is_not_filled_in() {
 fn frames_larger_than_the_mtu() {
     let arms = Arms::new();
     arms.lab.ip("link set f0 mtu 9000\nlink set front mtu 9000");
-    let running = arms.start(SERVICES);
+    let running = Running::of_director(&arms, &arms.with_mtu(1500, SERVICES));
     for (length, reason) in [(1600, "oversize"), (4000, "cut_short")] {
         let frame = Packet {
             payload: vec![0; length],

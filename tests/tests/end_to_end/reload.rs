@@ -92,7 +92,7 @@ fn hangup_reloads() {
     assert_eq!(status.services[0].reals[0].address, "10.1.0.12:8080");
     running.director.wait_resolved();
     assert_eq!(reaches(&arms, &running, 2, "S"), 12);
-    running.director.wait_logged("reload: ~ service");
+    running.director.wait_logged("by=SIGHUP");
 }
 
 #[test]

@@ -227,7 +227,7 @@ protocol = "tcp"
 scheduler = "mh"
 real = [{ address = "10.1.0.11" }, { address = "10.1.0.12" }, { address = "10.1.0.13" }]
 [[service]]
-name = "in turn"
+name = "in-turn"
 listen = "192.0.2.10:81"
 protocol = "tcp"
 scheduler = "rr"
