@@ -20,8 +20,8 @@ pub enum Capability {
     IpcLock = 14,
     /// Real-time scheduling and a niceness below 0.
     SysNice = 23,
-    /// Load BPF programs.
-    Bpf = 39,
+    /// Ask the kernel for the XDP program of an interface, and load one that compares pointers (`bpf(2)`).
+    SysAdmin = 21,
 }
 
 impl fmt::Display for Capability {
@@ -31,20 +31,20 @@ impl fmt::Display for Capability {
             Capability::NetRaw => "CAP_NET_RAW",
             Capability::IpcLock => "CAP_IPC_LOCK",
             Capability::SysNice => "CAP_SYS_NICE",
-            Capability::Bpf => "CAP_BPF",
+            Capability::SysAdmin => "CAP_SYS_ADMIN",
         })
     }
 }
 
 /// The capabilities that DPDK's driver of this device uses, whether this process has them or not.
 pub fn needed(devargs: &str) -> &'static [Capability] {
-    use Capability::{Bpf, IpcLock, NetAdmin, NetRaw};
+    use Capability::{IpcLock, NetAdmin, NetRaw, SysAdmin};
     let driver = devargs.split(',').next().unwrap_or_default();
     let has = |prefix: &str| driver.starts_with(prefix);
     if has("net_af_packet") || has("eth_af_packet") {
         &[NetRaw, NetAdmin]
     } else if has("net_af_xdp") {
-        &[NetRaw, NetAdmin, Bpf]
+        &[NetRaw, NetAdmin, SysAdmin]
     } else if has("net_tap") || has("net_tun") {
         &[NetAdmin]
     } else if has("net_pcap") && devargs.contains("iface=") {
@@ -67,12 +67,7 @@ pub fn missing(devargs: &str) -> Vec<Capability> {
 }
 
 fn missing_from(effective: u64, devargs: &str) -> Vec<Capability> {
-    // A kernel before 5.8 knows CAP_BPF only as a part of CAP_SYS_ADMIN.
-    const SYS_ADMIN: u64 = 1 << 21;
-    let has = |capability: Capability| {
-        effective & (1 << (capability as u64)) != 0
-            || (capability == Capability::Bpf && effective & SYS_ADMIN != 0)
-    };
+    let has = |capability: Capability| effective & (1 << (capability as u64)) != 0;
     needed(devargs).iter().copied().filter(|capability| !has(*capability)).collect()
 }
 
@@ -263,7 +258,7 @@ mod tests {
         let net_raw_only = 1 << 13;
         let cases: [(&str, &[Capability]); 6] = [
             ("net_af_packet0,iface=eth1", &[Capability::NetAdmin]),
-            ("net_af_xdp0,iface=eth1", &[Capability::NetAdmin, Capability::Bpf]),
+            ("net_af_xdp0,iface=eth1", &[Capability::NetAdmin, Capability::SysAdmin]),
             ("net_tap0,iface=x", &[Capability::NetAdmin]),
             ("net_pcap0,iface=eth1", &[]),
             ("0000:3b:00.0", &[Capability::IpcLock]),
