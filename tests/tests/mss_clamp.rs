@@ -2,6 +2,7 @@
 
 use shunt_dataplane::forward::Verdict;
 use shunt_dataplane::id::Protocol;
+use shunt_dataplane::reverse_path::ReversePath;
 use shunt_dataplane::service::Method;
 use shunt_dataplane::service::schedulers::Scheduler;
 use shunt_dataplane::snapshot::Plan;
@@ -77,7 +78,11 @@ fn answers_that_come_by_tell_it_too() {
     let form = Form::V6;
     let mut director = Director::new(1, 16, plan(form, Method::Tun, true));
     assert!(director.take(FRONT, &syn(form, &[])).sent().is_some());
-    director.publish(|plan| plan.vips.clear());
+    director.publish(|plan| {
+        plan.vips.clear();
+        // The VIP's network is in front.
+        plan.nics[BACK.index()].reverse_path = ReversePath::Off;
+    });
     let tcp = Tcp { options: vec![2, 4, 5, 180], ..Tcp::new(80, 40_000, "SA") };
     let answer = Ip::new(form.vip(), &form.client(1)).tcp(&tcp);
     let outcome = director.take(BACK, &ethernet(nic_mac(BACK), real_mac(1), &answer));

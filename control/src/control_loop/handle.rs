@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel as mpsc_channel};
 use std::time::Duration;
 
 use hashbrown::HashMap;
-use shunt_dataplane::id::Mac;
+use shunt_dataplane::id::{Mac, NicId};
 
 use super::{Counters, VrrpReport};
 use crate::kernel::Routes;
@@ -20,6 +20,7 @@ pub(super) enum Command {
     Named(HashMap<Key, Named>, HashMap<Key, Mac>),
     Checked(Vec<Key>),
     Neighbours(u32),
+    LinkIsBack(NicId),
     Routes(Routes),
     Announce,
     Report(Sender<Report>),
@@ -101,6 +102,11 @@ impl Control {
     /// Each NIC may have so many neighbours from now on that the configuration does not name.
     pub fn set_neighbours(&self, most: u32) {
         self.tell(Command::Neighbours(most));
+    }
+
+    /// The link of a NIC is back after it was down.
+    pub fn link_is_back(&self, nic: NicId) {
+        self.tell(Command::LinkIsBack(nic));
     }
 
     /// Announces all VIPs again.

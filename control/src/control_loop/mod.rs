@@ -243,6 +243,7 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
                     }
                     Command::Routes(routes) => self.routes = routes,
                     Command::Neighbours(most) => self.machine.set_most(most),
+                    Command::LinkIsBack(nic) => self.machine.link_is_back(now, nic),
                     Command::Stop => return false,
                     Command::Announce => self.machine.announce(now, &mut self.outputs),
                     Command::Report(answer) => drop(answer.send(self.report())),

@@ -240,8 +240,9 @@ impl Live {
             (true, true) => {}
             (false, true) => {
                 self.with_parts(|parts| {
-                    // Whatever learned the way to the director may have forgotten it.
+                    // Whatever learned the way to the director may have forgotten it, and the director's ways may be others now.
                     parts.control.announce();
+                    parts.control.link_is_back(id);
                     parts.notifier.end(Condition::LinkDown, &nic.name, text);
                 });
             }

@@ -230,6 +230,14 @@ impl<P> Entry<P> {
         Heard::Disputed { other }
     }
 
+    /// Another host may have the address by now: everybody is asked at once, and the MAC known so far holds until somebody answers.
+    pub(super) fn doubt(&mut self, now: Instant) {
+        if !self.is_static() {
+            self.doubted = self.mac().is_some();
+            (self.due, self.calm) = (now, now);
+        }
+    }
+
     /// Something was heard that a question has to settle: now, or as soon as such questions are allowed again.
     fn ask_soon(&mut self, now: Instant) {
         self.due = self.due.min(self.calm.max(now));

@@ -152,6 +152,15 @@ impl<P> Machine<P> {
         self.conflicts.retain(|nic, address| owned.answers(nic, address) || leaks.contains(&(nic, address)));
     }
 
+    /// The link of a NIC was down: whoever was behind it may be another one now, as after the kernel's `neigh_carrier_down`. All of
+    /// them are asked, and keep their MACs until somebody answers.
+    pub fn link_is_back(&mut self, now: Instant, nic: NicId) {
+        let there: Vec<Key> = self.entries.keys().filter(|(on, _)| *on == nic).copied().collect();
+        for key in there {
+            self.with_entry(key, |entry| entry.doubt(now));
+        }
+    }
+
     /// Announces all VIPs again, as after a takeover.
     pub fn announce(&mut self, now: Instant, out: &mut Vec<Output<P>>) {
         let vips: HashSet<IpAddr> = self.owned.vips().iter().map(|vip| vip.address).collect();

@@ -37,6 +37,7 @@ enum Input {
     /// A host tells everybody where it is.
     Tells(NicId, Mac, &'static str),
     Resolve(NicId, &'static str, u32),
+    LinkBack(NicId),
     Tick,
 }
 use Input::*;
@@ -107,6 +108,7 @@ impl Timeline {
                 machine.frame(now, nic, &frame, out);
             }
             Resolve(nic, address, packet) => machine.resolve(now, (nic, ip(address)), packet, out),
+            LinkBack(nic) => machine.link_is_back(now, nic),
             Tick => machine.tick(now, out),
         }
         out.iter().map(show).collect()
@@ -1047,4 +1049,22 @@ fn what_is_named_comes_a_bounded_number_at_a_time() {
     // Those that go and those that come, and the one that was learned.
     assert_eq!(steps(&mut machine, count..2 * count, 2 * count - 1), 21);
     assert_eq!((machine.neighbours().count(), named(&machine)), (count, count));
+}
+
+/// Behind a link that was down there may be others: they are asked, though nothing was heard of them.
+#[test]
+fn a_link_that_is_back_has_its_neighbours_asked() {
+    for (who, what) in [(OTHER, Some("nic 1: 10.0.0.21 at 99")), (REAL, None)] {
+        let mut timeline = Timeline::new();
+        timeline.run(1_000, Wanted(&[(BACK, "10.0.0.21")]));
+        timeline.run(1_001, Answers(BACK, REAL, "10.0.0.21"));
+        assert_eq!(timeline.run(3_000, LinkBack(FRONT)), Vec::<String>::new());
+        assert_eq!(timeline.run(3_000, Tick), Vec::<String>::new(), "another NIC's");
+        timeline.run(3_001, LinkBack(BACK));
+        assert_eq!(timeline.run(3_001, Tick), ["nic 1: 10.0.0.2 asks all for 10.0.0.21"]);
+        let mut told = timeline.run(3_002, Answers(BACK, who, "10.0.0.21"));
+        told.extend(timeline.run(3_500, Tick));
+        let changes: Vec<_> = told.iter().filter(|line| line.contains(" at ")).map(String::as_str).collect();
+        assert_eq!(changes, what.into_iter().collect::<Vec<_>>());
+    }
 }

@@ -90,8 +90,8 @@ pub struct Levels {
     pub errors: Vec<String>,
 }
 
-/// What operations bring about on purpose: two MACs for one address.
-const EXPECTED: [&str; 1] = ["answer for 10.1.0."];
+/// What operations bring about on purpose: two MACs for one address, links that go, files that are cut off.
+const EXPECTED: [&str; 3] = ["answer for 10.1.0.", "the link is down", "reload refused"];
 
 impl Levels {
     /// Those of a log.

@@ -174,7 +174,7 @@ impl Busy<'_> {
         self.director.rewrite(text);
         let mut stream = UnixStream::connect(self.link.lab.socket()).expect("the API");
         stream
-            .write_all(b"POST /v1/reload HTTP/1.1\r\nHost: shunt\r\nConnection: close\r\n\r\n")
+            .write_all(b"POST /v1/reload?yes=true HTTP/1.1\r\nHost: shunt\r\nConnection: close\r\n\r\n")
             .expect("a request");
         let mut answer = String::new();
         std::io::Read::read_to_string(&mut stream, &mut answer).expect("an answer");
