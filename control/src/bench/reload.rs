@@ -84,7 +84,7 @@ pub fn file(shape: &Shape, weight: u32) -> String {
         let _ = write!(
             text,
             "\n[[service]]\nname = \"{}\"\nlisten = \"{listen}\"\nprotocol = \"{}\"\n\
-             scheduler = \"{}\"\nforward = \"{}\"\nreal = [\n",
+             scheduler = \"{}\"\nforward = \"{}\"\nshare = 100\nreal = [\n",
             rig::service_name(number),
             shape.protocol,
             shape.scheduler,

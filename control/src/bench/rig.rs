@@ -29,7 +29,6 @@ use shunt_dataplane::worker::{
 
 use super::traffic::{self, Kind, Traffic};
 use super::{BenchError, Shape};
-use crate::config::SERVICE_SHARE_DEFAULT;
 
 /// Mbufs of a run.
 const MBUFS: u32 = 16_383;
@@ -387,7 +386,7 @@ pub fn plan(shape: &Shape, lifetime: Lifetime) -> Plan {
             listen: SocketAddr::new(traffic::vip(family, number), traffic::SERVICE_PORT),
             protocol: shape.protocol,
             scheduler: shape.scheduler,
-            settings: Settings { share: SERVICE_SHARE_DEFAULT, ..Settings::default() },
+            settings: Settings::default(),
             reals: reals.clone(),
         })
         .collect();
