@@ -36,7 +36,7 @@ fn check(kind: CheckKind, to: SocketAddr, timeout: Duration) -> Check {
 }
 
 fn http(tls: bool) -> CheckKind {
-    let tls = tls.then(|| Tls { name: None, verify: true, ca: None });
+    let tls = tls.then_some(Tls { name: None, verify: true, ca: None });
     CheckKind::Http(Http { path: "/".into(), host: None, status: vec![200..=399], body: None, tls })
 }
 

@@ -145,7 +145,7 @@ impl ProbeStep {
         let (source, destination) = transit.addresses;
         let told = |number| format!("[[forward]] number {number} ({})", rule_text(number));
         let none = "no service takes it";
-        let to = transit.to.map(|nic| nic_name(nic));
+        let to = transit.to.map(&nic_name);
         let (value, text) = match (transit.passes, transit.both) {
             (Some(Passes::Rule(number)), _) => {
                 (format!("rule {number}"), format!("{none}: routed, since {} lets it pass", told(number)))

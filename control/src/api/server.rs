@@ -60,14 +60,17 @@ pub async fn serve(
     Ok(())
 }
 
+/// A method, and who answers it.
+type Handler = (Method, fn() -> MethodRouter<Shared>);
+
 /// A path, and who answers each method there.
 struct Endpoint {
     path: &'static str,
-    methods: &'static [(Method, fn() -> MethodRouter<Shared>)],
+    methods: &'static [Handler],
 }
 
 impl Endpoint {
-    const fn new(path: &'static str, methods: &'static [(Method, fn() -> MethodRouter<Shared>)]) -> Self {
+    const fn new(path: &'static str, methods: &'static [Handler]) -> Self {
         Self { path, methods }
     }
 

@@ -334,7 +334,7 @@ mod tests {
         for mode in [0o777, 0o757, 0o755 | 0o020] {
             set_mode(&script, mode);
             chown(&script, None, Some(1)).unwrap();
-            assert_eq!(at_fault(&[name]), [script.clone()], "{mode:o}");
+            assert_eq!(at_fault(&[name]), std::slice::from_ref(&script), "{mode:o}");
         }
         set_mode(&script, 0o755);
         for mode in [0o777, 0o757] {
@@ -343,10 +343,10 @@ mod tests {
         }
         // Root's group is root's.
         set_mode(folder.path(), 0o775);
-        assert_eq!(at_fault(&[name]), [PathBuf::new(); 0]);
+        assert_eq!(at_fault(&[name]), Vec::<PathBuf>::new());
         // In a sticky folder nobody replaces what is another's.
         set_mode(folder.path(), 0o1777);
-        assert_eq!(at_fault(&[name]), [PathBuf::new(); 0]);
+        assert_eq!(at_fault(&[name]), Vec::<PathBuf>::new());
         chown(&script, Some(65534), None).unwrap();
         assert_eq!(at_fault(&[name]), [script]);
     }
@@ -359,7 +359,7 @@ mod tests {
         set_mode(&open, 0o777);
         std::fs::rename(&script, open.join("check")).unwrap();
         symlink("open/../open/check", &link).unwrap();
-        assert_eq!(at_fault(&[link.to_str().unwrap()]), [open.clone()]);
+        assert_eq!(at_fault(&[link.to_str().unwrap()]), std::slice::from_ref(&open));
         // A way through a folder that others may write is theirs, though it ends elsewhere.
         std::fs::rename(open.join("check"), &script).unwrap();
         symlink(&script, open.join("to")).unwrap();
@@ -384,19 +384,19 @@ mod tests {
             vec!["/bin/sh", "-c", &format!("x=$({path}); test \"$x\" = 1")],
             vec!["/bin/sh", "-c", &format!("test -e /x && timeout 5 {path}")],
         ] {
-            assert_eq!(at_fault(&words), [script.clone()], "{words:?}");
+            assert_eq!(at_fault(&words), std::slice::from_ref(&script), "{words:?}");
         }
         for words in [
             vec!["/bin/echo", path],
             vec!["/bin/sh", "-c", &format!("echo {path} >>{path}")],
             vec!["/bin/sh", "-c", &format!("grep x <{path}")],
         ] {
-            assert_eq!(at_fault(&words), [PathBuf::new(); 0], "{words:?}");
+            assert_eq!(at_fault(&words), Vec::<PathBuf>::new(), "{words:?}");
         }
         let (_folder, other) = self::folder();
         for first in [format!("#!{path}"), format!("#! {path} -x")] {
             std::fs::write(&other, first).unwrap();
-            assert_eq!(at_fault(&[other.to_str().unwrap()]), [script.clone()]);
+            assert_eq!(at_fault(&[other.to_str().unwrap()]), std::slice::from_ref(&script));
         }
     }
 

@@ -31,12 +31,15 @@ const FAREWELL: Duration = Duration::from_millis(300);
 const REAL_TIME_PRIORITY: u8 = 20;
 const NAME: &str = "shunt-watch";
 
+type GiveUp = Box<dyn Fn(&[String]) + Send + Sync>;
+type Tell = Box<dyn Fn(&str, bool, String) + Send + Sync>;
+
 /// What the watcher does through others. None of these waits.
 pub struct Hooks {
     /// Gives the virtual routers up; the names are those of the threads that do not go on.
-    pub give_up: Box<dyn Fn(&[String]) + Send + Sync>,
+    pub give_up: GiveUp,
     /// Tells of a thread that is late (true), or goes on again.
-    pub tell: Box<dyn Fn(&str, bool, String) + Send + Sync>,
+    pub tell: Tell,
 }
 
 static HOOKS: OnceLock<Hooks> = OnceLock::new();
@@ -80,7 +83,9 @@ fn panicked(info: &PanicHookInfo<'_>) {
     let current = thread::current();
     let name = current.name().unwrap_or("a thread without a name");
     let place = info.location().map(ToString::to_string).unwrap_or_default();
-    let text = info.payload_as_str().unwrap_or("no reason");
+    let payload = info.payload();
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no reason");
     let line = format!("{name} panicked at {place}: {text}");
     match std::backtrace::Backtrace::capture() {
         trace if trace.status() == std::backtrace::BacktraceStatus::Captured => {

@@ -140,13 +140,16 @@ impl Default for Share {
     }
 }
 
+/// Some of the entries of a table.
+type Which<'a, A> = &'a dyn Fn(&Entry<A>) -> bool;
+
 /// What a new connection may have.
 #[derive(Clone, Copy)]
 pub struct Limits<'a, A: Address> {
     /// The part of a table that one client may hold while the table is nearly full.
     pub client_share: Share,
     /// The connections of a service that holds more than its share: a new one takes the place of one of these.
-    pub of_service: Option<&'a dyn Fn(&Entry<A>) -> bool>,
+    pub of_service: Option<Which<'a, A>>,
 }
 
 impl<A: Address> Limits<'_, A> {
@@ -391,7 +394,7 @@ impl<A: Address> Table<A> {
     }
 
     /// The oldest one that can be given up and is one of `these`.
-    fn oldest_of(&self, these: &dyn Fn(&Entry<A>) -> bool) -> Option<u32> {
+    fn oldest_of(&self, these: Which<'_, A>) -> Option<u32> {
         let mut places = self.beside.reclaim.places().take(OWN_LOOKS);
         places.find(|place| these(&self.entries[*place as usize]))
     }

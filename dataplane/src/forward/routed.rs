@@ -19,7 +19,7 @@ impl<'s, A: IpVersion + Family> Asked<'s, '_, A> {
     /// No service's and not for the director: by the routes, as a router does (RFC 1812, RFC 8200), if a rule lets it pass.
     pub(super) fn route(&self) -> Decided<'s, A> {
         let on = self.on();
-        if matches!(on, Ok(_)) && self.rule().is_none() {
+        if on.is_ok() && self.rule().is_none() {
             return Err(Aside::Drop(DropReason::NotForwarded));
         }
         on

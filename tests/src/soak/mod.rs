@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::random::numbers::Numbers;
-use crate::topology::{PATIENCE, POLL};
 use operation::Operation;
 use vitals::{Levels, Vitals};
 use world::World;
@@ -161,13 +160,7 @@ impl Soak {
         self.rest();
         let Self { world, mut report } = self;
         (report.carried, report.blocks) = (world.ended, world.blocks);
-        // Threads that wait for more work of their kind go after a while.
-        let deadline = Instant::now() + PATIENCE;
         report.after = Vitals::of(&world.director);
-        while !report.after.worse_than(&report.before, GROWTH_MAX).is_empty() && Instant::now() < deadline {
-            std::thread::sleep(POLL);
-            report.after = Vitals::of(&world.director);
-        }
         report.levels = Levels::of(&world.director.log());
         report.seconds = begun.elapsed().as_secs();
         report.faults.extend(report.after.worse_than(&report.before, GROWTH_MAX));

@@ -151,7 +151,7 @@ impl Operation {
             Ipvsadm => ipvsadm(world, numbers),
             Health => {
                 let (number, well) = (numbers.below(REALS.len()), numbers.percent(60));
-                world.set_health(number, well || !world.others_are_well(number));
+                world.set_health(number, well || !world.others_are_up(number));
                 Ok(())
             }
             Asked => asked(world, numbers),

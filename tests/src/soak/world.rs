@@ -15,6 +15,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nix::sys::socket::{Shutdown, shutdown};
+use shunt::api::status::{Real, RealState};
 use socket2::{Domain, Socket, Type};
 
 use crate::topology::carried::{Carried, Pace, echo};
@@ -241,10 +242,13 @@ impl World {
         };
     }
 
-    /// Whether another real server answers its checks.
+    /// Whether each service has another real server that the director takes for well.
     #[must_use]
-    pub fn others_are_well(&self, number: usize) -> bool {
-        self.health.iter().enumerate().any(|(other, health)| other != number && health.is_some())
+    pub fn others_are_up(&self, number: usize) -> bool {
+        let this = real_addresses(REALS[number]).map(|address| SocketAddr::new(address, ECHO).to_string());
+        let status = self.director.status();
+        let is_up = |real: &Real| real.state == RealState::Up && !this.contains(&real.address);
+        status.services.iter().all(|service| service.reals.iter().any(is_up))
     }
 
     /// Everything as it was at the start: all real servers well and there.
@@ -258,11 +262,7 @@ impl World {
         self.rules = Rules { weights: [1, 1, 1], present: [true; 3] };
         self.reload().expect("the rules of the start");
         self.director.wait_until("all real servers up", |status| {
-            status
-                .services
-                .iter()
-                .flat_map(|one| &one.reals)
-                .all(|real| real.state == shunt::api::status::RealState::Up)
+            status.services.iter().flat_map(|one| &one.reals).all(|real| real.state == RealState::Up)
         });
     }
 }
