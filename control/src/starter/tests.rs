@@ -33,7 +33,7 @@ fn what_is_started_inherits_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
     let line = format!(
-        "exec >{} 2>&1; env; pwd; umask; ls -l /proc/$$/fd; grep -E '^(Sig(Blk|Ign)|CapInh)' /proc/$$/status",
+        "exec >{} 2>&1; env; pwd; umask; ls -l /proc/$$/fd; grep -E '^(Sig(Blk|Ign)|CapInh)' /proc/self/status",
         out.display()
     );
     let end = run(&line);

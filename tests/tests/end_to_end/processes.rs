@@ -24,7 +24,7 @@ folder=$1 kind=$2
     echo "parent $(cat /proc/$PPID/comm)"
     ls -l /proc/$$/fd | sed -n 's/.* \([0-9]*\) -> \(.*\)/fd \1 \2/p' | grep -v '^fd 1[0-9]'
     tr '\0' '\n' </proc/$$/environ | sed 's/^/env /'
-    sed -n 's/^\(Cap[A-Z][a-z]*\|SigIgn\|SigBlk\|NoNewPrivs\):[[:space:]]*/status \1 /p' /proc/$$/status
+    sed -n 's/^\(Cap[A-Z][a-z]*\|SigIgn\|SigBlk\|NoNewPrivs\):[[:space:]]*/status \1 /p' /proc/self/status
     echo "group $(ps -o pgid= -p $$ | tr -d ' ') of $$"
     echo "umask $(umask)"
     echo "nice $(ps -o ni= -p $$ | tr -d ' ') $(ps -o cls= -p $$ | tr -d ' ')"
