@@ -381,8 +381,9 @@ impl<A: Address> Table<A> {
         if is_bounded && self.holders.of(holder) > limits.of_client(capacity, free + reclaim.count()) {
             let client = holder.masked(CLIENT_BITS);
             let own = |entry: &Entry<A>| entry.holder().masked(CLIENT_BITS) == client;
-            // Where nothing is left for anybody it is not the client's doing.
-            let full = if free + reclaim.count() == 0 { Full::Table } else { Full::Client };
+            // Where nothing is left for anybody it is not the doing of a client within its share.
+            let within = self.holders.of(holder) <= limits.client_share.of(capacity);
+            let full = if within && free + reclaim.count() == 0 { Full::Table } else { Full::Client };
             return self.oldest_of(&own).map(Room::Of).ok_or(full);
         }
         match reclaim.places().next() {

@@ -220,6 +220,9 @@ fn serves_again(world: &mut World) -> Result<(), String> {
 
 fn removed(world: &mut World, numbers: &mut Numbers) -> Result<(), String> {
     let number = numbers.below(REALS.len());
+    if !world.others_are_up(number) {
+        return Ok(());
+    }
     world.rules.present[number] = false;
     world.reload()?;
     pause(numbers, 500);

@@ -24,7 +24,7 @@ pub struct Vitals {
 }
 
 /// Threads that answer the API come and go with those who ask, this program among them.
-const THREADS_MORE_MAX: u64 = 4;
+const THREADS_MORE_MAX: u64 = 16;
 
 impl Vitals {
     /// Those of a director.
