@@ -94,8 +94,10 @@ pub struct Levels {
     pub errors: Vec<String>,
 }
 
-/// What operations bring about on purpose: two MACs for one address, links that go, files that are cut off.
-const EXPECTED: [&str; 3] = ["answer for 10.1.0.", "the link is down", "reload refused"];
+/// What operations bring about on purpose: two MACs for one address, links that go, files that are cut off, and one real server that is taken out just
+/// when the other one has failed.
+const EXPECTED: [&str; 5] =
+    ["answer for 10.1.0.", "the link is down", "reload refused", "quorum lost", "no real server is up"];
 
 impl Levels {
     /// Those of a log.
