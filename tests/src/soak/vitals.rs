@@ -23,8 +23,8 @@ pub struct Vitals {
     pub buffers: u64,
 }
 
-/// Threads that answer the API come and go with those who ask, this program among them.
-const THREADS_MORE_MAX: u64 = 16;
+/// Threads that answer the API and sockets of checks and clients come and go, those of this program's own questions among them.
+const COME_AND_GO_MAX: u64 = 16;
 
 impl Vitals {
     /// Those of a director.
@@ -78,8 +78,12 @@ impl Vitals {
     /// What is worse than before; memory may grow by so many bytes.
     #[must_use]
     pub fn worse_than(&self, before: &Self, growth: u64) -> Vec<String> {
-        let threads = before.threads + THREADS_MORE_MAX;
-        let most = Self { memory: before.memory + growth, threads, ..before.clone() };
+        let most = Self {
+            memory: before.memory + growth,
+            threads: before.threads + COME_AND_GO_MAX,
+            descriptors: before.descriptors + COME_AND_GO_MAX,
+            ..before.clone()
+        };
         let rows = self.rows().into_iter().zip(most.rows());
         let grown = rows.filter(|((_, now), (_, most))| now > most);
         grown.map(|((what, now), (_, most))| format!("{what}: {now}, {most} at most")).collect()
