@@ -73,7 +73,7 @@ pub const NICS_MAX: usize = 16;
 pub struct NicCell {
     /// First packets of connections whose checksum the sender did not fill in; forwarded as they are.
     pub checksum_not_filled: Counter,
-    /// Frames cut short or larger than the MTU ([`DropReason::CutShort`], [`DropReason::Oversize`]).
+    /// Frames that were cut short ([`DropReason::CutShort`]) or are larger than the MTU.
     pub offloaded: Counter,
 }
 
@@ -163,9 +163,14 @@ impl WorkerCounters {
     /// A frame was refused by parsing.
     pub(crate) fn refused_frame(&self, nic: NicId, reason: DropReason) {
         if matches!(reason, DropReason::CutShort | DropReason::Oversize) {
-            if let Some(cell) = self.nics.get(nic.index()) {
-                cell.offloaded.add(1);
-            }
+            self.offloaded(nic);
+        }
+    }
+
+    /// A frame came that an offload of its sender let through.
+    pub(crate) fn offloaded(&self, nic: NicId) {
+        if let Some(cell) = self.nics.get(nic.index()) {
+            cell.offloaded.add(1);
         }
     }
 

@@ -41,7 +41,7 @@ reasons! {
     DropReason {
         Truncated = "truncated": "The frame ends before the headers it announces.",
         CutShort = "cut_short": "The IP packet is longer than the frame that carries it: cut by a GSO or reassembling sender. Run `ethtool -K PEER gso off tso off gro off tx off` on the peer's interface.",
-        Oversize = "oversize": "The frame is larger than the NIC's MTU: an offload of the sender. Run `ethtool -K PEER gso off tso off gro off tx off` on the peer's interface.",
+        Oversize = "oversize": "The IP packet is larger than 65,521 bytes: an offload of the sender. Run `ethtool -K PEER gso off tso off gro off tx off` on the peer's interface.",
         Segmented = "segmented": "The NIC delivered the frame in several buffers, larger than any MTU configured.",
         OtherMac = "other_mac": "The frame is addressed to another host's MAC (a switch is flooding).",
         Vlan = "vlan": "The frame carries a VLAN tag and no NIC of the director is configured for it.",

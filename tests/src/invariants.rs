@@ -130,7 +130,7 @@ fn serves(plan: &Plan, vip: IpAddr, to: IpAddr, mac: Mac, nic: NicId) -> bool {
 
 /// True when an arriving frame carries ICMP of either family.
 fn is_icmp(plan: &Plan, arrival: &Arrival) -> bool {
-    match wire::parse(&arrival.frame, plan.nics[arrival.nic.index()].mac, u16::MAX) {
+    match wire::parse(&arrival.frame, plan.nics[arrival.nic.index()].mac) {
         Ok(wire::Frame::V4(headers)) => headers.protocol == number::ICMP,
         Ok(wire::Frame::V6(headers)) => headers.protocol == number::ICMP6,
         Ok(wire::Frame::Arp) | Err(_) => false,

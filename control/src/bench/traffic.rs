@@ -541,7 +541,7 @@ mod tests {
                     fill_ip_checksum(&mut frame, ETHERNET);
                     fill_transport_checksum(family, protocol, &mut frame);
                     assert_eq!(frame, made, "{family:?} {protocol} {size:?}: checksums step by step");
-                    let holds = match wire::parse(&frame, DIRECTOR_MAC, 1500) {
+                    let holds = match wire::parse(&frame, DIRECTOR_MAC) {
                         Ok(Frame::V4(headers)) => {
                             family == Family::V4 && headers.transport_checksum_holds(&frame)
                         }

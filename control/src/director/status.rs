@@ -412,7 +412,7 @@ fn advice(live: &Live, view: &View, nics: &[Nic], limits: &[Limit], report: &Rep
         }
         if nic.offloaded > 0 {
             lines.push(format!(
-                "nic \"{name}\": {} frames were cut short or larger than the MTU, by segmentation offload or by reassembly of fragments in the kernel: they were dropped: run `ethtool -K PEER tso off gso off gro off` on the other end of {}",
+                "nic \"{name}\": {} frames were cut short or larger than the MTU, by segmentation offload or by reassembly of fragments in the kernel: those cut short were dropped, the others go on in fragments, or their senders are told that they are too big: run `ethtool -K PEER tso off gso off gro off` on the other end of {}",
                 nic.offloaded, nic.device
             ));
         }

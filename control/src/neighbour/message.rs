@@ -55,7 +55,7 @@ impl Message {
         if frame_source.is_group() {
             return Err(Refused::Malformed);
         }
-        match wire::parse(frame, nic, wire::LARGEST_PACKET).map_err(refused)? {
+        match wire::parse(frame, nic).map_err(refused)? {
             Frame::Arp => {
                 let arp = arp::parse(frame).map_err(refused)?;
                 // Some hosts answer everybody; whom they answer stands in the packet, too.

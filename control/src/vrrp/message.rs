@@ -99,7 +99,7 @@ impl Heard {
     #[must_use]
     pub fn read(frame: &[u8], nic: Mac) -> Option<Self> {
         let sender = ethernet::source(frame)?;
-        match wire::parse(frame, nic, wire::LARGEST_PACKET).ok()? {
+        match wire::parse(frame, nic).ok()? {
             Frame::Arp => None,
             Frame::V4(headers) if headers.protocol == AUTHENTICATION_HEADER => {
                 let packet = frame.get(usize::from(headers.network)..usize::from(headers.end))?;

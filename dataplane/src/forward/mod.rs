@@ -456,8 +456,14 @@ impl Forwarder {
     #[inline(never)]
     fn other(&mut self, snapshot: &Snapshot, packet: &mut Packet<'_>, now: Tick) -> Verdict {
         match self.parse(snapshot, packet) {
-            Ok(Parsed::V4(staged)) => self.whole(snapshot, packet, &staged, now),
-            Ok(Parsed::V6(staged)) => self.whole(snapshot, packet, &staged, now),
+            Ok(Parsed::V4(staged)) => {
+                self.notice_length(snapshot, packet, &staged.headers);
+                self.whole(snapshot, packet, &staged, now)
+            }
+            Ok(Parsed::V6(staged)) => {
+                self.notice_length(snapshot, packet, &staged.headers);
+                self.whole(snapshot, packet, &staged, now)
+            }
             Err(aside) => {
                 if let Aside::Drop(reason) = aside {
                     self.counters.refused_frame(packet.nic, reason);
@@ -467,10 +473,18 @@ impl Forwarder {
         }
     }
 
+    /// Notices senders whose offloads let frames through that are longer than the MTU. They go on as others do: in fragments, or
+    /// the sender is told.
+    fn notice_length<A: Tables>(&self, snapshot: &Snapshot, packet: &Packet<'_>, headers: &Headers<A>) {
+        if snapshot.nic(packet.nic).is_some_and(|nic| headers.ip_length() > usize::from(nic.mtu)) {
+            self.counters.offloaded(packet.nic);
+        }
+    }
+
     /// Parses any frame and looks where its connection may be.
     fn parse(&self, snapshot: &Snapshot, packet: &Packet<'_>) -> Result<Parsed, Aside> {
         let nic = snapshot.nic(packet.nic).ok_or(Aside::Drop(DropReason::NoRoute))?;
-        match wire::parse(packet.bytes(), nic.mac_for(packet.bytes()), nic.mtu) {
+        match wire::parse(packet.bytes(), nic.mac_for(packet.bytes())) {
             Ok(wire::Frame::V4(headers)) => Ok(Parsed::V4(Staged::new(headers, &self.connections.v4))),
             Ok(wire::Frame::V6(headers)) => Ok(Parsed::V6(Staged::new(headers, &self.connections.v6))),
             Ok(wire::Frame::Arp) => Err(Aside::Punt(Punt::Arp)),

@@ -48,7 +48,7 @@ pub const FRAGMENT_OFFSET: u16 = 0x1fff;
 
 /// Checks an IPv4 frame, all but for its addresses. Second half of [`super::parse`].
 #[inline(always)]
-pub(crate) fn parse(frame: &[u8], mtu: u16, link_group: bool) -> Result<Headers<Ipv4Addr>, DropReason> {
+pub(crate) fn parse(frame: &[u8], link_group: bool) -> Result<Headers<Ipv4Addr>, DropReason> {
     let packet = frame.get(ethernet::HEADER..).unwrap_or_default();
     let Some(header) = packet.first_chunk::<HEADER>() else { return Err(DropReason::Truncated) };
     let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
@@ -60,7 +60,7 @@ pub(crate) fn parse(frame: &[u8], mtu: u16, link_group: bool) -> Result<Headers<
     if total > packet.len() {
         return Err(DropReason::CutShort);
     }
-    if total > usize::from(mtu.min(LARGEST_PACKET)) {
+    if total > usize::from(LARGEST_PACKET) {
         return Err(DropReason::Oversize);
     }
     let record_route = if length > HEADER {
@@ -329,7 +329,7 @@ impl IpVersion for Ipv4Addr {
     }
 
     fn parse_large(frame: &[u8]) -> Result<Headers<Self>, DropReason> {
-        parse(frame, LARGEST_PACKET, false)
+        parse(frame, false)
     }
 
     fn error_words(error: icmp::Error, _: &Headers<Self>, _: &[u8]) -> (u8, u8, u32) {

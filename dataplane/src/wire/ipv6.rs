@@ -47,7 +47,7 @@ mod extension {
 
 /// Checks an IPv6 frame, all but for its addresses. Second half of [`super::parse`].
 #[inline(always)]
-pub(crate) fn parse(frame: &[u8], mtu: u16, link_group: bool) -> Result<Headers<Ipv6Addr>, DropReason> {
+pub(crate) fn parse(frame: &[u8], link_group: bool) -> Result<Headers<Ipv6Addr>, DropReason> {
     let packet = frame.get(ethernet::HEADER..).unwrap_or_default();
     let Some(header) = packet.first_chunk::<HEADER>() else { return Err(DropReason::Truncated) };
     if header[field::VERSION] >> 4 != 6 {
@@ -58,7 +58,7 @@ pub(crate) fn parse(frame: &[u8], mtu: u16, link_group: bool) -> Result<Headers<
     if total > packet.len() {
         return Err(DropReason::CutShort);
     }
-    if total > usize::from(mtu.min(LARGEST_PACKET)) {
+    if total > usize::from(LARGEST_PACKET) {
         return Err(DropReason::Oversize);
     }
     let mut walk = Walk::new(header[field::NEXT_HEADER]);
@@ -353,7 +353,7 @@ impl IpVersion for Ipv6Addr {
     }
 
     fn parse_large(frame: &[u8]) -> Result<Headers<Self>, DropReason> {
-        parse(frame, LARGEST_PACKET, false)
+        parse(frame, false)
     }
 
     fn error_words(error: icmp::Error, headers: &Headers<Self>, frame: &[u8]) -> (u8, u8, u32) {

@@ -28,7 +28,7 @@ use crate::reason::DropReason;
 pub use ip::{IpHeader, IpVersion};
 pub use tcp::TcpFlags;
 
-/// The largest IP packet that is taken, whatever MTU a NIC is given: offsets from the start of the frame stay
+/// The largest IP packet that is taken: offsets from the start of the frame stay
 /// within 16 bits.
 pub const LARGEST_PACKET: u16 = u16::MAX - ethernet::HEADER as u16;
 
@@ -223,16 +223,17 @@ impl<A: Address> Headers<A> {
     }
 }
 
-/// Sorts and checks a frame that arrived on a NIC with this MAC and this MTU (bytes of an IP packet).
+/// Sorts and checks a frame that arrived on a NIC with this MAC. It may be longer than the NIC's MTU, which says what a NIC
+/// sends: offloads of senders let such frames through.
 ///
 /// # Errors
 /// The reason for which the frame is to be dropped.
-pub fn parse(frame: &[u8], nic_mac: Mac, mtu: u16) -> Result<Frame, DropReason> {
+pub fn parse(frame: &[u8], nic_mac: Mac) -> Result<Frame, DropReason> {
     let (kind, link_group) = sort(frame, nic_mac)?;
     let frame = match kind {
         Kind::Arp => Frame::Arp,
-        Kind::V4 => Frame::V4(ipv4::parse(frame, mtu, link_group)?),
-        Kind::V6 => Frame::V6(ipv6::parse(frame, mtu, link_group)?),
+        Kind::V4 => Frame::V4(ipv4::parse(frame, link_group)?),
+        Kind::V6 => Frame::V6(ipv6::parse(frame, link_group)?),
     };
     let martian = match &frame {
         Frame::Arp => false,

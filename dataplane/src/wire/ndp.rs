@@ -286,7 +286,7 @@ mod tests {
     }
 
     fn read(frame: &[u8]) -> Result<Message, DropReason> {
-        match parse_frame(frame, ASKED, 1500)? {
+        match parse_frame(frame, ASKED)? {
             Frame::V6(headers) => parse(frame, &headers),
             other => panic!("{other:?}"),
         }
@@ -348,7 +348,7 @@ mod tests {
         let broken = |at: usize, value: u8| {
             let mut frame = good.clone();
             frame[at] = value;
-            let Frame::V6(headers) = parse_frame(&frame, ASKED, 1500).unwrap() else { panic!() };
+            let Frame::V6(headers) = parse_frame(&frame, ASKED).unwrap() else { panic!() };
             frame[icmp_at + 2..icmp_at + 4].fill(0);
             let message = headers.transport_bytes(&frame);
             let checksum = icmp::checksum(message, headers.source, headers.destination);

@@ -46,7 +46,7 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 
 /// The headers of an IPv4 frame to whatever MAC it is for.
 pub(crate) fn v4(frame: &[u8]) -> Headers<Ipv4Addr> {
-    match parse(frame, ethernet::destination(frame).unwrap(), 9000) {
+    match parse(frame, ethernet::destination(frame).unwrap()) {
         Ok(Frame::V4(headers)) => headers,
         other => panic!("{other:?}: {}", text(frame)),
     }
@@ -54,7 +54,7 @@ pub(crate) fn v4(frame: &[u8]) -> Headers<Ipv4Addr> {
 
 /// The headers of an IPv6 frame to whatever MAC it is for.
 pub(crate) fn v6(frame: &[u8]) -> Headers<Ipv6Addr> {
-    match parse(frame, ethernet::destination(frame).unwrap(), 9000) {
+    match parse(frame, ethernet::destination(frame).unwrap()) {
         Ok(Frame::V6(headers)) => headers,
         other => panic!("{other:?}: {}", text(frame)),
     }

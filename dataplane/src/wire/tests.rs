@@ -67,7 +67,7 @@ fn reads_the_common_frames() {
 
     assert_eq!(v4(&hex(RECORD_ROUTE)).record_route, 20);
     let arp = arp::request(ROUTER, Ipv4Addr::new(10, 0, 0, 254), Ipv4Addr::new(10, 0, 0, 100));
-    assert_eq!(parse(&arp, DIRECTOR, 1500), Ok(Frame::Arp));
+    assert_eq!(parse(&arp, DIRECTOR), Ok(Frame::Arp));
 }
 
 #[test]
@@ -127,9 +127,9 @@ fn changed(good: &str, changes: &[(usize, &[u8])]) -> Vec<u8> {
 }
 
 fn refused(good: &str, table: &[Change]) {
-    assert!(parse(&hex(good), DIRECTOR, 1500).is_ok());
+    assert!(parse(&hex(good), DIRECTOR).is_ok());
     for (what, changes, want) in table {
-        assert_eq!(parse(&changed(good, changes), DIRECTOR, 1500), Err(*want), "{what}");
+        assert_eq!(parse(&changed(good, changes), DIRECTOR), Err(*want), "{what}");
     }
 }
 
@@ -137,27 +137,25 @@ fn refused(good: &str, table: &[Change]) {
 fn refuses_what_is_cut_or_too_large() {
     let syn = hex(SYN_V4);
     let syn6 = hex(SYN_V6);
-    for (frame, mtu, want) in [
-        (&syn[..0], 1500, DropReason::Truncated),
-        (&syn[..13], 1500, DropReason::Truncated),
-        (&syn[..14], 1500, DropReason::Truncated),
-        (&syn[..33], 1500, DropReason::Truncated),
-        (&syn[..34], 1500, DropReason::CutShort),
-        (&syn[..73], 1500, DropReason::CutShort),
-        (&syn[..], 59, DropReason::Oversize),
-        (&syn6[..53], 1500, DropReason::Truncated),
-        (&syn6[..54], 1500, DropReason::CutShort),
-        (&syn6[..93], 1500, DropReason::CutShort),
-        (&syn6[..], 79, DropReason::Oversize),
+    for (frame, want) in [
+        (&syn[..0], DropReason::Truncated),
+        (&syn[..13], DropReason::Truncated),
+        (&syn[..14], DropReason::Truncated),
+        (&syn[..33], DropReason::Truncated),
+        (&syn[..34], DropReason::CutShort),
+        (&syn[..73], DropReason::CutShort),
+        (&syn6[..53], DropReason::Truncated),
+        (&syn6[..54], DropReason::CutShort),
+        (&syn6[..93], DropReason::CutShort),
     ] {
-        assert_eq!(parse(frame, DIRECTOR, mtu), Err(want), "{} bytes, MTU {mtu}", frame.len());
+        assert_eq!(parse(frame, DIRECTOR), Err(want), "{} bytes", frame.len());
     }
-    assert!(parse(&syn, DIRECTOR, 60).is_ok() && parse(&syn6, DIRECTOR, 80).is_ok());
+    assert!(parse(&syn, DIRECTOR).is_ok() && parse(&syn6, DIRECTOR).is_ok());
     let mut largest = syn;
     largest.resize(14 + 65_535, 0);
     largest[16..18].fill(0xff);
     fix_header_checksum(&mut largest);
-    assert_eq!(parse(&largest, DIRECTOR, u16::MAX), Err(DropReason::Oversize));
+    assert_eq!(parse(&largest, DIRECTOR), Err(DropReason::Oversize));
 }
 
 #[test]
@@ -174,7 +172,7 @@ fn refuses_by_the_ethernet_header() {
         ],
     );
     for destination in [Mac::BROADCAST, Mac([1, 0, 0x5e, 0, 0, 1])] {
-        let Ok(Frame::V4(headers)) = parse(&changed(SYN_V4, &[(0, &destination.0)]), DIRECTOR, 1500) else {
+        let Ok(Frame::V4(headers)) = parse(&changed(SYN_V4, &[(0, &destination.0)]), DIRECTOR) else {
             panic!()
         };
         assert!(headers.link_group);
@@ -203,10 +201,10 @@ fn refuses_by_the_ipv4_header() {
     );
     let mut frame = hex(SYN_V4);
     frame[24] ^= 1;
-    assert_eq!(parse(&frame, DIRECTOR, 1500), Err(DropReason::IpChecksum));
+    assert_eq!(parse(&frame, DIRECTOR), Err(DropReason::IpChecksum));
     let mut frame = hex(RECORD_ROUTE);
     frame[40] ^= 1;
-    assert_eq!(parse(&frame, DIRECTOR, 1500), Err(DropReason::IpChecksum));
+    assert_eq!(parse(&frame, DIRECTOR), Err(DropReason::IpChecksum));
 }
 
 #[test]
@@ -314,7 +312,7 @@ fn follows_ipv6_extensions() {
         assert_eq!(found, want, "{what}");
         assert_eq!(headers.flow().is_some(), want.3 == 80, "{what}");
     }
-    assert_eq!(parse(&extended(60, &chain(9)), DIRECTOR, 1500), Err(DropReason::ExtensionHeaders));
+    assert_eq!(parse(&extended(60, &chain(9)), DIRECTOR), Err(DropReason::ExtensionHeaders));
 }
 
 #[test]
@@ -393,11 +391,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn no_frame_makes_anything_panic(frame in frames(), mtu in 0_u16..2000) {
+    fn no_frame_makes_anything_panic(frame in frames()) {
         let outer_v4 = [Ipv4Addr::new(10, 1, 0, 1).into(), Ipv4Addr::new(10, 1, 0, 11).into()];
         let outer_v6 = [Ipv6Addr::LOCALHOST.into(), Ipv6Addr::UNSPECIFIED.into()];
         let mac = ethernet::destination(&frame).unwrap_or(DIRECTOR);
-        match parse(&frame, mac, mtu) {
+        match parse(&frame, mac) {
             Ok(Frame::V4(headers)) => use_all(&frame, &headers, Ipv4Addr::new(10, 1, 0, 11), outer_v4),
             Ok(Frame::V6(headers)) => {
                 let _ = ndp::parse(&frame, &headers);
@@ -412,9 +410,16 @@ proptest! {
     fn plain_frames_are_those_without_anything_else_and_read_the_same(frame in frames(), mtu in 0_u16..2000) {
         let mac = ethernet::destination(&frame).unwrap_or(DIRECTOR);
         let plain = (Ipv4Addr::plain(&frame, &Arrival::new(mac, mtu)), Ipv6Addr::plain(&frame, &Arrival::new(mac, mtu)));
-        match parse(&frame, mac, mtu) {
-            Ok(Frame::V4(headers)) => prop_assert_eq!(plain, (is_plain(&headers, 34).then_some(headers), None)),
-            Ok(Frame::V6(headers)) => prop_assert_eq!(plain, (None, is_plain(&headers, 54).then_some(headers))),
+        let fits = |length: usize| length <= usize::from(mtu);
+        match parse(&frame, mac) {
+            Ok(Frame::V4(headers)) => {
+                let is_plain = is_plain(&headers, 34) && fits(headers.ip_length());
+                prop_assert_eq!(plain, (is_plain.then_some(headers), None));
+            }
+            Ok(Frame::V6(headers)) => {
+                let is_plain = is_plain(&headers, 54) && fits(headers.ip_length());
+                prop_assert_eq!(plain, (None, is_plain.then_some(headers)));
+            }
             Err(DropReason::Martian) => {
                 prop_assert!(plain.0.is_none_or(|headers| headers.is_martian()));
                 prop_assert!(plain.1.is_none_or(|headers| headers.is_martian()));
@@ -451,7 +456,7 @@ proptest! {
         }
         let length = frame.len() - 14;
         frame.resize(frame.len() + 6, 0);
-        let (source_port, destination_port, found) = match parse(&frame, DIRECTOR, 1500) {
+        let (source_port, destination_port, found) = match parse(&frame, DIRECTOR) {
             Ok(Frame::V4(headers)) => {
                 prop_assert_eq!((headers.source.octets(), headers.destination.octets()), (four(source), four(destination)));
                 prop_assert!(headers.transport_checksum_holds(&frame));

@@ -4,9 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use shunt::neighbour::message::Message;
 use shunt_dataplane::id::Mac;
-use shunt_dataplane::wire::{
-    self, Frame, Headers, IpVersion, LARGEST_PACKET, arp, ethernet, icmp, ndp, quote, sctp, tcp,
-};
+use shunt_dataplane::wire::{self, Frame, Headers, IpVersion, arp, ethernet, icmp, ndp, quote, sctp, tcp};
 
 use super::bytes::Bytes;
 use crate::network::{FRONT, nic_mac};
@@ -18,8 +16,6 @@ mod control {
     pub const ADDRESSED: u8 = 1;
     /// Its IPv4 header checksum is made to hold.
     pub const MENDED: u8 = 2;
-    /// The NIC's MTU is the largest that there is.
-    pub const LARGE: u8 = 4;
 }
 
 /// Takes an input.
@@ -35,10 +31,9 @@ pub fn run(input: &[u8]) {
     if how & control::MENDED != 0 {
         mend_ipv4(&mut frame);
     }
-    let mtu = if how & control::LARGE != 0 { LARGEST_PACKET } else { 1500 };
     views(&frame);
     let _ = Message::parse(&frame, mac);
-    match wire::parse(&frame, mac, mtu) {
+    match wire::parse(&frame, mac) {
         Ok(Frame::Arp) => of_arp(&frame),
         Ok(Frame::V4(headers)) => of_ip(&frame, &headers),
         Ok(Frame::V6(headers)) => {
@@ -118,6 +113,6 @@ fn of_discovery(frame: &[u8], headers: &Headers<Ipv6Addr>) {
         Ok(ndp::Message::Advertisement(said)) => ndp::advertisement(&said, from, to),
         Ok(ndp::Message::Other(_)) | Err(_) => return,
     };
-    let Ok(Frame::V6(again)) = wire::parse(&built, to, 1500) else { panic!("{headers:?}: {built:?}") };
+    let Ok(Frame::V6(again)) = wire::parse(&built, to) else { panic!("{headers:?}: {built:?}") };
     assert_eq!(ndp::parse(&built, &again), ndp::parse(frame, headers));
 }

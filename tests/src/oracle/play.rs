@@ -197,7 +197,7 @@ fn answer(outcome: &Outcome, nic: NicId, director: &mut Director) -> Option<Fram
         return None;
     }
     let mac = director.snapshot().nic(nic)?.mac;
-    let Ok(wire::Frame::V4(headers)) = wire::parse(&outcome.frame, mac, u16::MAX) else { return None };
+    let Ok(wire::Frame::V4(headers)) = wire::parse(&outcome.frame, mac) else { return None };
     if !director.plan().vips.contains(&headers.destination.into()) {
         return None;
     }

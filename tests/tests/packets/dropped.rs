@@ -100,8 +100,9 @@ fn headers() -> Vec<Case> {
     let beyond = Ip { fragment: 0x1fff, ..to_vip(V4) }.carry(number::UDP, &[0; 64]);
     cases.push(drop("a fragment beyond 64 KiB", no_service(), from_front(&beyond), DropReason::IpHeader));
     for form in Form::BOTH {
-        let large = to_vip(form).udp(40000, 53, &vec![0; 1501 - if form == V4 { 28 } else { 48 }]);
-        cases.push(drop(named("1501 bytes", form), no_service(), from_front(&large), DropReason::Oversize));
+        let header = if form == V4 { 28 } else { 48 };
+        let large = to_vip(form).udp(40000, 53, &vec![0; 65_522 - header]);
+        cases.push(drop(named("65,522 bytes", form), no_service(), from_front(&large), DropReason::Oversize));
     }
     cases
 }

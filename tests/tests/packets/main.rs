@@ -9,6 +9,7 @@ mod dropped;
 mod errors;
 mod forwarded;
 mod link_local;
+mod long;
 mod passing;
 mod routed;
 mod vrrp;
@@ -21,7 +22,7 @@ use shunt_dataplane::reason::{DropReason, PuntReason, ReplyKind};
 
 fn all() -> Vec<Case> {
     let cases = [forwarded::cases(), answered::cases(), routed::cases(), errors::cases(), dropped::cases()];
-    [cases.concat(), vrrp::cases(), link_local::cases(), passing::cases()].concat()
+    [cases.concat(), vrrp::cases(), link_local::cases(), passing::cases(), long::cases()].concat()
 }
 
 #[test]
@@ -52,6 +53,11 @@ fn dropped() {
 #[test]
 fn link_local() {
     case::run(link_local::cases());
+}
+
+#[test]
+fn long() {
+    case::run(long::cases());
 }
 
 #[test]
