@@ -12,6 +12,7 @@ clang clang
 libdpdk.pc libdpdk-dev
 libclang.so libclang-dev
 libc.so libc6-dev
+openssl.pc libssl-dev
 nginx nginx-light
 openssl openssl
 dnsmasq dnsmasq-base
@@ -35,7 +36,7 @@ rust_packages=(rustc-web cargo-web rustfmt-web rust-web-clippy)
 
 is_there() {
     case $1 in
-        libdpdk.pc) command -v pkg-config >/dev/null && pkg-config --exists libdpdk ;;
+        *.pc) command -v pkg-config >/dev/null && pkg-config --exists "${1%.pc}" ;;
         libclang.so) compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null ;;
         libc.so) compgen -G '/usr/lib/*/libc.so' >/dev/null ;;
         certificates) [[ -s /etc/ssl/certs/ca-certificates.crt ]] ;;

@@ -220,6 +220,9 @@ fn closed(error: &io::Error) -> Failure {
     if let Some(lack) = Lack::of(error) {
         return Failure::Lack(lack);
     }
+    if let Some(failure) = tls::said(error) {
+        return failure;
+    }
     match error.kind() {
         io::ErrorKind::ConnectionRefused => Failure::Refused,
         _ => Failure::Closed(without_number(error)),

@@ -1,32 +1,47 @@
 //! TLS on a connection of a check: SNI, and verification where it is asked for.
+//!
+//! Where nothing is verified the library's own defaults hold, as in keepalived: no certificate is a failure, and no protocol or suite that
+//! this system's OpenSSL (and its `openssl.cnf`) speaks.
 
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use hashbrown::HashMap;
+use openssl::error::ErrorStack;
+use openssl::ssl::{self, Ssl, SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions, SslVerifyMode};
+use openssl::x509::store::{X509Store, X509StoreBuilder};
+use openssl::x509::verify::{X509CheckFlags, X509VerifyFlags};
+use openssl::x509::{X509, X509Ref, X509StoreContextRef};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use tokio_rustls::rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use tokio_rustls::rustls::{
-    self, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, crypto,
-};
+use tokio_openssl::SslStream;
 
-use super::closed;
+use super::{closed, shown};
 use crate::health::kind::Tls;
 use crate::health::{Failure, Lack};
 
 /// Whom to believe: nobody is asked, or these authorities.
 type Trust = Option<Option<PathBuf>>;
 
+/// Why a certificate was not good, in words.
+type Unverified = Arc<OnceLock<String>>;
+
+/// Names of a certificate that a reason shows.
+const NAMES_SHOWN: usize = 4;
+
 /// How TLS is set up for each trust; authorities are read once.
-#[derive(Debug, Default)]
-pub struct Connectors(Mutex<HashMap<Trust, Result<Arc<ClientConfig>, Failure>>>);
+#[derive(Debug)]
+pub struct Connectors(Mutex<HashMap<Trust, Result<SslContext, Failure>>>);
+
+impl Default for Connectors {
+    /// The library reads its own configuration now, not when descriptors may be short.
+    fn default() -> Self {
+        openssl::init();
+        Self(Mutex::default())
+    }
+}
 
 impl Connectors {
     /// Authorities are read anew.
@@ -41,25 +56,98 @@ impl Connectors {
         tls: &Tls,
         host: &str,
         address: IpAddr,
-    ) -> Result<TlsStream<TcpStream>, Failure> {
-        let name = tls.name.as_deref().unwrap_or_else(|| without_port(host));
-        let name = ServerName::try_from(name.to_owned()).unwrap_or_else(|_| ServerName::from(address));
-        let config = self.config(tls)?;
-        TlsConnector::from(config).connect(name, stream).await.map_err(|error| failure(&error))
+    ) -> Result<SslStream<TcpStream>, Failure> {
+        let name = Name::new(tls.name.as_deref().unwrap_or_else(|| without_port(host)), address);
+        let unverified = Unverified::default();
+        let ssl = name.ask(&self.context(tls)?, verifies(tls).then(|| unverified.clone()));
+        let stream = ssl.and_then(|ssl| SslStream::new(ssl, stream));
+        let mut stream = stream.map_err(|error| Failure::Tls(reasons(&error)))?;
+        match Pin::new(&mut stream).connect().await {
+            Ok(()) => Ok(stream),
+            Err(error) => Err(match unverified.get() {
+                Some(words) => Failure::Tls(words.clone()),
+                None => failure(&error),
+            }),
+        }
     }
 
-    fn config(&self, tls: &Tls) -> Result<Arc<ClientConfig>, Failure> {
-        let trust = (tls.verify || tls.ca.is_some()).then(|| tls.ca.clone());
+    fn context(&self, tls: &Tls) -> Result<SslContext, Failure> {
+        let trust = verifies(tls).then(|| tls.ca.clone());
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = known.get(&trust) {
             return known.clone();
         }
-        let built = build(&trust).map(Arc::new);
+        let built = build(&trust);
         // What the director lacks now it may have the next time.
         if built.as_ref().err().and_then(Failure::lack).is_none() {
             known.insert(trust, built.clone());
         }
         built
+    }
+}
+
+const fn verifies(tls: &Tls) -> bool {
+    tls.verify || tls.ca.is_some()
+}
+
+/// Whom a server is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Name {
+    /// By SNI, and in the certificate.
+    Host(String),
+    /// In the certificate alone: SNI knows no addresses (RFC 6066, 3).
+    Address(IpAddr),
+}
+
+impl Name {
+    /// What is written, or the server's address where that is no name.
+    fn new(written: &str, address: IpAddr) -> Self {
+        let name = written.strip_suffix('.').unwrap_or(written);
+        match name.parse() {
+            Ok(address) => Self::Address(address),
+            Err(_)
+                if name.is_empty()
+                    || name.len() > 253
+                    || !name.bytes().all(|byte| byte.is_ascii_graphic()) =>
+            {
+                Self::Address(address)
+            }
+            Err(_) => Self::Host(name.to_owned()),
+        }
+    }
+
+    /// A session with such a server; what is not good about its certificate is noted, if it matters.
+    fn ask(&self, context: &SslContext, unverified: Option<Unverified>) -> Result<Ssl, ErrorStack> {
+        let mut ssl = Ssl::new(context)?;
+        if let Self::Host(name) = self {
+            ssl.set_hostname(name)?;
+        }
+        if let Some(unverified) = unverified {
+            let wanted = ssl.param_mut();
+            wanted.set_hostflags(X509CheckFlags::NO_PARTIAL_WILDCARDS | X509CheckFlags::NEVER_CHECK_SUBJECT);
+            match self {
+                Self::Host(name) => wanted.set_host(name)?,
+                Self::Address(address) => wanted.set_ip(*address)?,
+            }
+            let name = self.clone();
+            ssl.set_verify_callback(SslVerifyMode::PEER, move |good, chain| {
+                if !good {
+                    // The first fault is the reason.
+                    let _ = unverified.set(fault(chain, &name));
+                }
+                good
+            });
+        }
+        Ok(ssl)
+    }
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Host(name) => f.write_str(name),
+            Self::Address(address) => address.fmt(f),
+        }
     }
 }
 
@@ -71,110 +159,157 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-fn build(trust: &Trust) -> Result<ClientConfig, Failure> {
-    let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| Failure::Tls(error.to_string()))?;
-    Ok(match trust {
-        None => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
-            .with_no_client_auth(),
-        Some(ca) => builder.with_root_certificates(authorities(ca.as_deref())?).with_no_client_auth(),
-    })
+fn build(trust: &Trust) -> Result<SslContext, Failure> {
+    let set_up = |error: ErrorStack| Failure::Tls(reasons(&error));
+    let mut context = SslContextBuilder::new(SslMethod::tls_client()).map_err(set_up)?;
+    // Servers that close without a goodbye are many; where an answer ends is HTTP's to say.
+    context.set_options(SslOptions::IGNORE_UNEXPECTED_EOF);
+    // Checks that wait hold no buffers.
+    context.set_mode(SslMode::RELEASE_BUFFERS);
+    match trust {
+        None => context.set_verify(SslVerifyMode::NONE),
+        Some(ca) => {
+            context.set_verify(SslVerifyMode::PEER);
+            context.set_cert_store(authorities(ca.as_deref())?);
+        }
+    }
+    Ok(context.build())
 }
 
 /// The authorities of a file, or of the system.
-fn authorities(ca: Option<&Path>) -> Result<RootCertStore, Failure> {
-    let mut store = RootCertStore::empty();
-    let Some(path) = ca else {
-        let found = rustls_native_certs::load_native_certs();
-        let lack = found.errors.iter().find_map(|error| match &error.kind {
-            rustls_native_certs::ErrorKind::Io { inner, .. } => Lack::of_reading(inner),
-            _ => None,
-        });
-        if let Some(lack) = lack {
-            return Err(Failure::Lack(lack));
-        }
-        store.add_parsable_certificates(found.certs);
-        if store.is_empty() {
-            return Err(Failure::Tls(
-                "the system has no authorities: install ca-certificates, or name a file with ca".into(),
-            ));
-        }
-        return Ok(store);
-    };
-    let wrong = |error: String| Failure::Tls(format!("{}: {error}", path.display()));
-    let unread = |error: pem::Error| match &error {
-        pem::Error::Io(inner) => match Lack::of_reading(inner) {
-            Some(lack) => Failure::Lack(lack),
-            None => wrong(error.to_string()),
+fn authorities(ca: Option<&Path>) -> Result<X509Store, Failure> {
+    let certificates = match ca {
+        Some(path) => match of_file(path)? {
+            found if found.is_empty() => {
+                return Err(Failure::Tls(format!("{}: no certificate in it", path.display())));
+            }
+            found => found,
         },
-        _ => wrong(error.to_string()),
+        None => of_system()?,
     };
-    for certificate in CertificateDer::pem_file_iter(path).map_err(unread)? {
-        let certificate = certificate.map_err(unread)?;
-        store.add(certificate).map_err(|error| wrong(error.to_string()))?;
-    }
-    if store.is_empty() { Err(wrong("no certificate in it".into())) } else { Ok(store) }
+    let build = || {
+        let mut store = X509StoreBuilder::new()?;
+        for certificate in certificates {
+            store.add_cert(certificate)?;
+        }
+        // Each certificate of the file counts by itself, one that somebody else signed and a server's own as well.
+        store.set_flags(X509VerifyFlags::PARTIAL_CHAIN)?;
+        Ok(store.build())
+    };
+    build().map_err(|error: ErrorStack| Failure::Tls(reasons(&error)))
 }
 
-fn failure(error: &io::Error) -> Failure {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(error) => Failure::Tls(error.to_string()),
-        None => closed(error),
+fn of_file(path: &Path) -> Result<Vec<X509>, Failure> {
+    let wrong = |error: String| Failure::Tls(format!("{}: {error}", path.display()));
+    let text = std::fs::read(path).map_err(|error| match Lack::of_reading(&error) {
+        Some(lack) => Failure::Lack(lack),
+        None => wrong(super::without_number(&error)),
+    })?;
+    X509::stack_from_pem(&text).map_err(|error| wrong(reasons(&error)))
+}
+
+/// Those of the system: a file of all, or else a folder of them. One that cannot be read is left out.
+fn of_system() -> Result<Vec<X509>, Failure> {
+    let places = openssl_probe::probe();
+    let mut files: Vec<PathBuf> = places.cert_file.into_iter().collect();
+    if files.is_empty() {
+        let entries = places.cert_dir.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten();
+        files.extend(entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()));
+    }
+    let mut found = Vec::new();
+    for file in files {
+        match of_file(&file) {
+            Ok(certificates) => found.extend(certificates),
+            Err(lack @ Failure::Lack(_)) => return Err(lack),
+            Err(_) => {}
+        }
+    }
+    if found.is_empty() {
+        return Err(Failure::Tls(
+            "the system has no authorities: install ca-certificates, or name a file with ca".into(),
+        ));
+    }
+    Ok(found)
+}
+
+/// Why no agreement was reached, whoever the server is.
+fn failure(error: &ssl::Error) -> Failure {
+    if let Some(error) = error.io_error() {
+        return closed(error);
+    }
+    let has = |stack: &ErrorStack, reason| stack.errors().iter().any(|error| error.reason() == Some(reason));
+    match error.ssl_error().filter(|stack| !stack.errors().is_empty()) {
+        None => Failure::Closed("the server closed it during the TLS handshake".into()),
+        Some(stack) => match NOT_TLS.iter().find(|reason| has(stack, reason)) {
+            Some(reason) => Failure::Tls(format!("the server does not speak TLS at this port ({reason})")),
+            None => Failure::Tls(reasons(stack)),
+        },
     }
 }
 
-/// Believes any certificate, as keepalived's `SSL_GET` does; that the server has its key is still looked at.
-#[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
+/// What the library says of bytes that are no TLS.
+const NOT_TLS: [&str; 2] = ["wrong version number", "packet length too long"];
 
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _certificate: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
+/// What the library says, in its own words: `dh key too small`.
+fn reasons(stack: &ErrorStack) -> String {
+    let words: Vec<&str> = stack.errors().iter().filter_map(|error| error.reason()).collect();
+    if words.is_empty() { "it failed without a reason".to_owned() } else { words.join(": ") }
+}
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.algorithms())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.algorithms())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms().supported_schemes()
+/// What is wrong with a certificate: `certificate has expired on Nov 30 12:00:00 2025 GMT (CN = www)`.
+fn fault(chain: &X509StoreContextRef, name: &Name) -> String {
+    let words = chain.error().error_string();
+    let Some(certificate) = chain.current_cert() else {
+        return format!("the certificate is not good: {words}");
+    };
+    let subject = certificate.subject_name().entries().filter_map(|entry| entry.data().to_string().ok());
+    let subject: Vec<String> = subject.map(|part| shown(part.as_bytes())).collect();
+    let whose = format!("{:?}", subject.join(", "));
+    match words {
+        "hostname mismatch" | "IP address mismatch" => {
+            let names = names(certificate);
+            let of = match names.split_at_checked(NAMES_SHOWN) {
+                Some((shown, [_, ..])) => {
+                    format!("{} and {} more", shown.join(", "), names.len() - NAMES_SHOWN)
+                }
+                _ if names.is_empty() => "no name at all (it has no subjectAltName)".to_owned(),
+                _ => names.join(", "),
+            };
+            format!("the certificate is not for {name}: it is for {of}")
+        }
+        "certificate has expired" => {
+            format!("the certificate of {whose} has expired on {}", certificate.not_after())
+        }
+        "certificate is not yet valid" => {
+            format!("the certificate of {whose} is not valid before {}", certificate.not_before())
+        }
+        _ => format!("the certificate of {whose} is not good: {words}"),
     }
 }
 
-impl Anyone {
-    fn algorithms(&self) -> crypto::WebPkiSupportedAlgorithms {
-        self.0.signature_verification_algorithms
-    }
+/// The names and addresses that a certificate is for.
+fn names(certificate: &X509Ref) -> Vec<String> {
+    let names = certificate.subject_alt_names();
+    let names = names.iter().flatten().filter_map(|name| match (name.dnsname(), name.ipaddress()) {
+        (Some(name), _) => Some(shown(name.as_bytes())),
+        (None, Some(bytes)) => match bytes.len() {
+            4 => <[u8; 4]>::try_from(bytes).ok().map(|bytes| IpAddr::from(bytes).to_string()),
+            _ => <[u8; 16]>::try_from(bytes).ok().map(|bytes| IpAddr::from(bytes).to_string()),
+        },
+        _ => None,
+    });
+    names.collect()
+}
+
+/// What TLS says of a connection that was agreed upon, such as the server's word that it wants a certificate; none: it broke below.
+pub fn said(error: &io::Error) -> Option<Failure> {
+    let error = error.get_ref()?.downcast_ref::<ssl::Error>()?;
+    error.ssl_error().filter(|stack| !stack.errors().is_empty()).map(|stack| Failure::Tls(reasons(stack)))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::without_port;
+    use super::*;
 
     #[test]
     fn a_host_header_names_a_host() {
@@ -186,5 +321,23 @@ mod tests {
         ] {
             assert_eq!(without_port(header), name);
         }
+    }
+
+    #[test]
+    fn a_name_is_asked_for_and_an_address_is_not() {
+        let real = IpAddr::from([10, 0, 0, 1]);
+        let host = |name: &str| Name::Host(name.to_owned());
+        for (written, name) in [
+            ("www.example.org", host("www.example.org")),
+            ("www.example.org.", host("www.example.org")),
+            ("of_the_field", host("of_the_field")),
+            ("192.0.2.10", Name::Address([192, 0, 2, 10].into())),
+            ("2001:db8::1", Name::Address("2001:db8::1".parse().unwrap())),
+            ("", Name::Address(real)),
+            ("two words", Name::Address(real)),
+        ] {
+            assert_eq!(Name::new(written, real), name, "{written:?}");
+        }
+        assert_eq!(Name::new(&"x".repeat(254), real), Name::Address(real));
     }
 }
