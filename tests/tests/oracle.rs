@@ -59,7 +59,7 @@ scenarios! {
     incomplete_known_dr incomplete_known_nat incomplete_known_tun incomplete6_known_dr
     frag_dr frag_nat frag_tun frag6_dr frag6_nat frag6_tun
     sctp_dr sctp_nat sctp_tun sctp6_dr sctp6_nat sctp6_tun states_sctp_dr states_sctp_nat_1 states_sctp_nat_2 states_sctp_nat_3 states_sctp_nat_4
-    localnode
+    localnode field_client_port_20 field_ftp_plain field_persist_mark_nat_port field_persist_zero_nat_port field_port_zero
     frag_odd_dr frag_odd_nat frag_odd_tun
     frag6_odd_dr frag6_odd_nat frag6_odd_tun
     frag6_ext_dr frag6_ext_nat

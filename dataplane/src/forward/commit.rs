@@ -1,7 +1,6 @@
 //! Writes what was decided: connection and counters, then the packet in place.
 
 use super::choose::{self, Controlling};
-use super::decide::real_port;
 use super::decision::{Answer, Decision, New, Passage, Quoted, Subject, Then};
 use super::room::limits;
 use super::{Forwarder, Punt, Tables, Verdict};
@@ -320,7 +319,7 @@ impl Forwarder {
             real: real.id,
             // A tunnel may be of the other family; then the real server knows its address.
             real_address: A::from_ip(real.address).unwrap_or(A::UNSPECIFIED),
-            real_port: real_port(real, flow.destination_port),
+            real_port: new.real_port,
             nat: real.method == Method::Nat,
             masqueraded: false,
         };

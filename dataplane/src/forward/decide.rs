@@ -2,15 +2,17 @@
 //!
 //! connection → service → scheduler, or ping and refusals of a VIP, or routing; then the next hop, TTL and MTU.
 
+use super::choose::{is_ftp_data, real_port};
 use super::decision::{Answer, Case, Decided, Decision, New, Passage, Quoted, Subject, Then, no_connection};
 use super::gather::Gathered;
 use super::{Aside, Forwarder, Punt, Staged, Tables};
 use crate::address::Address;
-use crate::connections::{Candidate, ConnectionIndex, Direction, Entry, Found};
-use crate::id::{L4Port, NicId, Protocol, ServiceId};
+use crate::connections::{Candidate, ConnectionIndex, Direction, Entry, Found, TemplateIndex};
+use crate::id::{NicId, Protocol, ServiceId};
 use crate::packet::Packet;
 use crate::reason::{DropReason, ReplyKind};
 use crate::reply;
+use crate::service::table::FTP_DATA;
 use crate::service::{Method, NextHop, Real, Service, Standing, Way};
 use crate::snapshot::{FamilyTables, Local, Snapshot};
 use crate::time::Tick;
@@ -275,11 +277,15 @@ impl Forwarder {
         if matches!(flow.protocol, Protocol::Tcp | Protocol::Sctp) && (!begins || flags.rst()) {
             return over(replaces, asked.not_begun(flow.protocol));
         }
-        if replaces.is_none() {
+        let is_data = flow.source_port == FTP_DATA;
+        if replaces.is_none() && !is_data {
             self.has_room(asked.snapshot, flow.source, now)?;
         }
         if asked.snapshot.sysctls.drop_packet > 0 && self.is_dropped::<A>(asked.snapshot) {
             return over(replaces, Err(Aside::Drop(DropReason::Defence)));
+        }
+        if is_data {
+            return untaken(replaces, None, asked.no_service());
         }
         let (choice, template, real) =
             match self.choose(asked.snapshot, service, (&flow, flow.destination), now) {
@@ -289,16 +295,19 @@ impl Forwarder {
                     if let Some(bypassed) = self.bypass(asked, service, &flow, replaces, stale) {
                         return bypassed;
                     }
-                    let refused =
-                        asked.refuse(Error::PortUnreachable, ReplyKind::NoReal, DropReason::NoReal)?;
-                    return Ok(Decision { subject: Subject::Untaken(replaces, stale), ..refused });
+                    let answer = match is_ftp_data(service, &flow) {
+                        true => asked.no_service(),
+                        false => asked.refuse(Error::PortUnreachable, ReplyKind::NoReal, DropReason::NoReal),
+                    };
+                    return untaken(replaces, stale, answer);
                 }
             };
         if flow.source.is_of_one_link() && !asked.stays_on_link(real) {
             return over(replaces, Err(Aside::Drop(DropReason::BeyondLink)));
         }
         let one_packet = service.settings.one_packet && flow.protocol == Protocol::Udp;
-        let new = New { service: service.id, real, choice, template, replaces, one_packet };
+        let real_port = real_port(service, real, flow.destination_port);
+        let new = New { service: service.id, real, real_port, choice, template, replaces, one_packet };
         Ok(Decision { subject: Subject::New(new), then: asked.to_real(real) })
     }
 }
@@ -544,6 +553,22 @@ fn over<A>(replaces: Option<ConnectionIndex>, decided: Decided<'_, A>) -> Decide
     }
 }
 
+/// The same for a packet that would begin something, and that no real server takes: the host that the director is has it, or it is told
+/// so.
+#[cold]
+pub(super) fn untaken<A>(
+    replaces: Option<ConnectionIndex>,
+    stale: Option<TemplateIndex>,
+    decided: Decided<'_, A>,
+) -> Decided<'_, A> {
+    let then = match decided {
+        Ok(decision) => decision.then,
+        Err(Aside::Drop(reason)) => Then::Drop(reason),
+        Err(aside) => return Err(aside),
+    };
+    Ok(Decision { subject: Subject::Untaken(replaces, stale), then })
+}
+
 /// The next hop, if a packet can go there: it has a TTL to spend, and with `overhead` bytes more it fits.
 #[inline(always)]
 fn passable<'s, A: Address>(
@@ -587,9 +612,4 @@ fn is_begun_anew<A: Address>(snapshot: &Snapshot, entry: &Entry<A>, real: &Real,
     entry.is_reused_by(flags.0, snapshot.sysctls.conn_reuse_mode)
         || (real.standing == Standing::Down && !flags.ack())
         || (snapshot.sysctls.expire_nodest_conn && real.weight == 0)
-}
-
-/// The port that a packet of `flow` reaches the real server at: its own, or the packet's where it has none.
-pub(super) fn real_port(real: &Real, packet_port: L4Port) -> L4Port {
-    if real.l4_port.0 == 0 { packet_port } else { real.l4_port }
 }

@@ -6,7 +6,7 @@ use super::choose::Controlling;
 use super::icmp::TunnelError;
 use crate::connections::{ConnectionIndex, Direction, Found, NewConnection, TemplateIndex};
 use crate::flow::Flow;
-use crate::id::{ServiceId, WorkerId};
+use crate::id::{L4Port, ServiceId, WorkerId};
 use crate::reason::{DropReason, ReplyKind};
 use crate::service::schedulers::Choice;
 use crate::service::{NextHop, Real, Unresolved};
@@ -53,6 +53,8 @@ pub(super) enum Subject<'s, A> {
 pub(super) struct New<'s> {
     pub service: ServiceId,
     pub real: &'s Real,
+    /// The port that it reaches it at.
+    pub real_port: L4Port,
     /// What the scheduler chose, and where it stands then; none when a template did.
     pub choice: Option<Choice>,
     /// The template that controls it.

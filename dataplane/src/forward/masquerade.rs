@@ -184,7 +184,7 @@ impl Forwarder {
         let is_free = |port: &L4Port| {
             let answer = answer(*port);
             let taken = table.find(table.hash(&answer), &answer, asked.now).is_some();
-            !taken && services.find(answer.destination, *port, answer.protocol).is_none()
+            !taken && !services.listens(answer.destination, *port, answer.protocol)
         };
         let own = Some(flow.source_port).filter(|port| PORTS.contains(&port.0) && is_free(port));
         let hash = table.hash(flow);

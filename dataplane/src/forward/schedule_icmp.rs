@@ -2,7 +2,8 @@
 //! would have given the answer (kernel: `ip_vs_in_icmp`, `ip_vs_try_to_schedule`). So errors find their way when several directors
 //! choose alike, and one of them never saw the connection.
 
-use super::decide::Asked;
+use super::choose::real_port;
+use super::decide::{Asked, untaken};
 use super::decision::{Case, Decided, Decision, New, Subject, Then};
 use super::{Aside, Forwarder, Tables, Verdict};
 use crate::flow::Flow;
@@ -10,6 +11,7 @@ use crate::id::Protocol;
 use crate::packet::Packet;
 use crate::reason::DropReason;
 use crate::service::Method;
+use crate::service::table::FTP_DATA;
 use crate::snapshot::{Local, Snapshot};
 use crate::time::{TICKS_PER_SECOND, Tick, Ticks};
 use crate::wire::{Headers, IpVersion};
@@ -37,23 +39,25 @@ impl Forwarder {
         let services = &asked.tables.services;
         let exact = || services.find(flow.destination, flow.destination_port, flow.protocol);
         let service = snapshot.service(marked.or_else(exact)?)?;
-        if let Err(aside) = self.has_room(snapshot, flow.source, now) {
+        let is_data = flow.source_port == FTP_DATA;
+        if let (false, Err(aside)) = (is_data, self.has_room(snapshot, flow.source, now)) {
             return Some(Err(aside));
         }
         if snapshot.sysctls.drop_packet > 0 && self.is_dropped::<A>(snapshot) {
             return Some(Err(Aside::Drop(DropReason::Defence)));
         }
+        if is_data {
+            return Some(untaken(None, None, Err(Aside::Drop(DropReason::Unwanted))));
+        }
         // What is quoted was on its way to the client.
         let (choice, template, real) = match self.choose(snapshot, service, (flow, flow.source), now) {
             Ok(chosen) => chosen,
             // Nobody is told of an error with an error.
-            Err(stale) => {
-                let then = Then::Drop(DropReason::NoReal);
-                return Some(Ok(Decision { subject: Subject::Untaken(None, stale), then }));
-            }
+            Err(stale) => return Some(untaken(None, stale, Err(Aside::Drop(DropReason::NoReal)))),
         };
         let one_packet = service.settings.one_packet && flow.protocol == Protocol::Udp;
-        let new = New { service: service.id, real, choice, template, replaces: None, one_packet };
+        let real_port = real_port(service, real, flow.destination_port);
+        let new = New { service: service.id, real, real_port, choice, template, replaces: None, one_packet };
         let holds = || asked.headers.transport_checksum_holds(asked.packet.bytes());
         let then = if real.method == Method::Nat && !holds() {
             Then::Drop(DropReason::TransportChecksum)

@@ -11,6 +11,7 @@ mod forwarded;
 mod link_local;
 mod long;
 mod passing;
+mod ports;
 mod routed;
 mod vrrp;
 
@@ -22,7 +23,8 @@ use shunt_dataplane::reason::{DropReason, PuntReason, ReplyKind};
 
 fn all() -> Vec<Case> {
     let cases = [forwarded::cases(), answered::cases(), routed::cases(), errors::cases(), dropped::cases()];
-    [cases.concat(), vrrp::cases(), link_local::cases(), passing::cases(), long::cases()].concat()
+    let others = [vrrp::cases(), link_local::cases(), passing::cases(), long::cases(), ports::cases()];
+    [cases.concat(), others.concat()].concat()
 }
 
 #[test]
@@ -63,6 +65,11 @@ fn long() {
 #[test]
 fn passing() {
     case::run(passing::cases());
+}
+
+#[test]
+fn ports() {
+    case::run(ports::cases());
 }
 
 #[test]
