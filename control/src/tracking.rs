@@ -154,7 +154,7 @@ fn words(check: &Check, result: &Result<Success, Failure>) -> String {
     match result {
         Ok(Success::Shift(shift)) => format!("{shift:+} for the priority"),
         Ok(_) => check.kind.success(),
-        Err(failure) => failure.to_string(),
+        Err(failure) => check.kind.failure(failure),
     }
 }
 

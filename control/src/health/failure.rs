@@ -51,8 +51,6 @@ pub enum Failure {
         /// That of a success.
         wanted: [u8; 16],
     },
-    /// The body is longer than is read, in bytes.
-    TooLong(usize),
     /// What came does not have what it should.
     Unexpected {
         /// What came, shortened.
@@ -125,7 +123,6 @@ impl fmt::Display for Failure {
             Self::Digest { got, wanted } => {
                 write!(f, "the body has the digest {}, wanted {}", hex(got), hex(wanted))
             }
-            Self::TooLong(most) => write!(f, "the body has more than {most} bytes"),
             Self::Unexpected { got, wanted } => write!(f, "answer {got:?}, wanted {wanted}"),
             Self::Length { got, wanted } => {
                 write!(f, "answer of {got} bytes, wanted {} to {}", wanted.start(), wanted.end())
@@ -186,6 +183,21 @@ impl Failure {
         match self {
             Self::Lack(lack) => Some(*lack),
             _ => None,
+        }
+    }
+
+    /// True when it is what came, or did not come, of a server that was reached.
+    #[must_use]
+    pub fn is_an_answers(&self) -> bool {
+        match self {
+            Self::NoAnswer(_)
+            | Self::Closed(_)
+            | Self::NotHttp(_)
+            | Self::Status { .. }
+            | Self::Digest { .. }
+            | Self::Unexpected { .. } => true,
+            Self::AtVip { failure, .. } => failure.is_an_answers(),
+            _ => false,
         }
     }
 

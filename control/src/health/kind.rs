@@ -6,11 +6,15 @@ use std::path::PathBuf;
 
 use regex::bytes::{Regex, RegexBuilder};
 
+use super::Failure;
 use super::scripts::Script;
 use crate::secret::{Secret, masked};
 
 /// The most that a compiled pattern takes, in bytes.
 const PATTERN_MAX: usize = 1 << 20;
+
+/// The longest character in UTF-8, in bytes: a regular expression may look at the one behind it (`$`, `\b`).
+const CHARACTER_MAX: usize = 4;
 
 /// What a health check asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,15 +152,6 @@ pub struct Search {
     pub without: bool,
 }
 
-impl Search {
-    /// Whether an answer is as it should be.
-    #[must_use]
-    pub fn holds(&self, answer: &[u8]) -> bool {
-        let first = self.pattern.first_from(answer, *self.begins.start());
-        first.is_some_and(|first| first <= *self.begins.end()) != self.without
-    }
-}
-
 impl fmt::Display for Search {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{} in head or body", if self.without { "no " } else { "" }, self.pattern)?;
@@ -233,6 +228,19 @@ impl Pattern {
         }
     }
 
+    /// Whether one begins there or later, whatever comes behind these bytes.
+    #[must_use]
+    pub fn is_certain(&self, bytes: &[u8], from: usize) -> bool {
+        match &self.regex {
+            Some(regex) if from <= bytes.len() => {
+                let end = regex.shortest_match_at(bytes, from);
+                end.is_some_and(|end| end + CHARACTER_MAX <= bytes.len())
+            }
+            Some(_) => false,
+            None => self.first_from(bytes, from).is_some(),
+        }
+    }
+
     /// Where the first one begins that does so there or later.
     #[must_use]
     pub fn first_from(&self, bytes: &[u8], from: usize) -> Option<usize> {
@@ -294,6 +302,18 @@ impl fmt::Display for QueryType {
 }
 
 impl CheckKind {
+    /// Why it failed, in words, and which URL it was that failed.
+    #[must_use]
+    pub fn failure(&self, failure: &Failure) -> String {
+        match self {
+            Self::Http(http) if failure.is_an_answers() => {
+                let host = http.host.as_deref().map(|host| format!(" of {host}")).unwrap_or_default();
+                format!("GET {}{host}: {failure}", masked(&http.path))
+            }
+            _ => failure.to_string(),
+        }
+    }
+
     /// Whether it opens a connection first.
     #[must_use]
     pub const fn connects(&self) -> bool {

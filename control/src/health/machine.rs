@@ -452,7 +452,7 @@ impl Entry {
         self.last.as_ref().map(|last| match last {
             Ok(_) if self.check.way.is_some() => format!("{} at the VIP", self.check.kind.success()),
             Ok(_) => self.check.kind.success(),
-            Err(failure) => failure.to_string(),
+            Err(failure) => self.check.kind.failure(failure),
         })
     }
 }

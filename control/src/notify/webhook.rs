@@ -54,7 +54,8 @@ where
         .body(Full::new(Bytes::from(body)))
         .map_err(|error| error.to_string())?;
     let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+        // Some servers know names of fields only as everybody writes them.
+        http1::Builder::new().title_case_headers(true).handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
     let connection = tokio::spawn(connection);
     let answer = sender.send_request(request).await.map_err(|error| error.to_string());
     connection.abort();

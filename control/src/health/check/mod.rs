@@ -8,6 +8,7 @@ mod http;
 mod ping;
 mod process;
 mod script;
+mod search;
 mod send;
 mod smtp;
 pub(crate) mod tls;

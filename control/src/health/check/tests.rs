@@ -141,10 +141,12 @@ fn a_full_backlog_is_a_timeout() {
 fn http_succeeds_and_says_what_it_should() {
     let (to, server) = serve(&[b"HTTP/1.1 204 No Content\r\n\r\n"], false);
     assert_eq!(ask(http(), to, LONG), Ok(()));
-    let request = server.join().unwrap().to_lowercase();
-    assert!(request.starts_with("get /health?deep=1 http/1.1\r\n"), "{request}");
-    assert!(request.contains("\r\nhost: www.example.com\r\n"), "{request}");
-    assert!(request.contains("\r\nconnection: close\r\n"), "{request}");
+    let request = server.join().unwrap();
+    assert!(
+        request.starts_with("GET /health?deep=1 HTTP/1.1\r\nHost: www.example.com\r\nUser-Agent: shunt/"),
+        "{request}"
+    );
+    assert!(request.ends_with("\r\nConnection: close\r\n\r\n"), "{request}");
     // The head is enough; the body may hang.
     assert_eq!(answer(&[b"HTTP/1.1 301 Moved\r\ncontent-length: 1000000\r\n\r\nab"], true, LONG), Ok(()));
     assert_eq!(answer(&[b"HTTP/1.0 200 OK\r\n", b"a: b\r\n", b"\r\n"], false, LONG), Ok(()));
@@ -168,7 +170,7 @@ fn a_slow_head_is_a_timeout() {
 
 #[test]
 fn garbage_is_named() {
-    for garbage in [&b"SSH-2.0-OpenSSH_9.2\r\n\r\n"[..], &[0xff; 200], b"HTTP/9.9 200 OK\r\n\r\n"] {
+    for garbage in [&b"SSH-2.0-OpenSSH_9.2\r\n\r\n"[..], &[0xff; 200], b"HTTP/1.1 20 OK\r\n\r\n"] {
         let failure = answer(&[garbage], true, LONG).unwrap_err();
         assert!(failure.to_string().starts_with("not an HTTP answer: "), "{failure}");
     }
@@ -247,6 +249,94 @@ fn a_body_is_held_against_digest_or_pattern() {
     );
     assert_eq!(search("l", 0..=7, true), Ok(()));
     assert_eq!(search("l", 1 << 20..=usize::MAX, true), Ok(()));
+}
+
+/// Servers whose connection ends in another way than RFC 9112 has it, and bodies that go on and on.
+#[test]
+fn what_came_counts_however_the_connection_ends() {
+    const WELL: &[u8] = b"HTTP/1.0 200 OK\r\nServer: old\r\n\r\nall well\n";
+    const SHORT_BODY: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 400\r\n\r\nall well\n";
+    const CHUNKS: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nall well\n\r\n";
+    #[derive(Clone, Copy, Debug)]
+    enum End {
+        Closes,
+        Resets,
+        /// Its request unread: the kernel resets it.
+        Unasked,
+        Holds,
+        GoesOn,
+    }
+    let well = || Some(Body::Matches(Pattern::regex("w[e]ll.").unwrap()));
+    let digest = || Some(Body::Digest(0x3605_9628_abb2_20b1_e7c5_b509_5d3b_96f5_u128.to_be_bytes()));
+    let without = |text| {
+        let search = Search { pattern: Pattern::literal(text), begins: 0..=usize::MAX, without: true };
+        Some(Body::Answer(search))
+    };
+    let middle = "connection lost before an answer: the server closed it in the middle of one";
+    let reset = "connection lost before an answer: connection reset by peer";
+    for (answer, end, body, words) in [
+        (WELL, End::Resets, well(), None),
+        (WELL, End::Resets, digest(), None),
+        (WELL, End::Resets, without("ill"), None),
+        (WELL, End::Unasked, well(), None),
+        (WELL, End::Unasked, digest(), None),
+        (WELL, End::Unasked, None, None),
+        (&WELL[..20], End::Resets, well(), Some(reset)),
+        (SHORT_BODY, End::Closes, well(), None),
+        (SHORT_BODY, End::Resets, digest(), None),
+        (SHORT_BODY, End::Closes, without("ill"), Some(middle)),
+        (CHUNKS, End::Closes, well(), None),
+        (CHUNKS, End::Closes, Some(Body::Matches(Pattern::literal("ill"))), Some(middle)),
+        (CHUNKS, End::Resets, without("ill"), Some(reset)),
+        (SHORT_BODY, End::Holds, Some(Body::Matches(Pattern::literal("all"))), None),
+        (WELL, End::GoesOn, well(), None),
+        (WELL, End::GoesOn, without("all"), Some("answer \"all well")),
+    ] {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let to = listener.local_addr().unwrap();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 4096];
+            if !matches!(end, End::Unasked) {
+                let _ = stream.read(&mut request).unwrap();
+            }
+            stream.write_all(answer).unwrap();
+            match end {
+                End::Closes => {}
+                End::Unasked => {
+                    // What is unread when it closes makes the difference.
+                    let _ = stream.peek(&mut request);
+                }
+                End::Resets => SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap(),
+                End::Holds => while stream.read(&mut request).is_ok_and(|length| length > 0) {},
+                End::GoesOn => while stream.write_all(&[b'x'; 4096]).is_ok() {},
+            }
+        });
+        let case = format!("{:?} {end:?} {body:?}", String::from_utf8_lossy(answer));
+        let result = ask(CheckKind::Http(Http { body, ..asked() }), to, LONG);
+        server.join().unwrap();
+        match words {
+            None => assert_eq!(result, Ok(()), "{case}"),
+            Some(words) => assert!(result.unwrap_err().to_string().starts_with(words), "{case}"),
+        }
+    }
+}
+
+#[test]
+fn a_failure_names_the_url() {
+    let kind = http();
+    let status = Failure::Status { got: 503, wanted: vec![200..=299] };
+    assert_eq!(
+        kind.failure(&status),
+        "GET /health?deep=1 of www.example.com: HTTP status 503, wanted 200-299"
+    );
+    let host = Http { host: None, path: "/".into(), ..asked() };
+    assert_eq!(
+        CheckKind::Http(host).failure(&Failure::NoAnswer(SHORT)),
+        "GET /: timeout after 100ms, no answer"
+    );
+    assert_eq!(kind.failure(&Failure::Refused), "connection refused");
+    assert_eq!(CheckKind::Tcp.failure(&Failure::Closed("x".into())), "connection lost before an answer: x");
 }
 
 #[test]
