@@ -72,6 +72,12 @@ scenarios! {
     delete_reuse icmp_tun_known odd6_own_source ops_refused ops6_refused states_sctp_closed thresholds_reuse
     answers6_deleted reuse_refused reuse6_refused drop_packet udp6_unsummed mtu_gue_nobody mtu_gue_one_packet
     schedule_icmp_lblc schedule_icmp_lblcr schedule_icmp_dh
+    field_last_fragment6
+    field_last_fragment
+    field_frag6_mixed
+    field_answer_cuts
+    field_tiny_fragments6
+    field_tiny_fragments
     field_longer_than_mtu6
     field_longer_than_mtu
 }

@@ -421,6 +421,13 @@ impl Forwarder {
         match made {
             Ok(()) => {
                 rewrite::address(packet.bytes_mut(), hop, A::ETHERTYPE);
+                // What came in fragments is split when all is done.
+                if self.gathered.is_none() {
+                    let identification = self.next_fragment_identification();
+                    if let Err(reason) = self.pieces.split(packet, hop.nic, hop.mtu, identification) {
+                        return Verdict::Drop(reason);
+                    }
+                }
                 Verdict::Reply(hop.nic, answer.kind())
             }
             Err(reason) => Verdict::Drop(reason),

@@ -5,30 +5,58 @@ use arrayvec::ArrayVec;
 
 use super::decide::Asked;
 use super::decision::Case;
+use super::pieces::Cut;
 use super::{Aside, Forwarder, Punt, Tables, Verdict};
-use crate::id::NicId;
+use crate::address::Address;
+use crate::flow::Flow;
+use crate::id::{NicId, Protocol};
 use crate::packet::Packet;
 use crate::reason::DropReason;
 use crate::reassembly::{Added, FRAGMENTS_MAX, Whole};
 use crate::snapshot::{Local, Snapshot};
 use crate::time::Tick;
-use crate::wire::{Headers, IpVersion, ethernet, ipv6};
+use crate::wire::{Fragment, Headers, IpVersion, ethernet, ipv6, sctp, tcp, udp};
 
 /// ECN: congestion experienced.
 const CONGESTION: u8 = 0x03;
 
-/// IP packets of at most so many bytes are kept in one piece by the drivers of the recordings' NICs (kernel: `GOOD_COPY_LEN`
-/// without the Ethernet header).
-const COPIED: u16 = 114;
+/// IP packets of at most so many bytes are copied by the driver of the recordings' NICs (kernel: `GOOD_COPY_LEN` without the
+/// Ethernet header).
+const COPIED: usize = 114;
+/// IP packets of more bytes than this, behind which a buffer of that driver has no room for the kernel's notes, are copied in part.
+const FILLS_ITS_BUFFER: usize = 1190;
 
 /// How a datagram came.
-struct Came {
+struct Came<A> {
+    source: A,
+    destination: A,
+    /// It was for the director itself, so that the kernel joined its fragments in memory (kernel: `ip_frag_coalesce_ok`).
+    delivered: bool,
     /// Bytes of it.
     length: usize,
+    /// Bytes of its headers.
+    header: usize,
     /// Bytes of its largest fragment.
     largest: u16,
     /// Where in its data fragments began, in order.
     cuts: ArrayVec<usize, FRAGMENTS_MAX>,
+}
+
+impl<A> Came<A> {
+    /// Bytes of data in each fragment, in order.
+    fn fragments(&self) -> impl Iterator<Item = usize> + Clone {
+        let ends = self.cuts.iter().skip(1).copied().chain([self.length - self.header]);
+        ends.zip(self.cuts.iter().copied()).map(|(end, start)| end.saturating_sub(start))
+    }
+
+    /// Bytes of the transport header that NAT writes to, when an IPv4 datagram has one.
+    const fn written(protocol: u8) -> usize {
+        match Protocol::from_number(protocol) {
+            Some(Protocol::Tcp) => tcp::HEADER,
+            Some(Protocol::Sctp) => sctp::HEADER,
+            Some(Protocol::Udp | Protocol::Icmp) | None => udp::HEADER,
+        }
+    }
 }
 
 /// What is known of the datagram that is at hand, when it came in fragments.
@@ -51,6 +79,9 @@ impl Forwarder {
         if asked.headers.link_group {
             return Err(Aside::Drop(DropReason::Group));
         }
+        if A::BITS > 32 && is_cut_short(asked.headers) {
+            return self.cut_short(asked);
+        }
         let (source, destination) = (asked.headers.source, asked.headers.destination);
         let from_real = asked.tables.nat_reals.contains_key(&source);
         let remote = asked.asked_out_there(source, destination);
@@ -70,6 +101,35 @@ impl Forwarder {
             }
         }
         Err(Aside::Gather)
+    }
+
+    /// An IPv6 fragment that is cut within its TCP header is put together with no other (RFC 8200, 4.5; kernel:
+    /// `ipv6frag_thdr_truncated`): it goes on alone if it only passes.
+    fn cut_short<'s, A: Tables + IpVersion>(
+        &self,
+        asked: &Asked<'s, '_, A>,
+    ) -> super::decision::Decided<'s, A> {
+        match asked.local()? {
+            Some(Local::Elsewhere) => return Err(Aside::Drop(DropReason::NotMaster)),
+            Some(Local::Own(_)) => return Err(Aside::Punt(Punt::Local)),
+            Some(Local::Vip) => return Err(Aside::Drop(DropReason::TransportHeader)),
+            None => {}
+        }
+        let (source, destination) = (asked.headers.source, asked.headers.destination);
+        if let Err(Case::HandOver(owner)) = self.own(asked.snapshot, asked.packet.nic, source, destination) {
+            if !asked.packet.handed_over {
+                return Err(Aside::HandOver(owner));
+            }
+        }
+        // What would be rewritten cannot be.
+        let table = A::table(&self.connections);
+        let is_known = |flow: &Flow<A>| table.find(table.hash(flow), flow, asked.now).is_some();
+        if asked.asked_out_there(source, destination).is_some()
+            || asked.headers.flow().is_some_and(|flow| is_known(&flow))
+        {
+            return Err(Aside::Drop(DropReason::TransportHeader));
+        }
+        self.routed(asked)
     }
 
     /// Takes a fragment; with the last one that was missing the datagram goes its way.
@@ -110,7 +170,6 @@ impl Forwarder {
     ) -> Verdict {
         let start = whole.start - ethernet::HEADER;
         let length = whole.length + ethernet::HEADER;
-        let came = Came { length: whole.length, largest: whole.largest, cuts: whole.cuts.clone() };
         // Those who reply write behind headers, and nobody looks at what the Ethernet header says of its sender.
         let mut packet = Packet::new(&mut whole.bytes, start, length, nic);
         packet.handed_over = true;
@@ -123,6 +182,16 @@ impl Forwarder {
         let headers = match A::parse_large(packet.bytes()) {
             Ok(headers) => headers,
             Err(reason) => return Verdict::Drop(reason),
+        };
+        let local = A::tables(snapshot).local.get(nic, headers.destination);
+        let came = Came {
+            source: headers.source,
+            destination: headers.destination,
+            delivered: matches!(local, Some(Local::Vip)),
+            length: whole.length,
+            header: whole.header,
+            largest: whole.largest,
+            cuts: whole.cuts.clone(),
         };
         self.counters.gathered.add(1);
         self.gathered = Some(Gathered { largest: whole.largest, mtu: u16::MAX });
@@ -145,13 +214,10 @@ impl Forwarder {
         // What came in fragments leaves in none larger, but in a tunnel of the other family; an answer is the director's own.
         let crosses = ethernet::ethertype(packet.bytes()) != Some(A::ETHERTYPE);
         let done = match verdict {
-            Verdict::Send(_) if A::BITS > 32 && !crosses => self.leave_v6(&mut packet, out, &came, mtu),
-            _ => {
-                let is_own = matches!(verdict, Verdict::Reply(..));
-                let largest = if is_own || crosses { u16::MAX } else { whole.largest };
-                let identification = self.next_fragment_identification();
-                self.pieces.split(&mut packet, out, mtu.min(largest), identification)
-            }
+            Verdict::Send(_) if crosses => self.leave_in(&mut packet, out, mtu),
+            Verdict::Send(_) if A::BITS > 32 => self.leave_v6(&mut packet, out, &came, mtu),
+            Verdict::Send(_) => self.leave_v4(&mut packet, out, (&came, headers.protocol), mtu),
+            _ => self.leave_in(&mut packet, out, mtu),
         };
         match done.and_then(|()| self.pieces.push_first(out, packet.bytes())) {
             Ok(()) => Verdict::Gather,
@@ -159,14 +225,39 @@ impl Forwarder {
         }
     }
 
-    /// An IPv6 datagram leaves: whole when no fragment of it was smaller, else in fragments, if only in one (kernel:
-    /// `ip6_fragment`). It keeps the sender's cuts where those are of use to the way on, and where the kernel does: where the
-    /// drivers of its NICs keep each frame in one piece.
-    fn leave_v6(
+    /// A datagram that is no longer what came leaves, in fragments if it must.
+    fn leave_in(&mut self, packet: &mut Packet<'_>, out: NicId, mtu: u16) -> Result<(), DropReason> {
+        let identification = self.next_fragment_identification();
+        self.pieces.split(packet, out, mtu, identification)
+    }
+
+    /// An IPv4 datagram leaves. What only passes keeps the cuts that it came with if they are of use to the way on; else none of its
+    /// fragments is larger than the largest that came (kernel: `ip_do_fragment`).
+    fn leave_v4<A: Tables>(
         &mut self,
         packet: &mut Packet<'_>,
         out: NicId,
-        came: &Came,
+        (came, protocol): (&Came<A>, u8),
+        mtu: u16,
+    ) -> Result<(), DropReason> {
+        let first = came.fragments().next().unwrap_or_default();
+        let is_written = addresses::<A>(packet.bytes()) != Some((came.source, came.destination));
+        let keeps =
+            !came.delivered && came.largest <= mtu && (!is_written || first >= Came::<A>::written(protocol));
+        if keeps {
+            return self.pieces.cut(packet, out, Cut::At(&came.cuts), 0);
+        }
+        self.pieces.split(packet, out, mtu.min(came.largest), 0)
+    }
+
+    /// An IPv6 datagram leaves: whole when no fragment of it was smaller, else in fragments, if only in one (kernel:
+    /// `ip6_fragment`). It keeps the sender's cuts where those are of use to the way on, and where the kernel does: where its
+    /// buffers have room in front of each.
+    fn leave_v6<A: Tables>(
+        &mut self,
+        packet: &mut Packet<'_>,
+        out: NicId,
+        came: &Came<A>,
         mtu: u16,
     ) -> Result<(), DropReason> {
         let length = packet.len() - ethernet::HEADER;
@@ -176,17 +267,32 @@ impl Forwarder {
         let identification = self.next_fragment_identification();
         // A tunnel's header goes in front of the first fragment.
         let shift = length.saturating_sub(came.length);
-        let is_small = came.largest <= COPIED && shift % 8 == 0;
+        let mut packets = came.fragments().map(|data| came.header + ipv6::FRAGMENT_HEADER + data);
+        let are_small = packets.clone().all(|length| length <= COPIED) && shift % 8 == 0;
+        let have_room =
+            length == came.length && packets.all(|length| length <= COPIED || length > FILLS_ITS_BUFFER);
         // Where extension headers are in front of them the kernel's buffers have room for no more.
         let header = ipv6::unfragmentable(packet.bytes().get(ethernet::HEADER..).unwrap_or_default()).0;
         let extended = header > ipv6::HEADER;
-        let keeps = is_small || (came.largest >= ipv6::SMALLEST_MTU && length == came.length);
-        if keeps && !extended && came.largest <= mtu {
+        if (are_small || have_room) && !extended && came.largest <= mtu {
             let mut cuts = came.cuts.clone();
             cuts.iter_mut().filter(|cut| **cut > 0).for_each(|cut| *cut += shift);
-            return self.pieces.split_at(packet, out, &cuts, identification);
+            return self.pieces.cut(packet, out, Cut::At(&cuts), identification);
         }
         let largest = mtu.min(came.largest.max(ipv6::SMALLEST_MTU));
-        self.pieces.split_v6(packet, out, usize::from(largest), identification)
+        self.pieces.cut(packet, out, Cut::Within(usize::from(largest)), identification)
     }
+}
+
+/// True for the first fragment of a datagram that holds less than its TCP header.
+fn is_cut_short<A: Address>(headers: &Headers<A>) -> bool {
+    headers.fragment == Fragment::First
+        && Protocol::from_number(headers.protocol) == Some(Protocol::Tcp)
+        && headers.transport_length() < tcp::HEADER
+}
+
+/// Source and destination of a frame's IP packet.
+fn addresses<A: Tables>(frame: &[u8]) -> Option<(A, A)> {
+    let packet = frame.get(ethernet::HEADER..)?;
+    Some((A::read(packet, A::SOURCE)?, A::read(packet, A::DESTINATION)?))
 }

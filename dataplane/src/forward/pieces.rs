@@ -7,6 +7,7 @@ use crate::id::NicId;
 use crate::packet::Packet;
 use crate::reason::DropReason;
 use crate::reassembly;
+use crate::wire::ipv6::FRAGMENT_HEADER;
 use crate::wire::{array, ethernet, ipv4, ipv6, put};
 
 /// Pieces that a burst leaves at most.
@@ -89,8 +90,8 @@ impl Pieces {
         self.pieces.remaining_capacity() >= pieces && self.bytes.len() + bytes <= BYTES_MAX
     }
 
-    /// Splits the IP packet of a frame into fragments of at most `mtu` bytes; `identification` is that of an IPv6 packet's
-    /// fragments.
+    /// Splits the IP packet of a frame that is longer than `mtu` bytes into fragments that are not; `identification` is that of an
+    /// IPv6 packet's fragments.
     ///
     /// # Errors
     /// `FragmentRoom` when the burst left too many already, `NoHeadRoom` when a fragment header finds no place, `TooBig`
@@ -106,81 +107,63 @@ impl Pieces {
         if packet.len() <= ethernet::HEADER + usize::from(mtu) {
             return Ok(());
         }
+        self.cut(packet, nic, Cut::Within(usize::from(mtu)), identification)
+    }
+
+    /// Splits the IP packet of a frame, whatever its length; an IPv6 packet into one fragment, when that holds all of it.
+    ///
+    /// # Errors
+    /// As [`Self::split`].
+    #[cold]
+    pub(super) fn cut(
+        &mut self,
+        packet: &mut Packet<'_>,
+        nic: NicId,
+        cut: Cut<'_>,
+        identification: u32,
+    ) -> Result<(), DropReason> {
         match ethernet::ethertype(packet.bytes()) {
-            Some(ethernet::IPV4) => self.split_v4(packet, nic, usize::from(mtu)),
-            _ => self.split_v6(packet, nic, usize::from(mtu), identification),
+            Some(ethernet::IPV4) => self.cut_v4(packet, nic, cut),
+            _ => self.cut_v6(packet, nic, cut, identification),
         }
     }
 
-    fn split_v4(&mut self, packet: &mut Packet<'_>, nic: NicId, mtu: usize) -> Result<(), DropReason> {
+    fn cut_v4(&mut self, packet: &mut Packet<'_>, nic: NicId, cut: Cut<'_>) -> Result<(), DropReason> {
         let frame = packet.bytes();
         let first = frame.get(ethernet::HEADER).copied().unwrap_or(0);
         let length = usize::from(first & 0x0f) * 4;
         let start = ethernet::HEADER + length;
         let word = array(frame, ethernet::HEADER + ipv4::field::FRAGMENT).map_or(0, u16::from_be_bytes);
         let mut head = Head::of(frame, start)?;
-        let chunk = self.chunk(frame.len() - start, mtu, length)?;
-        let (mut offset, mut rest) = (chunk, frame.get(start + chunk..).unwrap_or_default());
+        let data = frame.get(start..).unwrap_or_default();
+        let cut = cut.of_data(length);
+        let first = self.first_of(&cut, data.len())?;
         // Options that every fragment has keep their place, the others make room for nothing (kernel:
         // `ip_options_fragment`).
         let mut later = head.clone();
         blank_options(later.bytes.get_mut(ethernet::HEADER + ipv4::HEADER..start).unwrap_or_default());
-        while !rest.is_empty() {
-            let (data, after) = rest.split_at(chunk.min(rest.len()));
+        let mut offset = first;
+        while let Some(rest) = data.get(offset..).filter(|rest| !rest.is_empty()) {
+            let (data, after) = rest.split_at(cut.length(offset, rest.len()));
             let more = if after.is_empty() { word & ipv4::MORE_FRAGMENTS } else { ipv4::MORE_FRAGMENTS };
             later
                 .number_v4(data.len(), word.wrapping_add((offset / 8) as u16) & !ipv4::MORE_FRAGMENTS | more);
             self.push(nic, later.frame(), data);
-            (offset, rest) = (offset + chunk, after);
+            offset += data.len();
         }
-        head.number_v4(chunk, word | ipv4::MORE_FRAGMENTS);
-        packet.truncate(start + chunk);
+        let more = if first < data.len() { ipv4::MORE_FRAGMENTS } else { 0 };
+        head.number_v4(first, word | more);
+        packet.truncate(start + first);
         put_front(packet, head.frame());
         Ok(())
     }
 
-    /// Splits an IPv6 packet into fragments of at most `mtu` bytes: into one, when that holds all of it.
-    ///
-    /// # Errors
-    /// As [`Self::split`].
-    pub(super) fn split_v6(
+    fn cut_v6(
         &mut self,
         packet: &mut Packet<'_>,
         nic: NicId,
-        mtu: usize,
+        cut: Cut<'_>,
         identification: u32,
-    ) -> Result<(), DropReason> {
-        let (header, _) = ipv6::unfragmentable(packet.bytes().get(ethernet::HEADER..).unwrap_or_default());
-        let data = packet.len().saturating_sub(ethernet::HEADER + header);
-        let chunk = self.chunk(data, mtu, header + FRAGMENT_HEADER)?;
-        self.split_v6_by(packet, nic, identification, |offset| offset + chunk)
-    }
-
-    /// Splits an IPv6 packet where its fragments were cut, of which it was put together.
-    ///
-    /// # Errors
-    /// As [`Self::split`].
-    pub(super) fn split_at(
-        &mut self,
-        packet: &mut Packet<'_>,
-        nic: NicId,
-        cuts: &[usize],
-        identification: u32,
-    ) -> Result<(), DropReason> {
-        if !self.has_room(cuts.len(), packet.len() + cuts.len() * (HEADER_MAX + FRAGMENT_HEADER)) {
-            return Err(DropReason::FragmentRoom);
-        }
-        let next = |offset| cuts.iter().copied().find(|&cut| cut > offset).unwrap_or(usize::MAX);
-        self.split_v6_by(packet, nic, identification, next)
-    }
-
-    /// Splits an IPv6 packet where `next` says that the fragment which begins at an offset ends.
-    fn split_v6_by(
-        &mut self,
-        packet: &mut Packet<'_>,
-        nic: NicId,
-        identification: u32,
-        next: impl Fn(usize) -> usize,
     ) -> Result<(), DropReason> {
         let frame = packet.bytes();
         let (header, named_at) = ipv6::unfragmentable(frame.get(ethernet::HEADER..).unwrap_or_default());
@@ -191,11 +174,12 @@ impl Pieces {
             return Err(DropReason::NoHeadRoom);
         }
         let data = frame.get(start..).unwrap_or_default();
-        let first = next(0).min(data.len());
-        let mut offset = first;
+        let cut = cut.of_data(header + FRAGMENT_HEADER);
+        let first = self.first_of(&cut, data.len())?;
         let mut later = head.clone();
+        let mut offset = first;
         while let Some(rest) = data.get(offset..).filter(|rest| !rest.is_empty()) {
-            let length = (next(offset) - offset).min(rest.len());
+            let length = cut.length(offset, rest.len());
             later.number_v6(length, offset, length < rest.len());
             self.push(nic, later.frame(), &rest[..length]);
             offset += length;
@@ -209,15 +193,18 @@ impl Pieces {
         Ok(())
     }
 
-    /// Bytes of data in each fragment but the last, when there is room for all of them.
-    fn chunk(&self, data: usize, mtu: usize, header: usize) -> Result<usize, DropReason> {
-        let chunk = mtu.saturating_sub(header) & !7;
-        if chunk == 0 {
+    /// Bytes of data in the first fragment, when there is room for the others.
+    fn first_of(&self, cut: &Cut<'_>, data: usize) -> Result<usize, DropReason> {
+        let first = cut.length(0, data);
+        if first == 0 && data > 0 {
             return Err(DropReason::TooBig);
         }
-        let pieces = data.div_ceil(chunk);
+        let pieces = match cut {
+            Cut::Within(room) => data.div_ceil((room & !7).max(1)),
+            Cut::At(cuts) => cuts.len(),
+        };
         if self.has_room(pieces, data + pieces * (HEADER_MAX + FRAGMENT_HEADER)) {
-            Ok(chunk)
+            Ok(first)
         } else {
             Err(DropReason::FragmentRoom)
         }
@@ -231,8 +218,37 @@ impl Pieces {
     }
 }
 
-/// Bytes of an IPv6 fragment header.
-const FRAGMENT_HEADER: usize = 8;
+/// Where a packet is cut.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Cut<'a> {
+    /// So that no fragment is an IP packet of more bytes.
+    Within(usize),
+    /// Where its data was cut when it came: where in it each fragment begins, in order.
+    At(&'a [usize]),
+}
+
+impl Cut<'_> {
+    /// The same, of the data behind a header.
+    const fn of_data(self, header: usize) -> Self {
+        match self {
+            Self::Within(mtu) => Self::Within(mtu.saturating_sub(header)),
+            Self::At(_) => self,
+        }
+    }
+
+    /// Bytes of the fragment that begins at an offset of the data, with `left` bytes to come: all of them if they fit, else a
+    /// multiple of eight (kernel: `ip_frag_next`, `ip6_frag_next`).
+    fn length(&self, offset: usize, left: usize) -> usize {
+        match *self {
+            Self::Within(room) if left <= room => left,
+            Self::Within(room) => room & !7,
+            Self::At(cuts) => {
+                let next = cuts.iter().find(|&&cut| cut > offset);
+                next.map_or(left, |next| (next - offset).min(left))
+            }
+        }
+    }
+}
 
 /// The headers in front of a fragment's data.
 #[derive(Clone)]

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::checksum::Sum;
 use super::ip::{IpHeader, IpVersion};
 use super::quote::Inner;
-use super::{Fragment, Headers, LARGEST_PACKET, array, ethernet, icmp, put, transport};
+use super::{Fragment, Headers, LARGEST_PACKET, array, cut_transport, ethernet, icmp, put, transport};
 use crate::reason::DropReason;
 use crate::reassembly::{Key, Part};
 
@@ -76,7 +76,8 @@ pub(crate) fn parse(frame: &[u8], link_group: bool) -> Result<Headers<Ipv4Addr>,
     let fragment = fragment(word(field::FRAGMENT), total - length)?;
     let found = match fragment {
         Fragment::Later => super::Transport::default(),
-        Fragment::Whole | Fragment::First => transport(&packet[length..total], protocol, icmp::V4)?,
+        Fragment::First => cut_transport(&packet[length..total], protocol, icmp::V4),
+        Fragment::Whole => transport(&packet[length..total], protocol, icmp::V4)?,
     };
     Ok(Headers {
         source,

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::checksum::Sum;
 use super::ip::{IpHeader, IpVersion};
 use super::quote::Inner;
-use super::{Fragment, Headers, LARGEST_PACKET, array, ethernet, icmp, put, transport};
+use super::{Fragment, Headers, LARGEST_PACKET, array, cut_transport, ethernet, icmp, put, transport};
 use crate::reason::DropReason;
 use crate::reassembly::{Key, Part};
 
@@ -19,6 +19,8 @@ pub const EXTENSION_HEADERS: usize = 8;
 pub const SMALLEST_MTU: u16 = 1280;
 /// The number of the fragment header.
 pub const FRAGMENT: u8 = extension::FRAGMENT;
+/// Bytes of the fragment header.
+pub const FRAGMENT_HEADER: usize = 8;
 
 /// Offsets in the header.
 pub mod field {
@@ -69,7 +71,8 @@ pub(crate) fn parse(frame: &[u8], link_group: bool) -> Result<Headers<Ipv6Addr>,
     let (source, destination) = addresses(header);
     let found = match walk.fragment {
         Fragment::Later => super::Transport::default(),
-        Fragment::Whole | Fragment::First => transport(&packet[walk.at..total], walk.next, icmp::V6)?,
+        Fragment::First => cut_transport(&packet[walk.at..total], walk.next, icmp::V6),
+        Fragment::Whole => transport(&packet[walk.at..total], walk.next, icmp::V6)?,
     };
     Ok(Headers {
         source,
@@ -142,7 +145,11 @@ impl Walk {
             if count == EXTENSION_HEADERS {
                 return Err(DropReason::ExtensionHeaders);
             }
-            let Some([next, length]) = array(packet, self.at) else { return Err(DropReason::IpHeader) };
+            // The first fragment of a datagram may end within these headers.
+            let is_cut = self.fragment == Fragment::First;
+            let Some([next, length]) = array(packet, self.at) else {
+                return if is_cut { Ok(self) } else { Err(DropReason::IpHeader) };
+            };
             let units = usize::from(length);
             let bytes = match self.next {
                 extension::HOP_BY_HOP if self.at != HEADER => return Err(DropReason::IpHeader),
@@ -154,7 +161,7 @@ impl Walk {
                 _ => (units + 1) * 8,
             };
             if self.at + bytes > packet.len() {
-                return Err(DropReason::IpHeader);
+                return if is_cut { Ok(self) } else { Err(DropReason::IpHeader) };
             }
             let is_fragment = self.next == extension::FRAGMENT;
             if is_fragment {

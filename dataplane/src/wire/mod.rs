@@ -80,7 +80,7 @@ pub struct Headers<A> {
 pub enum Fragment {
     /// All of it (an IPv6 fragment header may be there all the same: RFC 6946).
     Whole,
-    /// The first fragment; it holds the transport header.
+    /// The first fragment; it may hold less than the transport header.
     First,
     /// A later fragment, without transport header.
     Later,
@@ -316,6 +316,24 @@ fn transport(bytes: &[u8], protocol: u8, icmp: u8) -> Result<Transport, DropReas
         _ if protocol == icmp && bytes.len() < icmp::HEADER => Err(DropReason::TransportHeader),
         _ => Ok(Transport::default()),
     }
+}
+
+/// What the first fragment of a datagram shows of its transport header, which may go on in the next one.
+#[cold]
+fn cut_transport(bytes: &[u8], protocol: u8, icmp: u8) -> Transport {
+    transport(bytes, protocol, icmp).unwrap_or_else(|_| {
+        match (Protocol::from_number(protocol), array(bytes, 0)) {
+            (Some(_), Some([a, b, c, d])) => Transport {
+                source_port: L4Port(u16::from_be_bytes([a, b])),
+                destination_port: L4Port(u16::from_be_bytes([c, d])),
+                tcp_flags: TcpFlags(match protocol {
+                    6 => bytes.get(tcp::field::FLAGS).copied().unwrap_or_default(),
+                    _ => 0,
+                }),
+            },
+            _ => Transport::default(),
+        }
+    })
 }
 
 /// `N` bytes at an offset.

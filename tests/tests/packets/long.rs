@@ -19,7 +19,7 @@ pub fn cases() -> Vec<Case> {
         }
         cases.extend([false, true].map(|df| answered(form, df)));
         cases.extend([false, true].map(|df| routed(form, df)));
-        cases.push(to_nobody(form));
+        cases.extend([to_nobody(form), ping(form)]);
     }
     cases
 }
@@ -82,6 +82,16 @@ fn routed(form: Form, df: bool) -> Case {
     let packet = long(&ip, Protocol::Udp, (9, 40000));
     let verdict = fragmented(form, df, SENT_FRONT, TOLD_BACK);
     Case::new(name("routed", form, df), router(), from_real(2, &packet), verdict).any_out()
+}
+
+/// A ping that is longer than the MTU has an answer in fragments.
+fn ping(form: Form) -> Case {
+    let (kind, header) = if form == Form::V4 { (8, 20) } else { (128, 40) };
+    let data = vec![7; 1501 - header - 8];
+    let packet = Ip::new(&form.client(1), form.vip()).icmp(kind, 0, 1, &data);
+    let verdict = Verdict::Reply(FRONT, ReplyKind::EchoReply);
+    let plan = one_service(form, Protocol::Tcp, Method::Dr);
+    Case::new(name("a ping", form, false), plan, from_front(&packet), verdict).any_out()
 }
 
 /// What the director answers itself has no way on to be too narrow.
