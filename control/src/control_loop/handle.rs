@@ -1,6 +1,6 @@
 //! How other threads speak to the loop.
 
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel as mpsc_channel};
+use std::sync::mpsc::TryRecvError;
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -10,6 +10,7 @@ use super::{Counters, VrrpReport};
 use crate::kernel::Routes;
 use crate::neighbour::machine::Key;
 use crate::neighbour::{Conflict, Counters as NeighbourCounters, Listed, Named, Nic, Vip};
+use crate::threads::channel::{Receiver, Sender, channel as new_channel};
 use crate::vrrp::{Group, Instance, Reading, Tracked};
 
 pub(super) enum Command {
@@ -161,7 +162,7 @@ impl Asker {
     /// What the loop knows; none when it does not answer within this time.
     #[must_use]
     pub fn report(&self, patience: Duration) -> Option<Report> {
-        let (answer, report) = mpsc_channel();
+        let (answer, report) = new_channel();
         self.0.send(Command::Report(answer)).ok()?;
         report.recv_timeout(patience).ok()
     }
@@ -169,7 +170,7 @@ impl Asker {
     /// What the loop counts: [`Self::report`] without the neighbours, conflicts and virtual routers; none as there.
     #[must_use]
     pub fn counters(&self, patience: Duration) -> Option<Report> {
-        let (answer, report) = mpsc_channel();
+        let (answer, report) = new_channel();
         self.0.send(Command::Counters(answer)).ok()?;
         report.recv_timeout(patience).ok()
     }
@@ -193,6 +194,6 @@ impl Inbox {
 }
 
 pub(super) fn channel() -> (Control, Inbox) {
-    let (commands, inbox) = mpsc_channel();
+    let (commands, inbox) = new_channel();
     (Control { commands }, Inbox(inbox))
 }

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -22,6 +22,7 @@ use crate::health;
 use crate::neighbour;
 use crate::notify::Notifier;
 use crate::publish::Publisher;
+use crate::threads::channel::{Receiver, Sender, channel};
 use crate::threads::{Duty, Pulse};
 
 use super::changes::{Proposal, Published};

@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::Sender;
 
 use dpdk_sys::{Mbuf, Mempool};
 use shunt_dataplane::forward::BURST_MAX;
@@ -15,6 +14,7 @@ use crate::control_loop::{Batch, Publish, Rings};
 use crate::neighbour::{Change, Event};
 use crate::notify::{self, Condition, Notifier, What};
 use crate::punt::{Frame, Held, Origin, Punted};
+use crate::threads::channel::Sender;
 use crate::vrrp::{self, Told};
 
 /// A packet that a worker handed up.

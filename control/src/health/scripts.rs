@@ -20,8 +20,11 @@ use super::places::Places;
 use crate::kernel::KernelError;
 use crate::secret::masked;
 use crate::starter::environment::{self, Identity, Unknown};
-use crate::starter::{End, Program, Starter};
+use crate::starter::{End, Process, Program, Starter};
 use crate::threads::{Duty, Pulse};
+
+/// How long the place of a command that was killed waits for its end: one that waits for a dead disk may never end.
+const KILL_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A command of the operator's.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
@@ -176,23 +179,33 @@ async fn carry_out(request: Request, starter: &Arc<Starter>) {
     if ended.is_closed() {
         return;
     }
+    let mut process = match ordered(script, environment, starter) {
+        Ok(process) => process,
+        Err(how) => return drop(ended.send(how)),
+    };
     tokio::select! {
-        how = run(script, environment, time, starter) => drop(ended.send(how)),
+        how = end_of(&mut process, time) => drop(ended.send(how)),
         () = ended.closed() => {}
     }
+    // Its place is another's when it is gone.
+    let _ = timeout(KILL_PATIENCE, process.kill()).await;
 }
 
-async fn run(script: Script, told: Vec<(String, String)>, time: Duration, starter: &Arc<Starter>) -> Ended {
+/// Orders it to be started.
+fn ordered(script: Script, told: Vec<(String, String)>, starter: &Arc<Starter>) -> Result<Process, Ended> {
     let identity = match Identity::of(script.user.as_deref()) {
         Ok(identity) => identity,
         Err(Unknown { why, errno }) => {
-            return errno.and_then(Lack::of_errno).map_or(Ended::NotRun(why), Ended::Lack);
+            return Err(errno.and_then(Lack::of_errno).map_or(Ended::NotRun(why), Ended::Lack));
         }
     };
     let environment = environment::whole(&identity, told);
-    let program = Program { command: script.command, environment, user: identity.numbers };
-    let mut process = starter.start(program);
-    // What it left running is meant to run, until the director ends; what takes too long is killed with all that it started.
+    Ok(starter.start(Program { command: script.command, environment, user: identity.numbers }))
+}
+
+/// Its time begins when it runs. What it leaves running when it ends is meant to run, until the director ends.
+async fn end_of(process: &mut Process, time: Duration) -> Ended {
+    process.started().await;
     match timeout(time, process.end()).await {
         Err(_late) => Ended::Killed,
         Ok(End::Code(code)) => Ended::Code(code),

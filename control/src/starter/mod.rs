@@ -23,6 +23,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use crate::threads::channel::{Receiver, Sender, channel};
 use order::{Order, Report};
 
 /// How long the end of the director waits for that of the starter, which kills what is left.
@@ -64,17 +65,25 @@ pub struct Starter {
     next: AtomicU64,
     waiting: Mutex<Option<Waiting>>,
     ending: AtomicBool,
-    /// One order at a time.
-    ordering: Mutex<()>,
+    /// To the thread that hands them to the starter, which may have many before them.
+    orders: Sender<Order>,
 }
 
-/// Who waits for the end of which process; none of it once the starter has ended.
-type Waiting = HashMap<u64, oneshot::Sender<End>>;
+/// Who waits for which process; none of it once the starter has ended.
+type Waiting = HashMap<u64, Waiter>;
+
+#[derive(Debug)]
+struct Waiter {
+    /// Until it runs.
+    started: Option<oneshot::Sender<()>>,
+    ended: oneshot::Sender<End>,
+}
 
 /// A process that was ordered. Dropping it kills it, and all of its group and its descendants, unless it has ended.
 #[derive(Debug)]
 pub struct Process {
     number: u64,
+    start: oneshot::Receiver<()>,
     end: oneshot::Receiver<End>,
     starter: Arc<Starter>,
     ended: bool,
@@ -103,41 +112,40 @@ impl Starter {
 
     fn fork() -> io::Result<Arc<Self>> {
         let (pid, connection) = dpdk_sys::process::fork(serve::serve)?;
-        let reports = connection.try_clone()?;
+        let (reports, told) = (connection.try_clone()?, connection.try_clone()?);
+        let (orders, inbox) = channel();
         let waiting = Mutex::new(Some(HashMap::new()));
-        let starter = Arc::new(Self {
-            pid,
-            connection,
-            next: AtomicU64::new(0),
-            waiting,
-            ending: AtomicBool::new(false),
-            ordering: Mutex::new(()),
-        });
+        let (next, ending) = (AtomicU64::new(0), AtomicBool::new(false));
+        let starter = Arc::new(Self { pid, connection, next, waiting, ending, orders });
         let listener = starter.clone();
-        let thread = std::thread::Builder::new().name("shunt-starter".to_owned());
-        thread.spawn(move || {
+        let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
+        thread("shunt-starter").spawn(move || {
             crate::rights::give_up_all();
             listener.listen(reports);
+        })?;
+        thread("shunt-orders").spawn(move || {
+            crate::rights::give_up_all();
+            hand_over(&inbox, &told);
         })?;
         Ok(starter)
     }
 
     /// Keeps what is started from now on away from these cores, unless there are no others.
     pub fn avoid(&self, cores: impl IntoIterator<Item = u16>) {
-        let _ = self.send(&Order::Avoid { cores: cores.into_iter().collect() });
+        let _ = self.send(Order::Avoid { cores: cores.into_iter().collect() });
     }
 
-    /// Starts a program.
+    /// Orders a program to be started, and does not wait for that.
     pub fn start(self: &Arc<Self>, program: Program) -> Process {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let (ended, end) = oneshot::channel();
-        let process = Process { number, end, starter: self.clone(), ended: false };
+        let ((started, start), (ended, end)) = (oneshot::channel(), oneshot::channel());
+        let process = Process { number, start, end, starter: self.clone(), ended: false };
         if let Some(waiting) = &mut *self.waiting() {
-            waiting.insert(number, ended);
+            waiting.insert(number, Waiter { started: Some(started), ended });
         }
         let Program { command, environment, user } = program;
-        if self.send(&Order::Start { number, command, environment, user }).is_err() {
-            self.report(number, End::NoStarter);
+        if self.send(Order::Start { number, command, environment, user }).is_err() {
+            self.ended(number, End::NoStarter);
         }
         process
     }
@@ -156,35 +164,37 @@ impl Starter {
         }
     }
 
-    fn send(&self, order: &Order) -> io::Result<()> {
-        let mut line = serde_json::to_vec(order)?;
-        line.push(b'\n');
+    fn send(&self, order: Order) -> Result<(), NoStarter> {
         if self.waiting().is_none() {
-            return Err(io::Error::other("it ended: restart the director"));
+            return Err(NoStarter);
         }
-        // Not under the lock of who waits: reports are taken meanwhile, or each would wait for the other.
-        let _one_at_a_time = self.ordering.lock().unwrap_or_else(PoisonError::into_inner);
-        (&self.connection).write_all(&line)
+        self.orders.send(order).map_err(|_| NoStarter)
     }
 
     fn waiting(&self) -> std::sync::MutexGuard<'_, Option<Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn report(&self, number: u64, end: End) {
-        let waiter = self.waiting().as_mut().and_then(|waiting| waiting.remove(&number));
-        if let Some(waiter) = waiter {
-            // Whoever ordered it may have gone.
-            let _ = waiter.send(end);
-        }
+    fn started(&self, number: u64) {
+        let mut waiting = self.waiting();
+        let waiter = waiting.as_mut().and_then(|waiting| waiting.get_mut(&number));
+        // Whoever ordered it may have gone.
+        let _ = waiter.and_then(|waiter| waiter.started.take()).map(|started| started.send(()));
     }
 
-    /// Tells the ends of processes until that of the starter.
+    fn ended(&self, number: u64, end: End) {
+        let waiter = self.waiting().as_mut().and_then(|waiting| waiting.remove(&number));
+        let _ = waiter.map(|waiter| waiter.ended.send(end));
+    }
+
+    /// Tells of processes until the end of the starter.
     fn listen(&self, reports: UnixStream) {
         for line in BufReader::new(reports).lines() {
             let Ok(line) = line else { break };
-            if let Ok(Report { number, end }) = serde_json::from_str(&line) {
-                self.report(number, end);
+            match serde_json::from_str(&line) {
+                Ok(Report::Started { number }) => self.started(number),
+                Ok(Report::Ended { number, end }) => self.ended(number, end),
+                Err(_) => {}
             }
         }
         // Nobody is told of theirs any more. At the end of the director that is as it should be.
@@ -197,7 +207,33 @@ impl Starter {
     }
 }
 
+/// The starter has ended.
+struct NoStarter;
+
+/// Hands orders to the starter until either has ended.
+fn hand_over(orders: &Receiver<Order>, mut starter: &UnixStream) {
+    while let Ok(order) = orders.recv_timeout(Duration::MAX) {
+        let Ok(mut line) = serde_json::to_vec(&order) else { continue };
+        line.push(b'\n');
+        if starter.write_all(&line).is_err() {
+            return;
+        }
+    }
+}
+
 impl Process {
+    /// Waits until it runs, or cannot be started: the starter may have much to do.
+    pub async fn started(&mut self) {
+        let _ = (&mut self.start).await;
+    }
+
+    /// Kills it and all that it started, and waits until it is gone.
+    pub async fn kill(&mut self) {
+        if !self.ended && self.starter.send(Order::Kill { number: self.number }).is_ok() {
+            self.end().await;
+        }
+    }
+
     /// Waits for its end.
     pub async fn end(&mut self) -> End {
         let end = (&mut self.end).await;
@@ -209,8 +245,8 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if !self.ended {
-            self.starter.report(self.number, End::Signal(nix::libc::SIGKILL));
-            let _ = self.starter.send(&Order::Kill { number: self.number });
+            self.starter.ended(self.number, End::Signal(nix::libc::SIGKILL));
+            let _ = self.starter.send(Order::Kill { number: self.number });
         }
     }
 }

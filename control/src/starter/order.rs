@@ -30,11 +30,19 @@ pub(super) enum Order {
     },
 }
 
-/// What the starter says: that a process ended.
+/// What the starter says.
 #[derive(Debug, Deserialize, Serialize)]
-pub(super) struct Report {
-    /// Which.
-    pub number: u64,
-    /// How.
-    pub end: End,
+pub(super) enum Report {
+    /// A process runs.
+    Started {
+        /// Which.
+        number: u64,
+    },
+    /// It ended, or could not be started.
+    Ended {
+        /// Which.
+        number: u64,
+        /// How.
+        end: End,
+    },
 }

@@ -97,8 +97,9 @@ impl Children {
                 Ok(pid) => {
                     self.running.insert(number, pid);
                     self.numbers.insert(pid, number);
+                    report(connection, &Report::Started { number })?;
                 }
-                Err(end) => report(connection, number, end)?,
+                Err(end) => report(connection, &Report::Ended { number, end })?,
             },
             Order::Kill { number } => {
                 // One that has ended meanwhile is not there any more.
@@ -122,7 +123,7 @@ impl Children {
             };
             if let Some(number) = self.numbers.remove(&pid) {
                 self.running.remove(&number);
-                report(connection, number, end)?;
+                report(connection, &Report::Ended { number, end })?;
             }
         }
     }
@@ -150,8 +151,8 @@ fn start(
     })
 }
 
-fn report(connection: &mut UnixStream, number: u64, end: End) -> io::Result<()> {
-    let mut line = serde_json::to_vec(&Report { number, end })?;
+fn report(connection: &mut UnixStream, report: &Report) -> io::Result<()> {
+    let mut line = serde_json::to_vec(report)?;
     line.push(b'\n');
     connection.write_all(&line)
 }

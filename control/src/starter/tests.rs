@@ -108,3 +108,33 @@ fn who_is_dropped_is_killed_with_those_that_left_its_group() {
     drop(process);
     assert_eq!(file.read_to_end(&mut Vec::new()).unwrap(), 0);
 }
+
+#[test]
+fn a_starter_that_is_held_up_holds_nobody_up_and_takes_no_time_from_scripts() {
+    /// More than its connection has room for.
+    const ORDERS: usize = 200;
+    let starter = Starter::fork().unwrap();
+    nix::sys::signal::kill(starter.pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    let (sender, ordered) = channel();
+    let ordering = starter.clone();
+    std::thread::spawn(move || {
+        for number in 0..ORDERS {
+            let environment = vec![("A".to_owned(), "b".repeat(4096))];
+            let program = Program { environment, ..program(&format!("exit {}", number % 7)) };
+            let _ = sender.send(ordering.start(program));
+        }
+    });
+    let long = Duration::from_secs(20);
+    let mut processes: Vec<Process> = (0..ORDERS).map(|_| ordered.recv_timeout(long).unwrap()).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let short = Duration::from_millis(50);
+        assert!(tokio::time::timeout(short, processes[0].started()).await.is_err(), "it cannot run yet");
+        nix::sys::signal::kill(starter.pid, nix::sys::signal::Signal::SIGCONT).unwrap();
+        for (number, process) in processes.iter_mut().enumerate() {
+            process.started().await;
+            assert_eq!(process.end().await, End::Code((number % 7) as i32));
+        }
+    });
+    starter.end();
+}

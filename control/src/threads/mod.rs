@@ -1,6 +1,7 @@
 //! The director's threads: each says again and again that it goes on ([`Pulse`]), and who falls silent is found out: [`judge`] decides,
 //! [`watcher`] acts.
 
+pub mod channel;
 pub mod judge;
 mod look;
 mod notify_socket;

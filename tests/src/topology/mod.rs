@@ -17,6 +17,7 @@ pub mod hosts;
 pub mod keepalived;
 pub mod place;
 pub mod shell;
+pub mod threads;
 pub mod wire;
 
 use std::fs::File;

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use shunt_tests::topology::arms::{Arms, Running};
+use shunt_tests::topology::threads::cpu;
 
 const SERVICE: &str = r#"
 [[service]]
@@ -15,27 +16,17 @@ real = [{ address = "10.1.0.11:80" }]
 /// How long the director is looked at.
 const WINDOW: Duration = Duration::from_secs(2);
 
-/// Nanoseconds that all threads together ran, and waited for a CPU although they could have run.
-fn wanted(pid: u32) -> (u64, u64) {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the director's threads");
-    let numbers = tasks.flatten().filter_map(|task| {
-        let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
-        let mut numbers = text.split_whitespace().filter_map(|number| number.parse::<u64>().ok());
-        Some((numbers.next()?, numbers.next()?))
-    });
-    numbers.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
-}
-
 /// Cores that the director uses while nothing happens: (used, used or waited for), as parts of one.
 fn use_when_idle(idle: &str) -> (f64, f64) {
     let mut arms = Arms::new();
     arms.runtime = format!("connections = 4096\nidle = \"{idle}\"");
     let Running { director, .. } = arms.start(SERVICE);
-    let (begin, before) = (Instant::now(), wanted(director.pid()));
+    let (begin, before) = (Instant::now(), cpu(director.pid(), ""));
     // A measurement: nothing to wait for but time.
     std::thread::sleep(WINDOW);
-    let (after, time) = (wanted(director.pid()), begin.elapsed().as_nanos() as f64);
-    let (ran, waited) = ((after.0 - before.0) as f64 / time, (after.1 - before.1) as f64 / time);
+    let (after, time) = (cpu(director.pid(), ""), begin.elapsed());
+    let (ran, waited) =
+        ((after.0 - before.0).div_duration_f64(time), (after.1 - before.1).div_duration_f64(time));
     (ran, ran + waited)
 }
 

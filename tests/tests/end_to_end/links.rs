@@ -10,6 +10,7 @@ use shunt_tests::topology::binary;
 use shunt_tests::topology::director::Director;
 use shunt_tests::topology::frames::{Packet, Transport, at};
 use shunt_tests::topology::place::Place;
+use shunt_tests::topology::threads::cpu;
 use shunt_tests::topology::wire::Wire;
 
 use super::conflicts::{announces, listen};
@@ -30,20 +31,11 @@ const WINDOW: Duration = Duration::from_secs(1);
 
 /// Which part of a core the workers used in [`WINDOW`].
 fn workers_use(pid: u32) -> f64 {
-    let ran = || {
-        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the director's threads");
-        let of = |task: std::fs::DirEntry| {
-            let name = std::fs::read_to_string(task.path().join("comm")).ok()?;
-            let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
-            let ran = text.split_whitespace().next()?.parse::<u64>().ok()?;
-            Some(if name.starts_with("worker") { ran } else { 0 })
-        };
-        tasks.flatten().filter_map(of).sum::<u64>()
-    };
+    let ran = || cpu(pid, "worker").0;
     let (begin, before) = (Instant::now(), ran());
     // A measurement: nothing to wait for but time.
     std::thread::sleep(WINDOW);
-    (ran() - before) as f64 / begin.elapsed().as_nanos() as f64
+    (ran() - before).div_duration_f64(begin.elapsed())
 }
 
 fn wait_for_link(running: &Running, link: &str, reason: Option<&str>) -> Status {

