@@ -32,7 +32,7 @@ use shunt::config::check::Machine;
 use tempfile::TempDir;
 
 /// How long an event may take that should come soon. Much longer than needed: the machine may be busy.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// How often something is asked whose coming cannot be waited for.
 pub const POLL: Duration = Duration::from_millis(5);
 
