@@ -121,7 +121,7 @@ impl Director for Paper {
     fn configuration(&self) -> Running {
         Running {
             file: "running.toml".to_owned(),
-            text: OLD.to_owned(),
+            text: format!("{OLD}# url = \"http://operator:hunter2@192.0.2.9/\"\n"),
             generation: 7,
             not_in_file: vec!["+ service \"x\"".to_owned()],
         }
@@ -547,12 +547,21 @@ fn raw(director: &Api, request: &str) -> String {
 }
 
 #[test]
+fn the_running_configuration_has_secrets_for_who_compares_it_alone() {
+    let director = Api::plain();
+    let masked = raw(&director, "GET /v1/configuration");
+    assert!(masked.contains("://****************@192.0.2.9") && !masked.contains("hunter2"), "{masked}");
+    assert!(raw(&director, "GET /v1/configuration?secrets=true").contains("operator:hunter2@"));
+}
+
+#[test]
 fn wrong_requests_are_told_so() {
     let director = Api::plain();
     for (request, status, text) in [
         ("GET /v1/statistics", "404", "no such endpoint"),
         ("GET /v1/reload", "405", "POST"),
         ("GET /v1/connections?colour=red", "400", "colour"),
+        ("GET /v1/configuration?secrets=all", "400", "secrets"),
         ("GET /v1/explain?protocol=tcp", "400", "source"),
     ] {
         let answer = raw(&director, request);

@@ -21,12 +21,13 @@ use tokio::sync::watch;
 use super::asked::Asked;
 use super::clients;
 use super::connections::{Connection, Filter};
-use super::director::{Connections, Director, Refusal, ReloadOptions, Since};
+use super::director::{Connections, Director, Refusal, ReloadOptions, Running, Since};
 use super::explain::Probe;
 use super::ipvsadm::Change;
 use super::places::{self, Places};
 use super::socket::OwnedListener;
 use crate::notify::{Event, Listening, PAST_MAX, What};
+use crate::secret::starred;
 
 /// Connections that are written in one piece.
 const CONNECTIONS_PER_CHUNK: usize = 128;
@@ -125,8 +126,28 @@ async fn neighbours(State(director): State<Shared>) -> Response {
     look(move || director.neighbours()).await
 }
 
-async fn configuration(State(director): State<Shared>) -> Response {
-    look(move || director.configuration()).await
+/// How `GET /v1/configuration` is answered.
+#[derive(Debug, serde::Deserialize)]
+struct Telling {
+    /// With the secrets, for who compares it.
+    #[serde(default)]
+    secrets: bool,
+}
+
+async fn configuration(
+    State(director): State<Shared>,
+    telling: Result<Query<Telling>, QueryRejection>,
+) -> Response {
+    let secrets = match telling {
+        Ok(Query(Telling { secrets })) => secrets,
+        Err(rejection) => return bad_query(&rejection),
+    };
+    look(move || {
+        let running = director.configuration();
+        let text = if secrets { running.text } else { starred(&running.text) };
+        Running { text, ..running }
+    })
+    .await
 }
 
 /// Answers where it may wait a little: nothing that hangs may hold up the other clients.

@@ -88,7 +88,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
 fn running(target: Target) -> (Outcome, Option<Config>) {
     let mut running = None;
     let outcome = speak(&target, async |client: &mut Client| {
-        let answer: Running = client.get("/v1/configuration").await?;
+        let answer: Running = client.get("/v1/configuration?secrets=true").await?;
         let checked = Config::check(&answer.file, &answer.text)
             .map_err(|problems| Failure::no(format!("{problems}\nshunt check: the running configuration is not usable for this shunt: use the director's own shunt")))?;
         running = Some(checked.config);

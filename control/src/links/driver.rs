@@ -1,7 +1,7 @@
 //! Listens to the kernel for [`Watch`].
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use rtnetlink::packet_core::NetlinkPayload;
@@ -11,7 +11,7 @@ use super::{Interfaces, Watch};
 
 /// How often drivers are asked for the links that the kernel does not know, and the director for its addresses.
 pub const PERIOD: Duration = Duration::from_millis(50);
-/// How long until the kernel is asked again after it refused to.
+/// How long until the kernel is asked again: after it refused to tell, and while a NIC waits for a carrier.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Listens until `follow` says that it is the end: it is called after each thing that was heard, and every [`PERIOD`]. The network
@@ -49,6 +49,7 @@ async fn listen(watch: &mut Watch, follow: &mut impl FnMut(&mut Watch) -> bool) 
     let connection = tokio::spawn(connection);
     // From here on nothing is missed: what changes while it is read comes as a message, too.
     watch.resync(Interfaces::read(&handle).await?);
+    let mut asked = Instant::now();
     let mut ticks = tokio::time::interval(PERIOD);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -61,6 +62,10 @@ async fn listen(watch: &mut Watch, follow: &mut impl FnMut(&mut Watch) -> bool) 
                 None => return Err(io::Error::other("the socket was closed")),
             },
             _ = ticks.tick() => {}
+        }
+        if watch.waits_for_carrier() && asked.elapsed() >= AGAIN {
+            watch.resync(Interfaces::read(&handle).await?);
+            asked = Instant::now();
         }
         if !follow(watch) {
             connection.abort();

@@ -20,8 +20,8 @@ pub struct Interface {
     pub other_names: Vec<String>,
     /// It was set up (`IFF_UP`).
     pub up: bool,
-    /// It is up and has a carrier (`IFF_RUNNING`).
-    pub running: bool,
+    /// It has a carrier (`IFF_LOWER_UP`): frames pass. The kernel's operational state, which `IFF_RUNNING` tells, may follow much later.
+    pub carrier: bool,
     /// Bytes of the largest IP packet.
     pub mtu: u32,
     /// Its Ethernet address.
@@ -99,7 +99,7 @@ impl Interfaces {
         let flags = link.header.flags;
         let interface = self.list.entry(link.header.index).or_default();
         interface.up = flags.contains(LinkFlags::Up);
-        interface.running = flags.contains(LinkFlags::Up | LinkFlags::Running);
+        interface.carrier = flags.contains(LinkFlags::LowerUp);
         let mut queues = (None, None);
         for attribute in &link.attributes {
             match attribute {

@@ -244,6 +244,13 @@ impl Watch {
         numbered.filter(|(_, nic)| nic.watched.interface.is_none()).map(|(id, _)| id)
     }
 
+    /// True while a NIC waits for a carrier, which the kernel tells late where it has much to do: it is to be asked.
+    #[must_use]
+    pub fn waits_for_carrier(&self) -> bool {
+        let waits = |nic: &Nic| nic.told.as_ref().is_some_and(|told| told.state == State::NoCarrier);
+        self.nics.iter().any(waits)
+    }
+
     /// The addresses of the director's that the kernel holds.
     pub fn held(&self) -> impl Iterator<Item = &Held> {
         self.held.values()
@@ -347,7 +354,7 @@ impl Nic {
             None if self.to_open(interfaces).is_some() => State::Closed,
             None => State::Gone,
             Some(interface) if !interface.up => State::SetDown,
-            Some(interface) if !interface.running => State::NoCarrier,
+            Some(interface) if !interface.carrier => State::NoCarrier,
             Some(_) => State::Up,
         };
         NicLink { state, interface: Some(name.clone()), mtu: interface.map(|interface| interface.mtu) }

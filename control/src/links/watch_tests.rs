@@ -12,7 +12,7 @@ fn interface(name: &str) -> Interface {
     Interface {
         name: name.into(),
         up: true,
-        running: true,
+        carrier: true,
         mtu: 1500,
         mac: Some(MAC),
         ..Interface::default()
@@ -31,7 +31,7 @@ fn message(index: u32, name: &str, flags: LinkFlags, mac: Mac, mtu: u32) -> Link
 }
 
 fn up(index: u32, name: &str, mac: Mac, mtu: u32) -> RouteNetlinkMessage {
-    RouteNetlinkMessage::NewLink(message(index, name, LinkFlags::Up | LinkFlags::Running, mac, mtu))
+    RouteNetlinkMessage::NewLink(message(index, name, LinkFlags::Up | LinkFlags::LowerUp, mac, mtu))
 }
 
 fn gone(index: u32, name: &str) -> RouteNetlinkMessage {
@@ -75,13 +75,15 @@ fn set_down_no_carrier_and_up_again_are_told_once_each() {
     for (flags, state) in [
         (LinkFlags::empty(), State::SetDown),
         (LinkFlags::Up, State::NoCarrier),
-        (LinkFlags::Up | LinkFlags::Running, State::Up),
+        // The kernel follows with its operational state (IFF_RUNNING) when it has time.
+        (LinkFlags::Up | LinkFlags::LowerUp, State::Up),
     ] {
         for _ in 0..2 {
             watch.hear(&RouteNetlinkMessage::NewLink(message(5, "eth1", flags, MAC, 1500)));
         }
         assert_eq!(states(&watch.events(now)), [state]);
         assert_eq!(watch.events(now), []);
+        assert_eq!(watch.waits_for_carrier(), state == State::NoCarrier);
     }
 }
 

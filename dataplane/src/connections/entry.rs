@@ -179,12 +179,10 @@ impl<A: Address> Entry<A> {
         if self.flags & UDP != 0 {
             self.expires = now.after(timeouts.udp);
             let assures = self.flags & CONTROLLED != 0 && direction == Direction::FromReal;
-            let unchanged = self.state & OPENED != 0 || !self.open_by_packets();
-            return match (assures, unchanged) {
-                (true, _) => Activity::Assures,
-                (false, true) => Activity::Unchanged,
-                (false, false) => Activity::Moved,
-            };
+            if self.state & OPENED != 0 && !assures {
+                return Activity::Unchanged;
+            }
+            return self.observe_packet(assures);
         }
         if direction == Direction::FromReal {
             self.flags &= !NO_OUTPUT;
@@ -219,6 +217,17 @@ impl<A: Address> Entry<A> {
             }
             _ if self.assures() => Activity::Assures,
             _ => Activity::Moved,
+        }
+    }
+
+    /// A packet of a UDP connection that its beginning, or its template, is to be told of.
+    #[cold]
+    fn observe_packet(&mut self, assures: bool) -> Activity {
+        let opens = !self.is_opened() && self.open_by_packets();
+        match (assures, opens) {
+            (true, _) => Activity::Assures,
+            (false, true) => Activity::Moved,
+            (false, false) => Activity::Unchanged,
         }
     }
 

@@ -54,7 +54,7 @@ fn wait_for_carrier(interface: &str) {
     wait_for("a carrier", || {
         let said = Command::new("ip").args(["-o", "link", "show", interface]).output().expect("ip");
         let said = String::from_utf8_lossy(&said.stdout).into_owned();
-        if said.contains(" state UP ") { Ok(()) } else { Err(said) }
+        if said.contains("LOWER_UP") { Ok(()) } else { Err(said) }
     });
 }
 

@@ -122,14 +122,16 @@ fn has_vips(place: &Place, has: bool) {
     place.ip(&format!("addr {verb} {v4}/32 dev lo\naddr {verb} {v6}/128 dev lo"));
 }
 
-/// Waits until a real server is up or down; the reason.
-fn wait_state(director: &Director, address: &str, state: RealState) -> String {
-    let what = format!("{address} {}", state.word());
-    let status = director.wait_until(&what, |status| {
+/// What is said of a real server that is up.
+const WELL: &[&str] = &["GET / succeeds at the VIP"];
+
+/// Waits until a real server is up or down and its reason has all of these words. A machine that is busy may have another one first.
+fn wait_state(director: &Director, address: &str, state: RealState, words: &[&str]) {
+    director.wait_until(&format!("{address} {}: {words:?}", state.word()), |status| {
         let real = real(status, address);
-        real.state == state && real.reason.as_ref().is_some_and(|reason| reason != "not checked yet")
+        let reason = real.reason.as_deref().unwrap_or_default();
+        real.state == state && words.iter().all(|word| reason.contains(word))
     });
-    real(&status, address).reason.clone().unwrap_or_default()
 }
 
 /// Up with the VIP, down without it, and for that reason.
@@ -137,18 +139,16 @@ fn the_vip_decides(world: &World, director: &Director, reals: [&str; 2], vips: [
     has_vips(&world.reals[0], true);
     has_vips(&world.reals[1], true);
     for (address, _) in reals.iter().zip(vips) {
-        let reason = wait_state(director, address, RealState::Up);
-        assert_eq!(reason, "GET / succeeds at the VIP");
+        wait_state(director, address, RealState::Up, WELL);
     }
     has_vips(&world.reals[0], false);
     for (address, vip) in reals.iter().zip(vips) {
-        let reason = wait_state(director, address, RealState::Down);
-        assert!(reason.contains(" answers a ping, but not at the VIP ") && reason.contains(vip), "{reason}");
-        assert!(reason.contains(": does it have the VIP ("), "{reason}");
+        let words = [" answers a ping, but not at the VIP ", vip, ": does it have the VIP ("];
+        wait_state(director, address, RealState::Down, &words);
     }
     has_vips(&world.reals[0], true);
     for address in reals {
-        wait_state(director, address, RealState::Up);
+        wait_state(director, address, RealState::Up, WELL);
     }
 }
 
@@ -176,8 +176,8 @@ fn a_real_server_that_forwards_does_not_pass_for_another() {
     let world = World::new();
     let director = world.director("forward = \"dr\"", "");
     has_vips(&world.reals[1], true);
-    wait_state(&director, "10.1.0.12:80", RealState::Up);
-    wait_state(&director, "[2001:db8:1::12]:80", RealState::Up);
+    wait_state(&director, "10.1.0.12:80", RealState::Up, WELL);
+    wait_state(&director, "[2001:db8:1::12]:80", RealState::Up, WELL);
     world.reals[0].run(|| {
         set_kernel("ipv4/ip_forward", "1");
         set_kernel("ipv6/conf/all/forwarding", "1");
@@ -213,7 +213,7 @@ fn a_real_server_that_leaks_arp_for_its_vip_is_named() {
         assert!(text.contains(&format!("real server {real}")), "{text}");
     }
     // It is told, and no more.
-    wait_state(&director, "10.1.0.12:80", RealState::Up);
+    wait_state(&director, "10.1.0.12:80", RealState::Up, WELL);
     director.wait_logged("arp_ignore=1");
 }
 
@@ -231,9 +231,8 @@ fn a_director_that_is_not_master_checks_all_the_same() {
     let further = vrrp("four", 51, VIPS[0]) + &vrrp("six", 52, VIPS[1]);
     let director = world.director("forward = \"dr\"", &further);
     for (up, down) in [("10.1.0.11:80", "10.1.0.12:80"), ("[2001:db8:1::11]:80", "[2001:db8:1::12]:80")] {
-        assert_eq!(wait_state(&director, up, RealState::Up), "GET / succeeds at the VIP");
-        let reason = wait_state(&director, down, RealState::Down);
-        assert!(reason.contains("does it have the VIP"), "{down}: {reason}");
+        wait_state(&director, up, RealState::Up, WELL);
+        wait_state(&director, down, RealState::Down, &["does it have the VIP"]);
     }
     assert!(!director.log().contains("vrrp four: master"), "{}", director.log());
 }
@@ -247,12 +246,12 @@ fn tunnels_of_the_other_family_lead_checks_to_the_vip() {
     let (v4, v6) = (["10.1.0.11", "10.1.0.12"], ["2001:db8:1::11", "2001:db8:1::12"]);
     let director = Director::start(&world.lab, &world.configuration("forward = \"tun\"", "", [v6, v4]));
     for (up, down) in [("10.1.0.11:80", "10.1.0.12:80"), ("[2001:db8:1::11]:80", "[2001:db8:1::12]:80")] {
-        assert_eq!(wait_state(&director, up, RealState::Up), "GET / succeeds at the VIP");
-        assert!(wait_state(&director, down, RealState::Down).contains("does it have the VIP"));
+        wait_state(&director, up, RealState::Up, WELL);
+        wait_state(&director, down, RealState::Down, &["does it have the VIP"]);
     }
     director.reload(&world.lab, &world.configuration("forward = \"tun\"", "", [v4, v6]));
     has_vips(&world.reals[1], true);
     for address in ["10.1.0.11:80", "10.1.0.12:80", "[2001:db8:1::11]:80", "[2001:db8:1::12]:80"] {
-        assert_eq!(wait_state(&director, address, RealState::Up), "GET / succeeds at the VIP");
+        wait_state(&director, address, RealState::Up, WELL);
     }
 }
