@@ -174,7 +174,7 @@ impl<A: Address> Entry<A> {
 
     /// Takes notice of a packet of this connection: its TCP flag byte (ignored for UDP) moves the state, and its
     /// time starts anew (kernel: `set_tcp_state`). The caller moves the real server's counts by the result.
-    #[inline]
+    #[inline(always)]
     pub fn observe(&mut self, flags: u8, direction: Direction, now: Tick, timeouts: &Timeouts) -> Activity {
         if self.flags & UDP != 0 {
             self.expires = now.after(timeouts.udp);
@@ -187,12 +187,19 @@ impl<A: Address> Entry<A> {
         if direction == Direction::FromReal {
             self.flags &= !NO_OUTPUT;
         }
-        if self.flags & SCTP != 0 {
-            return self.observe_sctp(Event::from_flags(flags), direction, now);
-        }
-        if self.state & (STATE | OPENED) == OPEN && TcpState::Established.is_kept_by(flags) {
+        let is_open = self.flags & SCTP == 0 && self.state & (STATE | OPENED) == OPEN;
+        if is_open && TcpState::Established.is_kept_by(flags) {
             self.expires = now.after(timeouts.of(TcpState::Established));
             return Activity::Unchanged;
+        }
+        self.observe_state(flags, direction, now, timeouts)
+    }
+
+    /// A packet of a TCP or SCTP connection that may move its state.
+    #[inline(never)]
+    fn observe_state(&mut self, flags: u8, direction: Direction, now: Tick, timeouts: &Timeouts) -> Activity {
+        if self.flags & SCTP != 0 {
+            return self.observe_sctp(Event::from_flags(flags), direction, now);
         }
         let before = self.state();
         let state = before.after(flags, direction, self.flags & NO_OUTPUT == 0);
