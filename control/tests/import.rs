@@ -4,6 +4,7 @@
 //! and the table of docs/keepalived.md.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -81,6 +82,26 @@ fn the_documentation_has_every_keyword_with_its_fate() {
     is_as_written(&path, &format!("{head}{mark}{table}")).unwrap();
 }
 
+/// The disk, and the names that tests look up.
+struct Names;
+
+impl Files for Names {
+    fn read(&self, path: &Path) -> std::io::Result<String> {
+        Disk.read(path)
+    }
+
+    fn matching(&self, pattern: &str) -> Vec<PathBuf> {
+        Disk.matching(pattern)
+    }
+
+    fn addresses(&self, name: &str) -> Vec<IpAddr> {
+        match name {
+            "app.example.org" => vec!["10.0.0.31".parse().unwrap(), "10.0.0.32".parse().unwrap()],
+            _ => Vec::new(),
+        }
+    }
+}
+
 fn files_become_toml(program: &str, dialect: Dialect, least: usize) {
     let mut different = Vec::new();
     let mut files: Vec<PathBuf> =
@@ -90,8 +111,8 @@ fn files_become_toml(program: &str, dialect: Dialect, least: usize) {
     });
     files.sort();
     for path in &files {
-        assert_eq!(Dialect::of(path, &std::fs::read_to_string(path).unwrap()), dialect, "{}", path.display());
-        let imported = dialect.import(path, &Disk, "main");
+        assert_eq!(Dialect::of(path, &Disk.read(path).unwrap()), dialect, "{}", path.display());
+        let imported = dialect.import(path, &Names, "main");
         let folder = format!("{}/", path.parent().unwrap().display());
         let notes: String =
             imported.notes.iter().map(|note| format!("{note}\n").replace(&folder, "")).collect();
@@ -151,7 +172,7 @@ fn heartbeat_files_become_toml() {
 
 #[test]
 fn nginx_files_become_toml() {
-    files_become_toml("nginx", Dialect::Nginx, 2);
+    files_become_toml("nginx", Dialect::Nginx, 8);
 }
 
 const OWN: &str = "[import]\nkeepalived = \"k.conf\"\nconfig_id = \"one\"\n[[nic]]\nname = \"front\"\ndevice = \"af_packet:wan0\"\n\
@@ -267,7 +288,7 @@ fn all_texts() -> Vec<String> {
     let files = folders.into_iter().flat_map(|folder| std::fs::read_dir(folder).unwrap());
     let files =
         files.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "conf"));
-    files.map(|path| std::fs::read_to_string(path).unwrap()).collect()
+    files.map(|path| Disk.read(&path).unwrap()).collect()
 }
 
 proptest! {

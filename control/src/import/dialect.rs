@@ -20,6 +20,15 @@ pub enum Dialect {
     Nginx,
 }
 
+/// Whether a line is one of these words, with the brace behind it or on the next line.
+fn opens(text: &str, words: &[&str]) -> bool {
+    let mut lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+    lines.any(|line| {
+        let word = line.strip_suffix('{').unwrap_or(line).trim_end();
+        words.contains(&word)
+    })
+}
+
 impl Dialect {
     /// The program that a file is of: by its name, else by what it holds; keepalived when neither tells.
     #[must_use]
@@ -33,7 +42,7 @@ impl Dialect {
             Self::Keepalived
         } else if ["ha.cf", "haresources", "authkeys"].contains(&name.as_str()) {
             Self::Heartbeat
-        } else if name.contains("nginx") || begins(&["upstream ", "http {", "stream {"]) {
+        } else if name.contains("nginx") || begins(&["upstream "]) || opens(text, &["http", "stream"]) {
             Self::Nginx
         } else if name == "lvs.cf" || begins(&["virtual ", "serial_no"]) {
             Self::Piranha

@@ -1,6 +1,7 @@
 //! The files that an import reads.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 /// Where files come from: the disk, or a test's own.
@@ -13,6 +14,11 @@ pub trait Files {
 
     /// The files that a pattern with wildcards names, sorted.
     fn matching(&self, pattern: &str) -> Vec<PathBuf>;
+
+    /// The addresses that a name has on this machine now; none where nobody is asked.
+    fn addresses(&self, _name: &str) -> Vec<IpAddr> {
+        Vec::new()
+    }
 }
 
 /// The largest file that is imported, in bytes.
@@ -28,7 +34,7 @@ impl Files for Disk {
         if length > FILE_MAX {
             return Err(io::Error::other(format!("{length} bytes: at most {FILE_MAX} are imported")));
         }
-        std::fs::read_to_string(path)
+        Ok(text(std::fs::read(path)?))
     }
 
     fn matching(&self, pattern: &str) -> Vec<PathBuf> {
@@ -37,6 +43,19 @@ impl Files for Disk {
         found.sort();
         found
     }
+
+    fn addresses(&self, name: &str) -> Vec<IpAddr> {
+        let mut found = dns_lookup::lookup_host(name).map(Iterator::collect).unwrap_or_else(|_| Vec::new());
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+}
+
+/// UTF-8, or else Latin-1, as comments of old files are.
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes)
+        .unwrap_or_else(|error| error.as_bytes().iter().copied().map(char::from).collect())
 }
 
 /// What csh's braces in a pattern stand for: `a{b,{c,d}}` for `ab`, `ac` and `ad`.

@@ -70,6 +70,12 @@ impl Writer {
         self.imported.notes.extend(notes);
     }
 
+    /// Whether nothing was written and nothing told.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.imported.text.is_empty() && self.imported.notes.is_empty()
+    }
+
     /// A comment about the table that comes next.
     pub fn comment_ahead(&mut self, origin: &Origin, words: &str) {
         self.comments.push((origin.clone(), words.to_owned()));
