@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use shunt_dataplane::id::NicId;
 use shunt_dataplane::wire::ethernet;
+use shunt_dataplane::worker::Ticket;
 
 use crate::kernel::service_way::NEXT_HOP;
 use crate::kernel::{Kernel, Routes, next_hop};
@@ -63,6 +64,12 @@ pub trait Rings {
 
     /// Sends a copy of `frame` out of a NIC; false when there is no room for it.
     fn transmit(&mut self, nic: NicId, frame: &[u8]) -> bool;
+
+    /// The same for one that is timed: [`Self::left`] tells when it left.
+    fn transmit_timed(&mut self, nic: NicId, frame: &[u8], ticket: Ticket) -> bool;
+
+    /// A packet that was timed and left, and when, each once.
+    fn left(&mut self) -> Option<(Ticket, Instant)>;
 
     /// Lets the worker that handed it up forward a packet as if it had just arrived; false when there is no room for it.
     fn receive(&mut self, origin: Origin, packet: Self::Packet) -> bool;
@@ -180,6 +187,7 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
             return None;
         }
         self.notice_sleep(now);
+        self.note_departures();
         // Before all else, so that nothing delays an advert.
         self.speak(now);
         let heard = self.hear(now);
@@ -286,6 +294,10 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
 
     fn transmit(&mut self, nic: NicId, frame: &[u8]) {
         let sent = self.rings.transmit(nic, frame);
+        self.count_transmitted(sent);
+    }
+
+    fn count_transmitted(&mut self, sent: bool) {
         *(if sent { &mut self.counters.transmitted } else { &mut self.counters.transmit_full }) += 1;
     }
 
@@ -322,7 +334,7 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
     /// Sends the frame that lies in the buffer.
     fn transmit_buffer(&mut self, nic: NicId, length: usize) {
         let sent = self.rings.transmit(nic, &self.buffer[..length]);
-        *(if sent { &mut self.counters.transmitted } else { &mut self.counters.transmit_full }) += 1;
+        self.count_transmitted(sent);
     }
 
     /// Takes a frame that goes its service's way.

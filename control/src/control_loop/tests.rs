@@ -35,6 +35,7 @@ struct World {
     owned: Vec<(NicId, IpAddr)>,
     vrrp: Vec<crate::vrrp::Event>,
     full: bool,
+    left: VecDeque<(Ticket, Instant)>,
 }
 
 #[derive(Clone, Default)]
@@ -65,6 +66,14 @@ impl Rings for Shared {
             world.transmitted.push(frame.to_vec());
         }
         !world.full
+    }
+
+    fn transmit_timed(&mut self, nic: NicId, frame: &[u8], _: Ticket) -> bool {
+        self.transmit(nic, frame)
+    }
+
+    fn left(&mut self) -> Option<(Ticket, Instant)> {
+        self.world().left.pop_front()
     }
 
     fn receive(&mut self, origin: Origin, packet: Vec<u8>) -> bool {
@@ -324,4 +333,25 @@ fn refusal(syn: &[u8]) -> Vec<u8> {
     let segment = sum(&frame[ip + 12..], 6 + 20);
     frame[tcp + 16..tcp + 18].copy_from_slice(&segment.to_be_bytes());
     frame
+}
+
+/// An advert that did not leave is forgotten; the others keep their times.
+#[test]
+fn departures_are_told_by_their_tickets() {
+    use super::vrrp::{DEPARTURES_MAX, Departures};
+    use crate::vrrp::{Due, Vrid};
+    let start = Instant::now();
+    let due = |number: u64| Due {
+        router: (NIC, Vrid(1), shunt_dataplane::address::Family::V4),
+        at: start + Duration::from_secs(number),
+    };
+    let mut departures = Departures::default();
+    let tickets: Vec<Ticket> = (0..3).map(|number| departures.expect(due(number))).collect();
+    assert_eq!(departures.left(tickets[2]), Some(due(2)));
+    assert_eq!(departures.left(tickets[2]), None, "once each");
+    assert_eq!(departures.left(tickets[0]), Some(due(0)));
+    for number in 0..DEPARTURES_MAX as u64 {
+        departures.expect(due(number));
+    }
+    assert_eq!(departures.left(tickets[1]), None, "it was forgotten");
 }

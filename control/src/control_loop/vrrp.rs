@@ -1,5 +1,6 @@
 //! VRRP in the loop: what the machine says is carried out, and the VIPs of masters are the neighbour machine's.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -8,16 +9,20 @@ use shunt_dataplane::address::Family;
 use shunt_dataplane::forward::Punt;
 use shunt_dataplane::id::{Mac, NicId};
 use shunt_dataplane::wire::{ethernet, vrrp as wire};
+use shunt_dataplane::worker::Ticket;
 
 use super::virtual_mac::{Incoming, VirtualMacs};
 use super::{ControlLoop, Publish, Rings};
 use crate::neighbour::message::{Speaker, announcement};
 use crate::neighbour::{Nic, Vip};
 use crate::punt::{Frame as _, Held, Punted};
-use crate::vrrp::{Group, Instance, Listed, Machine, Output, Reading, To, Tracked};
+use crate::vrrp::{Due, Group, Instance, Listed, Machine, Output, Reading, To, Tracked};
 
 /// The priority of the loop among real-time threads, where the system allows one: above none but ordinary ones.
 const REAL_TIME_PRIORITY: u8 = 10;
+
+/// Adverts that are on their way out at once: those of all virtual routers that a NIC can have.
+pub(super) const DEPARTURES_MAX: usize = 256;
 
 /// The shortest sleep of the machine that matters: its two clocks are read one after the other.
 const SLEEP_MIN: Duration = Duration::from_millis(10);
@@ -38,6 +43,7 @@ pub(super) struct Vrrp {
     latest: Duration,
     /// Since when it is noted whether the workers take in what lies in their queues; none while nobody wants to know.
     hearing: Option<Instant>,
+    departures: Departures,
     /// How far the clock that runs while the machine sleeps is ahead of the one that does not.
     ahead: Option<Duration>,
 }
@@ -55,6 +61,30 @@ pub struct Report {
     pub undeliverable: u64,
     /// The most that the loop was late for something that was due.
     pub latest: Duration,
+}
+
+/// Adverts that were due and are on their way out, by their tickets. One that does not leave is forgotten in its turn.
+#[derive(Default)]
+pub(super) struct Departures {
+    expected: VecDeque<(Ticket, Due)>,
+    next: Ticket,
+}
+
+impl Departures {
+    pub(super) fn expect(&mut self, due: Due) -> Ticket {
+        if self.expected.len() == DEPARTURES_MAX {
+            self.expected.pop_front();
+        }
+        let ticket = self.next;
+        self.next = self.next.wrapping_add(1);
+        self.expected.push_back((ticket, due));
+        ticket
+    }
+
+    pub(super) fn left(&mut self, ticket: Ticket) -> Option<Due> {
+        let place = self.expected.iter().position(|(expected, _)| *expected == ticket)?;
+        self.expected.remove(place).map(|(_, due)| due)
+    }
 }
 
 impl Vrrp {
@@ -170,7 +200,9 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
         let moved = outputs.contains(&Output::Moved);
         for output in outputs.drain(..) {
             match output {
-                Output::Advert { nic, to, from, packet } => self.send_advert(nic, to, from, &packet),
+                Output::Advert { nic, to, from, packet, due } => {
+                    self.send_advert(nic, to, from, &packet, due)
+                }
                 Output::Announce { nic, address } => {
                     let own = self.vrrp.nics.get(nic.index()).map(|nic| nic.mac);
                     if let Some(mac) = self.vrrp.virtual_macs.of(nic, address).or(own) {
@@ -204,7 +236,7 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
         self.speak(now);
     }
 
-    fn send_advert(&mut self, nic: NicId, to: To, from: Option<Mac>, packet: &[u8]) {
+    fn send_advert(&mut self, nic: NicId, to: To, from: Option<Mac>, packet: &[u8], due: Option<Due>) {
         let own = self.vrrp.nics.get(nic.index()).map(|nic| nic.mac);
         let Some(source) = from.or(own) else { return };
         let family =
@@ -222,6 +254,18 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
         let kind = if family == Family::V6 { ethernet::IPV6 } else { ethernet::IPV4 };
         ethernet::write(&mut frame, destination, source, kind);
         frame.extend_from_slice(packet);
-        self.transmit(nic, &frame);
+        let Some(due) = due else { return self.transmit(nic, &frame) };
+        let ticket = self.vrrp.departures.expect(due);
+        let sent = self.rings.transmit_timed(nic, &frame, ticket);
+        self.count_transmitted(sent);
+    }
+
+    /// Takes note of when adverts that were due left.
+    pub(super) fn note_departures(&mut self) {
+        while let Some((ticket, at)) = self.rings.left() {
+            if let Some(due) = self.vrrp.departures.left(ticket) {
+                self.vrrp.machine.left(&due, at);
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@ use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 use shunt_dataplane::flow::{HashKey, Owners};
 use shunt_dataplane::id::{Mac, NicId, WorkerId};
+use shunt_dataplane::worker::Ticket;
 
 use super::super::packets::Publications;
 use super::super::workers;
@@ -25,6 +26,14 @@ impl Rings for Idle {
 
     fn transmit(&mut self, _: NicId, _: &[u8]) -> bool {
         true
+    }
+
+    fn transmit_timed(&mut self, _: NicId, _: &[u8], _: Ticket) -> bool {
+        true
+    }
+
+    fn left(&mut self) -> Option<(Ticket, Instant)> {
+        None
     }
 
     fn receive(&mut self, _: Origin, _: Vec<u8>) -> bool {

@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
-use dpdk_sys::{Mbuf, Mempool};
+use dpdk_sys::{Clock, Cycles, Mbuf, Mempool};
 use shunt_dataplane::forward::BURST_MAX;
 use shunt_dataplane::id::{NicId, WorkerId};
-use shunt_dataplane::worker::{self, Injected, PacketEnds, Shared};
+use shunt_dataplane::worker::{self, Injected, PacketEnds, Shared, Ticket};
 
 use super::core::Message;
 use crate::control_loop::{Batch, Publish, Rings};
@@ -38,6 +39,8 @@ pub struct WorkerRings {
     pool: Mempool,
     /// How often each worker had turned, and found nothing, when it began to be noted.
     turns: Vec<[u64; 2]>,
+    /// The workers'.
+    clock: Clock,
 }
 
 /// Turns in which a worker has emptied a queue of a NIC that was full.
@@ -46,8 +49,8 @@ const QUEUE_TURNS: u64 = 4096 / BURST_MAX as u64 + 1;
 impl WorkerRings {
     /// The rings of all workers, in the order of their [`WorkerId`], as `workers` is; frames are made from `pool`.
     #[must_use]
-    pub const fn new(ends: Vec<PacketEnds>, workers: Vec<Arc<Shared>>, pool: Mempool) -> Self {
-        Self { ends, workers, next: 0, pool, turns: Vec::new() }
+    pub const fn new(ends: Vec<PacketEnds>, workers: Vec<Arc<Shared>>, pool: Mempool, clock: Clock) -> Self {
+        Self { ends, workers, next: 0, pool, turns: Vec::new(), clock }
     }
 }
 
@@ -59,6 +62,15 @@ impl WorkerRings {
             shared.wake();
         }
         taken
+    }
+}
+
+impl WorkerRings {
+    /// Hands a copy of a frame to a worker that sends it: any can send by any NIC; the first one is always there, but may have been given up.
+    fn hand_down(&mut self, frame: &[u8], how: impl FnOnce(Mbuf) -> Injected) -> bool {
+        let Some(mut mbuf) = self.pool.alloc() else { return false };
+        let worker = self.workers.iter().position(|worker| !worker.is_given_up()).unwrap_or_default();
+        mbuf.fill(frame) && self.inject(WorkerId(worker as u8), how(mbuf))
     }
 }
 
@@ -95,10 +107,17 @@ impl Rings for WorkerRings {
     }
 
     fn transmit(&mut self, nic: NicId, frame: &[u8]) -> bool {
-        let Some(mut mbuf) = self.pool.alloc() else { return false };
-        // Any worker can send by any NIC; the first one is always there, but may have been given up.
-        let worker = self.workers.iter().position(|worker| !worker.is_given_up()).unwrap_or_default();
-        mbuf.fill(frame) && self.inject(WorkerId(worker as u8), Injected::Transmit(nic, mbuf))
+        self.hand_down(frame, |mbuf| Injected::Transmit(nic, mbuf))
+    }
+
+    fn transmit_timed(&mut self, nic: NicId, frame: &[u8], ticket: Ticket) -> bool {
+        self.hand_down(frame, |mbuf| Injected::Timed(nic, mbuf, ticket))
+    }
+
+    fn left(&mut self) -> Option<(Ticket, Instant)> {
+        let worker::Left { ticket, at } = self.ends.iter_mut().find_map(|ends| ends.left.pop().ok())?;
+        let ago = self.clock.duration(Cycles::now().since(at));
+        Some((ticket, Instant::now() - ago))
     }
 
     fn receive(&mut self, origin: Origin, Packet(mbuf): Packet) -> bool {

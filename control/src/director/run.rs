@@ -134,7 +134,12 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
     let notifier = notifier.map_err(|error| StartError::of("notifications", &error))?;
     let core = Core::start(publisher, config, notifier.clone())
         .map_err(|error| StartError::of("runtime", &error))?;
-    let rings = WorkerRings::new(std::mem::take(&mut workers.packets), shared.clone(), ports.pool.clone());
+    let rings = WorkerRings::new(
+        std::mem::take(&mut workers.packets),
+        shared.clone(),
+        ports.pool.clone(),
+        workers.clock,
+    );
     let publications = Publications::new(core.messages(), core.applied().clone(), names, notifier.clone());
     let (mut control_loop, control) = ControlLoop::new(rings, publications, kernel);
     let eal = ports.eal.clone();

@@ -135,3 +135,30 @@ fn a_suspended_machine_listens_first() {
     let next = at(&timeline, 1500) + front().master_down(100, Duration::from_secs(1));
     assert_eq!(timeline.machine.deadline(), Some(next));
 }
+
+/// What counts is when its NIC had the advert, not when it was handed to a worker.
+#[test]
+fn an_advert_is_as_late_as_it_leaves() {
+    let mut timeline = Timeline::new(vec![front()], Vec::new());
+    timeline.table([(3610, Tick, MASTER.to_vec())]);
+    let mut adverts = |ms| {
+        let now = at(&timeline, ms);
+        let mut out = Vec::new();
+        timeline.machine.tick(now, &mut out);
+        let due = out.iter().find_map(|output| match output {
+            Output::Advert { due, .. } => Some(*due),
+            _ => None,
+        });
+        (due.expect("an advert").expect("a time"), now)
+    };
+    let (due, handed_over) = adverts(4612);
+    assert_eq!(handed_over - due.at, Duration::from_millis(2));
+    let buckets = |timeline: &Timeline| timeline.machine.list()[0].lateness.buckets().collect::<Vec<_>>();
+    assert_eq!(buckets(&timeline), [], "it has not left");
+    timeline.machine.left(&due, due.at + Duration::from_millis(9));
+    assert_eq!(buckets(&timeline), [(8192, 1)]);
+    // That of a virtual router that is no more.
+    let gone = Due { router: (BACK, Vrid(9), Family::V6), ..due };
+    timeline.machine.left(&gone, due.at);
+    assert_eq!(buckets(&timeline), [(8192, 1)]);
+}

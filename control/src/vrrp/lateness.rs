@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Buckets: below 2 µs, below 4 µs, and so on; the last one has all that is longer, from 8 s.
 const BUCKETS: usize = 24;
 
-/// Adverts by how long after they were due they were handed to a worker.
+/// Adverts by how long after they were due their NIC had them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lateness([u64; BUCKETS]);
 

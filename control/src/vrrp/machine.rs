@@ -16,9 +16,9 @@ use shunt_dataplane::id::{Mac, NicId};
 
 use super::message::Heard;
 use super::notify::{Subject, Told};
-use super::output::{Cause, Counters, Event, Listed, Output, Reason, Rival, Role};
+use super::output::{Cause, Counters, Due, Event, Listed, Output, Reason, Rival, Role};
 use super::router::Router;
-use super::settings::{Group, Instance, Reading, Tracked, Vrid};
+use super::settings::{Group, Instance, Key, Reading, Tracked};
 
 /// All virtual routers.
 #[derive(Clone, Debug, Default)]
@@ -27,7 +27,7 @@ pub struct Machine {
     groups: Vec<Group>,
     /// What is watched, and how it stands; what was not told yet counts as failing.
     watched: BTreeMap<Tracked, Reading>,
-    places: HashMap<(NicId, Vrid, Family), usize>,
+    places: HashMap<Key, usize>,
     counters: Counters,
     /// The names of NICs, for reasons.
     nic_names: Vec<String>,
@@ -66,8 +66,8 @@ impl Machine {
         }
         self.told.retain(|name, _| groups.iter().any(|group| group.name == *name));
         self.groups = groups;
-        let key = |router: &Router| (router.settings.nic, router.settings.vrid, router.settings.family());
-        self.places = self.routers.iter().enumerate().map(|(place, router)| (key(router), place)).collect();
+        let placed = self.routers.iter().enumerate().map(|(place, router)| (router.settings.key(), place));
+        self.places = placed.collect();
         self.reconsider(now, out);
     }
 
@@ -105,6 +105,13 @@ impl Machine {
             self.take_along(now, place, &name, out);
         }
         self.tick(now, out);
+    }
+
+    /// An advert that was due left at this time.
+    pub fn left(&mut self, due: &Due, at: Instant) {
+        if let Some(router) = self.places.get(&due.router).and_then(|place| self.routers.get_mut(*place)) {
+            router.left(due.at, at);
+        }
     }
 
     /// The others of the group of one that gives way do so, too.

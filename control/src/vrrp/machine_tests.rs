@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::super::message::{self, Envelope};
 use super::super::refusal::Vips;
-use super::super::settings::{Announcing, Auth, Peer, Track, Version, VirtualMac};
+use super::super::settings::{Announcing, Auth, Peer, Track, Version, VirtualMac, Vrid};
 use super::super::{COMPLAINTS_MAX, LISTEN_PAUSE, PEERS_MAX};
 use super::super::{Event, Notify, To};
 use super::*;

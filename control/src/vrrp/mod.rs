@@ -18,11 +18,13 @@ mod settings;
 pub use lateness::Lateness;
 pub use machine::Machine;
 pub use notify::{Notify, Told};
-pub use output::{Cause, Counters, Event, Listed, Output, PeerListed, Reason, Rival, Role, SplitBrain, To};
+pub use output::{
+    Cause, Counters, Due, Event, Listed, Output, PeerListed, Reason, Rival, Role, SplitBrain, To,
+};
 pub use refusal::{Complaint, Refusal, Vips};
 pub use settings::{
     Announcing, Auth, Group, INTERVAL_MAX_V2, INTERVAL_MAX_V3, INTERVAL_MIN_V2, INTERVAL_MIN_V3, Instance,
-    Peer, Reading, Track, Tracked, Version, VirtualMac, Vrid,
+    Key, Peer, Reading, Track, Tracked, Version, VirtualMac, Vrid,
 };
 
 use std::time::Duration;

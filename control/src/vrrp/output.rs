@@ -9,8 +9,17 @@ use shunt_dataplane::id::{Mac, NicId};
 use super::lateness::Lateness;
 use super::notify::Told;
 use super::refusal::{Complaint, Refusal};
-use super::settings::{Version, Vrid};
+use super::settings::{Key, Version, Vrid};
 use crate::health::scripts::Script;
+
+/// An advert that was due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// Whose.
+    pub router: Key,
+    /// When.
+    pub at: Instant,
+}
 
 /// What the machine wants done, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +34,8 @@ pub enum Output {
         from: Option<Mac>,
         /// The IP packet.
         packet: Vec<u8>,
+        /// Whose it is, and when it was due; none for one that was not due at a time, and all but one of those that were at once.
+        due: Option<Due>,
     },
     /// Tell everybody on the link that this VIP is at the NIC's MAC.
     Announce {

@@ -22,7 +22,7 @@ use super::announcements::Announcements;
 use super::lateness::Lateness;
 use super::message::{self, Envelope, Heard};
 use super::notify::{Subject, Told};
-use super::output::{Cause, Counters, Event, Listed, Output, PeerListed, Reason, Rival, Role, To};
+use super::output::{Cause, Counters, Due, Event, Listed, Output, PeerListed, Reason, Rival, Role, To};
 use super::refusal::{Complaint, Refusal, Vips};
 use super::rival::Rivalry;
 use super::settings::Instance;
@@ -552,12 +552,20 @@ impl Router {
         let State::Master(master) = &mut self.state else { return };
         let interval = self.settings.interval;
         self.longest_gap = self.longest_gap.max(now.saturating_duration_since(master.sent));
-        self.lateness.note(now.saturating_duration_since(master.due));
+        let due = master.due;
         // In step, unless steps were missed.
         let next = master.due + interval;
         master.due = if next > now && next <= now + interval { next } else { now + interval };
         (master.sent, master.interval, master.answered) = (now, interval, false);
         self.send(now, self.priority, out);
+        if let Some(Output::Advert { due: last, .. }) = out.last_mut() {
+            *last = Some(Due { router: self.settings.key(), at: due });
+        }
+    }
+
+    /// One that was due left.
+    pub(super) fn left(&mut self, due: Instant, at: Instant) {
+        self.lateness.note(at.saturating_duration_since(due));
     }
 
     fn send(&mut self, now: Instant, priority: u8, out: &mut Vec<Output>) {
@@ -574,7 +582,7 @@ impl Router {
             self.sent += 1;
             // Peers are spoken to as by any host: they may be behind a router.
             let from = self.settings.virtual_mac.filter(|mac| !mac.xmit_base && to == To::Group);
-            out.push(Output::Advert { nic, to, from: from.map(|mac| mac.mac), packet });
+            out.push(Output::Advert { nic, to, from: from.map(|mac| mac.mac), packet, due: None });
         }
     }
 

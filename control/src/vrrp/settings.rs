@@ -243,7 +243,16 @@ pub struct Instance {
     pub notify: Arc<Notify>,
 }
 
+/// What tells a virtual router from the others of a director: the NIC, its number there, its family.
+pub type Key = (NicId, Vrid, Family);
+
 impl Instance {
+    /// What tells it from the others.
+    #[must_use]
+    pub const fn key(&self) -> Key {
+        (self.nic, self.vrid, self.family())
+    }
+
     /// The family of its adverts.
     #[must_use]
     pub const fn family(&self) -> Family {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::super::To;
-use super::super::settings::{Announcing, Auth, Version};
+use super::super::settings::{Announcing, Auth, Version, Vrid};
 use super::*;
 
 const NIC: NicId = NicId(0);

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use dpdk_sys::{Doorbell, Mbuf};
+use dpdk_sys::{Cycles, Doorbell, Mbuf};
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::{CostCounters, Cursor, NicQueues};
@@ -26,6 +26,9 @@ pub const LISTED_MAX: usize = 16_384;
 /// Questions that wait, per worker.
 pub const QUESTION_RING_MAX: usize = 16;
 
+/// Packets that were timed and left whose times wait to be read, per worker.
+pub const LEFT_RING_MAX: usize = 256;
+
 /// NICs to close and to open that wait, per worker.
 pub const ORDER_RING_MAX: usize = 64;
 
@@ -45,8 +48,22 @@ pub struct Punted {
 pub enum Injected {
     /// Out of this NIC as it is.
     Transmit(NicId, Mbuf),
+    /// The same; when it left is told.
+    Timed(NicId, Mbuf, Ticket),
     /// As if it had just arrived at this NIC.
     Receive(NicId, Mbuf),
+}
+
+/// What tells one packet that is timed from the others.
+pub type Ticket = u32;
+
+/// A packet that is timed was given to its NIC.
+#[derive(Clone, Copy, Debug)]
+pub struct Left {
+    /// Which.
+    pub ticket: Ticket,
+    /// When.
+    pub at: Cycles,
 }
 
 /// What tells the answers to one question from those to another.
@@ -196,6 +213,7 @@ impl Shared {
 pub struct WorkerEnds {
     pub(super) punts: Producer<Punted>,
     pub(super) injects: Consumer<Injected>,
+    pub(super) left: Producer<Left>,
     pub(super) questions: Consumer<(QuestionNumber, Question)>,
     pub(super) answers: Producer<(QuestionNumber, Answer)>,
     pub(super) orders: Consumer<Order>,
@@ -218,6 +236,8 @@ pub struct PacketEnds {
     pub punts: Consumer<Punted>,
     /// What is handed down to it.
     pub injects: Producer<Injected>,
+    /// When packets that are timed left.
+    pub left: Consumer<Left>,
 }
 
 /// The control core's ends for questions.
@@ -234,6 +254,7 @@ pub struct QuestionEnds {
 pub fn rings() -> (WorkerEnds, PacketEnds, QuestionEnds, NicEnds) {
     let (punts_in, punts) = RingBuffer::new(PUNT_RING_MAX);
     let (injects, injects_out) = RingBuffer::new(INJECT_RING_MAX);
+    let (left_in, left) = RingBuffer::new(LEFT_RING_MAX);
     let (questions, questions_out) = RingBuffer::new(QUESTION_RING_MAX);
     let (answers_in, answers) = RingBuffer::new(ANSWER_RING_MAX);
     let (orders, orders_out) = RingBuffer::new(ORDER_RING_MAX);
@@ -242,12 +263,13 @@ pub fn rings() -> (WorkerEnds, PacketEnds, QuestionEnds, NicEnds) {
         WorkerEnds {
             punts: punts_in,
             injects: injects_out,
+            left: left_in,
             questions: questions_out,
             answers: answers_in,
             orders: orders_out,
             closed: closed_in,
         },
-        PacketEnds { punts, injects },
+        PacketEnds { punts, injects, left },
         QuestionEnds { questions, answers },
         NicEnds { orders, closed },
     )

@@ -28,15 +28,17 @@ use answer::Listing;
 use idle::Rest;
 pub use idle::{Idle, NAP_MAX, SLEEP_MAX};
 pub use mailbox::{
-    ANSWER_RING_MAX, Answer, ConnectionView, INJECT_RING_MAX, Injected, LISTED_MAX, NicEnds, ORDER_RING_MAX,
-    Order, PUNT_RING_MAX, PUNTS_RESERVED, PacketEnds, Punted, QUESTION_RING_MAX, Question, QuestionEnds,
-    QuestionNumber, Shared, WorkerEnds, rings,
+    ANSWER_RING_MAX, Answer, ConnectionView, INJECT_RING_MAX, Injected, LEFT_RING_MAX, LISTED_MAX, Left,
+    NicEnds, ORDER_RING_MAX, Order, PUNT_RING_MAX, PUNTS_RESERVED, PacketEnds, Punted, QUESTION_RING_MAX,
+    Question, QuestionEnds, QuestionNumber, Shared, Ticket, WorkerEnds, rings,
 };
 use stages::Stopwatch;
 pub use stages::{CostCounters, FILL_BUCKETS, SAMPLE_PERIOD, Stage, TURN_BUCKETS};
 
 /// Looks at the tables before a sleep.
 const SWEEPS_BEFORE_SLEEP: u32 = 16;
+/// Packets of a turn that are timed.
+const TIMED_MAX: usize = 64;
 
 /// The queues of one NIC that belong to a worker.
 #[derive(Debug)]
@@ -136,6 +138,8 @@ pub struct Worker {
     listing: Option<Listing>,
     /// Fragments of a burst, until its packets are out.
     pieces: Vec<(NicId, Mbuf)>,
+    /// Packets that are timed, until their NIC has them.
+    timed: ArrayVec<(NicId, Ticket), TIMED_MAX>,
 }
 
 /// Packets on their way out of a worker, gathered into bursts.
@@ -174,6 +178,7 @@ impl Worker {
             stopwatch: Stopwatch::new(),
             listing: None,
             pieces: Vec::with_capacity(PIECES_MAX),
+            timed: ArrayVec::new(),
         }
     }
 
@@ -253,6 +258,9 @@ impl Worker {
             self.send_pieces();
         }
         self.flush();
+        if !self.timed.is_empty() {
+            self.tell_left();
+        }
         self.stopwatch.lap(Stage::Transmit);
         self.forwarder.expire_turn(snapshot, now);
         self.stopwatch.lap(Stage::Expire);
@@ -474,6 +482,11 @@ impl Worker {
                     self.forwarder.notice_own(snapshot, mbuf.data(), now);
                     self.transmit(nic, mbuf);
                 }
+                Injected::Timed(nic, mbuf, ticket) => {
+                    self.transmit(nic, mbuf);
+                    // Beyond that they leave without being timed.
+                    let _ = self.timed.try_push((nic, ticket));
+                }
                 Injected::Receive(nic, mut mbuf) => {
                     set_arrival(&mut mbuf, nic);
                     // No more than a burst is taken in a turn.
@@ -499,6 +512,22 @@ impl Worker {
                 counters.handed_over.add(peer.give(burst));
             }
         }
+    }
+
+    /// Tells which of the packets that are timed left; what was dropped on the way out is forgotten.
+    #[cold]
+    fn tell_left(&mut self) {
+        let at = Cycles::now();
+        let Self { timed, outputs, ports, ends, .. } = self;
+        timed.retain(|&mut (nic, ticket)| {
+            let is_up = ports.get(nic.index()).is_some_and(|port| port.up);
+            let waits = outputs.transmit.get(nic.index()).is_some_and(|burst| !burst.is_empty());
+            if is_up && !waits {
+                // Who does not read them does not want to know.
+                let _ = ends.left.push(Left { ticket, at });
+            }
+            is_up && waits
+        });
     }
 
     fn book_turn(&mut self, work: usize) {

@@ -341,8 +341,8 @@ fn adverts_are_never_late() {
     eprintln!("adverts by lateness in us, as the director counts them: {:?}", router.lateness);
     assert_eq!(router.masterships, 1);
     let counted: u64 = router.lateness.iter().map(|bucket| bucket.count).sum();
-    // The first one, at the takeover, was due at no time.
-    assert_eq!(counted, router.sent - 1);
+    // The first one, at the takeover, was due at no time; the last one may be on its way.
+    assert!((router.sent - 2..router.sent).contains(&counted), "{counted} of {}", router.sent);
     let said = director.command(&link.lab, &["status"]);
     assert!(said.out.contains(" of their time, all within "), "{}", said.out);
 }
