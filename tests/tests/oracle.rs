@@ -72,6 +72,13 @@ scenarios! {
     delete_reuse icmp_tun_known odd6_own_source ops_refused ops6_refused states_sctp_closed thresholds_reuse
     answers6_deleted reuse_refused reuse6_refused drop_packet udp6_unsummed mtu_gue_nobody mtu_gue_one_packet
     schedule_icmp_lblc schedule_icmp_lblcr schedule_icmp_dh
+    field_one_armed
+    field_atomic_fragment6
+    field_no_route
+    field_udp_length
+    field_tcp_data_offset
+    field_no_next_header6
+    field_parameter_problem
     field_last_fragment6
     field_last_fragment
     field_frag6_mixed

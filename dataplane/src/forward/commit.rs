@@ -14,7 +14,7 @@ use crate::counters::{RealCell, WorkerCounters};
 use crate::flow::Flow;
 use crate::id::{NicId, Protocol, WorkerId};
 use crate::packet::Packet;
-use crate::reason::{DropReason, Evidence};
+use crate::reason::{DropReason, Evidence, ReplyKind};
 use crate::reply;
 use crate::rewrite::{self, dr, mss, nat, tun};
 use crate::service::schedulers::Learned;
@@ -407,6 +407,12 @@ impl Forwarder {
         if !self.reply_limit.allow(now, snapshot.replies_per_second) {
             return Verdict::Drop(DropReason::ReplyLimit);
         }
+        // What lies behind a UDP datagram is not quoted.
+        let datagram = match answer {
+            Answer::Error(_, ReplyKind::PortUnreachable, ..) => headers.udp_datagram(packet.bytes()),
+            _ => None,
+        };
+        let headers = datagram.as_ref().unwrap_or(headers);
         packet.truncate(usize::from(headers.end));
         let made = match answer {
             Answer::Echo => reply::echo_reply(packet, headers),

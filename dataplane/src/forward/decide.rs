@@ -18,7 +18,7 @@ use crate::snapshot::{FamilyTables, Local, Snapshot};
 use crate::time::Tick;
 use crate::wire::icmp::Error;
 use crate::wire::{Fragment, Headers, IpVersion, TcpFlags};
-use crate::wire::{sctp, vrrp};
+use crate::wire::{ipv6, sctp, tcp, vrrp};
 
 /// What `decide` reads: one packet and the tables of its family.
 pub(super) struct Asked<'s, 'p, A: Address> {
@@ -223,6 +223,10 @@ impl Forwarder {
             Some(Local::Elsewhere) => Err(Aside::Drop(DropReason::NotMaster)),
             None => self.leave(asked),
             Some(Local::Vip) if !asked.accepts() => Err(Aside::Drop(DropReason::NotAccepted)),
+            // Nothing follows, which is no protocol that nobody speaks (RFC 8200, 4.7).
+            Some(Local::Vip) if A::BITS > 32 && headers.protocol == ipv6::NO_NEXT_HEADER => {
+                Err(Aside::Drop(DropReason::Unwanted))
+            }
             Some(Local::Vip) if headers.protocol != A::ICMP_PROTOCOL => asked.unspoken(),
             Some(Local::Vip) if headers.icmp_type(frame) == Some(A::ECHO_REQUEST) => {
                 Ok(no_connection(asked.answer(Answer::Echo)))
@@ -385,13 +389,20 @@ impl<'s, 'p, A: IpVersion + crate::snapshot::Family> Asked<'s, 'p, A> {
         match self.headers.transport_protocol() {
             Some(Protocol::Tcp) => self.reset(),
             Some(Protocol::Sctp) => self.unspoken(),
-            _ if !self.headers.transport_checksum_holds(self.packet.bytes())
-                && !self.headers.checksum_not_filled(self.packet.bytes()) =>
-            {
-                Err(Aside::Drop(DropReason::TransportChecksum))
-            }
-            _ => self.refuse(Error::PortUnreachable, ReplyKind::PortUnreachable, DropReason::Unwanted),
+            _ => self.no_port(),
         }
+    }
+
+    /// UDP for no service.
+    fn no_port(&self) -> Decided<'s, A> {
+        let frame = self.packet.bytes();
+        let Some(datagram) = self.headers.udp_datagram(frame) else {
+            return Err(Aside::Drop(DropReason::TransportHeader));
+        };
+        if !datagram.transport_checksum_holds(frame) && !datagram.checksum_not_filled(frame) {
+            return Err(Aside::Drop(DropReason::TransportChecksum));
+        }
+        self.refuse(Error::PortUnreachable, ReplyKind::PortUnreachable, DropReason::Unwanted)
     }
 
     /// Whether connections of a service are taken up in their midst.
@@ -431,6 +442,9 @@ impl<'s, 'p, A: IpVersion + crate::snapshot::Family> Asked<'s, 'p, A> {
         if A::BITS == 32 && !self.is_ours(self.headers.destination) {
             return Err(Aside::Drop(DropReason::NoConnection));
         }
+        if tcp::Segment::parse(self.headers.transport_bytes(self.packet.bytes())).is_none() {
+            return Err(Aside::Drop(DropReason::TransportHeader));
+        }
         Ok(no_connection(self.answer(Answer::Reset)))
     }
 
@@ -448,6 +462,15 @@ impl<'s, 'p, A: IpVersion + crate::snapshot::Family> Asked<'s, 'p, A> {
 
     /// On to a real server. Errors come from the VIP.
     pub(super) fn to_real(&self, real: &'s Real) -> Then<'s, A> {
+        if matches!(real.way, Way::None) {
+            let kind = ReplyKind::HostUnreachable;
+            return self.error(
+                Error::HostUnreachable,
+                kind,
+                Some(self.headers.destination),
+                DropReason::NoRoute,
+            );
+        }
         if real.method == Method::Tun && real.tunnel_source.is_none() {
             return Then::Drop(DropReason::NoTunnelSource);
         }

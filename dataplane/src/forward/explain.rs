@@ -130,7 +130,11 @@ impl Forwarder {
         now: Tick,
     ) -> Explanation {
         let asked = Asked::new(snapshot, packet, &staged.headers, now);
-        match self.decide(snapshot, packet, staged, now) {
+        let decided = match staged.headers.options.malformed() {
+            Some(at) => self.tell_of_option(&asked, at),
+            None => self.decide(snapshot, packet, staged, now),
+        };
+        match decided {
             Ok(decision) => {
                 let mut steps = vec![Step::Owner(self.worker)];
                 self.explain_subject(snapshot, &decision, &mut steps);

@@ -8,7 +8,6 @@ use super::decision::Case;
 use super::pieces::Cut;
 use super::{Aside, Forwarder, Punt, Tables, Verdict};
 use crate::address::Address;
-use crate::flow::Flow;
 use crate::id::{NicId, Protocol};
 use crate::packet::Packet;
 use crate::reason::DropReason;
@@ -88,7 +87,10 @@ impl Forwarder {
         match asked.local()? {
             Some(Local::Elsewhere) => return Err(Aside::Drop(DropReason::NotMaster)),
             Some(Local::Own(_)) if remote.is_none() => return Err(Aside::Punt(Punt::Local)),
-            None if !from_real && remote.is_none() => return self.routed(asked),
+            // One that is all of its datagram needs no other.
+            None if !from_real && remote.is_none() && asked.headers.fragment != Fragment::Atomic => {
+                return self.routed(asked);
+            }
             Some(_) | None => {}
         }
         if asked.snapshot.owners.workers > 1 && !asked.packet.handed_over {
@@ -122,11 +124,7 @@ impl Forwarder {
             }
         }
         // What would be rewritten cannot be.
-        let table = A::table(&self.connections);
-        let is_known = |flow: &Flow<A>| table.find(table.hash(flow), flow, asked.now).is_some();
-        if asked.asked_out_there(source, destination).is_some()
-            || asked.headers.flow().is_some_and(|flow| is_known(&flow))
-        {
+        if self.is_rewritten(asked) {
             return Err(Aside::Drop(DropReason::TransportHeader));
         }
         self.routed(asked)

@@ -17,6 +17,7 @@ mod explain;
 mod gather;
 mod icmp;
 mod incomplete;
+mod malformed;
 mod masquerade;
 mod over;
 mod pieces;
@@ -458,7 +459,10 @@ impl Forwarder {
         match self.parse(snapshot, packet) {
             Ok(Parsed::V4(staged)) => {
                 self.notice_length(snapshot, packet, &staged.headers);
-                self.whole(snapshot, packet, &staged, now)
+                match staged.headers.options.malformed() {
+                    Some(at) => self.malformed(snapshot, packet, &staged.headers, at, now),
+                    None => self.whole(snapshot, packet, &staged, now),
+                }
             }
             Ok(Parsed::V6(staged)) => {
                 self.notice_length(snapshot, packet, &staged.headers);

@@ -41,6 +41,13 @@ pub enum Error {
         /// Bytes of the largest IP packet that passes.
         mtu: u16,
     },
+    /// The way to the host is not known (IPv4: 3/1; IPv6: 1/3).
+    HostUnreachable,
+    /// A byte of the header is wrong (IPv4: 12/0; IPv6: 4/0).
+    ParameterProblem {
+        /// Which one, counted from the start of the IP header.
+        at: u8,
+    },
     /// What another router told, passed on.
     Told {
         /// Type.
@@ -63,6 +70,8 @@ impl Error {
             Self::TimeExceeded => ReplyKind::TimeExceeded,
             Self::ReassemblyTimeExceeded => ReplyKind::ReassemblyTimeExceeded,
             Self::TooBig { .. } => ReplyKind::TooBig,
+            Self::HostUnreachable => ReplyKind::HostUnreachable,
+            Self::ParameterProblem { .. } => ReplyKind::ParameterProblem,
             Self::Told { .. } => ReplyKind::Tunnel,
         }
     }

@@ -63,10 +63,10 @@ pub(crate) fn parse(frame: &[u8], link_group: bool) -> Result<Headers<Ipv4Addr>,
     if total > usize::from(LARGEST_PACKET) {
         return Err(DropReason::Oversize);
     }
-    let record_route = if length > HEADER {
+    let options = if length > HEADER {
         check_options(&packet[..length])?
     } else if Sum::of_words(header).holds() {
-        0
+        Options::NONE
     } else {
         return Err(DropReason::IpChecksum);
     };
@@ -77,7 +77,7 @@ pub(crate) fn parse(frame: &[u8], link_group: bool) -> Result<Headers<Ipv4Addr>,
     let found = match fragment {
         Fragment::Later => super::Transport::default(),
         Fragment::First => cut_transport(&packet[length..total], protocol, icmp::V4),
-        Fragment::Whole => transport(&packet[length..total], protocol, icmp::V4)?,
+        Fragment::Whole | Fragment::Atomic => transport(&packet[length..total], protocol, icmp::V4)?,
     };
     Ok(Headers {
         source,
@@ -92,7 +92,7 @@ pub(crate) fn parse(frame: &[u8], link_group: bool) -> Result<Headers<Ipv4Addr>,
         tcp_flags: found.tcp_flags,
         fragment,
         link_group,
-        record_route,
+        options,
     })
 }
 
@@ -110,54 +110,131 @@ fn fragment(word: u16, payload: usize) -> Result<Fragment, DropReason> {
     Ok(if offset == 0 { Fragment::First } else { Fragment::Later })
 }
 
-/// Checks a header with options and walks over them (RFC 791, 3.1). Returns where in the header a record route option
-/// with room starts, else 0.
+/// What options ask of a router: nothing, to be [told](Self::malformed) where they are malformed, or to record the route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options(u8);
+
+impl Options {
+    /// Nothing, as most packets do, which have none.
+    pub const NONE: Self = Self(0);
+    /// Set when they are malformed; no header is that long.
+    const MALFORMED: u8 = 0x80;
+
+    /// Where in the IP header a record route option with room for an address starts.
+    #[must_use]
+    pub const fn record_route(self) -> Option<usize> {
+        if self.0 == 0 || self.0 & Self::MALFORMED != 0 { None } else { Some(self.0 as usize) }
+    }
+
+    /// Which byte of the IP header is wrong.
+    #[must_use]
+    pub const fn malformed(self) -> Option<u8> {
+        if self.0 & Self::MALFORMED == 0 { None } else { Some(self.0 & !Self::MALFORMED) }
+    }
+}
+
+/// Checks a header with options and walks over them (RFC 791, 3.1; kernel: `ip_options_compile`, `ip_options_rcv_srr`).
 #[cold]
-fn check_options(header: &[u8]) -> Result<u8, DropReason> {
+fn check_options(header: &[u8]) -> Result<Options, DropReason> {
+    if !Sum::of(header).holds() {
+        return Err(DropReason::IpChecksum);
+    }
+    let mut seen = Seen::default();
+    match walk_options(header, &mut seen) {
+        Err(at) => Ok(Options(at as u8 | Options::MALFORMED)),
+        Ok(()) if seen.source_route => Err(DropReason::SourceRoute),
+        Ok(()) => Ok(Options(seen.room as u8)),
+    }
+}
+
+/// The options that a header may have but once.
+#[derive(Default)]
+struct Seen {
+    source_route: bool,
+    record_route: bool,
+    timestamp: bool,
+    /// Where the record route option with room for an address starts; 0 when there is none.
+    room: usize,
+}
+
+/// # Errors
+/// Where in the header a byte is wrong.
+fn walk_options(header: &[u8], seen: &mut Seen) -> Result<(), usize> {
     const END: u8 = 0;
     const NOTHING: u8 = 1;
     const RECORD_ROUTE: u8 = 7;
     const TIMESTAMP: u8 = 68;
     const LOOSE_SOURCE_ROUTE: u8 = 131;
     const STRICT_SOURCE_ROUTE: u8 = 137;
+    const ROUTER_ALERT: u8 = 148;
 
-    if !Sum::of(header).holds() {
-        return Err(DropReason::IpChecksum);
-    }
-    let options = header.get(HEADER..).unwrap_or_default();
-    let mut at = 0;
-    let mut recorded = false;
-    let mut room = 0;
-    while let Some(&kind) = options.get(at) {
+    let mut at = HEADER;
+    while let Some(&kind) = header.get(at) {
         match kind {
             END => break,
             NOTHING => {
                 at += 1;
                 continue;
             }
-            LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE => return Err(DropReason::SourceRoute),
             _ => {}
         }
-        let length = options.get(at + 1).map_or(0, |&length| usize::from(length));
-        if length < 2 || at + length > options.len() {
-            return Err(DropReason::IpHeader);
-        }
-        let pointer = options.get(at + 2).map_or(0, |&pointer| usize::from(pointer));
-        match kind {
-            RECORD_ROUTE => {
-                let full = pointer > length;
-                if recorded || length < 3 || pointer < 4 || !full && pointer + 3 > length {
-                    return Err(DropReason::IpHeader);
-                }
-                recorded = true;
-                room = if full { 0 } else { (HEADER + at) as u8 };
+        let length = header.get(at + 1).map_or(0, |&length| usize::from(length));
+        let Some(option) = header.get(at..at + length).filter(|option| option.len() >= 2) else {
+            return Err(at);
+        };
+        // What every option with a pointer has; the pointer counts from 1.
+        let checked = |twice: bool, shortest: usize, first: usize| match option.get(2) {
+            _ if twice => Err(at),
+            Some(&pointer) if length >= shortest => {
+                let pointer = usize::from(pointer);
+                if pointer < first { Err(at + 2) } else { Ok(pointer) }
             }
-            TIMESTAMP if length < 4 || pointer < 5 => return Err(DropReason::IpHeader),
+            _ => Err(at + 1),
+        };
+        match kind {
+            LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE => {
+                // That there are two is seen last.
+                checked(false, 3, 4)?;
+                checked(std::mem::replace(&mut seen.source_route, true), 3, 4)?;
+            }
+            RECORD_ROUTE => {
+                let pointer = checked(std::mem::replace(&mut seen.record_route, true), 3, 4)?;
+                if pointer <= length {
+                    fits(pointer, 3, length).map_err(|()| at + 2)?;
+                    seen.room = at;
+                }
+            }
+            TIMESTAMP => {
+                let pointer = checked(std::mem::replace(&mut seen.timestamp, true), 4, 5)?;
+                check_timestamp(option, pointer).map_err(|byte| at + byte)?;
+            }
+            ROUTER_ALERT if length < 4 => return Err(at + 1),
             _ => {}
         }
         at += length;
     }
-    Ok(room)
+    Ok(())
+}
+
+/// True when so many bytes from a pointer on lie within an option of this length.
+const fn fits(pointer: usize, bytes: usize, length: usize) -> Result<(), ()> {
+    if pointer + bytes > length { Err(()) } else { Ok(()) }
+}
+
+/// # Errors
+/// Which byte of the option is wrong.
+fn check_timestamp(option: &[u8], pointer: usize) -> Result<(), usize> {
+    const WITH_ADDRESSES: u8 = 1;
+    const OF_THESE: u8 = 3;
+
+    let flags = option.get(3).copied().unwrap_or_default();
+    let (kind, overflow) = (flags & 0x0f, flags >> 4);
+    if pointer <= option.len() {
+        let needs = if matches!(kind, WITH_ADDRESSES | OF_THESE) { 7 } else { 3 };
+        return fits(pointer, needs, option.len()).map_err(|()| 2);
+    }
+    // As many hosts found no room as can be counted.
+    if kind != OF_THESE && overflow == 15 { Err(3) } else { Ok(()) }
 }
 
 /// The header of a frame at hand, with options left out.
@@ -214,7 +291,7 @@ impl IpVersion for Ipv4Addr {
 
     #[inline(always)]
     fn record_route(frame: &mut [u8], headers: &Headers<Self>, address: Self) {
-        if headers.record_route != 0 {
+        if headers.options != Options::NONE {
             fill_record_route(frame, &{ *headers }, address);
         }
     }
@@ -339,6 +416,8 @@ impl IpVersion for Ipv4Addr {
             icmp::Error::ProtocolUnreachable => (3, 2, 0),
             icmp::Error::PortUnreachable => (3, 3, 0),
             icmp::Error::TooBig { mtu } => (3, 4, u32::from(mtu)),
+            icmp::Error::HostUnreachable => (3, 1, 0),
+            icmp::Error::ParameterProblem { at } => (12, 0, u32::from(at) << 24),
             icmp::Error::TimeExceeded => (11, 0, 0),
             icmp::Error::ReassemblyTimeExceeded => (11, 1, 0),
             icmp::Error::Told { kind, code, word } => (kind, code, word),
@@ -351,7 +430,7 @@ impl IpVersion for Ipv4Addr {
 fn fill_record_route(frame: &mut [u8], headers: &Headers<Ipv4Addr>, address: Ipv4Addr) {
     let range = usize::from(headers.network)..usize::from(headers.transport);
     let Some(header) = frame.get_mut(range) else { return };
-    let option = usize::from(headers.record_route);
+    let Some(option) = headers.options.record_route() else { return };
     let Some([_, length, pointer]) = array(header, option) else { return };
     if pointer < 4 || usize::from(pointer) + 3 > usize::from(length) {
         return;

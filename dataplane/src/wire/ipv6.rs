@@ -6,7 +6,9 @@ use std::ops::Range;
 use super::checksum::Sum;
 use super::ip::{IpHeader, IpVersion};
 use super::quote::Inner;
-use super::{Fragment, Headers, LARGEST_PACKET, array, cut_transport, ethernet, icmp, put, transport};
+use super::{
+    Fragment, Headers, LARGEST_PACKET, Options, array, cut_transport, ethernet, icmp, put, transport,
+};
 use crate::reason::DropReason;
 use crate::reassembly::{Key, Part};
 
@@ -19,6 +21,8 @@ pub const EXTENSION_HEADERS: usize = 8;
 pub const SMALLEST_MTU: u16 = 1280;
 /// The number of the fragment header.
 pub const FRAGMENT: u8 = extension::FRAGMENT;
+/// The number that says that nothing follows.
+pub const NO_NEXT_HEADER: u8 = 59;
 /// Bytes of the fragment header.
 pub const FRAGMENT_HEADER: usize = 8;
 
@@ -72,7 +76,7 @@ pub(crate) fn parse(frame: &[u8], link_group: bool) -> Result<Headers<Ipv6Addr>,
     let found = match walk.fragment {
         Fragment::Later => super::Transport::default(),
         Fragment::First => cut_transport(&packet[walk.at..total], walk.next, icmp::V6),
-        Fragment::Whole => transport(&packet[walk.at..total], walk.next, icmp::V6)?,
+        Fragment::Whole | Fragment::Atomic => transport(&packet[walk.at..total], walk.next, icmp::V6)?,
     };
     Ok(Headers {
         source,
@@ -87,7 +91,7 @@ pub(crate) fn parse(frame: &[u8], link_group: bool) -> Result<Headers<Ipv6Addr>,
         tcp_flags: found.tcp_flags,
         fragment: walk.fragment,
         link_group,
-        record_route: 0,
+        options: Options::NONE,
     })
 }
 
@@ -204,7 +208,7 @@ fn fragment(packet: &[u8], at: usize) -> Result<Fragment, DropReason> {
     let (offset, more) = (usize::from(word & !7), word & 1 != 0);
     let payload = packet.len() - at - 8;
     if offset == 0 && !more {
-        return Ok(Fragment::Whole);
+        return Ok(Fragment::Atomic);
     }
     if payload == 0 || offset + payload > usize::from(u16::MAX) {
         return Err(DropReason::IpHeader);
@@ -288,7 +292,8 @@ impl IpVersion for Ipv6Addr {
         }
         let walk = Walk::new(header[field::NEXT_HEADER]).follow(packet).ok()?;
         let (source, destination) = addresses(header);
-        let (protocol, fragment) = (walk.next, walk.fragment);
+        let protocol = walk.next;
+        let fragment = if walk.fragment == Fragment::Atomic { Fragment::Whole } else { walk.fragment };
         Some(Inner {
             source,
             destination,
@@ -368,6 +373,8 @@ impl IpVersion for Ipv6Addr {
             icmp::Error::NetUnreachable => (1, 0, 0),
             icmp::Error::PortUnreachable => (1, 4, 0),
             icmp::Error::TooBig { mtu } => (2, 0, u32::from(mtu)),
+            icmp::Error::HostUnreachable => (1, 3, 0),
+            icmp::Error::ParameterProblem { at } => (4, 0, u32::from(at)),
             icmp::Error::TimeExceeded => (3, 0, 0),
             icmp::Error::ReassemblyTimeExceeded => (3, 1, 0),
             icmp::Error::Told { kind, code, word } => (kind, code, word),

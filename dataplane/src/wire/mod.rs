@@ -26,6 +26,7 @@ use crate::flow::Flow;
 use crate::id::{L4Port, Mac, Protocol};
 use crate::reason::DropReason;
 pub use ip::{IpHeader, IpVersion};
+pub use ipv4::Options;
 pub use tcp::TcpFlags;
 
 /// The largest IP packet that is taken: offsets from the start of the frame stay
@@ -70,18 +71,19 @@ pub struct Headers<A> {
     pub fragment: Fragment,
     /// The frame was sent to a broadcast or multicast MAC.
     pub link_group: bool,
-    /// Where in the IPv4 header a record route option with room for an address starts, counted from the start
-    /// of that header; 0 when there is none.
-    pub record_route: u8,
+    /// What IPv4 options ask of a router.
+    pub options: Options,
 }
 
 /// Which part of a datagram a packet is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fragment {
-    /// All of it (an IPv6 fragment header may be there all the same: RFC 6946).
+    /// All of it.
     Whole,
     /// The first fragment; it may hold less than the transport header.
     First,
+    /// All of it, behind an IPv6 fragment header (RFC 6946).
+    Atomic,
     /// A later fragment, without transport header.
     Later,
 }
@@ -109,7 +111,7 @@ impl<A: Address> Headers<A> {
     pub const fn transport_protocol(&self) -> Option<Protocol> {
         match self.fragment {
             Fragment::Later => None,
-            Fragment::Whole | Fragment::First => Protocol::from_number(self.protocol),
+            Fragment::Whole | Fragment::First | Fragment::Atomic => Protocol::from_number(self.protocol),
         }
     }
 
@@ -154,6 +156,21 @@ impl<A: Address> Headers<A> {
     #[must_use]
     pub fn transport_bytes_mut<'a>(&self, frame: &'a mut [u8]) -> &'a mut [u8] {
         frame.get_mut(usize::from(self.transport)..usize::from(self.end)).unwrap_or_default()
+    }
+
+    /// The same packet without what lies behind its UDP datagram; none when the length of that cannot be (kernel:
+    /// `__udp4_lib_rcv`). In IPv6 0 is what is there (RFC 2675, 4).
+    #[must_use]
+    pub fn udp_datagram(&self, frame: &[u8]) -> Option<Self>
+    where
+        A: IpVersion,
+    {
+        let length = match array(self.transport_bytes(frame), udp::field::LENGTH).map(u16::from_be_bytes)? {
+            0 if A::BITS > 32 => self.transport_length(),
+            length => usize::from(length),
+        };
+        let is_right = (udp::HEADER..=self.transport_length()).contains(&length);
+        is_right.then(|| Self { end: self.transport + length as u16, ..*self })
     }
 
     /// The type of an ICMP or ICMPv6 message; none when it is something else.
@@ -279,7 +296,8 @@ struct Transport {
     tcp_flags: TcpFlags,
 }
 
-/// Reads and checks a transport header. Protocols that the director does not know have none.
+/// Reads a transport header and checks that all of it is there but for TCP's options: who is at the end of the way looks at their
+/// length, and at that of a UDP datagram (kernel: `tcp_conn_schedule`). Protocols that the director does not know have none.
 #[inline(always)]
 fn transport(bytes: &[u8], protocol: u8, icmp: u8) -> Result<Transport, DropReason> {
     const TCP: u8 = Protocol::Tcp.number();
@@ -295,10 +313,6 @@ fn transport(bytes: &[u8], protocol: u8, icmp: u8) -> Result<Transport, DropReas
             let Some((header, _)) = bytes.split_first_chunk::<{ tcp::HEADER }>() else {
                 return Err(DropReason::TransportHeader);
             };
-            let length = tcp::header_length(header);
-            if length < tcp::HEADER || length > bytes.len() {
-                return Err(DropReason::TransportHeader);
-            }
             let [a, b, c, d, ..] = *header;
             Ok(Transport { tcp_flags: TcpFlags(header[tcp::field::FLAGS]), ..ports(&[a, b, c, d]) })
         }

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::checksum::Sum;
 use super::ip::IpVersion;
-use super::{Fragment, Headers, LARGEST_PACKET, TcpFlags, array, ethernet, ipv4, ipv6, tcp, udp};
+use super::{Fragment, Headers, LARGEST_PACKET, Options, TcpFlags, array, ethernet, ipv4, ipv6, tcp, udp};
 use crate::id::{L4Port, Mac, Protocol};
 
 /// What a NIC expects of frames that arrive at it.
@@ -85,7 +85,7 @@ fn headers<A: IpVersion>(
         tcp_flags: TcpFlags(flags),
         fragment: Fragment::Whole,
         link_group: false,
-        record_route: 0,
+        options: Options::NONE,
     }
 }
 

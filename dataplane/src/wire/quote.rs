@@ -1,6 +1,6 @@
 //! What an ICMP error quotes: the beginning of the packet that it is about (RFC 792; RFC 4443, 3).
 
-use super::{Fragment, Headers, IpVersion, TcpFlags, array, icmp};
+use super::{Fragment, Headers, IpVersion, Options, TcpFlags, array, icmp};
 use crate::id::L4Port;
 
 /// An IP header inside a packet, as a version of IP reads it.
@@ -47,6 +47,6 @@ pub fn inside<A: IpVersion>(frame: &[u8], outer: &Headers<A>, at: usize) -> Opti
         tcp_flags: TcpFlags::default(),
         fragment: inner.fragment,
         link_group: false,
-        record_route: 0,
+        options: Options::NONE,
     })
 }

@@ -133,11 +133,12 @@ pub struct Segment {
 
 impl Segment {
     /// The fields of a segment, and how many bytes of sequence space it takes (data, SYN and FIN; RFC 9293,
-    /// 3.3.1).
+    /// 3.3.1); none when its header cannot be as long as it says.
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Option<(Self, u32)> {
         let header = bytes.first_chunk::<HEADER>()?;
-        let data = bytes.len().checked_sub(header_length(header))?;
+        let length = header_length(header);
+        let data = bytes.len().checked_sub(length).filter(|_| length >= HEADER)?;
         let flags = TcpFlags(header[field::FLAGS]);
         let word = |at| array(header, at).map(u16::from_be_bytes);
         let number = |at| array(header, at).map(u32::from_be_bytes);

@@ -35,7 +35,7 @@ fn reads_the_common_frames() {
             tcp_flags: TcpFlags::SYN,
             fragment: Fragment::Whole,
             link_group: false,
-            record_route: 0,
+            options: Options::NONE,
         }
     );
     assert_eq!((syn.ip_length(), syn.transport_length()), (60, 40));
@@ -65,7 +65,7 @@ fn reads_the_common_frames() {
     assert_eq!(v6(&ping).icmp_type(&ping), Some(128));
     assert!(!v6(&ping).is_neighbour_discovery(&ping));
 
-    assert_eq!(v4(&hex(RECORD_ROUTE)).record_route, 20);
+    assert_eq!(v4(&hex(RECORD_ROUTE)).options.record_route(), Some(20));
     let arp = arp::request(ROUTER, Ipv4Addr::new(10, 0, 0, 254), Ipv4Addr::new(10, 0, 0, 100));
     assert_eq!(parse(&arp, DIRECTOR), Ok(Frame::Arp));
 }
@@ -214,38 +214,49 @@ fn refuses_by_the_ipv4_options() {
         &[
             ("loose source route", &[(34, &[131])], DropReason::SourceRoute),
             ("strict source route", &[(34, &[137])], DropReason::SourceRoute),
-            ("source route behind no operation", &[(34, &[1, 131, 7])], DropReason::SourceRoute),
-            ("length 0", &[(34, &[130, 0])], DropReason::IpHeader),
-            ("length 1", &[(34, &[130, 1])], DropReason::IpHeader),
-            ("length past the header", &[(35, &[9])], DropReason::IpHeader),
-            ("a type without length", &[(34, &[1, 1, 1, 1, 1, 1, 1, 130])], DropReason::IpHeader),
-            ("record route points at itself", &[(36, &[3])], DropReason::IpHeader),
-            ("record route with half an address", &[(36, &[5])], DropReason::IpHeader),
-            ("two record routes", &[(34, &[7, 3, 4, 7, 3, 4])], DropReason::IpHeader),
-            ("timestamp without flags", &[(34, &[68, 3, 5])], DropReason::IpHeader),
-            ("timestamp points at itself", &[(34, &[68, 7, 4])], DropReason::IpHeader),
+            ("source route behind no operation", &[(34, &[1, 131, 7, 4])], DropReason::SourceRoute),
         ],
     );
+    // Which byte is wrong; source routes that are malformed are no others.
     for (what, options, want) in [
-        ("room behind no operation", [1, 7, 7, 4, 0, 0, 0, 0], 21),
-        ("full", [7, 7, 8, 10, 0, 0, 1, 0], 0),
-        ("end before it", [0, 7, 7, 4, 0, 0, 0, 0], 0),
-        ("router alert", [148, 4, 0, 0, 0, 0, 0, 0], 0),
+        ("length 0", [130, 0, 0, 0, 0, 0, 0, 0], 20),
+        ("length 1", [130, 1, 0, 0, 0, 0, 0, 0], 20),
+        ("length past the header", [7, 9, 4, 0, 0, 0, 0, 0], 20),
+        ("a type without length", [1, 1, 1, 1, 1, 1, 1, 130], 27),
+        ("record route points at itself", [7, 7, 3, 0, 0, 0, 0, 0], 22),
+        ("record route with half an address", [7, 7, 5, 0, 0, 0, 0, 0], 22),
+        ("record route without pointer", [7, 2, 0, 0, 0, 0, 0, 0], 21),
+        ("two record routes", [7, 3, 4, 7, 3, 4, 0, 0], 23),
+        ("timestamp without flags", [68, 3, 5, 0, 0, 0, 0, 0], 21),
+        ("timestamp points at itself", [68, 7, 4, 0, 0, 0, 0, 0], 22),
+        ("half a timestamp", [68, 7, 5, 0, 0, 0, 0, 0], 22),
+        ("half an address and timestamp", [68, 8, 5, 1, 0, 0, 0, 0], 22),
+        ("as many hosts without room as can be counted", [68, 4, 5, 0xf0, 0, 0, 0, 0], 23),
+        ("two timestamps", [68, 4, 5, 0, 68, 4, 5, 0], 24),
+        ("router alert of 3 bytes", [148, 3, 0, 0, 0, 0, 0, 0], 21),
+        ("loose source route without pointer", [131, 2, 0, 0, 0, 0, 0, 0], 21),
+        ("strict source route points at itself", [137, 7, 3, 0, 0, 0, 0, 0], 22),
+        ("two source routes", [131, 3, 4, 137, 3, 4, 0, 0], 23),
     ] {
-        assert_eq!(v4(&changed(RECORD_ROUTE, &[(34, &options)])).record_route, want, "{what}");
+        let found = v4(&changed(RECORD_ROUTE, &[(34, &options)])).options;
+        assert_eq!((found.malformed(), found.record_route()), (Some(want), None), "{what}");
+    }
+    for (what, options, want) in [
+        ("room behind no operation", [1, 7, 7, 4, 0, 0, 0, 0], Some(21)),
+        ("full", [7, 7, 8, 10, 0, 0, 1, 0], None),
+        ("end before it", [0, 7, 7, 4, 0, 0, 0, 0], None),
+        ("router alert", [148, 4, 0, 0, 0, 0, 0, 0], None),
+        ("timestamp with room", [68, 8, 5, 0, 0, 0, 0, 0], None),
+        ("timestamp without room, of these hosts", [68, 4, 5, 0xf3, 0, 0, 0, 0], None),
+    ] {
+        let found = v4(&changed(RECORD_ROUTE, &[(34, &options)])).options;
+        assert_eq!((found.malformed(), found.record_route()), (None, want), "{what}");
     }
 }
 
 #[test]
 fn refuses_by_the_transport_header() {
-    refused(
-        SYN_V4,
-        &[
-            ("TCP of 19 bytes", &[(16, &[0, 39])], DropReason::TransportHeader),
-            ("TCP header of 16 bytes", &[(46, &[0x40])], DropReason::TransportHeader),
-            ("TCP header past the packet", &[(46, &[0xb0])], DropReason::TransportHeader),
-        ],
-    );
+    refused(SYN_V4, &[("TCP of 19 bytes", &[(16, &[0, 39])], DropReason::TransportHeader)]);
     refused(UDP_V4, &[("UDP of 7 bytes", &[(16, &[0, 27])], DropReason::TransportHeader)]);
     refused(PING_V4, &[("ICMP of 7 bytes", &[(16, &[0, 27])], DropReason::TransportHeader)]);
     refused(PING_V6, &[("ICMPv6 of 7 bytes", &[(18, &[0, 7])], DropReason::TransportHeader)]);
@@ -312,7 +323,7 @@ fn follows_ipv6_extensions() {
             extended(51, &[[6, 1].as_slice(), &[0; 10]].concat()),
             (66, TCP, Fragment::Whole, 80),
         ),
-        ("atomic fragment", extended(44, &[6, 0, 0, 0, 1, 2, 3, 4]), (62, TCP, Fragment::Whole, 80)),
+        ("atomic fragment", extended(44, &[6, 0, 0, 0, 1, 2, 3, 4]), (62, TCP, Fragment::Atomic, 80)),
         ("first fragment", extended(44, &[6, 0, 0, 1, 1, 2, 3, 4]), (62, TCP, Fragment::First, 80)),
         ("later fragment", extended(44, &[6, 0, 0, 9, 1, 2, 3, 4]), (62, TCP, Fragment::Later, 0)),
         ("later fragment of options", extended(44, &[60, 0, 0, 9, 1, 2, 3, 4]), (62, 60, Fragment::Later, 0)),
@@ -398,6 +409,24 @@ fn is_plain<A: IpVersion>(headers: &Headers<A>, transport: u16) -> bool {
         && matches!(headers.transport_protocol(), Some(Protocol::Tcp | Protocol::Udp))
 }
 
+/// A TCP header that is as long as it says.
+fn is_sound<A: IpVersion>(frame: &[u8], headers: &Headers<A>) -> bool {
+    headers.transport_protocol() != Some(Protocol::Tcp)
+        || tcp::Segment::parse(headers.transport_bytes(frame)).is_some()
+}
+
+#[test]
+fn a_udp_datagram_is_as_long_as_it_says() {
+    let v4_of = |length: u8| changed(UDP_V4, &[(38, &[0, length])]);
+    let whole = v4(&hex(UDP_V4));
+    let bytes = whole.transport_length() as u8;
+    for (length, want) in [(0, None), (7, None), (8, Some(8)), (bytes, Some(bytes)), (bytes + 1, None)] {
+        let frame = v4_of(length);
+        let found = v4(&frame).udp_datagram(&frame).map(|datagram| datagram.transport_length() as u8);
+        assert_eq!(found, want, "{length}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
@@ -424,11 +453,11 @@ proptest! {
         let fits = |length: usize| length <= usize::from(mtu);
         match parse(&frame, mac) {
             Ok(Frame::V4(headers)) => {
-                let is_plain = is_plain(&headers, 34) && fits(headers.ip_length());
+                let is_plain = is_plain(&headers, 34) && fits(headers.ip_length()) && is_sound(&frame, &headers);
                 prop_assert_eq!(plain, (is_plain.then_some(headers), None));
             }
             Ok(Frame::V6(headers)) => {
-                let is_plain = is_plain(&headers, 54) && fits(headers.ip_length());
+                let is_plain = is_plain(&headers, 54) && fits(headers.ip_length()) && is_sound(&frame, &headers);
                 prop_assert_eq!(plain, (None, is_plain.then_some(headers)));
             }
             Err(DropReason::Martian) => {

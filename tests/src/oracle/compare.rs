@@ -219,6 +219,35 @@ fn mask_v6(frame: &mut [u8]) {
     }
 }
 
+/// An IPv4 frame without the options of its header.
+#[must_use]
+pub fn without_options(frame: &[u8]) -> Vec<u8> {
+    let header = frame.get(14).map_or(0, |first| usize::from(first & 15) * 4);
+    let (Some([8, 0]), Some(front), Some(behind)) =
+        (frame.get(12..14), frame.get(..34), frame.get(14 + header..))
+    else {
+        return frame.to_vec();
+    };
+    let mut frame = [front, behind].concat();
+    let length = (frame.len() - 14) as u16;
+    frame[14] = 0x45;
+    frame[16..18].copy_from_slice(&length.to_be_bytes());
+    frame[24..26].fill(0);
+    let sum = text::checksum(&[&frame[14..34]]);
+    frame[24..26].copy_from_slice(&sum.to_be_bytes());
+    frame
+}
+
+/// True for an ICMP redirect.
+#[must_use]
+pub fn is_redirect(frame: &[u8]) -> bool {
+    match frame.get(12..14) {
+        Some([8, 0]) => (frame.get(23), frame.get(34)) == (Some(&1), Some(&5)),
+        Some([0x86, 0xdd]) => (frame.get(20), frame.get(54)) == (Some(&58), Some(&137)),
+        _ => false,
+    }
+}
+
 /// True when all frames of both are the fragments of one IPv6 datagram, wherever it is cut.
 #[must_use]
 pub fn is_same_datagram(want: &[FrameOut], got: &[FrameOut]) -> bool {

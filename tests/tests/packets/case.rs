@@ -24,6 +24,8 @@ pub struct Case {
     pub verdict: Verdict,
     out: Option<Vec<u8>>,
     any_out: bool,
+    /// Frames that leave beside it.
+    beside: Option<Vec<Vec<u8>>>,
 }
 
 impl Case {
@@ -40,6 +42,7 @@ impl Case {
             verdict,
             out: None,
             any_out: false,
+            beside: None,
         }
     }
 
@@ -51,6 +54,11 @@ impl Case {
     /// What leaves. IPv4 identifications and IPv6 flow labels that the director chooses are not compared.
     pub fn out(self, frame: Vec<u8>) -> Self {
         Self { out: Some(frame), ..self }
+    }
+
+    /// What leaves beside it.
+    pub fn beside(self, frames: Vec<Vec<u8>>) -> Self {
+        Self { beside: Some(frames), ..self }
     }
 
     /// These packets came before.
@@ -91,6 +99,9 @@ impl Case {
         let fits = got
             .all_sent()
             .all(|(nic, frame)| frame.len() <= 14 + usize::from(director.plan().nics[nic.index()].mtu));
+        let more = got.more.iter().map(|(_, frame)| masked(frame)).collect::<Vec<_>>();
+        let beside = self.beside.as_ref().map(|frames| frames.iter().map(|frame| masked(frame)).collect());
+        let leaves = leaves && beside.as_ref().is_none_or(|beside: &Vec<_>| *beside == more);
         let right = got.verdict == self.verdict && leaves && fits && director.held() == 0;
         (!right).then(|| {
             let told = |side: &str, frame: &Option<Vec<u8>>| match frame {
@@ -107,6 +118,7 @@ impl Case {
                 &verdicts,
                 &told("wanted", &wanted),
                 &told("got   ", &sent),
+                &format!("  beside wanted {beside:x?}\n  beside got    {more:x?}\n"),
             ]
             .concat()
         })

@@ -88,7 +88,7 @@ fn headers() -> Vec<Case> {
         ("version 5", V6, |packet| packet[0] = 0x50, DropReason::IpHeader),
         ("half an IPv6 header", V6, |packet| packet.truncate(39), DropReason::Truncated),
         ("payload cut short", V6, |packet| packet.truncate(50), DropReason::CutShort),
-        ("a TCP header of 16 bytes", V4, |packet| packet[9] = 6, DropReason::TransportHeader),
+        ("half a TCP header", V4, |packet| packet[9] = 6, DropReason::TransportHeader),
         ("half an ICMP header", V4, |packet| (packet[3], packet[9]) = (27, 1), DropReason::TransportHeader),
     ];
     let case =
@@ -109,14 +109,9 @@ fn headers() -> Vec<Case> {
 
 /// IPv4 options.
 fn options() -> Vec<Case> {
-    let rows: [(&str, &[u8], DropReason); 7] = [
+    let rows: [(&str, &[u8], DropReason); 2] = [
         ("loose source route", &[131, 7, 4, 10, 0, 0, 9, 0], DropReason::SourceRoute),
         ("strict source route", &[137, 7, 4, 10, 0, 0, 9, 0], DropReason::SourceRoute),
-        ("an option of length 0", &[7, 0, 0, 0], DropReason::IpHeader),
-        ("an option of length 1", &[130, 1, 0, 0], DropReason::IpHeader),
-        ("an option longer than the header", &[130, 9, 0, 0], DropReason::IpHeader),
-        ("a record route whose pointer is in its head", &[7, 7, 1, 0, 0, 0, 0, 0], DropReason::IpHeader),
-        ("an option without a length", &[1, 1, 1, 130], DropReason::IpHeader),
     ];
     let packet = |options: &[u8]| from_front(&to_vip(Form::V4).options(options).udp(40000, 53, b""));
     let plan = || one_service(Form::V4, Protocol::Udp, Method::Dr);

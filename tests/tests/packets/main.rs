@@ -10,6 +10,7 @@ mod errors;
 mod forwarded;
 mod link_local;
 mod long;
+mod lying;
 mod passing;
 mod ports;
 mod routed;
@@ -23,7 +24,8 @@ use shunt_dataplane::reason::{DropReason, PuntReason, ReplyKind};
 
 fn all() -> Vec<Case> {
     let cases = [forwarded::cases(), answered::cases(), routed::cases(), errors::cases(), dropped::cases()];
-    let others = [vrrp::cases(), link_local::cases(), passing::cases(), long::cases(), ports::cases()];
+    let others =
+        [vrrp::cases(), link_local::cases(), passing::cases(), long::cases(), lying::cases(), ports::cases()];
     [cases.concat(), others.concat()].concat()
 }
 
@@ -60,6 +62,11 @@ fn link_local() {
 #[test]
 fn long() {
     case::run(long::cases());
+}
+
+#[test]
+fn lying() {
+    case::run(lying::cases());
 }
 
 #[test]
