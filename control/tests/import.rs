@@ -97,6 +97,8 @@ impl Files for Names {
     fn addresses(&self, name: &str) -> Vec<IpAddr> {
         match name {
             "app.example.org" => vec!["10.0.0.31".parse().unwrap(), "10.0.0.32".parse().unwrap()],
+            "vip.example.org" => vec!["192.0.2.12".parse().unwrap()],
+            "real.example.org" => vec!["192.0.2.31".parse().unwrap()],
             _ => Vec::new(),
         }
     }
@@ -168,6 +170,12 @@ fn piranha_files_become_toml() {
 #[test]
 fn heartbeat_files_become_toml() {
     files_become_toml("heartbeat", Dialect::Heartbeat, 1);
+}
+
+#[test]
+fn ldirectord_files_become_toml() {
+    files_become_toml("ldirectord", Dialect::Ldirectord, 4);
+    files_become_toml("heartbeat-ldirectord", Dialect::Heartbeat, 1);
 }
 
 #[test]
@@ -269,7 +277,8 @@ impl Files for One {
     }
 }
 
-const DIALECTS: [Dialect; 4] = [Dialect::Keepalived, Dialect::Piranha, Dialect::Heartbeat, Dialect::Nginx];
+const DIALECTS: [Dialect; 5] =
+    [Dialect::Keepalived, Dialect::Piranha, Dialect::Heartbeat, Dialect::Ldirectord, Dialect::Nginx];
 
 /// Imports a text as each dialect: every line of what comes out has its origin, and what was not refused is TOML.
 fn digest(text: &str) {
@@ -284,10 +293,11 @@ fn digest(text: &str) {
 }
 
 fn all_texts() -> Vec<String> {
-    let folders = ["keepalived", "piranha", "nginx"].map(|program| folder().join(program));
+    let folders = ["keepalived", "piranha", "ldirectord", "nginx"].map(|program| folder().join(program));
     let files = folders.into_iter().flat_map(|folder| std::fs::read_dir(folder).unwrap());
-    let files =
-        files.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "conf"));
+    let files = files
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "conf" || e == "cf"));
     files.map(|path| Disk.read(&path).unwrap()).collect()
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::files::Files;
 use super::interfaces::Interfaces;
 use super::writer::Imported;
-use super::{heartbeat, keepalived, nginx, piranha};
+use super::{heartbeat, keepalived, ldirectord, nginx, piranha};
 
 /// A program whose set-up can be imported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -16,6 +16,8 @@ pub enum Dialect {
     Piranha,
     /// heartbeat's ha.cf, haresources and authkeys
     Heartbeat,
+    /// ldirectord's ldirectord.cf
+    Ldirectord,
     /// nginx.conf with upstream blocks
     Nginx,
 }
@@ -38,7 +40,13 @@ impl Dialect {
             let mut lines = text.lines().map(str::trim_start);
             lines.any(|line| words.iter().any(|word| line.starts_with(word)))
         };
-        if name.contains("keepalived") || begins(&["virtual_server", "vrrp_instance", "global_defs"]) {
+        let assigns = |words: &[&str]| {
+            let mut keys = text.lines().filter_map(|line| line.split_once('=')).map(|(key, _)| key.trim());
+            keys.any(|key| words.contains(&key))
+        };
+        if name.contains("ldirectord") || assigns(&["virtual", "virtual6", "checktimeout", "checkinterval"]) {
+            Self::Ldirectord
+        } else if name.contains("keepalived") || begins(&["virtual_server", "vrrp_instance", "global_defs"]) {
             Self::Keepalived
         } else if ["ha.cf", "haresources", "authkeys"].contains(&name.as_str()) {
             Self::Heartbeat
@@ -59,6 +67,7 @@ impl Dialect {
             Self::Keepalived => keepalived::import(path, files, config_id, Interfaces::default()),
             Self::Piranha => piranha::import(path, files, Interfaces::default()),
             Self::Heartbeat => heartbeat::import(path, files, config_id, Interfaces::default()),
+            Self::Ldirectord => ldirectord::import(path, files),
             Self::Nginx => nginx::import(path, files),
         }
     }

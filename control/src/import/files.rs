@@ -4,6 +4,9 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use crate::ipvsadm::names::Services;
+use crate::ipvsadm::table::Protocol;
+
 /// Where files come from: the disk, or a test's own.
 pub trait Files {
     /// The text of a file.
@@ -50,6 +53,15 @@ impl Files for Disk {
         found.dedup();
         found
     }
+}
+
+/// A port, by its number or by its name in this machine's services(5).
+#[must_use]
+pub fn l4_port(word: &str, udp: bool, files: &dyn Files) -> Option<u16> {
+    word.parse().ok().or_else(|| {
+        let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
+        Services::read(&files.read(Path::new("/etc/services")).ok()?).port(word, protocol)
+    })
 }
 
 /// UTF-8, or else Latin-1, as comments of old files are.

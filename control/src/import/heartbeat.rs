@@ -1,10 +1,11 @@
 //! heartbeat's `ha.cf`, with `haresources` and `authkeys` beside it: who is master of which addresses.
 
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::files::Files;
 use super::interfaces::Interfaces;
+use super::ldirectord;
 use super::note::{Fate, Origin};
 use super::vrrp::Router;
 use super::writer::{Imported, Writer, seconds};
@@ -76,9 +77,25 @@ pub fn import(path: &Path, files: &dyn Files, host: &str, mut interfaces: Interf
         writer.tell(&origin, "authkeys", "authkeys", Fate::Instead(instead));
     }
     let mut vrid = 0_u8;
+    let mut services: Vec<(Origin, PathBuf)> = Vec::new();
     for line in lines(&beside("haresources"), files, &mut writer) {
         vrid = vrid.saturating_add(1);
         resources(&line, vrid, &cluster, host, &mut interfaces, &mut writer);
+        for file in line.words[1..].iter().filter_map(|word| word.strip_prefix("ldirectord")) {
+            let file = Some(file.trim_start_matches(':')).filter(|file| !file.is_empty());
+            services.push((line.origin.clone(), beside(file.unwrap_or("ldirectord.cf"))));
+        }
+    }
+    services.dedup_by(|(_, one), (_, other)| one == other);
+    for (origin, path) in &services {
+        if files.read(path).is_ok() {
+            ldirectord::write(path, files, &mut writer);
+        } else {
+            let wrong = format!("{} is not there", path.display());
+            let fault =
+                Fault::new(wrong, "it has the virtual services", "import it by itself: shunt import FILE");
+            writer.notice(origin, "haresources", fault);
+        }
     }
     let mut head = Writer::default();
     interfaces.write(|_| false, &mut head);
@@ -157,9 +174,9 @@ impl Cluster {
                 !value.is_empty() && (name != "ucast" || peer.is_some())
             }
             "auto_failback" => {
-                self.failback = match value {
-                    "on" | "legacy" => Some(true),
-                    "off" => Some(false),
+                self.failback = match value.to_lowercase().as_str() {
+                    "on" | "yes" | "y" | "true" | "1" | "legacy" => Some(true),
+                    "off" | "no" | "n" | "false" | "0" => Some(false),
                     _ => None,
                 };
                 self.failback.is_some()
@@ -230,8 +247,13 @@ fn resources(
         let resource = word.strip_prefix("IPaddr::").or_else(|| word.strip_prefix("IPaddr2::"));
         let mut parts = resource.unwrap_or(word).split('/');
         let Some(address) = parts.next().and_then(|part| part.parse().ok()) else {
+            if word.starts_with("LVSSyncDaemonSwap") {
+                let advice = "expect connections to begin anew at a takeover: state synchronisation is not supported yet";
+                writer.advise(origin, &place, word, advice);
+                continue;
+            }
             let instead = if word.starts_with("ldirectord") {
-                "the director checks real servers itself"
+                "the director checks real servers itself: services are those of its file"
             } else {
                 "the service manager starts it"
             };

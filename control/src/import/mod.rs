@@ -9,6 +9,7 @@ pub mod files;
 pub mod heartbeat;
 mod interfaces;
 pub mod keepalived;
+pub mod ldirectord;
 pub mod nginx;
 mod note;
 pub mod piranha;

@@ -119,6 +119,13 @@ impl Writer {
         }
     }
 
+    /// Tells of a keyword that has no effect here, and what the operator has to do instead.
+    pub fn advise(&mut self, origin: &Origin, place: &str, line: &str, advice: &str) {
+        self.comment_ahead(origin, &format!("{line}: {advice}"));
+        let wrong = format!("{line} has no equal");
+        self.notice(origin, place, Fault::new(wrong, "it has no effect here", advice));
+    }
+
     fn note(&mut self, severity: Severity, origin: &Origin, place: &str, fault: Fault) {
         self.imported.notes.push(Note { severity, origin: origin.clone(), place: place.to_owned(), fault });
     }
