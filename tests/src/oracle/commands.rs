@@ -197,12 +197,7 @@ fn default_route(via: IpAddr, director: &mut Director) -> Parsed<()> {
 
 fn ipvsadm(words: &[&str], director: &mut Director) -> Parsed<Said> {
     let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-    let mut target = ipvsadm::Target::new(director);
-    let said = ipvsadm::run(&words, &mut target);
-    match target.unsupported() {
-        Some(what) => Err(what),
-        None => Ok(said),
-    }
+    Ok(ipvsadm::run(&words, &mut ipvsadm::Target::new(director)))
 }
 
 #[cfg(test)]

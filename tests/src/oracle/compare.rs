@@ -65,6 +65,7 @@ pub fn compare_within(slack: u32, want: &Recording, got: &Recording) -> Comparis
     comparison.lengths("end", want.end.len(), got.end.len());
     for (number, (want, got)) in want.setup.iter().zip(&got.setup).enumerate() {
         comparison.output(&format!("setup {number}"), &want.output, &got.output);
+        comparison.status(&format!("setup {number}"), want.rc, got.rc);
     }
     for (number, (want, got)) in want.steps.iter().zip(&got.steps).enumerate() {
         comparison.step(number, want, got);
@@ -72,6 +73,7 @@ pub fn compare_within(slack: u32, want: &Recording, got: &Recording) -> Comparis
     comparison.chosen(want, got);
     for (want, got) in want.end.iter().zip(&got.end) {
         comparison.output(&format!("end, {}", want.cmd), &want.output, &got.output);
+        comparison.status(&format!("end, {}", want.cmd), want.rc, got.rc);
     }
     comparison
 }
@@ -93,6 +95,7 @@ impl Comparison {
         if want.output.is_some() || got.output.is_some() {
             let said = |step: &StepResult| step.output.clone().unwrap_or_default();
             self.output(&format!("step {number}"), &said(want), &said(got));
+            self.status(&format!("step {number}"), want.rc, got.rc);
         }
     }
 
@@ -100,6 +103,12 @@ impl Comparison {
         self.outputs += 1;
         if !same_text(self.slack, want, got) {
             self.differences.push(format!("{place}: outputs differ\n--- want\n{want}--- got\n{got}"));
+        }
+    }
+
+    fn status(&mut self, place: &str, want: i32, got: i32) {
+        if want != got {
+            self.differences.push(format!("{place}: exit status {got}, not {want}"));
         }
     }
 
@@ -391,6 +400,11 @@ mod tests {
         for wrong in [vec![], vec![out(0, 1)], vec![out(0, 1), out(0, 2)], vec![out(0, 1), out(1, 3)]] {
             assert_eq!(compare(&want, &recording(wrong)).differences.len(), 1);
         }
+        let mut other = want.clone();
+        (other.steps[0].output, other.steps[0].rc) = (Some(String::new()), 255);
+        let mut wanted = want.clone();
+        wanted.steps[0].output = Some(String::new());
+        assert_eq!(compare(&wanted, &other).differences, ["step 0: exit status 255, not 0"]);
         let mut other = want.clone();
         other.chosen.push(None);
         assert_eq!(compare(&want, &other).differences, ["choices: 1 entries, not 0"]);

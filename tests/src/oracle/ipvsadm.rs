@@ -70,18 +70,12 @@ impl Names for Nameless {
 /// A director whose plan is changed: each change is a generation.
 pub struct Target<'a> {
     director: &'a mut Director,
-    unsupported: Option<String>,
 }
 
 impl<'a> Target<'a> {
     /// Of this director.
     pub const fn new(director: &'a mut Director) -> Self {
-        Self { director, unsupported: None }
-    }
-
-    /// What this director cannot do and the kernel can.
-    pub fn unsupported(self) -> Option<String> {
-        self.unsupported
+        Self { director }
     }
 
     fn one(&mut self, change: &Change) -> Result<(), Refused> {
@@ -93,7 +87,7 @@ impl<'a> Target<'a> {
         after.apply(change)?;
         let plans: Result<Vec<ServicePlan>, Refused> =
             after.services.iter().map(|service| convert::plan(service, &service.key.to_string())).collect();
-        let services = plans.inspect_err(|refused| self.unsupported = Some(refused.to_string()))?;
+        let services = plans?;
         self.director.publish(|plan: &mut Plan| {
             plan.services = services;
             if let Change::SetTimeouts(set) = change {

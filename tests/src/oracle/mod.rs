@@ -8,6 +8,7 @@
 pub mod commands;
 pub mod compare;
 pub mod drawn;
+mod excused;
 pub mod ipvsadm;
 pub mod play;
 pub mod proc;
@@ -75,43 +76,7 @@ fn play_and_compare(
     if let Some(folder) = keep {
         std::fs::write(folder.join(file), serde_json::to_vec_pretty(&got)?)?;
     }
-    Ok(compare::compare(&excused(file.trim_end_matches(".json"), want, &got), &got))
-}
-
-/// Steps where the kernel cut an IPv6 datagram anew because of where in its receive ring a fragment lay: in the last buffer of
-/// a page, which is longer than others, so that the driver leaves less room in front of what it holds. That is no rule; the same
-/// datagram with the sender's cuts will do.
-const CUT_BY_BUFFER: [(&str, &[usize]); 1] = [("field_frag6_mixed", &[41, 62])];
-
-/// Where the kernel sends redirects, which this director does not ([differences](../../../docs/differences.md)).
-const WITH_REDIRECTS: [&str; 1] = ["field_one_armed"];
-
-/// Steps where the kernel carries a record route option back in an error, which this director does not
-/// ([differences](../../../docs/differences.md)).
-const WITH_OPTIONS: [(&str, &[usize]); 1] = [("field_parameter_problem", &[6, 7])];
-
-/// The recording, with what was got in the place of what only [`CUT_BY_BUFFER`] tells apart, and without redirects and options
-/// of the kernel's own.
-fn excused(name: &str, mut want: Recording, got: &Recording) -> Recording {
-    if WITH_REDIRECTS.contains(&name) {
-        want.steps.iter_mut().for_each(|step| step.out.retain(|out| !compare::is_redirect(&out.frame.0)));
-    }
-    let steps_of = |cases: &[(&str, &'static [usize])]| {
-        cases.iter().filter(|(of, _)| *of == name).flat_map(|(_, steps)| *steps).collect::<Vec<_>>()
-    };
-    for &step in steps_of(&WITH_OPTIONS) {
-        for out in want.steps.get_mut(step).into_iter().flat_map(|step| &mut step.out) {
-            out.frame.0 = compare::without_options(&out.frame.0);
-        }
-    }
-    for &step in steps_of(&CUT_BY_BUFFER) {
-        if let (Some(want), Some(got)) = (want.steps.get_mut(step), got.steps.get(step)) {
-            if compare::is_same_datagram(&want.out, &got.out) {
-                want.out.clone_from(&got.out);
-            }
-        }
-    }
-    want
+    Ok(compare::compare(&excused::excused(file.trim_end_matches(".json"), &scenario, want, &got), &got))
 }
 
 /// The names of the scenarios in a folder, sorted.
