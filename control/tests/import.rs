@@ -144,8 +144,8 @@ fn problems(path: &Path, text: &str) -> Option<String> {
     let nic = |name: &str, addresses: &str| {
         format!("[[nic]]\nname = \"{name}\"\ndevice = \"af_packet:{name}\"\n{addresses}\n")
     };
-    // lan0 comes before wan0.
-    let first = if text.contains("lan0") { back } else { front };
+    // lan0 comes before wan0, and back0 before front0.
+    let first = if text.contains("lan0") || text.contains("back0") { back } else { front };
     let text = text.replacen("addresses = []", first, 1).replacen("addresses = []", front, 1);
     let text = match text.lines().filter(|line| *line == "[[nic]]").count() {
         0 => format!("{text}\n{}{}", nic("front", front), nic("back", back)),
@@ -164,7 +164,7 @@ fn keepalived_files_become_toml() {
 
 #[test]
 fn piranha_files_become_toml() {
-    files_become_toml("piranha", Dialect::Piranha, 2);
+    files_become_toml("piranha", Dialect::Piranha, 5);
 }
 
 #[test]

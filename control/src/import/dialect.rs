@@ -65,7 +65,7 @@ impl Dialect {
     pub fn import(self, path: &Path, files: &dyn Files, config_id: &str) -> Imported {
         match self {
             Self::Keepalived => keepalived::import(path, files, config_id, Interfaces::default()),
-            Self::Piranha => piranha::import(path, files, Interfaces::default()),
+            Self::Piranha => piranha::import(path, files, config_id, Interfaces::default()),
             Self::Heartbeat => heartbeat::import(path, files, config_id, Interfaces::default()),
             Self::Ldirectord => ldirectord::import(path, files),
             Self::Nginx => nginx::import(path, files),

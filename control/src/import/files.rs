@@ -64,6 +64,17 @@ pub fn l4_port(word: &str, udp: bool, files: &dyn Files) -> Option<u16> {
     })
 }
 
+/// A line without what stands behind a `#` that is in no quotation marks.
+#[must_use]
+pub fn without_comment(line: &str) -> &str {
+    let mut quoted = false;
+    let end = line.char_indices().find(|(_, c)| {
+        quoted ^= *c == '"';
+        *c == '#' && !quoted
+    });
+    end.map_or(line, |(at, _)| &line[..at])
+}
+
 /// UTF-8, or else Latin-1, as comments of old files are.
 fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes)

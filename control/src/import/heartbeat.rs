@@ -7,7 +7,7 @@ use super::files::Files;
 use super::interfaces::Interfaces;
 use super::ldirectord;
 use super::note::{Fate, Origin};
-use super::vrrp::Router;
+use super::vrrp::{PRIORITIES, Router, interval, within};
 use super::writer::{Imported, Writer, seconds};
 use crate::config::document::nearest;
 use crate::config::problem::{Fault, printable};
@@ -44,9 +44,6 @@ const INSTEAD: &[(&str, &str)] = &[
     ("traditional_compression", "adverts are those of VRRP"),
     ("conn_logd_time", "the log goes to the standard error"),
 ];
-
-/// The priority of the director that resources belong to, and that of the other one.
-const PRIORITIES: (u8, u8) = (200, 100);
 
 #[derive(Debug, Default)]
 struct Cluster {
@@ -209,11 +206,8 @@ impl Cluster {
         }
     }
 
-    /// Three adverts are missed before a backup takes over: the interval that comes nearest to `deadtime`.
     fn interval(&self) -> f64 {
-        let wanted = self.deadtime.map_or(self.interval.unwrap_or(1.0), |deadtime| deadtime / 3.5);
-        // Version 3 counts in hundredths of a second, in 12 bits.
-        ((wanted * 100.0).round() / 100.0).clamp(0.01, 40.95)
+        self.deadtime.map_or(within(self.interval.unwrap_or(1.0)), interval)
     }
 }
 

@@ -71,6 +71,13 @@ impl Interfaces {
     }
 }
 
+/// Whether this machine has an address.
+#[must_use]
+pub fn is_own(address: std::net::IpAddr) -> bool {
+    let all = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    all.filter_map(|one| ip(one.address?)).any(|own| own == address)
+}
+
 /// The addresses that an interface has on this machine, but for link-local ones.
 fn addresses(interface: &str) -> Vec<ipnet::IpNet> {
     let Ok(all) = nix::ifaddrs::getifaddrs() else { return Vec::new() };

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use super::files::{Files, l4_port};
+use super::files::{Files, l4_port, without_comment};
 use super::note::{Fate, Origin};
 use super::writer::{Imported, Writer, quoted, seconds};
 use crate::config::document::nearest;
@@ -153,16 +153,6 @@ fn lines(path: &Path, text: &str, writer: &mut Writer) -> (Vec<Line>, Vec<(Line,
         }
     }
     (global, services)
-}
-
-/// A line without what stands behind a `#` that is in no quotation marks.
-fn without_comment(line: &str) -> &str {
-    let mut quoted = false;
-    let end = line.char_indices().find(|(_, c)| {
-        quoted ^= *c == '"';
-        *c == '#' && !quoted
-    });
-    end.map_or(line, |(at, _)| &line[..at])
 }
 
 fn unquoted(value: &str) -> &str {

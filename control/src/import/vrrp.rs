@@ -5,6 +5,21 @@ use std::net::IpAddr;
 use super::note::Origin;
 use super::writer::{Writer, quoted, seconds};
 
+/// The priority of the director that addresses belong to, and that of the other one.
+pub const PRIORITIES: (u8, u8) = (200, 100);
+
+/// Three adverts are missed before a backup takes over: the interval that comes nearest to so many seconds of silence.
+#[must_use]
+pub fn interval(silence: f64) -> f64 {
+    within(silence / 3.5)
+}
+
+/// An interval as version 3 has it: hundredths of a second, in 12 bits.
+#[must_use]
+pub fn within(interval: f64) -> f64 {
+    ((interval * 100.0).round() / 100.0).clamp(0.01, 40.95)
+}
+
 /// A virtual router to be written. What is none is left to this director's default.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Router {
