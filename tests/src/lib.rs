@@ -1,5 +1,6 @@
 //! End-to-end tests of shunt.
 
+pub mod coverage;
 pub mod director;
 pub mod fuzz;
 pub mod instructions;

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -66,6 +66,21 @@ impl Guest {
     /// # Errors
     /// When qemu does not start or does not connect.
     pub fn start(image: &Image, start: Start) -> Result<Self, Failed> {
+        Self::start_with(image, start, &[], Stdio::inherit())
+    }
+
+    /// Starts one whose emulator says where the code begins that it runs within this range of addresses, as qemu's `-dfilter` has it.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_traced(image: &Image, start: Start, range: &str) -> Result<(Self, ChildStderr), Failed> {
+        let options = ["-d", "exec,nochain", "-dfilter", range];
+        let mut guest = Self::start_with(image, start, &options, Stdio::piped())?;
+        let said = guest.process.stderr.take().ok_or_else(|| Failed("qemu has no standard error".into()))?;
+        Ok((guest, said))
+    }
+
+    fn start_with(image: &Image, start: Start, options: &[&str], errors: Stdio) -> Result<Self, Failed> {
         let failed = || Failed::because("starting qemu-system-x86_64");
         let folder = tempfile::tempdir().map_err(failed())?;
         let path = |name: &str| folder.path().join(name);
@@ -89,7 +104,7 @@ impl Guest {
             Start::Boot => command.args(["-monitor", &format!("unix:{at}/monitor,server=on,wait=off")]),
             Start::Saved => command.args(["-incoming", &format!("exec:cat {}", image.state().display())]),
         };
-        let process = command.stdin(Stdio::null()).spawn().map_err(failed())?;
+        let process = command.args(options).stdin(Stdio::null()).stderr(errors).spawn().map_err(failed())?;
         let (control, _) = accept(&listener).map_err(failed())?;
         Ok(Self { folder, process, control, nics, heard: Vec::new(), left: Vec::new() })
     }

@@ -5,7 +5,7 @@
 //! the kernel late, and a pause of five minutes passes in a moment. Every play starts from the same saved state of a
 //! guest that has just started.
 
-mod guest;
+pub(crate) mod guest;
 mod image;
 mod play;
 
@@ -13,11 +13,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use image::Image;
-pub use play::{Setup, play};
+pub use play::{Setup, play, play_in};
 
 /// Why the kernel could not be asked.
 #[derive(Debug)]
-pub struct Failed(String);
+pub struct Failed(pub(crate) String);
 
 impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -29,7 +29,7 @@ impl std::error::Error for Failed {}
 
 impl Failed {
     /// What was tried, and why it failed.
-    fn because(what: impl fmt::Display) -> impl FnOnce(std::io::Error) -> Self {
+    pub(crate) fn because(what: impl fmt::Display) -> impl FnOnce(std::io::Error) -> Self {
         move |error| Self(format!("{what}: {error}"))
     }
 }

@@ -25,7 +25,14 @@ pub enum Setup {
 /// # Errors
 /// When the guest does not answer, or when an `ip` command of a batch fails.
 pub fn play(image: &Image, scenario: &Scenario, setup: Setup) -> Result<Recording, Failed> {
-    let mut guest = Guest::start(image, Start::Saved)?;
+    play_in(Guest::start(image, Start::Saved)?, scenario, setup)
+}
+
+/// Plays it in a guest that was started from the saved state; the guest ends with it.
+///
+/// # Errors
+/// As [`play`].
+pub fn play_in(mut guest: Guest, scenario: &Scenario, setup: Setup) -> Result<Recording, Failed> {
     let kernel = guest.command("uname -r")?.0.trim().to_owned();
     let mut recording = Recording { kernel: Some(kernel), ..Recording::default() };
     let up = (0..NICS).map(|nic| format!("; ip link set eth{nic} up")).collect::<String>();
