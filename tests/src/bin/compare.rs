@@ -32,6 +32,9 @@ struct Arguments {
     /// How many cases.
     #[arg(long, value_name = "N", default_value_t = 20)]
     cases: u64,
+    /// Cases of commands of ipvsadm alone, without packets.
+    #[arg(long)]
+    commands: bool,
     /// Where scenarios that differ are kept: scenarios/random_SEED.json made small, golden/ of the kernel, whole/ as they were.
     #[arg(long, value_name = "DIR", default_value = "target/compare")]
     keep: PathBuf,
@@ -119,7 +122,8 @@ fn run(arguments: &Arguments) -> Result<Summary, Box<dyn std::error::Error>> {
 type Failed = Box<dyn std::error::Error>;
 
 fn one(arguments: &Arguments, image: &Image, seed: u64, summary: &Mutex<Summary>) -> Result<(), Failed> {
-    let Case { about, scenario, .. } = random::case(seed)?;
+    let Case { about, scenario, .. } =
+        if arguments.commands { random::commands::case(seed) } else { random::case(seed)? };
     // On a machine that stands still for a while a guest may be given up; that is not the case's.
     let recording = kernel::play(image, &scenario, Setup::Batched).or_else(|failed| {
         eprintln!("seed {seed}: {failed}\nseed {seed}: once more");

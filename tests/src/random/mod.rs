@@ -2,8 +2,9 @@
 //!
 //! [`rules`] makes services and real servers, [`trace`] the packets and what changes between them; [`case`] puts both
 //! together and sees to it that the answer does not depend on how fast a guest is ([`steady`]). [`shrink`] makes a
-//! scenario that differs small; [`coverage`] counts what was tried.
+//! scenario that differs small; [`commands`] makes cases of commands alone; [`coverage`] counts what was tried.
 
+pub mod commands;
 pub mod coverage;
 pub mod numbers;
 pub mod rules;
