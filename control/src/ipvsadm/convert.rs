@@ -79,7 +79,9 @@ pub fn shown(plan: &ServicePlan) -> Service {
         key: key(*listen, *protocol),
         scheduler: scheduler.word().to_owned(),
         flags: SchedulerFlags(
-            bit(flags.fallback, SchedulerFlags::FALLBACK) | bit(flags.port, SchedulerFlags::PORT),
+            bit(flags.fallback, SchedulerFlags::FALLBACK)
+                | bit(flags.port, SchedulerFlags::PORT)
+                | bit(flags.third, SchedulerFlags::THIRD),
         ),
         persistence: persistence.map(|persistence| shown_persistence(persistence, *listen)),
         engine: None,
@@ -166,11 +168,12 @@ pub fn plan(service: &Service, name: &str) -> Result<ServicePlan, Refused> {
     let known = Scheduler::ALL.iter().copied().find(|known| known.word() == scheduler);
     let scheduler =
         known.ok_or_else(|| cannot(*key, &format!("the scheduler {scheduler}"), "name another"))?;
-    if *flags != SchedulerFlags(0) && !scheduler.takes_flags() || flags.0 & 4 != 0 {
-        return Err(cannot(*key, &format!("these flags of the scheduler {scheduler}"), "leave -b out"));
-    }
     let has = |flag: SchedulerFlags| flags.0 & flag.0 != 0;
-    let flags = Flags { fallback: has(SchedulerFlags::FALLBACK), port: has(SchedulerFlags::PORT) };
+    let flags = Flags {
+        fallback: has(SchedulerFlags::FALLBACK),
+        port: has(SchedulerFlags::PORT),
+        third: has(SchedulerFlags::THIRD),
+    };
     Ok(ServicePlan {
         name: name.to_owned(),
         listen,

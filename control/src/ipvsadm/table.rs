@@ -113,6 +113,8 @@ impl SchedulerFlags {
     pub const FALLBACK: Self = Self(1);
     /// `sh-port`, `mh-port`.
     pub const PORT: Self = Self(2);
+    /// `flag-3`.
+    pub const THIRD: Self = Self(4);
 }
 
 /// A virtual service.

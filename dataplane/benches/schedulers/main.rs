@@ -75,7 +75,7 @@ fn snapshot(scheduler: Scheduler, reals: u32) -> Snapshot {
         listen: SocketAddr::from(([192, 0, 2, 10], 80)),
         protocol: Protocol::Tcp,
         scheduler,
-        settings: Settings { flags: Flags { fallback: true, port: false }, ..Settings::default() },
+        settings: Settings { flags: Flags { fallback: true, ..Flags::default() }, ..Settings::default() },
         reals: (1..=reals).map(real).collect(),
     };
     let owners = Owners { workers: 1, netmask_v4: 32, netmask_v6: 128, key: HashKey::random() };

@@ -141,7 +141,7 @@ fn service(bytes: &mut Bytes<'_>) -> ServicePlan {
         _ => {}
     }
     service.settings = Settings {
-        flags: Flags { fallback: bytes.flag(), port: bytes.flag() },
+        flags: Flags { fallback: bytes.flag(), port: bytes.flag(), third: false },
         one_packet: protocol == Protocol::Udp && bytes.flag(),
         persistence,
         mss_clamp: bytes.flag(),

@@ -81,9 +81,9 @@ pub fn check(document: &Document, networks: &Networks, findings: &mut Findings<'
 fn settings(service: &ServiceDocument, findings: &mut Findings<'_>) -> Settings {
     let scheduler = scheduler(service);
     if let Some(flag) = service.scheduler_flags.first().filter(|_| !scheduler.takes_flags()) {
-        let holds = format!("sh and mh have flags, {scheduler} has none");
+        let holds = format!("it has no effect, as in the kernel: sh and mh have flags, {scheduler} has none");
         let fault = Fault::new("a flag that the scheduler does not know", holds, "remove scheduler_flags");
-        findings.error(&service.place, &flag.at, fault);
+        findings.warn(&service.place, &flag.at, fault);
     }
     let one_packet = service.one_packet.as_ref().filter(|one_packet| one_packet.value);
     let is_udp = service.protocol.as_ref().is_none_or(|protocol| protocol.value == Protocol::Udp);
@@ -106,7 +106,11 @@ fn settings(service: &ServiceDocument, findings: &mut Findings<'_>) -> Settings 
     }
     let has = |flag| service.scheduler_flags.iter().any(|other| other.value == flag);
     Settings {
-        flags: Flags { fallback: has(SchedulerFlag::Fallback), port: has(SchedulerFlag::Port) },
+        flags: Flags {
+            fallback: has(SchedulerFlag::Fallback),
+            port: has(SchedulerFlag::Port),
+            third: has(SchedulerFlag::Third),
+        },
         one_packet: one_packet.is_some(),
         timeouts: service.timeouts,
         mss_clamp: service.mss_clamp.as_ref().is_some_and(|clamp| clamp.value),

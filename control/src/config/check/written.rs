@@ -20,7 +20,11 @@ const fn nowhere<T>(value: T) -> At<T> {
 pub fn service(service: &Service) -> ServiceDocument {
     let place = format!("service \"{}\"", service.name);
     let flags = service.settings.flags;
-    let flags = [(flags.fallback, SchedulerFlag::Fallback), (flags.port, SchedulerFlag::Port)];
+    let flags = [
+        (flags.fallback, SchedulerFlag::Fallback),
+        (flags.port, SchedulerFlag::Port),
+        (flags.third, SchedulerFlag::Third),
+    ];
     ServiceDocument {
         at: 0..0,
         name: Some(nowhere(service.name.clone())),

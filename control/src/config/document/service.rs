@@ -169,6 +169,8 @@ pub enum SchedulerFlag {
     Fallback,
     /// The client's port is hashed too.
     Port,
+    /// None has a meaning for it.
+    Third,
 }
 
 const KEYS: &[&str] = &[
@@ -414,8 +416,9 @@ fn listen(section: &mut Section<'_, '_, '_, '_>) -> Option<At<SocketAddr>> {
 /// A word of `scheduler_flags`, with or without the scheduler's name as in `ipvsadm -b`.
 fn scheduler_flag(text: &str) -> Result<SchedulerFlag, Fault> {
     match text {
-        "fallback" | "sh-fallback" | "mh-fallback" => Ok(SchedulerFlag::Fallback),
-        "port" | "sh-port" | "mh-port" => Ok(SchedulerFlag::Port),
+        "fallback" | "sh-fallback" | "mh-fallback" | "flag-1" => Ok(SchedulerFlag::Fallback),
+        "port" | "sh-port" | "mh-port" | "flag-2" => Ok(SchedulerFlag::Port),
+        "flag-3" => Ok(SchedulerFlag::Third),
         _ => Err(Fault::new(
             "unknown scheduler flag",
             "a flag is fallback or port",

@@ -112,13 +112,15 @@ impl Scheduler {
     }
 }
 
-/// How `sh` and `mh` go about it (`ipvsadm -b`).
+/// How `sh` and `mh` go about it (`ipvsadm -b`). For other schedulers they have no meaning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Flags {
     /// When the real server of a client takes no connections another one does (`sh-fallback`, `mh-fallback`).
     pub fallback: bool,
     /// The client's port counts too (`sh-port`, `mh-port`).
     pub port: bool,
+    /// `flag-3`, which no scheduler has a meaning for.
+    pub third: bool,
 }
 
 impl fmt::Display for Scheduler {

@@ -212,7 +212,7 @@ fn real_servers_come_and_go_as_in_the_kernel() {
 
 #[test]
 fn flags_as_the_kernel() {
-    let fallback = Flags { fallback: true, port: false };
+    let fallback = Flags { fallback: true, ..Flags::default() };
     for (scheduler, digits) in [
         (Scheduler::Sh, "2233333 2233333 2233333 2233333 2233333 2233333 223 244224412241122"),
         (Scheduler::Mh, "4342133 4342133 4342133 4342133 4342133 4342133 434 214222412211224"),
