@@ -63,6 +63,8 @@ pub struct Report {
 
 /// Operations that come before the first figures are taken: what is allocated once is then there.
 const WARM_UP: u32 = 12;
+/// How often the figures are told while it runs.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
 /// Bytes by which resident memory may be above what it was: allocators keep some of what they were given back.
 const GROWTH_MAX: u64 = 24 << 20;
 /// `status` is answered within this, on a busy machine, too.
@@ -76,8 +78,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(3);
 pub fn run(settings: &Settings, mut progress: impl FnMut(&str)) -> Report {
     let mut numbers = Numbers::new(settings.seed);
     let begun = Instant::now();
-    let mut soak = Soak::new(settings.seed);
-    let mut warm = 0;
+    let mut soak = Soak::new(settings.seed, begun);
+    let (mut warm, mut told) = (0, begun);
     while begun.elapsed() < settings.time || warm < WARM_UP {
         let operation = Operation::random(&mut numbers);
         if settings.without.iter().any(|word| word == operation.word()) {
@@ -85,6 +87,14 @@ pub fn run(settings: &Settings, mut progress: impl FnMut(&str)) -> Report {
         }
         progress(&format!("{:>6.1} s  {}", begun.elapsed().as_secs_f32(), operation.word()));
         soak.carry_out(operation, &mut numbers);
+        if told.elapsed() >= TOLD_EVERY {
+            told = Instant::now();
+            progress(&format!(
+                "{}, failed {}",
+                Vitals::of(&soak.world.director).line(),
+                soak.report.failed.len()
+            ));
+        }
         warm += 1;
         if warm == WARM_UP {
             soak.rest();
@@ -98,10 +108,11 @@ pub fn run(settings: &Settings, mut progress: impl FnMut(&str)) -> Report {
 struct Soak {
     world: World,
     report: Report,
+    begun: Instant,
 }
 
 impl Soak {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, begun: Instant) -> Self {
         let report = Report {
             seed,
             seconds: 0,
@@ -117,7 +128,7 @@ impl Soak {
             levels: Levels::default(),
             faults: Vec::new(),
         };
-        Self { world: World::new(), report }
+        Self { world: World::new(), report, begun }
     }
 
     fn carry_out(&mut self, operation: Operation, numbers: &mut Numbers) {
@@ -143,8 +154,10 @@ impl Soak {
         }
         let (asked, failed) = self.world.requests();
         self.report.requests += asked;
-        self.report.failed.extend(failed.into_iter().map(|why| format!("{after}: {why}")));
-        self.report.broken.extend(self.world.broken().into_iter().map(|why| format!("{after}: {why}")));
+        let at = self.begun.elapsed().as_secs_f32();
+        let told = |why: String| format!("{at:.1} s, {after}: {why}");
+        self.report.failed.extend(failed.into_iter().map(told));
+        self.report.broken.extend(self.world.broken().into_iter().map(told));
     }
 
     /// Nothing is open, nothing is on its way.
@@ -158,7 +171,7 @@ impl Soak {
 
     fn finish(mut self, begun: Instant) -> Report {
         self.rest();
-        let Self { world, mut report } = self;
+        let Self { world, mut report, .. } = self;
         (report.carried, report.blocks) = (world.ended, world.blocks);
         report.after = Vitals::of(&world.director);
         report.levels = Levels::of(&world.director.log());

@@ -67,6 +67,12 @@ impl Vitals {
         ]
     }
 
+    /// In a line.
+    #[must_use]
+    pub fn line(&self) -> String {
+        self.rows().map(|(what, count)| format!("{what} {count}")).join(", ")
+    }
+
     /// A table of two columns.
     #[must_use]
     pub fn beside(&self, after: &Self) -> String {
@@ -103,6 +109,9 @@ pub struct Levels {
 const EXPECTED: [&str; 5] =
     ["answer for 10.1.0.", "the link is down", "reload refused", "quorum lost", "no real server is up"];
 
+/// What the director says of a machine that has no time for it.
+const OF_THE_MACHINE: [&str; 2] = ["it gets no CPU", "it waits in the system"];
+
 impl Levels {
     /// Those of a log.
     #[must_use]
@@ -113,7 +122,8 @@ impl Levels {
                 line.split_whitespace().find(|word| ["ERROR", "WARN", "INFO", "DEBUG"].contains(word));
             let Some(level) = level else { continue };
             *levels.counts.entry(level.to_owned()).or_default() += 1;
-            if level == "ERROR" && !EXPECTED.iter().any(|words| line.contains(words)) {
+            let expected = || EXPECTED.iter().chain(&OF_THE_MACHINE).any(|words| line.contains(words));
+            if level == "ERROR" && !expected() {
                 levels.errors.push(line.to_owned());
             }
         }

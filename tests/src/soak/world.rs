@@ -292,7 +292,7 @@ fn configuration(lab: &Lab, rules: &Rules) -> String {
         format!(
             "[[service]]\nname = \"{name}\"\nlisten = \"{}\"\nprotocol = \"tcp\"\nscheduler = \"{scheduler}\"\n\
              forward = \"{forward}\"\n\
-             check = {{ kind = \"tcp\", port = {HEALTH}, interval = \"500ms\", timeout = \"400ms\", fall = 2, rise = 1 }}\n\
+             check = {{ kind = \"tcp\", port = {HEALTH}, interval = \"500ms\", timeout = \"3s\", fall = 2, rise = 1 }}\n\
              real = [{reals}]\n",
             service.listen()
         )
