@@ -5,9 +5,10 @@ use std::time::Duration;
 use shunt_dataplane::forward::Verdict;
 use shunt_dataplane::id::Protocol;
 use shunt_dataplane::reason::Evidence;
-use shunt_dataplane::service::Method;
 use shunt_dataplane::service::schedulers::Scheduler;
+use shunt_dataplane::service::{Method, Persistence};
 use shunt_dataplane::snapshot::Plan;
+use shunt_dataplane::time::Ticks;
 use shunt_tests::director::Director;
 use shunt_tests::network::{self, BACK, FRONT, Form, ROUTER, nic_mac, real_mac};
 use shunt_tests::packets::{Ip, Tcp, ethernet, number};
@@ -117,6 +118,38 @@ fn play_with(form: Form, plan: Plan, (name, story, wanted): &Row) {
 fn nat() {
     for form in Form::BOTH {
         NAT.iter().for_each(|row| play(form, Method::Nat, row));
+    }
+}
+
+/// A client of FTP names the port of its data: a closed one says nothing about the real server.
+#[test]
+fn data_of_ftp() {
+    for form in Form::BOTH {
+        let mut service = network::service(form, Protocol::Tcp, 21, Scheduler::Rr, Method::Nat, 1);
+        let netmask = if form == Form::V4 { 32 } else { 128 };
+        service.settings.persistence = Some(Persistence { timeout: Ticks::from_seconds(60), netmask });
+        let (listen, address) = (service.listen, service.reals[0].address);
+        let mut director = Director::new(1, 64, network::plan(vec![service]));
+        let (client, real) = (form.client(1), form.real(1));
+        let (kind, code) = if form == Form::V4 { (3, 3) } else { (1, 4) };
+        for (port, reached) in [(21, address.port()), (5000, 5000)] {
+            let question = Ip::new(&client, form.vip()).tcp(&Tcp::new(40_000, port, "S"));
+            director.take(FRONT, &ethernet(nic_mac(FRONT), ROUTER, &question));
+            director.advance(Duration::from_secs(1));
+            director.take(FRONT, &ethernet(nic_mac(FRONT), ROUTER, &question));
+            let seen = Ip::new(&client, &real).tcp(&Tcp::new(40_000, reached, "S"));
+            let error = Ip::new(&real, &client).icmp(kind, code, 0, &seen);
+            let refusal = Ip::new(&real, &client).tcp(&Tcp::new(reached, 40_000, "RA"));
+            for answer in [error, refusal] {
+                let outcome = director.take(BACK, &ethernet(nic_mac(BACK), real_mac(1), &answer));
+                assert_eq!(outcome.verdict, Verdict::Send(FRONT), "{form:?} {port}");
+            }
+        }
+        let registry = director.registry();
+        let id = registry.real_id(registry.service_id(listen, Protocol::Tcp).expect("it"), address);
+        let counters = registry.counters(id.expect("a real server")).expect("counters");
+        let counted: Vec<u64> = Evidence::ALL.iter().map(|evidence| counters.evidence(*evidence)).collect();
+        assert_eq!(counted, [0, 1, 1, 1, 0], "{form:?}: FTP itself, once each");
     }
 }
 

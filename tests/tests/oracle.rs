@@ -59,7 +59,7 @@ scenarios! {
     incomplete_known_dr incomplete_known_nat incomplete_known_tun incomplete6_known_dr
     frag_dr frag_nat frag_tun frag6_dr frag6_nat frag6_tun
     sctp_dr sctp_nat sctp_tun sctp6_dr sctp6_nat sctp6_tun states_sctp_dr states_sctp_nat_1 states_sctp_nat_2 states_sctp_nat_3 states_sctp_nat_4
-    localnode field_client_port_20 field_ftp_plain field_persist_mark_nat_port field_persist_zero_nat_port field_port_zero
+    localnode field_client_port_20 field_ftp_plain field_ftp_persistent field_persist_mark_nat_port field_persist_zero_nat_port field_port_zero field_nat_same_real_port field_method_changes field_errors_pass_dr field_errors_pass_dr6 field_error_to_vip field_error_to_vip6 field_esp_follows_ike field_service_at_own_address
     frag_odd_dr frag_odd_nat frag_odd_tun
     frag6_odd_dr frag6_odd_nat frag6_odd_tun
     frag6_ext_dr frag6_ext_nat

@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 use shunt_dataplane::connections::{Limits, NewConnection, Table};
 use shunt_dataplane::flow::{Flow, HashKey};
 use shunt_dataplane::id::{L4Port, Protocol, RealId};
+use shunt_dataplane::service::Method;
 use shunt_dataplane::time::Tick;
 
 /// Flows that are looked up together.
@@ -69,7 +70,7 @@ fn insert(table: &mut Table<Ipv4Addr>, number: u32) -> bool {
         real: RealId(number % 10),
         real_address: Ipv4Addr::new(10, 1, 0, 1),
         real_port: L4Port(80),
-        nat: false,
+        method: Method::Dr,
         masqueraded: false,
     };
     table.insert(&new, &Limits::NONE, Tick(0), |_, _| ()).is_ok()

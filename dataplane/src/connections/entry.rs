@@ -11,6 +11,7 @@ use super::sctp_state::SctpState;
 use super::table::NewConnection;
 use super::tcp_state::{ACK, Activity, RST, SYN, TcpState, Timeouts};
 use crate::reason::{Evidence, Reclaimed};
+use crate::service::Method;
 
 /// Which way a packet of a connection goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,6 +49,10 @@ const STATE: u8 = 0x0f;
 const OPENED: u8 = 1 << 4;
 /// The client is the host that is masqueraded, not who is asked.
 const MASQUERADED: u8 = 1 << 5;
+/// Its packets travel in a tunnel.
+const TUNNELLED: u8 = 1 << 6;
+/// What becomes of it says nothing of its real server.
+const UNJUDGED: u8 = 1 << 7;
 /// The state byte of an open TCP connection.
 const OPEN: u8 = OPENED | TcpState::Established as u8;
 
@@ -113,8 +118,9 @@ impl<A: Address> Entry<A> {
     /// A new connection, which counts as inactive until its first packet was observed. Answers of `nat`
     /// connections come by the director, others' do not.
     pub(super) fn new(new: &NewConnection<A>) -> Self {
-        let NewConnection { flow, real, real_address, real_port, nat, masqueraded } = *new;
-        let method = if nat { NAT } else { NO_OUTPUT };
+        let NewConnection { flow, real, real_address, real_port, method, masqueraded } = *new;
+        let answers = if method == Method::Nat { NAT } else { NO_OUTPUT };
+        let tunnelled = if method == Method::Tun { TUNNELLED } else { 0 };
         Self {
             client: flow.source,
             vip: flow.destination,
@@ -123,8 +129,8 @@ impl<A: Address> Entry<A> {
             client_port: flow.source_port,
             vip_port: flow.destination_port,
             real_port,
-            state: if masqueraded { MASQUERADED } else { 0 },
-            flags: IN_USE | INACTIVE | method | protocol_flag(flow.protocol),
+            state: tunnelled | if masqueraded { MASQUERADED } else { 0 },
+            flags: IN_USE | INACTIVE | answers | protocol_flag(flow.protocol),
             ..Self::UNUSED
         }
     }
@@ -297,7 +303,9 @@ impl<A: Address> Entry<A> {
 
     /// True for a NAT connection of TCP whose real server has not answered its SYN yet.
     const fn awaits_first_answer(&self) -> bool {
-        self.flags & (NAT | UDP | SCTP | ANSWERED) == NAT && matches!(self.state(), TcpState::SynRecv)
+        self.flags & (NAT | UDP | SCTP | ANSWERED) == NAT
+            && self.state & UNJUDGED == 0
+            && matches!(self.state(), TcpState::SynRecv)
     }
 
     /// True when a client's packet with this flag byte is a SYN that is sent again, which [`Self::waited_in_vain`] wants to see.
@@ -326,7 +334,7 @@ impl<A: Address> Entry<A> {
     /// What it says of the real server that the connection's activity changed so.
     #[must_use]
     pub fn evidence(&mut self, change: Activity, direction: Direction) -> Option<Evidence> {
-        if self.flags & (NAT | UDP | SCTP) != NAT {
+        if self.flags & (NAT | UDP | SCTP) != NAT || self.state & UNJUDGED != 0 {
             return None;
         }
         match (change, self.state()) {
@@ -526,6 +534,34 @@ impl<A: Address> Entry<A> {
     #[must_use]
     pub const fn is_nat(&self) -> bool {
         self.flags & NAT != 0
+    }
+
+    /// True when its packets travel in a tunnel.
+    #[inline]
+    #[must_use]
+    pub const fn is_tunnelled(&self) -> bool {
+        self.state & TUNNELLED != 0
+    }
+
+    /// How its packets reach its real server: as when it began, whatever method that is given later (kernel: `ip_vs_bind_xmit`).
+    #[must_use]
+    pub const fn method(&self) -> Method {
+        match (self.is_nat(), self.is_tunnelled()) {
+            (true, _) => Method::Nat,
+            (false, true) => Method::Tun,
+            (false, false) => Method::Dr,
+        }
+    }
+
+    /// What becomes of it says nothing of its real server: its client named a port that the real server may not listen at.
+    pub(crate) fn leave_unjudged(&mut self) {
+        self.state |= UNJUDGED;
+    }
+
+    /// True when what becomes of it says something of its real server.
+    #[must_use]
+    pub const fn is_judged(&self) -> bool {
+        self.state & UNJUDGED == 0
     }
 
     /// True when it counts among its real server's active connections, false for the inactive ones.

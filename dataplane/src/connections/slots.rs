@@ -97,8 +97,13 @@ impl Slots {
     /// The tag of a hash, which is never 0, so that no slot in use looks empty.
     #[inline]
     fn tag(&self, hash: u64) -> u32 {
-        let tag = (hash >> 32) as u32 & self.tag_mask;
-        if tag == 0 { self.tag_one } else { tag }
+        Self::tag_by(self.tag_mask, self.tag_one, hash)
+    }
+
+    #[inline]
+    const fn tag_by(mask: u32, one: u32, hash: u64) -> u32 {
+        let tag = (hash >> 32) as u32 & mask;
+        if tag == 0 { one } else { tag }
     }
 
     /// The bucket `steps` after one.
@@ -172,6 +177,37 @@ impl Slots {
             }
         }
         false
+    }
+
+    /// Lets the slot of `place` be found before those of the places that are alike, which keep their order: those of which `alike`
+    /// gives the hash of their other slot. Where both slots of one look the same, nobody knows which is which: they stay.
+    pub(super) fn bring_forward(&mut self, hash: u64, place: u32, alike: impl Fn(u32) -> Option<u64>) {
+        let (home, tag) = (self.home(hash), self.tag(hash));
+        let (mask, one) = (self.tag_mask, self.tag_one);
+        let tag_of = |hash| Self::tag_by(mask, one, hash);
+        // The slot that is moved on, once there is one in front.
+        let mut carried = None;
+        for steps in 0..=self.buckets[home].reach() {
+            let at = self.after(home, steps);
+            let mut found = self.buckets[at].matches(tag, self.tag_mask);
+            while found != 0 {
+                let slot = &mut self.buckets[at].0[found.trailing_zeros() as usize & SLOTS];
+                if *slot == tag | place {
+                    *slot = carried.unwrap_or(*slot);
+                    return;
+                }
+                if alike(*slot & !self.tag_mask).is_some_and(|other| tag_of(other) != tag) {
+                    let in_front = carried.unwrap_or(tag | place);
+                    carried = Some(std::mem::replace(slot, in_front));
+                }
+                found &= found - 1;
+            }
+        }
+    }
+
+    /// True when slots of the two hashes look the same.
+    pub(super) fn look_alike(&self, one: u64, other: u64) -> bool {
+        self.tag(one) == self.tag(other)
     }
 
     /// Takes the slot of an entry out that has only this one.
@@ -275,6 +311,42 @@ mod tests {
         assert_eq!((slots.further_on(), slots.buckets[7].reach()), (25, 2));
         (15..40).rev().for_each(|place| slots.remove(crowded, place));
         assert_eq!((slots.further_on(), slots.buckets[7].reach(), slots.used()), (0, 0, 15));
+    }
+
+    #[test]
+    fn one_is_brought_forward_and_the_others_keep_their_order() {
+        for before in [0, 7, 14, 15, 31] {
+            let mut slots = Slots::new(1000);
+            let crowded = hash(&slots, 3, 0xabcd_0000);
+            (0..before).for_each(|place| assert!(slots.insert(crowded, place)));
+            for place in [500, 501, 502, 503] {
+                assert!(slots.insert(crowded, place));
+                slots.bring_forward(crowded, place, |other| (500..place).contains(&other).then_some(0));
+            }
+            let order = |slots: &Slots| {
+                let mut order = Vec::new();
+                let none: Option<()> = slots.find(crowded, |place| {
+                    order.push(place);
+                    None
+                });
+                assert_eq!(none, None);
+                order
+            };
+            let wanted = (0..before).chain([503, 502, 501, 500]).collect::<Vec<_>>();
+            assert_eq!(order(&slots), wanted);
+            // A slot that is free in front of them is taken by the next one; nothing is lost.
+            if before > 0 {
+                slots.remove(crowded, 0);
+                assert!(slots.insert(crowded, 504));
+                slots.bring_forward(crowded, 504, |other| (500..504).contains(&other).then_some(0));
+                assert_eq!(order(&slots).iter().filter(|place| **place >= 500).count(), 5);
+                assert_eq!(order(&slots).into_iter().find(|place| *place >= 500), Some(504));
+            }
+            for place in [503, 500, 502, 501] {
+                slots.remove(crowded, place);
+                assert!(!found(&slots, crowded, place));
+            }
+        }
     }
 
     #[test]

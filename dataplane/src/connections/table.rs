@@ -6,6 +6,7 @@ use crate::address::Address;
 use crate::flow::{Flow, HashKey};
 use crate::id::{L4Port, RealId};
 use crate::processor;
+use crate::service::Method;
 use crate::time::{TICKS_PER_SECOND, Tick, Ticks};
 
 use super::beside::Beside;
@@ -67,8 +68,8 @@ pub struct NewConnection<A> {
     pub real_address: A,
     /// Its port.
     pub real_port: L4Port,
-    /// True when its answers come back through the director.
-    pub nat: bool,
+    /// How its packets reach the real server; by NAT its answers come back through the director.
+    pub method: Method,
     /// True when its client is the host that is masqueraded, not who is asked.
     pub masqueraded: bool,
 }
@@ -415,7 +416,7 @@ impl<A: Address> Table<A> {
     ) -> Result<ConnectionIndex, Full> {
         let hash = self.hash(&new.flow);
         let made = Entry::new(new);
-        let answer = new.nat.then(|| self.hash(&made.answer_flow()));
+        let answer = (new.method == Method::Nat).then(|| self.hash(&made.answer_flow()));
         if let Some(answer) = answer {
             self.prefetch_bucket(answer);
         }
@@ -434,7 +435,7 @@ impl<A: Address> Table<A> {
             self.release(place);
             return Err(Full::Table);
         }
-        if answer.is_some_and(|answer| !self.slots.insert(answer, place)) {
+        if answer.is_some_and(|answer| !self.insert_answer(hash, answer, place)) {
             self.slots.remove(hash, place);
             self.release(place);
             return Err(Full::Table);
@@ -442,6 +443,25 @@ impl<A: Address> Table<A> {
         self.holders.add(new.holder());
         self.beside.reclaim.shift(place, self.entries[place as usize].rank());
         Ok(ConnectionIndex(place))
+    }
+
+    /// Lets a connection be found by its answers, too. Where those of several look the same, since a client used one port for
+    /// services with one real server, they are taken for those of the connection that was made last (kernel: `ip_vs_conn_hash`,
+    /// `ip_vs_conn_out_get`). False when there is no room.
+    fn insert_answer(&mut self, hash: u64, answer: u64, place: u32) -> bool {
+        if !self.slots.insert(answer, place) {
+            return false;
+        }
+        let Self { entries, slots, key, .. } = self;
+        let flow = entries[place as usize].answer_flow();
+        let alike = |other: u32| {
+            let other = &entries[other as usize];
+            (other.is_nat() && other.answer_flow() == flow).then(|| key.flow(&other.client_flow()))
+        };
+        if !slots.look_alike(hash, answer) {
+            slots.bring_forward(answer, place, alike);
+        }
+        true
     }
 
     /// Sees to it that there is an unused entry, if there can be one.

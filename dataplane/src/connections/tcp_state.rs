@@ -252,6 +252,7 @@ mod tests {
     use crate::connections::{Limits, NewConnection, Table};
     use crate::flow::{Flow, HashKey};
     use crate::id::{L4Port, Protocol, RealId};
+    use crate::service::Method;
     use crate::time::Tick;
     use std::net::Ipv4Addr;
 
@@ -351,7 +352,7 @@ mod tests {
                 real: RealId(1),
                 real_address: Ipv4Addr::new(10, 1, 0, 11),
                 real_port: L4Port(8080),
-                nat,
+                method: if nat { Method::Nat } else { Method::Dr },
                 masqueraded: false,
             };
             let mut index = table.insert(&new, &Limits::NONE, now, |_, _| panic!("a new flow")).unwrap();

@@ -10,6 +10,7 @@ use crate::address::Address;
 use crate::flow::{Flow, HashKey};
 use crate::id::{L4Port, Protocol, RealId};
 use crate::reason::Reclaimed;
+use crate::service::Method;
 use crate::time::{Tick, Ticks};
 
 const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
@@ -27,13 +28,13 @@ fn connection(number: u32) -> NewConnection<Ipv4Addr> {
         real: RealId(number % 7),
         real_address: Ipv4Addr::from_bits(0x0a01_0000 | (number % 7)),
         real_port: L4Port(8080),
-        nat: number % 3 == 0,
+        method: if number % 3 == 0 { Method::Nat } else { Method::Dr },
         masqueraded: false,
     }
 }
 
 fn nat(number: u32) -> NewConnection<Ipv4Addr> {
-    NewConnection { nat: true, ..connection(number) }
+    NewConnection { method: Method::Nat, ..connection(number) }
 }
 
 fn answer(new: &NewConnection<Ipv4Addr>) -> Flow<Ipv4Addr> {
@@ -212,7 +213,7 @@ impl Modelled {
             let found = find(&self.table, &new.flow, self.now);
             assert_eq!(found.is_some(), alive, "{number}");
             let answered = find(&self.table, &answer(&new), self.now);
-            assert_eq!(answered.is_some(), alive && new.nat, "{number}");
+            assert_eq!(answered.is_some(), alive && new.method == Method::Nat, "{number}");
             if let Some((index, direction)) = found {
                 let entry = self.table.entry(index);
                 assert_eq!(direction, Direction::FromClient);
@@ -220,7 +221,11 @@ impl Modelled {
                 assert!(answered.is_none_or(|answered| answered == (index, Direction::FromReal)));
             }
         }
-        let slots = self.model.keys().map(|&number| 1 + usize::from(connection(number).nat)).sum::<usize>();
+        let slots = self
+            .model
+            .keys()
+            .map(|&number| 1 + usize::from(connection(number).method == Method::Nat))
+            .sum::<usize>();
         assert_eq!(self.table.slots.used(), slots);
         let ranked = self.model.values().filter(|held| held.rank.is_some()).count();
         assert_eq!(self.table.beside.reclaim.count(), ranked);
@@ -237,6 +242,53 @@ proptest! {
         for step in &steps {
             modelled.run(step);
             modelled.check();
+        }
+    }
+}
+
+/// One of few clients' ports, to one of several services that share one NAT real server and port.
+fn sharing(service: u16, client_port: u16) -> NewConnection<Ipv4Addr> {
+    let new = nat(1);
+    let ports = (L4Port(client_port), L4Port(80 + service));
+    NewConnection {
+        flow: Flow { source_port: ports.0, destination_port: ports.1, ..new.flow },
+        real: RealId(service.into()),
+        ..new
+    }
+}
+
+proptest! {
+    #[test]
+    fn answers_are_those_of_the_connection_that_was_made_last(
+        capacity in 30_u32..3000,
+        steps in prop::collection::vec((0_u16..6, 0_u16..4, any::<bool>(), any::<bool>()), 0..60),
+    ) {
+        let mut table = Table::new(capacity, HashKey::random());
+        let now = Tick(7);
+        // In the order in which they were made.
+        let mut live: Vec<(u16, u16)> = Vec::new();
+        for (service, port, ends, expires) in steps {
+            let new = sharing(service, port);
+            live.retain(|one| *one != (service, port));
+            match find(&table, &new.flow, now) {
+                Some((index, _)) if ends && expires => table.entry_mut(index).set_expires(now),
+                Some((index, _)) if ends => table.remove(index, now),
+                _ => {
+                    table.insert(&new, &Limits::NONE, now, |_, _| ()).unwrap();
+                    live.push((service, port));
+                }
+            }
+            for port in 0..4 {
+                let last = live.iter().rev().find(|(_, of)| *of == port).map(|(service, _)| *service);
+                let found = find(&table, &answer(&sharing(0, port)), now);
+                let found = found.map(|(index, direction)| (table.entry(index).real(), direction));
+                let wanted = last.map(|service| (RealId(service.into()), Direction::FromReal));
+                prop_assert_eq!(found, wanted);
+            }
+            for &(service, port) in &live {
+                let found = find(&table, &sharing(service, port).flow, now);
+                prop_assert!(found.is_some_and(|(_, direction)| direction == Direction::FromClient));
+            }
         }
     }
 }
@@ -302,7 +354,7 @@ fn memory_for_a_connection() {
 fn a_flooded_bucket_spills_and_recovers() {
     let mut table = Table::new(4000, HashKey::random());
     let now = Tick(5);
-    let new = |number| NewConnection { nat: false, ..connection(number) };
+    let new = |number| NewConnection { method: Method::Dr, ..connection(number) };
     let flood = (0..)
         .filter(|&number| table.slots.place_of(table.hash(&new(number).flow)).1 == 3)
         .take(1200)
@@ -396,7 +448,7 @@ fn ipv6_in_both_directions() {
         real: RealId(3),
         real_address: address("2001:db8:1::11"),
         real_port: L4Port(8080),
-        nat: true,
+        method: Method::Nat,
         masqueraded: false,
     };
     let index = table.insert(&new, &Limits::NONE, Tick(0), none_ends).unwrap();
@@ -486,7 +538,7 @@ fn client(address: &str, port: u16, protocol: Protocol) -> NewConnection<Ipv4Add
         destination_port,
         protocol,
     };
-    NewConnection { flow, nat: false, ..connection(1) }
+    NewConnection { flow, method: Method::Dr, ..connection(1) }
 }
 
 /// What a full table of `capacity` gives up, in order, for so many new connections of others.
@@ -606,7 +658,7 @@ fn a_network_of_ipv6_addresses_has_the_share_of_one_client() {
         real: RealId(0),
         real_address: Ipv6Addr::LOCALHOST,
         real_port: L4Port(53),
-        nat: false,
+        method: Method::Dr,
         masqueraded: false,
     };
     let mut made = 0;

@@ -9,7 +9,7 @@ use crate::id::{L4Port, Protocol};
 use crate::packet::Packet;
 use crate::reason::DropReason;
 use crate::service::mark::Mark;
-use crate::service::{Real, Service};
+use crate::service::{Method, Real, Service};
 use crate::snapshot::Snapshot;
 use crate::time::Tick;
 use crate::wire::{Headers, IpVersion};
@@ -68,7 +68,7 @@ impl Forwarder {
             real: new.real.id,
             real_address: A::UNSPECIFIED,
             real_port: L4Port(0),
-            nat: false,
+            method: Method::Dr,
             masqueraded: false,
         };
         let index = match self.make(snapshot, &connection, now) {

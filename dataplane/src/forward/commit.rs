@@ -18,7 +18,7 @@ use crate::reason::{DropReason, Evidence, ReplyKind};
 use crate::reply;
 use crate::rewrite::{self, dr, mss, nat, tun};
 use crate::service::schedulers::Learned;
-use crate::service::{Method, NextHop, Real};
+use crate::service::{NextHop, Real};
 use crate::snapshot::Snapshot;
 use crate::time::Tick;
 use crate::wire::{Headers, IpVersion, ethernet};
@@ -62,10 +62,10 @@ impl Forwarder {
         packet.truncate(usize::from(headers.end));
         let frame = packet.bytes_mut();
         rewrite::pass(frame, headers, entry.vip());
-        // A connection keeps NAT, or keeps from it, whatever method its real server is given later.
+        // A connection keeps its method, whatever its real server is given later.
         if entry.is_nat() {
             nat::to_real(frame, headers, entry.real_address(), Some(entry.real_port()));
-        } else if real.method == Method::Tun {
+        } else if entry.is_tunnelled() {
             self.identification = self.identification.wrapping_add(1);
             let pmtu_disc = snapshot.sysctls.pmtu_disc;
             tunnel(packet, headers, real, hop, self.identification, pmtu_disc)?;
@@ -130,6 +130,10 @@ impl Forwarder {
                 let pmtu_disc = snapshot.sysctls.pmtu_disc;
                 self.settle_error(packet, headers, pmtu_disc, (found, real), decision.then, now)
             }
+            Subject::Noticed(real) => {
+                self.count_noticed(headers, real, &decision.then);
+                self.settle(snapshot, packet, headers, None, decision.then, now)
+            }
             Subject::Masqueraded(connection, direction, real) => {
                 notice_checksum(&self.counters, packet, headers);
                 let new = (connection, direction, real);
@@ -176,9 +180,9 @@ impl Forwarder {
     ) -> Verdict {
         let verdict = match then {
             Then::Forward(hop) | Then::Fragment(hop) => {
-                let real = connection.map(|(_, real)| real);
+                let in_tunnel = connection.and_then(|(found, real)| self.in_tunnel::<A>(found, real));
                 if headers.tcp_flags.syn() {
-                    clamp_segments(packet, headers, real);
+                    clamp_segments(packet, headers, in_tunnel);
                 }
                 let verdict = match connection {
                     None => route(snapshot, packet, headers, hop),
@@ -189,7 +193,7 @@ impl Forwarder {
                         self.pass(snapshot, packet, headers, &Passage { found, real, hop }, now).into()
                     }
                 };
-                return self.split(packet, &then, real, verdict);
+                return self.split(packet, &then, in_tunnel, verdict);
             }
             Then::Reply(answer, hop) => self.reply(snapshot, packet, headers, answer, hop, now),
             Then::Punt(unresolved) => Verdict::Punt(Punt::Unresolved(unresolved)),
@@ -204,7 +208,8 @@ impl Forwarder {
         }
         if found.direction == Direction::FromClient && !matches!(verdict, Verdict::Punt(Punt::Unresolved(_)))
         {
-            count_refused(packet, headers, real, cell, verdict);
+            let is_nat = A::table(&self.connections).entry(found.index).is_nat();
+            count_refused(packet, headers, is_nat, cell, verdict);
         }
         verdict
     }
@@ -231,16 +236,20 @@ impl Forwarder {
         verdict
     }
 
-    /// Splits a packet that goes out by `verdict` where that was decided.
+    /// The real server of a connection whose packets travel in a tunnel.
+    pub(super) fn in_tunnel<'r, A: Tables>(&self, found: Found, real: &'r Real) -> Option<&'r Real> {
+        A::table(&self.connections).entry(found.index).is_tunnelled().then_some(real)
+    }
+
+    /// Splits a packet that goes out by `verdict` where that was decided; `in_tunnel` is the real server that a tunnel leads to.
     pub(super) fn split<A>(
         &mut self,
         packet: &mut Packet<'_>,
         then: &Then<'_, A>,
-        real: Option<&Real>,
+        in_tunnel: Option<&Real>,
         verdict: Verdict,
     ) -> Verdict {
         let (Then::Fragment(hop), Verdict::Send(nic)) = (then, verdict) else { return verdict };
-        let in_tunnel = real.filter(|real| real.method == Method::Tun);
         let mtu = in_tunnel.map_or(hop.mtu, |real| real.path_mtu.of(hop.mtu));
         // What came in fragments is split when all is done.
         if let Some(gathered) = &mut self.gathered {
@@ -320,10 +329,13 @@ impl Forwarder {
             // A tunnel may be of the other family; then the real server knows its address.
             real_address: A::from_ip(real.address).unwrap_or(A::UNSPECIFIED),
             real_port: new.real_port,
-            nat: real.method == Method::Nat,
+            method: real.method,
             masqueraded: false,
         };
         let index = self.make_of_service(snapshot, &connection, new.service, now)?;
+        if !new.is_judged {
+            A::table_mut(&mut self.connections).entry_mut(index).leave_unjudged();
+        }
         if let Some(template) = template {
             A::table_mut(&mut self.connections).control(index, template, now);
         }
@@ -494,12 +506,12 @@ fn activity<A: Address>(
 pub(super) fn count_refused<A: Address>(
     packet: &Packet<'_>,
     headers: &Headers<A>,
-    real: &Real,
+    is_nat: bool,
     cell: &RealCell,
     verdict: Verdict,
 ) {
     count(&cell.packets_in, &cell.bytes_in, headers.ip_length() as u64);
-    if matches!(verdict, Verdict::Reply(..)) && real.method != Method::Nat {
+    if matches!(verdict, Verdict::Reply(..)) && !is_nat {
         count_told(packet, cell);
     }
 }

@@ -114,10 +114,13 @@ impl Forwarder {
         destination: A,
     ) -> Result<(), Case> {
         let tables = A::tables(snapshot);
-        let client = if matches!(tables.local.get(nic, destination), Some(Local::Vip)) {
+        let local = tables.local.get(nic, destination);
+        let client = if matches!(local, Some(Local::Vip)) {
             source
         } else if tables.nat_reals.contains_key(&source) {
             destination
+        } else if matches!(local, Some(Local::Own(_))) && tables.services.has_address(destination) {
+            source
         } else {
             return Ok(());
         };
@@ -157,6 +160,7 @@ impl Forwarder {
             Case::WithoutFlow if headers.fragment != Fragment::Whole => self.fragment(&asked),
             Case::WithoutFlow => self
                 .error_about_ours(&asked, now)
+                .or_else(|| self.ipsec(&asked))
                 .or_else(|| self.masqueraded_echo(&asked))
                 .unwrap_or_else(|| self.without_flow(&asked)),
             Case::Group => Err(Aside::Drop(DropReason::Group)),
@@ -176,6 +180,7 @@ impl Forwarder {
                         }
                         self.new_connection(&asked, None, now)
                     }
+                    Some(Local::Own(_)) if asked.is_served() => self.new_connection(&asked, None, now),
                     Some(Local::Own(_)) => self.own_address(&asked),
                     Some(Local::Elsewhere) => Err(Aside::Drop(DropReason::NotMaster)),
                     None => self.unserved(&asked, now),
@@ -311,8 +316,10 @@ impl Forwarder {
         }
         let one_packet = service.settings.one_packet && flow.protocol == Protocol::Udp;
         let real_port = real_port(service, real, flow.destination_port);
-        let new = New { service: service.id, real, real_port, choice, template, replaces, one_packet };
-        Ok(Decision { subject: Subject::New(new), then: asked.to_real(real) })
+        let is_judged = !is_ftp_data(service, &flow);
+        let new =
+            New { service: service.id, real, real_port, is_judged, choice, template, replaces, one_packet };
+        Ok(Decision { subject: Subject::New(new), then: asked.to_real(real, real.method) })
     }
 }
 
@@ -376,6 +383,17 @@ impl<'s, 'p, A: IpVersion + crate::snapshot::Family> Asked<'s, 'p, A> {
         self.tables.services.find_mark(mark)
     }
 
+    /// True when the packet is for an address at which a service listens.
+    pub(super) fn is_served(&self) -> bool {
+        self.tables.services.has_address(self.headers.destination)
+    }
+
+    /// True when the packet is for an address of the director's own: the kernel side answers there.
+    #[cold]
+    fn is_own(&self) -> bool {
+        matches!(self.tables.local.get(self.packet.nic, self.headers.destination), Some(Local::Own(_)))
+    }
+
     /// Whether the VIP takes what is for none of its services.
     fn accepts(&self) -> bool {
         !self.tables.not_accepting.contains(self.packet.nic, self.headers.destination)
@@ -383,6 +401,9 @@ impl<'s, 'p, A: IpVersion + crate::snapshot::Family> Asked<'s, 'p, A> {
 
     /// A VIP without a service at this port: what a host would answer (RFC 9293, 3.10.7.1; RFC 1122, 4.1.3.1).
     fn no_service(&self) -> Decided<'s, A> {
+        if self.is_own() {
+            return Ok(no_connection(Then::Local));
+        }
         if !self.accepts() {
             return Err(Aside::Drop(DropReason::NotAccepted));
         }
@@ -419,6 +440,9 @@ impl<'s, 'p, A: IpVersion + crate::snapshot::Family> Asked<'s, 'p, A> {
     /// What becomes of a packet to a service that is of no connection and begins none. As long as it may be known elsewhere,
     /// nobody is told that it is not.
     fn not_begun(&self, protocol: Protocol) -> Decided<'s, A> {
+        if self.is_own() {
+            return Ok(no_connection(Then::Local));
+        }
         let silent = match self.is_ours(self.headers.destination) {
             true => self.tables.silent.contains_key(&self.headers.destination),
             false => self.tables.others.silent,
@@ -460,8 +484,8 @@ impl<'s, 'p, A: IpVersion + crate::snapshot::Family> Asked<'s, 'p, A> {
         real.way == Way::Local || real.method == Method::Dr && real.way.nic() == Some(self.packet.nic)
     }
 
-    /// On to a real server. Errors come from the VIP.
-    pub(super) fn to_real(&self, real: &'s Real) -> Then<'s, A> {
+    /// On to a real server by `method`. Errors come from the VIP.
+    pub(super) fn to_real(&self, real: &'s Real, method: Method) -> Then<'s, A> {
         if matches!(real.way, Way::None) {
             let kind = ReplyKind::HostUnreachable;
             return self.error(
@@ -471,18 +495,18 @@ impl<'s, 'p, A: IpVersion + crate::snapshot::Family> Asked<'s, 'p, A> {
                 DropReason::NoRoute,
             );
         }
-        if real.method == Method::Tun && real.tunnel_source.is_none() {
+        if method == Method::Tun && real.tunnel_source.is_none() {
             return Then::Drop(DropReason::NoTunnelSource);
         }
         if real.way == Way::Local {
             // What is to be rewritten cannot go up unchanged; the kernel takes nothing for a loopback address either.
-            let nat = real.method == Method::Nat;
-            return if nat { Then::Drop(DropReason::Martian) } else { Then::Local };
+            return if method == Method::Nat { Then::Drop(DropReason::Martian) } else { Then::Local };
         }
         if real.path_mtu.forget(self.now) {
             self.snapshot.tunnels_to(real.address).for_each(Real::measure);
         }
-        self.onward(real.way.as_ref(), real.overhead.get(), Some(self.headers.destination))
+        let overhead = if method == Method::Tun { real.overhead.get() } else { 0 };
+        self.onward(real.way.as_ref(), overhead, Some(self.headers.destination))
     }
 
     /// On by `way`, with `overhead` bytes more. Errors come from `source`, or else from the NIC that the packet came in

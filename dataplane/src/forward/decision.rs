@@ -36,6 +36,8 @@ pub(super) enum Subject<'s, A> {
     New(New<'s>),
     /// One that an ICMP error is about.
     Error(Found, &'s Real),
+    /// One that an ICMP error is about which goes its own way, and counts as an answer of this real server.
+    Noticed(&'s Real),
     /// None: an ICMP error about a tunnel.
     Tunnel(TunnelError<'s, A>),
     /// One to be made that is passed on to its own destination.
@@ -55,6 +57,8 @@ pub(super) struct New<'s> {
     pub real: &'s Real,
     /// The port that it reaches it at.
     pub real_port: L4Port,
+    /// What becomes of it says something of the real server.
+    pub is_judged: bool,
     /// What the scheduler chose, and where it stands then; none when a template did.
     pub choice: Option<Choice>,
     /// The template that controls it.

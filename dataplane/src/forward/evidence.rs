@@ -34,7 +34,8 @@ impl Forwarder {
     ) {
         let Some([kind, code]) = array(headers.transport_bytes(packet.bytes()), field::TYPE) else { return };
         if let Some(evidence) = icmp::evidence::<A>(kind, code) {
-            if A::table(&self.connections).entry(found.index).is_nat() {
+            let entry = A::table(&self.connections).entry(found.index);
+            if entry.is_nat() && entry.is_judged() {
                 real.counters.of(self.worker).witness(evidence, now);
             }
         }

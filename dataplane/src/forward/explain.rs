@@ -161,6 +161,7 @@ impl Forwarder {
         let real = match &decision.subject {
             Subject::None | Subject::Over(..) | Subject::Untaken(..) => return,
             Subject::Tunnel(error) => error.real,
+            Subject::Noticed(real) => real,
             Subject::Found(found, real) | Subject::Error(found, real) | Subject::Echo(found, real) => {
                 let entry = A::table(&self.connections).entry(found.index);
                 let from_real = found.direction == Direction::FromReal;
@@ -172,7 +173,8 @@ impl Forwarder {
                 if real.is_bypass() {
                     return steps.push(Step::Bypass);
                 }
-                real
+                let (id, address, method) = (real.id, real.address, entry.method());
+                return steps.push(Step::Real { id, address, method });
             }
             Subject::Bypass(_) => return steps.push(Step::Bypass),
             Subject::Masqueraded(new, ..) => {
@@ -198,7 +200,7 @@ impl<A: IpVersion + Family> Asked<'_, '_, A> {
     /// What lets a packet pass that is routed.
     fn explain_passing(&self, decision: &Decision<'_, A>) -> Option<Step> {
         let routed = match decision.subject {
-            Subject::None => !self.is_ours(self.headers.destination),
+            Subject::None | Subject::Noticed(_) => !self.is_ours(self.headers.destination),
             // Others begin with a masqueraded host.
             Subject::Masqueraded(_, direction, _) => direction == Direction::FromClient,
             _ => false,

@@ -5,15 +5,15 @@
 use super::commit::{count, count_refused, tunnel};
 use super::decide::Asked;
 use super::decision::{Answer, Case, Decided, Decision, Passage, Quoted, Subject, Then};
+use super::ipsec::ike_beside;
 use super::masquerade::echo_flow;
 use super::{Aside, Forwarder, Punt, Tables, Verdict};
 use crate::connections::{Direction, Found};
-use crate::id::Protocol;
 use crate::packet::Packet;
 use crate::reason::{DropReason, Evidence, ReplyKind};
 use crate::rewrite::{self, quote as requote, tun};
 use crate::service::tunnel::{Tunnel, TunnelChecksum};
-use crate::service::{Method, Real, Standing, Way};
+use crate::service::{Real, Standing, Way};
 use crate::snapshot::{Local, Snapshot};
 use crate::time::Tick;
 use crate::wire::quote::{inside, quoted};
@@ -54,11 +54,68 @@ impl Forwarder {
         match asked.local() {
             Err(aside) => Some(Err(aside)),
             Ok(Some(Local::Elsewhere)) => Some(Err(Aside::Drop(DropReason::NotMaster))),
-            Ok(Some(Local::Own(_))) => self.error_about_tunnel(asked, &about, now).or_else(|| {
-                let masquerades = asked.tables.masquerade.has(headers.destination);
-                masquerades.then(|| self.error_about_connection(asked, &about, now))?
-            }),
-            Ok(_) => self.error_about_connection(asked, &about, now),
+            Ok(Some(Local::Own(_))) => (self.error_about_tunnel(asked, &about, now))
+                .or_else(|| {
+                    let answers = asked.tables.masquerade.has(headers.destination) || asked.is_served();
+                    answers.then(|| self.error_about_connection(asked, &about, now))?
+                })
+                .or_else(|| self.error_that_counts(asked, &about, Some(Then::Local))),
+            Ok(Some(Local::Vip)) => self
+                .error_that_counts(asked, &about, Some(Then::Drop(DropReason::Unwanted)))
+                .or_else(|| self.error_about_connection(asked, &about, now)),
+            Ok(None) => self.error_about_connection(asked, &about, now),
+        }
+    }
+
+    /// An error about a client's packet that the director does not rewrite, since it is for the director itself, or for a client
+    /// whose connection is none of NAT: it counts as an answer (kernel: `handle_response_icmp`). `then` is what becomes of it
+    /// unless it is routed.
+    #[cold]
+    fn error_that_counts<'s, A: Tables + IpVersion>(
+        &self,
+        asked: &Asked<'s, '_, A>,
+        about: &Headers<A>,
+        then: Option<Then<'s, A>>,
+    ) -> Option<Decided<'s, A>> {
+        let question = about.flow().or_else(|| ike_beside(about))?;
+        let tables = asked.tables;
+        if !asked.is_ours(question.destination) && !tables.nat_reals.contains_key(&question.destination) {
+            return None;
+        }
+        if let Err(Case::HandOver(owner)) = self.owned(asked.snapshot, asked.packet, question.source) {
+            return Some(Err(Aside::HandOver(owner)));
+        }
+        let (table, answer) = (A::table(&self.connections), question.reversed());
+        let find = |flow| table.find(table.hash(flow), flow, asked.now);
+        let of_nat = find(&answer).filter(|found| found.direction == Direction::FromReal);
+        let found = of_nat.or_else(|| {
+            find(&question).filter(|found| {
+                found.direction == Direction::FromClient && !table.entry(found.index).is_nat()
+            })
+        })?;
+        let entry = table.entry(found.index);
+        let real = asked.snapshot.real(entry.real()).filter(|real| !real.is_masquerade())?;
+        if entry.is_nat() && !asked.headers.transport_checksum_holds(asked.packet.bytes()) {
+            return Some(Err(Aside::Drop(DropReason::TransportChecksum)));
+        }
+        let then = match then {
+            Some(then) => Ok(then),
+            None => self.leave(asked).map(|routed| routed.then),
+        };
+        Some(then.map(|then| Decision { subject: Subject::Noticed(real), then }))
+    }
+
+    /// Counts such an error, if it gets so far.
+    #[cold]
+    pub(super) fn count_noticed<A: Tables>(&self, headers: &Headers<A>, real: &Real, then: &Then<'_, A>) {
+        let passes = match then {
+            Then::Forward(_) | Then::Fragment(_) | Then::Local => true,
+            Then::Drop(reason) => *reason == DropReason::Unwanted,
+            Then::Reply(..) | Then::Punt(_) => false,
+        };
+        if passes && real.standing != Standing::Removed {
+            let cell = real.counters.of(self.worker);
+            count(&cell.packets_out, &cell.bytes_out, headers.ip_length() as u64);
         }
     }
 
@@ -69,7 +126,8 @@ impl Forwarder {
         now: Tick,
     ) -> Option<Decided<'s, A>> {
         // The error goes the other way than the packet that it quotes.
-        let flow = about.flow().or_else(|| echo_flow(asked.packet.bytes(), about))?.reversed();
+        let quoted = about.flow().or_else(|| ike_beside(about));
+        let flow = quoted.or_else(|| echo_flow(asked.packet.bytes(), about))?.reversed();
         if asked.snapshot.owners.workers > 1 && !asked.packet.handed_over {
             if let Err(Case::HandOver(owner)) =
                 self.own(asked.snapshot, asked.packet.nic, flow.source, flow.destination)
@@ -85,7 +143,12 @@ impl Forwarder {
         }
         let table = A::table(&self.connections);
         let Some(found) = table.find(table.hash(&flow), &flow, now) else {
-            let schedules = asked.snapshot.sysctls.schedule_icmp && flow.protocol != Protocol::Icmp;
+            if !asked.is_ours(asked.headers.destination) {
+                if let Some(passes) = self.error_that_counts(asked, about, None) {
+                    return Some(passes);
+                }
+            }
+            let schedules = asked.snapshot.sysctls.schedule_icmp && about.flow().is_some();
             return schedules.then(|| self.schedule_error(asked, &flow, now))?;
         };
         let entry = table.entry(found.index);
@@ -179,7 +242,7 @@ impl Forwarder {
         let verdict = match then {
             Then::Forward(hop) | Then::Fragment(hop) => {
                 let passed = self.pass_error(packet, headers, &Passage { found, real, hop }, pmtu_disc);
-                return self.split(packet, &then, Some(real), passed);
+                return self.split(packet, &then, self.in_tunnel::<A>(found, real), passed);
             }
             Then::Punt(unresolved) => return Verdict::Punt(Punt::Unresolved(unresolved)),
             Then::Local => Verdict::Punt(Punt::Local),
@@ -188,7 +251,8 @@ impl Forwarder {
             Then::Reply(..) => Verdict::Drop(DropReason::Unwanted),
         };
         if found.direction == Direction::FromClient {
-            count_refused(packet, headers, real, real.counters.of(self.worker), verdict);
+            let is_nat = A::table(&self.connections).entry(found.index).is_nat();
+            count_refused(packet, headers, is_nat, real.counters.of(self.worker), verdict);
         }
         verdict
     }
@@ -221,7 +285,7 @@ impl Forwarder {
                 if entry.is_nat() {
                     let (address, port) = (entry.real_address(), entry.real_port());
                     requote::to_real(packet.bytes_mut(), headers, &about, address, port);
-                } else if real.method == Method::Tun {
+                } else if entry.is_tunnelled() {
                     self.identification = self.identification.wrapping_add(1);
                     return tunnel(packet, headers, real, hop, self.identification, pmtu_disc)
                         .map(|()| hop.nic)

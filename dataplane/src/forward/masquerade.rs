@@ -14,7 +14,7 @@ use crate::packet::Packet;
 use crate::reason::DropReason;
 use crate::rewrite;
 use crate::service::masquerade::{Leave, PORTS, TRIES_MAX, candidate_port};
-use crate::service::{NextHop, Real};
+use crate::service::{Method, NextHop, Real};
 use crate::snapshot::{Family, Local, Snapshot};
 use crate::time::{TICKS_PER_SECOND, Tick, Ticks};
 use crate::wire::checksum::Sum;
@@ -63,7 +63,7 @@ impl<'s, A: IpVersion + Family> Asked<'s, '_, A> {
         match found.direction {
             Direction::FromClient if real.is_masquerade() => way(entry.real_address()),
             Direction::FromClient if real.is_bypass() => self.past(self.headers.destination),
-            Direction::FromClient => self.to_real(real),
+            Direction::FromClient => self.to_real(real, entry.method()),
             Direction::FromReal => way(self.headers.destination),
         }
     }
@@ -167,7 +167,7 @@ impl Forwarder {
             real: real.id,
             real_address: flow.source,
             real_port: flow.source_port,
-            nat: true,
+            method: Method::Nat,
             masqueraded: true,
         };
         Ok(Decision { subject: Subject::Masqueraded(connection, Direction::FromReal, real), then })
@@ -213,7 +213,7 @@ impl Forwarder {
             real: real.id,
             real_address: flow.destination,
             real_port: flow.destination_port,
-            nat: true,
+            method: Method::Nat,
             masqueraded: false,
         };
         Ok(Decision { subject: Subject::Masqueraded(connection, Direction::FromClient, real), ..routed })

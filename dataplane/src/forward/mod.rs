@@ -17,6 +17,7 @@ mod explain;
 mod gather;
 mod icmp;
 mod incomplete;
+mod ipsec;
 mod malformed;
 mod masquerade;
 mod over;

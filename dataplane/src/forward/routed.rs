@@ -10,7 +10,7 @@ use crate::forwarding::{Nature, RuleNumber, Transit};
 use crate::id::{NicId, Protocol};
 use crate::reason::DropReason;
 use crate::reverse_path::ReversePath;
-use crate::service::{Method, Real};
+use crate::service::Real;
 use crate::snapshot::{Family, Local};
 use crate::wire::quote::quoted;
 use crate::wire::{Fragment, IpVersion, icmp, sctp, vrrp};
@@ -85,7 +85,12 @@ impl<'s, A: IpVersion + Family> Asked<'s, '_, A> {
     pub(super) fn reverse_path(&self, to: Option<Local>) -> Result<(), Aside> {
         let Some(nic) = self.snapshot.nic(self.packet.nic) else { return Ok(()) };
         let (source, how) = (self.headers.source, nic.reverse_path);
-        if source == self.headers.destination && how != ReversePath::Off {
+        // One that would be its own answer is never taken; of IPv4 none from a VIP is.
+        let is_own_answer = || {
+            let flow = self.headers.flow();
+            to == Some(Local::Vip) && flow.is_some_and(|flow| flow.source_port == flow.destination_port)
+        };
+        if source == self.headers.destination && (how != ReversePath::Off || is_own_answer()) {
             return Err(Aside::Drop(DropReason::Martian));
         }
         let takes = !nic.looks_back
@@ -169,8 +174,9 @@ impl Forwarder {
         let table = A::table(&self.connections);
         let found = table.find(table.hash(&question), &question, asked.now);
         let Some(Found { index, direction: Direction::FromClient }) = found else { return denied };
-        let real = asked.snapshot.real(table.entry(index).real());
-        match real.filter(|real| real.method != Method::Nat && asked.comes_from(real)) {
+        let entry = table.entry(index);
+        let real = asked.snapshot.real(entry.real());
+        match real.filter(|real| !entry.is_nat() && asked.comes_from(real)) {
             Some(_) => asked.on(),
             None => denied,
         }

@@ -2,7 +2,7 @@
 //! would have given the answer (kernel: `ip_vs_in_icmp`, `ip_vs_try_to_schedule`). So errors find their way when several directors
 //! choose alike, and one of them never saw the connection.
 
-use super::choose::real_port;
+use super::choose::{is_ftp_data, real_port};
 use super::decide::{Asked, untaken};
 use super::decision::{Case, Decided, Decision, New, Subject, Then};
 use super::{Aside, Forwarder, Tables, Verdict};
@@ -57,12 +57,21 @@ impl Forwarder {
         };
         let one_packet = service.settings.one_packet && flow.protocol == Protocol::Udp;
         let real_port = real_port(service, real, flow.destination_port);
-        let new = New { service: service.id, real, real_port, choice, template, replaces: None, one_packet };
+        let new = New {
+            service: service.id,
+            real,
+            real_port,
+            is_judged: !is_ftp_data(service, flow),
+            choice,
+            template,
+            replaces: None,
+            one_packet,
+        };
         let holds = || asked.headers.transport_checksum_holds(asked.packet.bytes());
         let then = if real.method == Method::Nat && !holds() {
             Then::Drop(DropReason::TransportChecksum)
         } else {
-            asked.to_real(real)
+            asked.to_real(real, real.method)
         };
         Some(Ok(Decision { subject: Subject::NewError(new, *flow), then }))
     }

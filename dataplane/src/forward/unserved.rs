@@ -11,10 +11,20 @@ use crate::flow::Flow;
 use crate::id::Protocol;
 use crate::reason::{DropReason, ReplyKind};
 use crate::service::Way;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Family, Snapshot};
 use crate::time::Tick;
 use crate::wire::icmp::Error;
 use crate::wire::{IpVersion, ethernet};
+
+impl<A: IpVersion + Family> Asked<'_, '_, A> {
+    /// True for what a service may answer. One that was deleted may have connections; without any service the kernel's IPVS does
+    /// not see packets. IPv4 has dropped what comes from a VIP of the director's.
+    pub(super) fn comes_from_service(&self, flow: &Flow<A>) -> bool {
+        let services = &self.tables.services;
+        let had_service = || A::BITS > 32 && self.is_ours(flow.source) && !services.is_empty();
+        services.find(flow.source, flow.source_port, flow.protocol).is_some() || had_service()
+    }
+}
 
 impl Forwarder {
     /// What becomes of such a packet.
@@ -44,11 +54,7 @@ impl Forwarder {
                 asked.error(Error::PortUnreachable, ReplyKind::NoConnection, None, DropReason::NoConnection);
             return Ok(no_connection(then));
         }
-        let services = &asked.tables.services;
-        // A service that was deleted may have connections; without any the kernel's IPVS does not see packets. IPv4 has
-        // dropped what comes from a VIP of the director's.
-        let had_service = || A::BITS > 32 && asked.is_ours(flow.source) && !services.is_empty();
-        if services.find(flow.source, flow.source_port, flow.protocol).is_some() || had_service() {
+        if asked.comes_from_service(&flow) {
             return self.passing_by(asked, &flow, now);
         }
         self.leave(asked)
@@ -82,9 +88,9 @@ impl Forwarder {
         self.answered(&headers, Found { index, direction: Direction::FromReal }, real, now);
     }
 
-    /// A packet from a service that is not the director's own now: the answer of a DR or TUN real server that has the
+    /// A packet that [comes from a service](Asked::comes_from_service): the answer of a DR or TUN real server that has the
     /// director for a router moves its connection.
-    fn passing_by<'s, A: Tables + IpVersion>(
+    pub(super) fn passing_by<'s, A: Tables + IpVersion>(
         &self,
         asked: &Asked<'s, '_, A>,
         flow: &Flow<A>,

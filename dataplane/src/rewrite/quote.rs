@@ -1,7 +1,7 @@
 //! Network address translation of an ICMP error and of the packet that it quotes (kernel: `ip_vs_nat_icmp`). The checksum
 //! of the quoted transport header stays as it is; the receiver does not look at it.
 
-use crate::id::L4Port;
+use crate::id::{L4Port, Protocol};
 use crate::wire::{Headers, IpVersion, icmp, put, tcp};
 
 /// An error from the client's side about an answer of the VIP: to the real server, about an answer of its own.
@@ -14,7 +14,7 @@ pub fn to_real<A: IpVersion>(
 ) {
     let _ = A::replace_address(frame, headers, A::DESTINATION, real);
     let _ = A::replace_address(frame, quoted, A::SOURCE, real);
-    put(frame, port_at(quoted, tcp::field::SOURCE_PORT), port.0.to_be_bytes());
+    put_port(frame, quoted, tcp::field::SOURCE_PORT, port);
     finish(frame, headers, quoted);
 }
 
@@ -29,14 +29,18 @@ pub fn from_real<A: IpVersion>(
 ) {
     let _ = A::replace_address(frame, headers, A::SOURCE, vip);
     let _ = A::replace_address(frame, quoted, A::DESTINATION, vip);
-    put(frame, port_at(quoted, tcp::field::DESTINATION_PORT), port.0.to_be_bytes());
+    put_port(frame, quoted, tcp::field::DESTINATION_PORT, port);
     finish(frame, headers, quoted);
 }
 
-/// Where the port is, which of an ICMP echo is its identifier.
-fn port_at<A: IpVersion>(quoted: &Headers<A>, port: usize) -> usize {
-    let within = if quoted.protocol == A::ICMP_PROTOCOL { icmp::field::WORD } else { port };
-    usize::from(quoted.transport) + within
+/// Writes the port, which of an ICMP echo is its identifier, and which IPsec has not.
+fn put_port<A: IpVersion>(frame: &mut [u8], quoted: &Headers<A>, at: usize, port: L4Port) {
+    let within = match Protocol::from_number(quoted.protocol) {
+        _ if quoted.protocol == A::ICMP_PROTOCOL => icmp::field::WORD,
+        Some(_) => at,
+        None => return,
+    };
+    put(frame, usize::from(quoted.transport) + within, port.0.to_be_bytes());
 }
 
 /// The checksums of the quoted header and of the message, anew.

@@ -312,7 +312,7 @@ pub struct Real {
     pub method: Method,
     /// Whether it takes packets.
     pub standing: Standing,
-    /// Bytes that packets to it become longer by; more than any packet may have when there is no
+    /// Bytes that packets to it become longer by, if they travel in a tunnel; more than any packet may have when there is no
     /// [`tunnel_source`](Self::tunnel_source) though it needs one.
     pub overhead: Overhead,
     /// Its port; 0 keeps the port of the packet. Only NAT rewrites the port.
@@ -331,6 +331,8 @@ pub struct Real {
     pub overload: Option<Overload>,
     /// What packets travel in when the method is TUN.
     pub tunnel: Tunnel,
+    /// Packets of its connections may travel in a tunnel: the method is TUN, or was, and open connections keep theirs.
+    pub tunnels: bool,
     /// TCP is told of no larger segments than its tunnel takes.
     pub mss_clamp: bool,
     /// What the path of its tunnel was found to take.
@@ -354,13 +356,13 @@ impl Real {
 
     /// Works out its [`overhead`](Self::overhead).
     pub fn measure(&self) {
-        let tunnel = match (self.method, self.tunnel_source) {
-            (Method::Dr | Method::Nat, _) => 0,
-            (Method::Tun, Some(_)) => tun::overhead(self.address, self.tunnel),
-            (Method::Tun, None) => u16::MAX,
+        let tunnel = match (self.tunnels, self.tunnel_source) {
+            (false, _) => 0,
+            (true, Some(_)) => tun::overhead(self.address, self.tunnel),
+            (true, None) => u16::MAX,
         };
         let path = match &self.way {
-            Way::Known(hop) if self.method == Method::Tun => hop.mtu - self.path_mtu.of(hop.mtu),
+            Way::Known(hop) if self.tunnels => hop.mtu - self.path_mtu.of(hop.mtu),
             _ => 0,
         };
         self.overhead.set(tunnel.saturating_add(path));

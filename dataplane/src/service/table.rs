@@ -23,11 +23,19 @@ pub struct ServiceTable<A: Address> {
     any_port: bool,
     ftp: bool,
     marks: HashMap<Mark, ServiceId, RandomState>,
+    /// Where services listen.
+    addresses: HashMap<A, (), RandomState>,
 }
 
 impl<A: Address> Default for ServiceTable<A> {
     fn default() -> Self {
-        Self { services: HashMap::default(), any_port: false, ftp: false, marks: HashMap::default() }
+        Self {
+            services: HashMap::default(),
+            any_port: false,
+            ftp: false,
+            marks: HashMap::default(),
+            addresses: HashMap::default(),
+        }
     }
 }
 
@@ -36,6 +44,7 @@ impl<A: Address> ServiceTable<A> {
     pub fn insert(&mut self, address: A, l4_port: L4Port, protocol: Protocol, service: ServiceId) {
         self.any_port |= l4_port.0 == 0;
         self.ftp |= (l4_port, protocol) == (FTP, Protocol::Tcp);
+        self.addresses.insert(address, ());
         self.services.insert((address, l4_port, protocol), service);
     }
 
@@ -48,6 +57,12 @@ impl<A: Address> ServiceTable<A> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.services.is_empty() && self.marks.is_empty()
+    }
+
+    /// True for an address at which a service listens.
+    #[must_use]
+    pub fn has_address(&self, address: A) -> bool {
+        self.addresses.contains_key(&address)
     }
 
     /// The service of a firewall mark.

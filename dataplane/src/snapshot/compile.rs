@@ -218,6 +218,7 @@ impl Registry {
             (last.weight, last.method, last.tunnel, thresholds)
                 == (plan.weight, plan.method, plan.tunnel, plan.thresholds)
         };
+        let tunnels = plan.method == Method::Tun || record.last.as_ref().is_some_and(|last| last.tunnels);
         let was = record.last.take().filter(|last| !is_back && is_same(last));
         record.last = Some(Real {
             timeouts: timeouts.clone(),
@@ -227,6 +228,7 @@ impl Registry {
             l4_port: L4Port(plan.address.port()),
             method: plan.method,
             tunnel: plan.tunnel,
+            tunnels,
             mss_clamp: mss_clamp && plan.method == Method::Tun,
             standing: match ownership {
                 _ if !plan.up => Standing::Down,
@@ -310,6 +312,7 @@ fn stand_in(
         l4_port: L4Port(0),
         method,
         tunnel: Tunnel::default(),
+        tunnels: false,
         mss_clamp: false,
         standing: Standing::Up,
         way: Way::None,

@@ -3,7 +3,7 @@
 //! Left out is exactly what differs between two recordings of the same kernel: 15 s in the timers of `ipvsadm -lnc`;
 //! in what the director makes itself (ICMP, tunnel headers, sync datagrams) the IPv4 ID, the UDP source port,
 //! the IPv6 flow label; and the IPv6 fragment ID. Neither is the order of the frames of one step at different NICs, or of
-//! lines.
+//! lines, nor are the frames by which a kernel tells the link that it has an address now, whenever it gets to it.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -156,9 +156,25 @@ fn told(side: &str, frames: &[FrameOut]) -> String {
 /// The frames of a step, masked, those of each NIC in their order: sync datagrams, or all others.
 fn frames(step: &StepResult, sync: bool) -> Vec<(u8, Vec<u8>)> {
     let wanted = step.out.iter().filter(|out| out.frame.0.starts_with(&SYNC) == sync);
+    let wanted = wanted.filter(|out| !is_announcement(&out.frame.0));
     let mut frames = wanted.map(|out| (out.nic.0, masked(&out.frame.0))).collect::<Vec<_>>();
     frames.sort_by_key(|(nic, _)| *nic);
     frames
+}
+
+/// True for an ARP request for the sender's own address, and for a neighbour advertisement to all nodes that nobody solicited.
+#[must_use]
+pub fn is_announcement(frame: &[u8]) -> bool {
+    const ALL_NODES: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
+    match frame.get(12..14) {
+        Some([8, 6]) => frame.starts_with(&[0xff; 6]) && frame.get(28..32) == frame.get(38..42),
+        Some([0x86, 0xdd]) => {
+            frame.starts_with(&ALL_NODES)
+                && (frame.get(20), frame.get(54)) == (Some(&58), Some(&136))
+                && frame.get(58).is_some_and(|flags| flags & 0x40 == 0)
+        }
+        _ => false,
+    }
 }
 
 /// A frame without what is random in it.

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize, Serializer};
 use shunt_dataplane::id::NicId;
 
+use super::compare::is_announcement;
 use crate::text;
 
 /// Commands that set the director up, then frames, commands and pauses, then commands that look at the end.
@@ -131,8 +132,10 @@ impl Recording {
     #[must_use]
     pub fn choices(&self, scenario: &Scenario) -> Vec<Option<String>> {
         let begins = |(step, _): &(&Step, &StepResult)| matches!(step, Step::Frame { new: true, .. });
-        let first =
-            |(_, result): (&Step, &StepResult)| result.out.first().map(|out| text::hex(&out.frame.0[..6]));
+        let first = |(_, result): (&Step, &StepResult)| {
+            let mut chosen = result.out.iter().filter(|out| !is_announcement(&out.frame.0));
+            chosen.next().map(|out| text::hex(&out.frame.0[..6]))
+        };
         scenario.steps.iter().zip(&self.steps).filter(begins).map(first).collect()
     }
 }

@@ -11,6 +11,8 @@ mod forwarded;
 mod link_local;
 mod long;
 mod lying;
+mod methods;
+mod own_address;
 mod passing;
 mod ports;
 mod routed;
@@ -26,6 +28,7 @@ fn all() -> Vec<Case> {
     let cases = [forwarded::cases(), answered::cases(), routed::cases(), errors::cases(), dropped::cases()];
     let others =
         [vrrp::cases(), link_local::cases(), passing::cases(), long::cases(), lying::cases(), ports::cases()];
+    let others = [others.concat(), methods::cases(), own_address::cases()];
     [cases.concat(), others.concat()].concat()
 }
 
@@ -72,6 +75,16 @@ fn lying() {
 #[test]
 fn passing() {
     case::run(passing::cases());
+}
+
+#[test]
+fn methods() {
+    case::run(methods::cases());
+}
+
+#[test]
+fn own_address() {
+    case::run(own_address::cases());
 }
 
 #[test]
