@@ -179,6 +179,12 @@ fn ldirectord_files_become_toml() {
 }
 
 #[test]
+fn rules_of_ipvsadm_become_toml() {
+    files_become_toml("ipvsadm", Dialect::Ipvsadm, 4);
+    files_become_toml("dpvs", Dialect::Dpvs, 1);
+}
+
+#[test]
 fn nginx_files_become_toml() {
     files_become_toml("nginx", Dialect::Nginx, 8);
 }
@@ -277,8 +283,15 @@ impl Files for One {
     }
 }
 
-const DIALECTS: [Dialect; 5] =
-    [Dialect::Keepalived, Dialect::Piranha, Dialect::Heartbeat, Dialect::Ldirectord, Dialect::Nginx];
+const DIALECTS: [Dialect; 7] = [
+    Dialect::Keepalived,
+    Dialect::Piranha,
+    Dialect::Heartbeat,
+    Dialect::Ldirectord,
+    Dialect::Nginx,
+    Dialect::Ipvsadm,
+    Dialect::Dpvs,
+];
 
 /// Imports a text as each dialect: every line of what comes out has its origin, and what was not refused is TOML.
 fn digest(text: &str) {
@@ -293,7 +306,8 @@ fn digest(text: &str) {
 }
 
 fn all_texts() -> Vec<String> {
-    let folders = ["keepalived", "piranha", "ldirectord", "nginx"].map(|program| folder().join(program));
+    let folders = ["keepalived", "piranha", "ldirectord", "nginx", "ipvsadm", "dpvs"]
+        .map(|program| folder().join(program));
     let files = folders.into_iter().flat_map(|folder| std::fs::read_dir(folder).unwrap());
     let files = files
         .map(|entry| entry.unwrap().path())

@@ -22,7 +22,7 @@ To keep the file where it is instead, name it in the director's configuration: [
 Example:
   shunt import /etc/keepalived/keepalived.conf > /etc/shunt.toml && shunt check /etc/shunt.toml")]
 pub struct Arguments {
-    /// keepalived.conf, lvs.cf, haresources, ldirectord.cf or nginx.conf
+    /// keepalived.conf, lvs.cf, haresources, ldirectord.cf, nginx.conf, or rules of ipvsadm
     file: PathBuf,
     /// Whose file it is [default: by its name, or what it holds]
     #[arg(long = "as", value_name = "PROGRAM")]

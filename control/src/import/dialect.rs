@@ -5,7 +5,7 @@ use std::path::Path;
 use super::files::Files;
 use super::interfaces::Interfaces;
 use super::writer::Imported;
-use super::{heartbeat, keepalived, ldirectord, nginx, piranha};
+use super::{dpvs, heartbeat, keepalived, ldirectord, nginx, piranha, rules};
 
 /// A program whose set-up can be imported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -20,6 +20,10 @@ pub enum Dialect {
     Ldirectord,
     /// nginx.conf with upstream blocks
     Nginx,
+    /// rules of ipvsadm and iptables, as they are saved or as a script makes them
+    Ipvsadm,
+    /// DPVS's dpvs.conf
+    Dpvs,
 }
 
 /// Whether a line is one of these words, with the brace behind it or on the next line.
@@ -44,10 +48,18 @@ impl Dialect {
             let mut keys = text.lines().filter_map(|line| line.split_once('=')).map(|(key, _)| key.trim());
             keys.any(|key| words.contains(&key))
         };
-        if name.contains("ldirectord") || assigns(&["virtual", "virtual6", "checktimeout", "checkinterval"]) {
+        let calls = ["ipvsadm -", "IPVSADM -", "IPVSADM} -"].iter().any(|call| text.contains(call));
+        if name.contains("dpvs") || begins(&["netif_defs", "worker_defs", "ipvs_defs", "<init> worker_defs"])
+        {
+            Self::Dpvs
+        } else if name.contains("ldirectord")
+            || assigns(&["virtual", "virtual6", "checktimeout", "checkinterval"])
+        {
             Self::Ldirectord
         } else if name.contains("keepalived") || begins(&["virtual_server", "vrrp_instance", "global_defs"]) {
             Self::Keepalived
+        } else if calls || begins(&["-A -", "-a -", "*nat", "*mangle", "*filter"]) {
+            Self::Ipvsadm
         } else if ["ha.cf", "haresources", "authkeys"].contains(&name.as_str()) {
             Self::Heartbeat
         } else if name.contains("nginx") || begins(&["upstream "]) || opens(text, &["http", "stream"]) {
@@ -69,6 +81,8 @@ impl Dialect {
             Self::Heartbeat => heartbeat::import(path, files, config_id, Interfaces::default()),
             Self::Ldirectord => ldirectord::import(path, files),
             Self::Nginx => nginx::import(path, files),
+            Self::Ipvsadm => rules::import(path, files),
+            Self::Dpvs => dpvs::import(path, files),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! are then told at the places of the imported file.
 
 mod dialect;
+pub mod dpvs;
 pub mod files;
 pub mod heartbeat;
 mod interfaces;
@@ -13,6 +14,8 @@ pub mod ldirectord;
 pub mod nginx;
 mod note;
 pub mod piranha;
+pub mod rules;
+mod shell;
 mod vrrp;
 mod writer;
 
