@@ -1,6 +1,6 @@
 //! Whose file it is.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::files::Files;
 use super::interfaces::Interfaces;
@@ -69,6 +69,36 @@ impl Dialect {
         } else {
             Self::Keepalived
         }
+    }
+
+    /// The files of programs that a folder holds: one such as /etc/keepalived, or one that has those, such as /etc.
+    #[must_use]
+    pub fn files_in(folder: &Path) -> Vec<(Self, PathBuf)> {
+        let known = [
+            (Self::Keepalived, "keepalived/keepalived.conf"),
+            (Self::Piranha, "sysconfig/ha/lvs.cf"),
+            (Self::Piranha, "ha/lvs.cf"),
+            (Self::Heartbeat, "ha.d/haresources"),
+            (Self::Ldirectord, "ha.d/ldirectord.cf"),
+            (Self::Nginx, "nginx/nginx.conf"),
+            (Self::Ipvsadm, "sysconfig/ipvsadm"),
+            (Self::Ipvsadm, "ipvsadm.rules"),
+        ];
+        let mut found = Vec::new();
+        for (dialect, path) in known {
+            let name = path.rsplit('/').next().unwrap_or(path);
+            let paths = [folder.join(name), folder.join(path)];
+            if let Some(path) = paths.into_iter().find(|path| path.is_file()) {
+                if found.iter().all(|(_, other)| *other != path) {
+                    found.push((dialect, path));
+                }
+            }
+        }
+        // heartbeat starts ldirectord, whose file it names.
+        if found.iter().any(|(dialect, _)| *dialect == Self::Heartbeat) {
+            found.retain(|(dialect, _)| *dialect != Self::Ldirectord);
+        }
+        found
     }
 
     /// Reads a file of this program; `config_id` is what keepalived's lines after `@` are chosen by, and who

@@ -4,22 +4,40 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
+
+use super::interfaces;
 use crate::ipvsadm::names::Services;
 use crate::ipvsadm::table::Protocol;
 
 /// Where files come from: the disk, or a test's own.
 pub trait Files {
-    /// The text of a file.
+    /// The text of a file; UTF-8, or else Latin-1.
     ///
     /// # Errors
     /// What keeps it from being read.
     fn read(&self, path: &Path) -> io::Result<String>;
 
-    /// The files that a pattern with wildcards names, sorted.
+    /// The files that a pattern names, as glob(3) finds them, sorted.
     fn matching(&self, pattern: &str) -> Vec<PathBuf>;
 
     /// The addresses that a name has on this machine now; none where nobody is asked.
     fn addresses(&self, _name: &str) -> Vec<IpAddr> {
+        Vec::new()
+    }
+
+    /// True when a path leads to a program that can be started.
+    fn is_program(&self, _path: &Path) -> bool {
+        true
+    }
+
+    /// The interfaces of this machine, each with one of its addresses but for link-local ones; none where nobody is asked.
+    fn interfaces(&self) -> Vec<(String, IpNet)> {
+        Vec::new()
+    }
+
+    /// The routers of this machine's default routes, with their interfaces; none where nobody is asked.
+    fn routers(&self) -> Vec<(String, IpAddr)> {
         Vec::new()
     }
 }
@@ -41,7 +59,13 @@ impl Files for Disk {
     }
 
     fn matching(&self, pattern: &str) -> Vec<PathBuf> {
-        let found = glob::glob(pattern).into_iter().flatten();
+        // glob(3) leaves hidden files to patterns that name their dot.
+        let options = glob::MatchOptions {
+            case_sensitive: true,
+            require_literal_separator: true,
+            require_literal_leading_dot: true,
+        };
+        let found = glob::glob_with(pattern, options).into_iter().flatten();
         let mut found: Vec<PathBuf> = found.flatten().filter(|path| path.is_file()).collect();
         found.sort();
         found
@@ -52,6 +76,20 @@ impl Files for Disk {
         found.sort_unstable();
         found.dedup();
         found
+    }
+
+    fn is_program(&self, path: &Path) -> bool {
+        use std::os::unix::fs::PermissionsExt as _;
+        let metadata = std::fs::metadata(path);
+        metadata.is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+    }
+
+    fn interfaces(&self) -> Vec<(String, IpNet)> {
+        interfaces::addresses()
+    }
+
+    fn routers(&self) -> Vec<(String, IpAddr)> {
+        interfaces::routers()
     }
 }
 

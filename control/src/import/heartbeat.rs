@@ -95,7 +95,7 @@ pub fn import(path: &Path, files: &dyn Files, host: &str, mut interfaces: Interf
         }
     }
     let mut head = Writer::default();
-    interfaces.write(|_| false, &mut head);
+    interfaces.write(files, |_| false, &[], &mut head);
     head.append(writer);
     head.finish()
 }

@@ -1,7 +1,11 @@
 //! Interfaces of the kernel, by which other programs call NICs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
+
+use super::files::Files;
 use super::note::Origin;
 use super::writer::{Writer, quoted};
 use crate::config::problem::Fault;
@@ -54,44 +58,118 @@ impl Interfaces {
         }
     }
 
-    /// Writes a `[[nic]]` for each that was gathered, with the addresses that it has on this machine but for the VIPs.
-    pub fn write(&self, is_vip: impl Fn(std::net::IpAddr) -> bool, writer: &mut Writer) {
+    /// Writes a `[[nic]]` for each that was gathered, with the addresses that it has on this machine but for the VIPs, and
+    /// the router of its default route. `named` are the addresses that the file names: where it names no interface, those
+    /// of this machine in whose networks they are.
+    pub fn write(
+        &self,
+        files: &dyn Files,
+        is_vip: impl Fn(IpAddr) -> bool,
+        named: &[IpAddr],
+        writer: &mut Writer,
+    ) {
         let Self::Gathered(interfaces) = self else { return };
+        let own: Vec<_> = files.interfaces().into_iter().filter(|(_, own)| !is_vip(own.addr())).collect();
+        let routers = files.routers();
         for (interface, origin) in interfaces {
-            writer.table(origin, "[[nic]]");
-            writer.key(origin, "name", quoted(interface));
-            writer.key(origin, "device", quoted(&format!("af_packet:{interface}")));
-            let addresses = addresses(interface).into_iter().filter(|address| !is_vip(address.addr()));
-            let addresses: Vec<String> = addresses.map(|address| quoted(&address.to_string())).collect();
-            if addresses.is_empty() {
-                writer.comment(origin, "the director's own addresses, such as \"192.0.2.2/24\":");
-            }
-            writer.key(origin, "addresses", format!("[{}]", addresses.join(", ")));
+            write_nic(interface, origin, &own, &routers, writer);
+        }
+        if !interfaces.is_empty() || named.is_empty() {
+            return;
+        }
+        let Some(origin) = writer.origin_of_file() else { return };
+        let found = interfaces_of(named, &own, &routers);
+        let names = if found.is_empty() { vec!["eth0".to_owned()] } else { found };
+        let fault = Fault::new(
+            "no interface is named",
+            format!("packets come by {}", names.join(", ")),
+            "see that the [[nic]] are those by which clients and real servers are reached",
+        );
+        writer.notice(&origin, "file", fault);
+        for interface in names {
+            write_nic(&interface, &origin, &own, &routers, writer);
         }
     }
 }
 
 /// Whether this machine has an address.
 #[must_use]
-pub fn is_own(address: std::net::IpAddr) -> bool {
+pub fn is_own(address: IpAddr) -> bool {
     let all = nix::ifaddrs::getifaddrs().into_iter().flatten();
     all.filter_map(|one| ip(one.address?)).any(|own| own == address)
 }
 
-/// The addresses that an interface has on this machine, but for link-local ones.
-fn addresses(interface: &str) -> Vec<ipnet::IpNet> {
-    let Ok(all) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
-    let of_interface = all.filter(|one| one.interface_name == interface);
-    let network = |one: nix::ifaddrs::InterfaceAddress| {
-        let (address, mask) = (ip(one.address?)?, ip(one.netmask?)?);
-        ipnet::IpNet::with_netmask(address, mask).ok()
-    };
-    let link_local =
-        |network: &ipnet::IpNet| matches!(network, ipnet::IpNet::V6(v6) if v6.addr().is_unicast_link_local());
-    of_interface.filter_map(network).filter(|network| !link_local(network)).collect()
+fn write_nic(
+    interface: &str,
+    origin: &Origin,
+    own: &[(String, IpNet)],
+    routers: &[(String, IpAddr)],
+    writer: &mut Writer,
+) {
+    writer.table(origin, "[[nic]]");
+    writer.key(origin, "name", quoted(interface));
+    writer.key(origin, "device", quoted(&format!("af_packet:{interface}")));
+    let own: Vec<IpNet> = own.iter().filter(|(of, _)| of == interface).map(|(_, own)| *own).collect();
+    if own.is_empty() {
+        writer.comment(origin, "the director's own addresses, such as \"192.0.2.2/24\":");
+    }
+    let list: Vec<String> = own.iter().map(|address| quoted(&address.to_string())).collect();
+    writer.key(origin, "addresses", format!("[{}]", list.join(", ")));
+    let near = |router: &IpAddr| own.iter().any(|network| network.contains(router));
+    let routers = routers.iter().filter(|(of, router)| of == interface && near(router));
+    let routers: Vec<String> = routers.map(|(_, router)| quoted(&router.to_string())).collect();
+    if !routers.is_empty() {
+        writer.key(origin, "gateway", format!("[{}]", routers.join(", ")));
+    }
 }
 
-fn ip(address: nix::sys::socket::SockaddrStorage) -> Option<std::net::IpAddr> {
+/// The interfaces of this machine in whose networks addresses are, else those that lead elsewhere.
+fn interfaces_of(named: &[IpAddr], own: &[(String, IpNet)], routers: &[(String, IpAddr)]) -> Vec<String> {
+    let near = |network: &IpNet| named.iter().any(|address| network.contains(address));
+    let mut found: BTreeSet<&String> =
+        own.iter().filter(|(of, network)| of != "lo" && near(network)).map(|(of, _)| of).collect();
+    if found.is_empty() {
+        found.extend(routers.iter().map(|(interface, _)| interface));
+    }
+    found.into_iter().cloned().collect()
+}
+
+/// The routers of this machine's default routes, with their interfaces.
+pub fn routers() -> Vec<(String, IpAddr)> {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let v4 = read("/proc/net/route").lines().filter_map(default_v4).collect::<Vec<_>>();
+    let v6 = read("/proc/net/ipv6_route").lines().filter_map(default_v6).collect::<Vec<_>>();
+    v4.into_iter().chain(v6).collect()
+}
+
+/// `eth0 00000000 010200C0 0003 … 00000000 …` of /proc/net/route, numbers in the order of this machine's bytes.
+fn default_v4(line: &str) -> Option<(String, IpAddr)> {
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let [interface, "00000000", router, _, _, _, _, "00000000", ..] = fields[..] else { return None };
+    let router = u32::from_str_radix(router, 16).ok().filter(|router| *router != 0)?;
+    Some((interface.to_owned(), Ipv4Addr::from(router.to_ne_bytes()).into()))
+}
+
+/// `0…0 00 0…0 00 2001…1 … eth0` of /proc/net/ipv6_route.
+fn default_v6(line: &str) -> Option<(String, IpAddr)> {
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let [to, "00", _, _, router, .., interface] = fields[..] else { return None };
+    let router = u128::from_str_radix(router, 16).ok().filter(|router| *router != 0)?;
+    u128::from_str_radix(to, 16).ok().filter(|to| *to == 0)?;
+    Some((interface.to_owned(), Ipv6Addr::from(router).into()))
+}
+
+/// The interfaces of this machine, each with one of its addresses but for link-local ones.
+pub fn addresses() -> Vec<(String, IpNet)> {
+    let link_local = |network: &IpNet| matches!(network, IpNet::V6(v6) if v6.addr().is_unicast_link_local());
+    let all = nix::ifaddrs::getifaddrs().into_iter().flatten().filter_map(|one| {
+        let (address, mask) = (ip(one.address?)?, ip(one.netmask?)?);
+        Some((one.interface_name, IpNet::with_netmask(address, mask).ok()?))
+    });
+    all.filter(|(_, network)| !link_local(network)).collect()
+}
+
+fn ip(address: nix::sys::socket::SockaddrStorage) -> Option<IpAddr> {
     let v4 = address.as_sockaddr_in().map(|v4| v4.ip().into());
     v4.or_else(|| address.as_sockaddr_in6().map(|v6| v6.ip().into()))
 }

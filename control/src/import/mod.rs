@@ -16,11 +16,13 @@ mod note;
 pub mod piranha;
 pub mod rules;
 mod shell;
+mod summary;
 mod vrrp;
 mod writer;
 
 pub use dialect::Dialect;
 pub use files::{Disk, Files};
 pub use interfaces::{Interfaces, host_name};
-pub use note::{Fate, Note, Origin};
+pub use note::{Fate, Kind, Note, Origin};
+pub use summary::Summary;
 pub use writer::{Imported, Writer};

@@ -123,7 +123,8 @@ pub fn import(path: &Path, files: &dyn Files, role: &str, mut interfaces: Interf
     global.write(role, &mut interfaces, &mut pair);
     pair.append(writer);
     let mut head = Writer::default();
-    interfaces.write(|address| global.vips.iter().any(|vip| vip.address == address), &mut head);
+    let is_vip = |address| global.vips.iter().any(|vip| vip.address == address);
+    interfaces.write(files, is_vip, &[], &mut head);
     head.append(pair);
     head.finish()
 }

@@ -1,9 +1,11 @@
 //! TOML that is written line by line, each with the place that it comes from.
 
 use std::fmt::{Display, Write as _};
+use std::path::Path;
+use std::sync::Arc;
 
-use super::note::{Fate, Note, Origin};
-use crate::config::problem::{Fault, Severity};
+use super::note::{Fate, Kind, Note, Origin};
+use crate::config::problem::Fault;
 
 /// What a set-up of another program became.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,7 +22,7 @@ impl Imported {
     /// True when nothing was refused.
     #[must_use]
     pub fn is_usable(&self) -> bool {
-        self.notes.iter().all(|note| note.severity == Severity::Warning)
+        self.notes.iter().all(|note| note.kind != Kind::Refused)
     }
 }
 
@@ -30,9 +32,17 @@ pub struct Writer {
     imported: Imported,
     /// Comments that go in front of the next table.
     comments: Vec<(Origin, String)>,
+    /// The file that is imported.
+    file: Option<Arc<Path>>,
 }
 
 impl Writer {
+    /// A writer for what a file becomes.
+    #[must_use]
+    pub fn of(path: &Path) -> Self {
+        Self { file: Some(path.into()), ..Self::default() }
+    }
+
     /// A line as it is.
     pub fn line(&mut self, origin: &Origin, line: &str) {
         for line in line.split('\n') {
@@ -76,6 +86,12 @@ impl Writer {
         self.imported.text.is_empty() && self.imported.notes.is_empty()
     }
 
+    /// The first line of the file that is imported.
+    #[must_use]
+    pub fn origin_of_file(&self) -> Option<Origin> {
+        self.file.as_ref().map(|file| Origin { file: file.clone(), line: 1, column: 1 })
+    }
+
     /// A comment about the table that comes next.
     pub fn comment_ahead(&mut self, origin: &Origin, words: &str) {
         self.comments.push((origin.clone(), words.to_owned()));
@@ -94,12 +110,17 @@ impl Writer {
 
     /// A notice about something that is done in another way here.
     pub fn notice(&mut self, origin: &Origin, place: &str, fault: Fault) {
-        self.note(Severity::Warning, origin, place, fault);
+        self.note(Kind::Differs, origin, place, fault);
+    }
+
+    /// Something that the program passes over whose file it is, and this director, too.
+    pub fn ignored(&mut self, origin: &Origin, place: &str, fault: Fault) {
+        self.note(Kind::Ignored, origin, place, fault);
     }
 
     /// Something that cannot be taken.
     pub fn refuse(&mut self, origin: &Origin, place: &str, fault: Fault) {
-        self.note(Severity::Error, origin, place, fault);
+        self.note(Kind::Refused, origin, place, fault);
     }
 
     /// Tells what becomes of a keyword that has no equal; the notice also stands in the text, as a comment in front of
@@ -110,7 +131,23 @@ impl Writer {
             Fate::Instead(instead) => {
                 self.comment_ahead(origin, &format!("{line}: {instead}"));
                 let wrong = format!("{line} has no equal");
-                self.notice(origin, place, Fault::new(wrong, instead, "nothing needs to be done"));
+                self.note(
+                    Kind::Needless,
+                    origin,
+                    place,
+                    Fault::new(wrong, instead, "nothing needs to be done"),
+                );
+            }
+            Fate::Differs(instead) => {
+                self.comment_ahead(origin, &format!("{line}: {instead}"));
+                let wrong = format!("{line} has no equal");
+                self.notice(origin, place, Fault::new(wrong, instead, "see whether that will do"));
+            }
+            Fate::Ignored(why) => {
+                self.comment_ahead(origin, &format!("{line}: {why}"));
+                let wrong = format!("{line} has no effect");
+                let holds = format!("{why}, and keepalived 2.2.7 ignores it");
+                self.ignored(origin, place, Fault::new(wrong, holds, "remove it"));
             }
             Fate::Refused(advice) => {
                 let wrong = format!("{line} is not supported");
@@ -126,15 +163,19 @@ impl Writer {
         self.notice(origin, place, Fault::new(wrong, "it has no effect here", advice));
     }
 
-    fn note(&mut self, severity: Severity, origin: &Origin, place: &str, fault: Fault) {
-        self.imported.notes.push(Note { severity, origin: origin.clone(), place: place.to_owned(), fault });
+    fn note(&mut self, kind: Kind, origin: &Origin, place: &str, fault: Fault) {
+        self.imported.notes.push(Note { kind, origin: origin.clone(), place: place.to_owned(), fault });
     }
 
     /// What was written; notes in the order of their places.
     #[must_use]
     pub fn finish(mut self) -> Imported {
         self.write_comments();
-        self.imported.notes.sort_by(|a, b| a.origin.cmp(&b.origin));
+        // Those of one place side by side, for a file may be read more than once.
+        self.imported.notes.sort_by(|a, b| {
+            let key = |note: &Note| (note.origin.clone(), note.fault.wrong.clone());
+            key(a).cmp(&key(b))
+        });
         self.imported.notes.dedup();
         self.imported
     }

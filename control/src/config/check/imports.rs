@@ -37,7 +37,7 @@ pub fn expand(path: &Path, text: &str) -> Option<Expanded> {
     let lines = text.lines().count();
     text.push_str(&imported);
     let problem =
-        |note: crate::import::Note| Problem::imported(note.severity, &note.origin, &note.place, note.fault);
+        |note: crate::import::Note| Problem::imported(note.severity(), &note.origin, &note.place, note.fault);
     Some(Expanded { text, lines, origins, notes: notes.into_iter().map(problem).collect() })
 }
 

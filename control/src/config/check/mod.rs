@@ -29,6 +29,7 @@ use super::document::Document;
 use super::limit;
 use super::problem::{At, Fault, Findings, Problems, Span};
 use super::{Config, Service};
+use crate::import::Imported;
 use crate::links::Interfaces;
 pub use machine::mtu_differs;
 pub use memory::{Needed, Size, available};
@@ -97,17 +98,33 @@ impl Config {
     /// # Errors
     /// Every problem of the file, warnings included, in the order of the file.
     pub fn check_on(file: &str, text: &str, machine: &Machine) -> Result<Checked, Problems> {
-        Self::check_findings(Findings::new(file, text), machine, Vec::new())
+        Self::check_findings(Findings::new(file, text), machine, Vec::new(), true)
     }
 
-    /// `exposed`: what is wrong with the files themselves.
+    /// Everything that is wrong with what an import wrote, told at the lines of the imported file. Where an interface has no
+    /// address on this machine, what depends on that is left to the operator.
+    #[must_use]
+    pub fn check_imported(imported: &Imported) -> Problems {
+        let findings = Findings::new("", &imported.text).with_imported(0, &imported.origins);
+        let has_nics = imported.text.contains("[[nic]]\n");
+        let known = has_nics && !imported.text.contains("\naddresses = []\n");
+        let checked = Self::check_findings(findings, &Machine::default(), Vec::new(), known);
+        let mut problems = checked.map_or_else(|problems| problems, |checked| checked.warnings);
+        // Of files that know no interfaces.
+        problems.list.retain(|problem| has_nics || problem.wrong != "no [[nic]]");
+        problems
+    }
+
+    /// `exposed`: what is wrong with the files themselves; `addresses`: whether the NICs' own addresses are known.
     fn check_findings(
         mut findings: Findings<'_>,
         machine: &Machine,
         exposed: Vec<Fault>,
+        addresses: bool,
     ) -> Result<Checked, Problems> {
         let text = findings.text();
-        let document = Document::read(&mut findings);
+        let mut document = Document::read(&mut findings);
+        document.networks_known &= addresses;
         if !document.complete {
             return Err(findings.finish());
         }
@@ -191,7 +208,7 @@ impl Config {
         })?;
         let Some(expanded) = imports::expand(path, &text) else {
             let exposed = secrets::check(path, &text, machine).into_iter().collect();
-            return Self::check_findings(Findings::new(&file, &text), machine, exposed);
+            return Self::check_findings(Findings::new(&file, &text), machine, exposed, true);
         };
         let findings = Findings::new(&file, &expanded.text);
         let findings = findings.with_imported(expanded.lines, &expanded.origins);
@@ -201,7 +218,7 @@ impl Config {
         for origin in origins {
             exposed.extend(read(origin).ok().and_then(|text| secrets::check(origin, &text, machine)));
         }
-        let checked = Self::check_findings(findings, machine, exposed);
+        let checked = Self::check_findings(findings, machine, exposed, true);
         expanded.tell(checked)
     }
 }

@@ -395,7 +395,7 @@ pub(super) fn check_real(
             ));
         }
     }
-    if networks.owner(address).is_some() {
+    if networks.owner(address).is_some() || address.is_loopback() {
         if real.method == Method::Dr {
             return Ok(());
         }

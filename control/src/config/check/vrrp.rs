@@ -87,9 +87,10 @@ fn check_tracks(
     tracks.map(|tracks| (tracks, own))
 }
 
-/// The family of its adverts.
-fn family(vrrp: &VrrpDocument) -> Option<Family> {
-    vrrp.addresses.first().map(|address| Family::of(address.value))
+/// The family of its adverts: IPv4 where they carry no address.
+fn family(vrrp: &VrrpDocument) -> Family {
+    let first = vrrp.addresses.first().or_else(|| vrrp.peers.first());
+    first.map_or(Family::V4, |address| Family::of(address.value))
 }
 
 fn check_virtual_mac(vrrp: &VrrpDocument, findings: &mut Findings<'_>) {
@@ -107,8 +108,8 @@ fn check_number(
     numbers: &mut Seen<(NicId, u8, Family)>,
     findings: &mut Findings<'_>,
 ) {
-    let (Some(nic), Some(vrid), Some(family)) = (nic, &vrrp.vrid, family(vrrp)) else { return };
-    if let Some(line) = numbers.again((nic, vrid.value, family), &vrid.at, findings) {
+    let (Some(nic), Some(vrid)) = (nic, &vrrp.vrid) else { return };
+    if let Some(line) = numbers.again((nic, vrid.value, family(vrrp)), &vrid.at, findings) {
         let holds = format!("the first is at line {line}, and a link has each number once for each family");
         let fault = Fault::new("two virtual routers of one vrid on one NIC", holds, "choose another vrid");
         findings.error(&vrrp.place, &vrid.at, fault);
@@ -124,7 +125,7 @@ fn check_addresses(
     findings: &mut Findings<'_>,
 ) {
     let first = family(vrrp);
-    for vip in vrrp.addresses.iter().filter(|vip| Some(Family::of(vip.value)) != first) {
+    for vip in vrrp.addresses.iter().filter(|vip| Family::of(vip.value) != first) {
         let holds = "an advert carries addresses of one family";
         let advice = "put it under excluded, or into a [[vrrp]] of its own";
         findings.error(&vrrp.place, &vip.at, Fault::new("addresses of both families", holds, advice));
@@ -154,14 +155,14 @@ fn most_addresses(vrrp: &VrrpDocument, document: &Document) -> usize {
     let nic = nic.and_then(|nic| document.nics.get(nic.index()));
     let mtu = nic.and_then(|nic| nic.mtu.as_ref()).map_or(MTU_DEFAULT, |mtu| mtu.value);
     let room = usize::from(mtu).saturating_sub(60);
-    (if family(vrrp) == Some(Family::V6) { room / 16 } else { room / 4 }).min(u8::MAX.into())
+    (if family(vrrp) == Family::V6 { room / 16 } else { room / 4 }).min(u8::MAX.into())
 }
 
 /// What the version can express.
 fn check_version(vrrp: &VrrpDocument, findings: &mut Findings<'_>) {
     let version = vrrp.version.as_ref().map_or(Version::V3, |version| version.value);
     if let Some(written) = vrrp.version.as_ref().filter(|_| version == Version::V2) {
-        if family(vrrp) == Some(Family::V6) {
+        if family(vrrp) == Family::V6 {
             let fault =
                 Fault::new("version 2 with IPv6 addresses", "version 2 knows IPv4 alone", "choose version 3");
             findings.error(&vrrp.place, &written.at, fault);
@@ -210,10 +211,10 @@ fn check_preemption(vrrp: &VrrpDocument, findings: &mut Findings<'_>) {
 
 /// Where adverts come from, and whom they go to.
 fn check_sources(vrrp: &VrrpDocument, nic: NicId, networks: &Networks, findings: &mut Findings<'_>) {
-    let Some(family) = family(vrrp) else { return };
+    let family = family(vrrp);
     if let Some(source) = &vrrp.source {
         let own = networks.own.iter().any(|(net, of)| *of == nic && net.addr() == source.value);
-        if !own || Family::of(source.value) != family {
+        if (!own && networks.known) || Family::of(source.value) != family {
             let holds = "adverts come from an own address of the NIC, of the family of addresses";
             findings.error(
                 &vrrp.place,
@@ -262,7 +263,8 @@ fn check_sources(vrrp: &VrrpDocument, nic: NicId, networks: &Networks, findings:
 /// The own address that adverts come from when none is named: in the network of the first VIP or peer, else the first one. None
 /// for IPv6 by multicast, which comes from the link-local address.
 fn own_source(vrrp: &VrrpDocument, nic: NicId, networks: &Networks) -> Option<IpAddr> {
-    let first = vrrp.peers.first().or(vrrp.addresses.first())?.value;
+    let unsaid = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+    let first = vrrp.peers.first().or(vrrp.addresses.first()).map_or(unsaid, |first| first.value);
     if first.is_ipv6() && (vrrp.peers.is_empty() || is_link_local(first)) {
         return None;
     }
@@ -287,7 +289,6 @@ fn build(
     let values = |list: &[At<IpAddr>]| list.iter().map(|one| one.value).collect::<Vec<_>>();
     let usual = Announcing::default();
     let number = |number: &Option<At<u8>>, usual| number.as_ref().map_or(usual, |number| number.value);
-    vrrp.addresses.first()?;
     Some(Vrrp {
         name: vrrp.name.as_ref()?.value.clone(),
         nic,
@@ -326,7 +327,7 @@ fn build(
 /// Its own MAC, if it has one.
 fn virtual_mac(vrrp: &VrrpDocument) -> Option<VirtualMac> {
     let is_set = |key: &Option<At<bool>>| key.as_ref().is_some_and(|key| key.value);
-    let mac = Vrid(vrrp.vrid.as_ref()?.value).mac(family(vrrp)?);
+    let mac = Vrid(vrrp.vrid.as_ref()?.value).mac(family(vrrp));
     is_set(&vrrp.use_vmac).then(|| VirtualMac { mac, xmit_base: is_set(&vrrp.vmac_xmit_base) })
 }
 

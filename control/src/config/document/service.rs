@@ -449,6 +449,10 @@ fn real_address(text: &str) -> Result<(IpAddr, Option<L4Port>), Fault> {
             "leave :0 out",
         ));
     }
+    // The director itself, which `forward = "dr"` reaches.
+    if address.is_loopback() {
+        return Ok((address, l4_port));
+    }
     Ok((host(address)?, l4_port))
 }
 

@@ -2,14 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use super::keywords::Block;
+use super::scripts::{command, list};
 use super::services::Context;
 use super::tracking::{FILE_WEIGHT, TrackedFile, Weight, weight_within};
 use super::tree::Statement;
 use super::values::{Values, walk};
-use super::words::{Token, tokens};
-use crate::config::limit::ANSWER_MAX;
+use crate::config::limit::{
+    ANSWER_MAX, CHECK_COUNT_MAX, CHECK_INTERVAL_MAX, CHECK_INTERVAL_MIN, CHECK_TIMEOUT_MIN,
+};
 use crate::config::problem::Fault;
 use crate::import::note::Origin;
 use crate::import::writer::{Writer, last_of_each, quoted, seconds};
@@ -18,8 +22,14 @@ use crate::import::writer::{Writer, last_of_each, quoted, seconds};
 const UDP_PAYLOAD: &str = "6b656570616c6976656420636865636b202d206b656570616c69766564206368";
 /// The longest beginning of an answer that is compared where the answer may be shorter, in bytes.
 const REPLY_MAX: usize = 100;
-/// The longest time that keepalived takes, in seconds.
-pub const SECONDS_MAX: f64 = 4_294.0;
+/// The longest `connect_timeout` that keepalived takes, in seconds.
+const SECONDS_MAX: f64 = 4_294.967_295;
+/// The longest time of other keywords, in seconds.
+const DELAY_MAX: f64 = 18_446_744_073_709.0;
+/// The shortest time that keepalived takes, in seconds.
+const SECONDS_LEAST: f64 = 0.000_001;
+/// The largest `retry`: as many failures as a check counts, but for the first.
+const RETRY_MAX: u32 = CHECK_COUNT_MAX as u32 - 1;
 
 /// What a virtual server says for its real servers, a real server for its checkers, unless those say it themselves.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -38,25 +48,55 @@ pub struct Common {
     pub alpha: Option<bool>,
     /// `virtualhost`.
     pub host: Option<String>,
+    /// `misc_timeout`.
+    pub script_timeout: Option<f64>,
 }
 
 impl Common {
-    /// Takes a keyword; false when it is none of these.
-    pub fn take(&mut self, statement: &Statement, place: &str, writer: &mut Writer) -> bool {
+    /// Takes a keyword, with the least number that keepalived takes as `retry`; false when it is none of these.
+    pub fn take(&mut self, statement: &Statement, retry: u32, place: &str, writer: &mut Writer) -> bool {
         let mut values = Values::of(statement, place, writer);
         match statement.keyword() {
-            "connect_timeout" => self.connect_timeout = values.seconds(0.001..=SECONDS_MAX),
-            "retry" | "nb_get_retry" => self.retry = values.integer(0..=99),
-            "delay_before_retry" => self.delay_before_retry = values.seconds(0.0..=SECONDS_MAX),
-            "warmup" => self.warmup = values.seconds(0.0..=SECONDS_MAX),
-            "delay_loop" => self.delay_loop = values.seconds(0.001..=SECONDS_MAX),
-            "alpha" => self.alpha = values.boolean(),
+            "connect_timeout" => {
+                let time = time(&mut values, SECONDS_LEAST..=SECONDS_MAX, CHECK_TIMEOUT_MIN);
+                self.connect_timeout = time.or(self.connect_timeout);
+            }
+            "retry" => {
+                let said = values.integer(retry..=u32::MAX);
+                if let Some(said) = said.filter(|said| *said > RETRY_MAX) {
+                    let holds =
+                        format!("a real server is down after {RETRY_MAX} failures more, the most here");
+                    values.differs(format!("retry {said}"), holds, "nothing needs to be done");
+                }
+                self.retry = said.map(|said| said.min(RETRY_MAX)).or(self.retry);
+            }
+            "delay_before_retry" => {
+                self.delay_before_retry =
+                    time(&mut values, 0.0..=DELAY_MAX, Duration::ZERO).or(self.delay_before_retry);
+            }
+            "warmup" => self.warmup = time(&mut values, 0.0..=DELAY_MAX, Duration::ZERO).or(self.warmup),
+            "delay_loop" => {
+                let time = time(&mut values, SECONDS_LEAST..=DELAY_MAX, CHECK_INTERVAL_MIN);
+                self.delay_loop = time.or(self.delay_loop);
+            }
+            "alpha" => self.alpha = values.boolean().or(self.alpha),
             "virtualhost" => self.host = values.required("a host name").map(str::to_owned),
             _ => return false,
         }
         values.end();
         true
     }
+}
+
+/// Seconds that keepalived takes, within the shortest and longest time of this director's.
+fn time(values: &mut Values<'_, '_>, bounds: RangeInclusive<f64>, least: Duration) -> Option<f64> {
+    let said = values.seconds(bounds)?;
+    let held = said.clamp(least.as_secs_f64(), CHECK_INTERVAL_MAX.as_secs_f64());
+    if (held - said).abs() > f64::EPSILON {
+        let wrong = format!("{} {said}", values.keyword());
+        values.differs(wrong, format!("it is {held} s, the nearest time here"), "see whether that will do");
+    }
+    Some(held)
 }
 
 /// A check: its keys and values as TOML has them, in order, and where it comes from.
@@ -81,14 +121,14 @@ impl Check {
 pub fn read(
     statement: &Statement,
     real: SocketAddr,
-    common: &Common,
+    outer: &Common,
     context: &Context,
     place: &str,
     writer: &mut Writer,
 ) -> Vec<Check> {
     let files = &context.track_files;
     let place = format!("{place}, {}", statement.keyword());
-    let mut reader = Reader { keys: Vec::new(), common: common.clone(), urls: Vec::new() };
+    let mut reader = Reader::of(outer.clone());
     let (kind, block, retry, delay) = match statement.keyword() {
         "TCP_CHECK" => ("tcp", "TCP_CHECK", 1, Some(1.0)),
         "HTTP_GET" => ("http", "HTTP_GET, SSL_GET", 1, Some(3.0)),
@@ -104,6 +144,19 @@ pub fn read(
         reader.take(kind, statement, files, &place, writer);
     });
     reader.keys = last_of_each(reader.keys, |(key, _)| *key);
+    let lacks = match kind {
+        "http" | "https" if reader.urls.is_empty() => Some("url"),
+        "script" if reader.get("command").is_none() => Some("misc_path"),
+        "file" if reader.get("path").is_none() => Some("track_file"),
+        _ => None,
+    };
+    if let Some(lacks) = lacks {
+        let wrong = format!("{} without {lacks}", statement.keyword());
+        let holds = "keepalived leaves the check out, and the real server counts as up without it";
+        let fault = Fault::new(wrong, holds, format!("add {lacks}, or remove the check"));
+        writer.ignored(statement.origin(), &place, fault);
+        return Vec::new();
+    }
     if kind == "https" {
         if let Some(ca) = &context.ca {
             reader.keys.extend([("verify", "true".to_owned()), ("ca", quoted(ca))]);
@@ -127,8 +180,29 @@ pub fn read(
         let keys = kind.chain(own.iter().cloned()).chain(host).chain(reader.keys.iter().cloned());
         Check { origin: statement.origin().clone(), keys: keys.chain(times.iter().cloned()).collect() }
     };
-    if reader.urls.is_empty() { vec![check(&[])] } else { reader.urls.iter().map(|url| check(url)).collect() }
+    if !reader.urls.is_empty() {
+        return reader.urls.iter().map(|url| check(url)).collect();
+    }
+    // Hosts of SMTP_CHECK are checks of their own, beside the real server's where the block says how to reach that.
+    let mut checks = Vec::new();
+    if reader.hosts.is_empty() || reader.is_reached {
+        checks.push(check(&[]));
+    }
+    for host in &reader.hosts {
+        let kept = reader.keys.iter().filter(|(key, _)| !CONNECTION.contains(key)).cloned();
+        let keys = std::iter::once(("kind", quoted(kind))).chain(host.keys.iter().cloned()).chain(kept);
+        let mut common = reader.common.clone();
+        common.connect_timeout = host.timeout.or(outer.connect_timeout);
+        checks.push(Check {
+            origin: statement.origin().clone(),
+            keys: keys.chain(self::times(kind, &common, retry, delay)).collect(),
+        });
+    }
+    checks
 }
+
+/// Keys that say how a check reaches its host.
+const CONNECTION: &[&str] = &["address", "port", "from"];
 
 /// The times of a check, with keepalived's defaults where they differ from ours; one success is enough for it.
 fn times(kind: &str, common: &Common, retry: u32, delay: Option<f64>) -> Vec<(&'static str, String)> {
@@ -139,8 +213,10 @@ fn times(kind: &str, common: &Common, retry: u32, delay: Option<f64>) -> Vec<(&'
         return vec![("interval", seconds(1.0)), ("fall", once()), ("rise", once())];
     }
     let mut times = vec![("interval", seconds(interval))];
-    if kind != "script" {
-        times.push(("timeout", seconds(common.connect_timeout.unwrap_or(5.0))));
+    // A script may take as long as until the next one, where it says no time of its own.
+    let timeout = if kind == "script" { interval } else { common.connect_timeout.unwrap_or(5.0) };
+    if common.script_timeout.is_none() {
+        times.push(("timeout", seconds(timeout)));
     }
     let retry = common.retry.unwrap_or(retry);
     times.push(("fall", (retry + 1).to_string()));
@@ -164,9 +240,24 @@ struct Reader {
     common: Common,
     keys: Vec<(&'static str, String)>,
     urls: Vec<Vec<(&'static str, String)>>,
+    /// `host` of `SMTP_CHECK`.
+    hosts: Vec<Host>,
+    /// True when the block says how to reach the real server itself.
+    is_reached: bool,
+}
+
+/// A `host` of `SMTP_CHECK`.
+#[derive(Default)]
+struct Host {
+    keys: Vec<(&'static str, String)>,
+    timeout: Option<f64>,
 }
 
 impl Reader {
+    const fn of(common: Common) -> Self {
+        Self { common, keys: Vec::new(), urls: Vec::new(), hosts: Vec::new(), is_reached: false }
+    }
+
     /// The value of a key, as TOML has it.
     fn get(&self, key: &str) -> Option<&str> {
         self.keys.iter().find(|(known, _)| *known == key).map(|(_, value)| value.as_str())
@@ -197,25 +288,37 @@ impl Reader {
             self.urls.push(url(statement, &place, writer));
             return;
         }
-        if self.common.take(statement, place, writer) {
+        if statement.keyword() == "host" {
+            let place = format!("{place}, host");
+            self.hosts.push(host(statement, &place, writer));
             return;
         }
         let keyword = statement.keyword();
+        self.is_reached |= ["connect_ip", "connect_port", "bindto", "connect_timeout"].contains(&keyword);
+        if self.common.take(statement, 0, place, writer) {
+            return;
+        }
         let mut values = Values::of(statement, place, writer);
+        if keyword == "nb_get_retry" {
+            let said = values.integer(0..=u32::MAX).map(|said| said.min(RETRY_MAX));
+            self.common.retry = said.or(self.common.retry);
+            return;
+        }
         let key = match (kind, keyword) {
             (_, "connect_ip") => values.address().map(|address| ("address", quoted(&address.to_string()))),
             (_, "connect_port") => values.integer(1..=u16::MAX).map(|l4_port| ("port", l4_port.to_string())),
             (_, "bindto") => values.address().map(|address| ("from", quoted(&address.to_string()))),
             ("smtp", "helo_name") => values.rest("a name to greet with").map(|name| ("helo", quoted(&name))),
             ("dns", "type") => {
-                values.required("A, NS, CNAME, SOA, MX, TXT or AAAA").map(|word| ("type", quoted(word)))
+                let types = ["A", "NS", "CNAME", "SOA", "MX", "TXT", "AAAA"].map(|word| (word, word));
+                values.choice_in_any_case(&types).map(|word| ("type", quoted(word)))
             }
             ("dns", "name") => values.required("a domain name").map(|word| ("name", quoted(word))),
-            ("script", "misc_path") => {
-                values.rest("a program and its arguments").map(|path| ("command", command(&path)))
-            }
+            ("script", "misc_path") => command(&mut values).map(|words| ("command", list(&words))),
             ("script", "misc_timeout") => {
-                values.seconds(0.001..=SECONDS_MAX).map(|time| ("timeout", seconds(time)))
+                let said = values.integer(1..=86_400_u32).map(f64::from);
+                self.common.script_timeout = said.or(self.common.script_timeout);
+                said.map(|time| ("timeout", seconds(time)))
             }
             ("script", "misc_dynamic") => Some(("dynamic", "true".to_owned())),
             ("script", "user") => {
@@ -238,8 +341,9 @@ impl Reader {
             ("file", "track_file") => values.required("the name of a track_file").and_then(|name| {
                 let Some(file) = files.get(name) else {
                     let wrong = format!("there is no track_file {name}");
-                    let fault = Fault::new(wrong, "a track_file of the file has this name", "correct it");
-                    writer.refuse(statement.origin(), place, fault);
+                    let holds =
+                        "keepalived ignores the line, for only one that is defined before can be checked";
+                    values.ignored(wrong, holds, "correct the name");
                     return None;
                 };
                 self.keys.push(("missing", file.missing.to_string()));
@@ -255,6 +359,27 @@ impl Reader {
         };
         self.keys.extend(key);
     }
+}
+
+/// A `host` of `SMTP_CHECK`.
+fn host(statement: &Statement, place: &str, writer: &mut Writer) -> Host {
+    let mut host = Host::default();
+    walk(statement.statements(), Block("host"), place, writer, |statement, writer| {
+        let mut values = Values::of(statement, place, writer);
+        let key = match statement.keyword() {
+            "connect_ip" => values.address().map(|address| ("address", quoted(&address.to_string()))),
+            "connect_port" => values.integer(1..=u16::MAX).map(|l4_port| ("port", l4_port.to_string())),
+            "bindto" => values.address().map(|address| ("from", quoted(&address.to_string()))),
+            _ => {
+                let said = time(&mut values, SECONDS_LEAST..=SECONDS_MAX, CHECK_TIMEOUT_MIN);
+                host.timeout = said.or(host.timeout);
+                None
+            }
+        };
+        host.keys.extend(key);
+    });
+    host.keys = last_of_each(host.keys, |(key, _)| *key);
+    host
 }
 
 /// How often a file's number counts.
@@ -275,7 +400,7 @@ fn url(statement: &Statement, place: &str, writer: &mut Writer) -> Vec<(&'static
                 values.required("an MD5 digest as genhash prints it").map(|digest| ("digest", quoted(digest)))
             }
             "virtualhost" => values.required("a host name").map(|host| ("host", quoted(host))),
-            "regex" => values.rest("a regular expression").map(|regex| ("answer_regex", regex)),
+            "regex" => values.quoted("a regular expression").map(|regex| ("answer_regex", regex)),
             "regex_no_match" => Some(("answer_without", "true".to_owned())),
             "regex_min_offset" => {
                 values.integer(0..=ANSWER_MAX).map(|bytes| ("answer_min", bytes.to_string()))
@@ -337,16 +462,6 @@ fn status(word: &str) -> Option<String> {
     }
 }
 
-/// A command as a list of its words: blanks part them but within quotation marks, as keepalived runs it, without a shell.
-pub fn command(text: &str) -> String {
-    let words = tokens(text).unwrap_or_default().into_iter().map(|token| match token {
-        Token::Word(word) => quoted(&word.text),
-        Token::Open => quoted("{"),
-        Token::Close => quoted("}"),
-    });
-    format!("[{}]", words.collect::<Vec<_>>().join(", "))
-}
-
 /// keepalived's free form of bytes: groups of digits, each of whole bytes but for the last digit of an odd group.
 fn groups(text: &str, digit: impl Fn(char) -> bool) -> Option<Vec<(char, char)>> {
     let mut bytes = Vec::new();
@@ -405,7 +520,7 @@ mod tests {
             ("[2001:db8::1]:8080", &[], "[2001:db8::1]:8080"),
         ] {
             let keys = keys.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
-            let reader = Reader { keys, common: Common::default(), urls: Vec::new() };
+            let reader = Reader { keys, ..Reader::of(Common::default()) };
             assert_eq!(reader.asked(real.parse().unwrap()), host);
         }
     }
@@ -422,6 +537,5 @@ mod tests {
         for bad in [&b"x"[..], b"\nxx", b"x\nxA"] {
             assert!(!found(bad), "{bad:?}");
         }
-        assert_eq!(command("/bin/x -a '1 2' {"), r#"["/bin/x", "-a", "1 2", "{"]"#);
     }
 }

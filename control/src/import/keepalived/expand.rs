@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::words::without_comment;
+use crate::config::limit::VRRP_MAX;
 use crate::config::problem::{Fault, printable};
 use crate::import::files::{Files, braces};
 use crate::import::note::Origin;
@@ -27,6 +28,11 @@ pub const LINES_MAX: usize = 1_000_000;
 /// How deep files may include each other, and definitions may hold definitions.
 pub const DEPTH_MAX: usize = 32;
 
+/// Bytes that the definitions of one line may become.
+const REPLACED_MAX: usize = 1 << 20;
+/// What keepalived takes away from both ends of a line.
+const BLANKS: [char; 3] = [' ', '\t', '\r'];
+
 /// How far `include` insists on files being there.
 #[derive(Clone, Copy, Debug, Default)]
 struct IncludeCheck {
@@ -44,6 +50,8 @@ pub struct Expansion<'a> {
     include_check: IncludeCheck,
     folder: PathBuf,
     full: bool,
+    /// Instances of VRRP so far.
+    instances: usize,
     random: u64,
 }
 
@@ -62,6 +70,7 @@ impl<'a> Expansion<'a> {
             include_check: IncludeCheck::default(),
             folder: PathBuf::new(),
             full: false,
+            instances: 0,
             random: 1,
         }
     }
@@ -102,37 +111,38 @@ impl<'a> Expansion<'a> {
         let (folder, check) = (self.folder.clone(), self.include_check);
         self.folder = path.parent().map(Path::to_owned).unwrap_or_default();
         let file: Arc<Path> = path.into();
-        let mut rows = text.lines().enumerate();
+        let mut rows = rows(&text).enumerate();
         while let Some((number, row)) = rows.next() {
-            let content = without_comment(row).trim_end();
-            let column = content.len() - content.trim_start().len() + 1;
-            let origin = Origin { file: file.clone(), line: number + 1, column };
-            let content = content.trim_start();
+            let row = row.trim_end_matches(BLANKS);
+            let indented = row.len() - row.trim_start_matches(BLANKS).len();
+            let content = without_comment(row);
+            let content = content.trim_matches(BLANKS);
             if content.is_empty() {
                 continue;
             }
-            if self.included(content, &origin, depth, writer) {
-                continue;
+            if self.full {
+                break;
             }
+            let origin = Origin { file: file.clone(), line: number + 1, column: indented + 1 };
             let mut content = content.to_owned();
             if begins_definition(&content) {
                 // A definition goes on while lines end in a backslash.
                 while content.ends_with('\\') {
                     content.pop();
-                    content.truncate(content.trim_end().len());
+                    content.truncate(content.trim_end_matches(BLANKS).len());
                     let Some((_, row)) = rows.next() else { break };
                     content.push('\n');
-                    content.push_str(without_comment(row).trim());
+                    content.push_str(without_comment(row.trim_end_matches(BLANKS)).trim_matches(BLANKS));
                 }
             }
-            self.line(&content, &origin, true, 0, writer);
+            self.line(&content, &origin, depth, 0, writer);
         }
         (self.folder, self.include_check) = (folder, check);
     }
 
-    /// `include` and its variants, and `include_check`, which are seen before anything is put in its place.
+    /// `include` and its variants; false for another line.
     fn included(&mut self, content: &str, from: &Origin, depth: usize, writer: &mut Writer) -> bool {
-        let (word, rest) = content.split_once(char::is_whitespace).unwrap_or((content, ""));
+        let (word, pattern) = content.split_once([' ', '\t']).unwrap_or((content, ""));
         let mut check = self.include_check;
         match word {
             "include" => {}
@@ -142,22 +152,32 @@ impl<'a> Expansion<'a> {
             "includea" => check = IncludeCheck { readable: true, found: true, found_by_wildcard: true },
             _ => return false,
         }
-        let pattern = rest.trim().trim_matches(['"', '\'']);
+        let pattern = pattern.trim_matches(BLANKS);
+        if pattern.is_empty() {
+            let fault = Fault::new(format!("{word} names no file"), "keepalived ignores it", "name one");
+            writer.ignored(from, PLACE, fault);
+            return true;
+        }
         let pattern = self.folder.join(pattern).display().to_string();
         for one in braces(&pattern) {
             let found = self.files.matching(&one);
             let wild = one.contains(['*', '?', '[']);
             if found.is_empty() {
                 let required = if wild { check.found_by_wildcard } else { check.found || check.readable };
-                let fault = Fault::new(
-                    format!("no file is {one}"),
-                    "include names files that are there",
-                    "correct the name, or remove the line",
-                );
+                let (holds, advice) = if one.contains(['"', '\'']) {
+                    (
+                        "quotation marks are a part of the name, as in keepalived, which goes on without it",
+                        "remove them",
+                    )
+                } else {
+                    ("keepalived goes on without it", "correct the name, or remove the line")
+                };
+                let wrong = format!("no file is {one}");
                 if required {
-                    writer.refuse(from, PLACE, fault);
-                } else if !wild {
-                    writer.notice(from, PLACE, fault);
+                    let holds = "include names files that are there";
+                    writer.refuse(from, PLACE, Fault::new(wrong, holds, advice));
+                } else {
+                    writer.ignored(from, PLACE, Fault::new(wrong, holds, advice));
                 }
             }
             for path in found {
@@ -167,29 +187,23 @@ impl<'a> Expansion<'a> {
         true
     }
 
-    /// One line, or several that a definition held.
-    fn line(&mut self, content: &str, origin: &Origin, verbatim: bool, depth: usize, writer: &mut Writer) {
+    /// One line, or several that a definition held; `files` are the files around it, `depth` the definitions.
+    fn line(&mut self, content: &str, origin: &Origin, files: usize, depth: usize, writer: &mut Writer) {
         if self.full {
             return;
         }
         if self.lines.len() >= LINES_MAX || depth > DEPTH_MAX {
-            self.full = true;
-            let wrong = "definitions and sequences make too much of this line";
             let holds = format!("at most {LINES_MAX} lines, and {DEPTH_MAX} definitions in one another");
-            return writer.refuse(
-                origin,
-                PLACE,
-                Fault::new(wrong, holds, "see whether a definition holds itself"),
-            );
+            return self.too_much(origin, holds, writer);
         }
-        let mut content = content.trim();
+        let mut content = content.trim_matches(BLANKS);
         while let Some(rest) = content.strip_prefix('@') {
-            let (id, rest) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+            let (id, rest) = rest.split_once([' ', '\t']).unwrap_or((rest, ""));
             let (wanted, id) = id.strip_prefix('^').map_or((true, id), |id| (false, id));
             if (id == self.config_id) != wanted {
                 return;
             }
-            content = rest.trim_start();
+            content = rest.trim_start_matches(BLANKS);
         }
         if content.is_empty() {
             return;
@@ -198,63 +212,111 @@ impl<'a> Expansion<'a> {
             self.definitions.insert(name.to_owned(), value.to_owned());
             return;
         }
-        if let Some(rounds) = rounds(content) {
+        let bounds_replaced = self.replace_bounds(content);
+        if let Some(rounds) = rounds(bounds_replaced.as_deref().unwrap_or(content)) {
             match rounds {
                 Ok((rounds, rest)) => {
                     for round in rounds {
                         self.definitions.extend(round);
-                        self.line(rest, origin, false, depth + 1, writer);
+                        self.line(rest, origin, files, depth + 1, writer);
+                        if self.full {
+                            return;
+                        }
                     }
                 }
                 Err(wrong) => {
-                    let holds = "~SEQ(NAME, FIRST, STEP, LAST) or ~LST(NAME, VALUE, …)";
-                    writer.refuse(origin, PLACE, Fault::new(wrong, holds, "write it so"));
+                    let holds = "keepalived ignores the line, for it is none of ~SEQ(NAME, FIRST, STEP, LAST) and ~LST(NAME, VALUE, …)";
+                    writer.ignored(origin, PLACE, Fault::new(wrong, holds, "write it so"));
                 }
             }
             return;
         }
-        if let Some(replaced) = self.replace(content) {
-            let mut rows = replaced.split('\n').peekable();
-            while let Some(row) = rows.next() {
-                let mut row = row.to_owned();
-                // A definition within a definition that goes on itself.
-                while begins_definition(&row) && row.ends_with('\\') {
-                    row.pop();
-                    let Some(next) = rows.next() else { break };
-                    row.push('\n');
-                    row.push_str(next);
-                }
-                self.line(&row, origin, false, depth + 1, writer);
+        match self.replace(content) {
+            Some(replaced) if replaced.len() > REPLACED_MAX => {
+                self.too_much(origin, format!("at most {REPLACED_MAX} bytes of one line"), writer);
             }
-            return;
+            Some(replaced) => self.rows(&replaced, origin, files, depth + 1, writer),
+            None if self.included(content, origin, files, writer) => {}
+            None => self.push(content, origin, depth == 0, writer),
         }
-        self.lines.push(Line { text: content.to_owned(), origin: origin.clone(), verbatim });
     }
 
-    /// The line with its first definition that is known put in; none when there is none.
+    /// The lines that a line with definitions became.
+    fn rows(&mut self, replaced: &str, origin: &Origin, files: usize, depth: usize, writer: &mut Writer) {
+        let mut rows = replaced.split('\n');
+        while let Some(row) = rows.next() {
+            let row = without_comment(row);
+            if !(row.ends_with('\\') && begins_definition(&row)) {
+                self.line(&row, origin, files, depth, writer);
+                continue;
+            }
+            // A definition within a definition that goes on itself.
+            let mut row = row.into_owned();
+            while row.ends_with('\\') {
+                row.pop();
+                let Some(next) = rows.next() else { break };
+                row.push('\n');
+                row.push_str(next);
+            }
+            self.line(&row, origin, files, depth, writer);
+        }
+    }
+
+    fn push(&mut self, text: &str, origin: &Origin, verbatim: bool, writer: &mut Writer) {
+        if text.strip_prefix("vrrp_instance").is_some_and(|rest| rest.starts_with([' ', '\t'])) {
+            self.instances += 1;
+            if self.instances > VRRP_MAX {
+                self.full = true;
+                let wrong = format!("more than {VRRP_MAX} virtual routers");
+                let holds = "no director has more; nothing was read from here on";
+                return writer.refuse(origin, PLACE, Fault::new(wrong, holds, "remove some"));
+            }
+        }
+        self.lines.push(Line { text: text.to_owned(), origin: origin.clone(), verbatim });
+    }
+
+    fn too_much(&mut self, origin: &Origin, holds: String, writer: &mut Writer) {
+        self.full = true;
+        let wrong = "definitions and sequences make too much of this line";
+        writer.refuse(origin, PLACE, Fault::new(wrong, holds, "see whether a definition holds itself"));
+    }
+
+    /// A sequence whose bounds are definitions, with those put in.
+    fn replace_bounds(&mut self, content: &str) -> Option<String> {
+        let (head, rest) = content.strip_prefix("~SEQ").and_then(|rest| rest.split_once(')'))?;
+        Some(format!("~SEQ{}){rest}", self.replace(head)?))
+    }
+
+    /// The line with the definitions that are known put in; none when there is none.
     fn replace(&mut self, content: &str) -> Option<String> {
-        let mut from = 0;
-        while let Some(dollar) = content[from..].find('$').map(|at| at + from) {
-            from = dollar + 1;
-            let rest = &content[from..];
+        let (mut replaced, mut from) = (None::<String>, 0);
+        let mut at = 0;
+        while let Some(dollar) = content[at..].find('$').map(|found| found + at) {
+            at = dollar + 1;
+            let rest = &content[at..];
             let (name, end) = match rest.strip_prefix('{') {
                 Some(inner) => match inner.find('}') {
-                    Some(end) => (&inner[..end], from + end + 2),
+                    Some(end) => (&inner[..end], at + end + 2),
                     None => continue,
                 },
                 None => {
                     let end = rest.find(|c: char| !is_name(c)).unwrap_or(rest.len());
-                    if rest[end..].starts_with(|c: char| !c.is_whitespace()) {
+                    if rest[end..].starts_with(|c: char| !matches!(c, ' ' | '\t' | ',' | ')')) {
                         continue;
                     }
-                    (&rest[..end], from + end)
+                    (&rest[..end], at + end)
                 }
             };
             if let Some(value) = self.value(name) {
-                return Some(format!("{}{value}{}", &content[..dollar], &content[end..]));
+                let text = replaced.get_or_insert_default();
+                text.push_str(&content[from..dollar]);
+                text.push_str(&value);
+                (from, at) = (end, end);
             }
         }
-        None
+        let mut text = replaced?;
+        text.push_str(&content[from..]);
+        Some(text)
     }
 
     fn value(&mut self, name: &str) -> Option<String> {
@@ -264,6 +326,8 @@ impl<'a> Expansion<'a> {
             "_INSTANCE" => Some(self.config_id.to_owned()),
             "_HASH" => Some("#".to_owned()),
             "_BANG" => Some("!".to_owned()),
+            // Of keepalived 2.3 and later.
+            "_ENV" => Some(words.next().and_then(|name| std::env::var(name).ok()).unwrap_or_default()),
             "_RANDOM" => {
                 let low = words.next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
                 let high = words.next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(32_767).max(low);
@@ -279,6 +343,11 @@ impl<'a> Expansion<'a> {
     }
 }
 
+/// The lines of a text as keepalived reads them: what follows a NUL in its line is lost.
+fn rows(text: &str) -> impl Iterator<Item = &str> {
+    text.split('\n').map(|row| row.split('\0').next().unwrap_or_default())
+}
+
 fn is_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_'
 }
@@ -288,14 +357,14 @@ fn definition(content: &str) -> Option<(&str, &str)> {
     let (name, value) = content.strip_prefix('$')?.split_once('=')?;
     let good =
         !name.is_empty() && name.chars().all(is_name) && !name.starts_with(|c: char| c.is_ascii_digit());
-    good.then(|| (name, value.trim()))
+    good.then(|| (name, value.trim_matches(BLANKS)))
 }
 
 /// True for a definition, with conditions in front of it or without.
 fn begins_definition(content: &str) -> bool {
     let mut content = content.trim_start();
     while content.starts_with('@') {
-        content = content.split_once(char::is_whitespace).map_or("", |(_, rest)| rest.trim_start());
+        content = content.split_once([' ', '\t']).map_or("", |(_, rest)| rest.trim_start_matches(BLANKS));
     }
     definition(content).is_some()
 }

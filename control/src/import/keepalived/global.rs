@@ -8,8 +8,8 @@ use super::keywords::Block;
 use super::services::Context;
 use super::tree::Statement;
 use super::values::{Values, walk};
-use crate::config::problem::Fault;
-use crate::import::note::Origin;
+use crate::config::problem::{Fault, printable};
+use crate::import::note::{Fate, Origin};
 use crate::import::writer::{Writer, last_of_each, quoted, seconds};
 use crate::notify::What;
 
@@ -21,115 +21,216 @@ pub struct MailSwitches {
     checks: Option<bool>,
     no_faults: bool,
     no_checks: bool,
-    /// Where the last of them stands.
-    origin: Option<Origin>,
+}
+
+/// What `smtp_alert` of an instance, a group or a virtual server asks for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked {
+    /// Mails about virtual routers.
+    pub vrrp: bool,
+    /// Mails about virtual servers.
+    pub services: bool,
 }
 
 impl MailSwitches {
     /// Takes a keyword; false when it is none of these.
     fn take(&mut self, statement: &Statement, values: &mut Values<'_, '_>) -> bool {
         match statement.keyword() {
-            "smtp_alert" => self.all = values.boolean(),
-            "smtp_alert_vrrp" => self.vrrp = values.boolean(),
-            "smtp_alert_checker" => self.checks = values.boolean(),
+            "smtp_alert" => self.all = values.boolean().or(self.all),
+            "smtp_alert_vrrp" => self.vrrp = values.boolean().or(self.vrrp),
+            "smtp_alert_checker" => self.checks = values.boolean().or(self.checks),
             "no_email_faults" => self.no_faults = true,
             "no_checker_emails" => self.no_checks = true,
             _ => return false,
         }
-        self.origin = Some(statement.origin().clone());
         true
     }
 
-    /// `events` of `[notify] mail`, where mails are not about everything.
-    fn key(&self) -> Option<(Origin, &'static str, String)> {
-        let vrrp = self.vrrp.or(self.all).unwrap_or(true);
+    /// `events` of `[notify] mail`: keepalived's mails are about real servers, and about virtual routers and virtual
+    /// servers where smtp_alert asks for them.
+    fn key(&self, asked: Asked) -> String {
+        let vrrp = asked.vrrp || self.vrrp.or(self.all).unwrap_or(false);
+        let services = asked.services || self.checks.or(self.all).unwrap_or(false);
         let checks = !self.no_checks && self.checks.or(self.all).unwrap_or(true);
-        if vrrp && checks && !self.no_faults {
-            return None;
-        }
         let wanted = |what: &What| match what {
-            What::RealUp | What::RealDown | What::QuorumUp | What::QuorumDown => checks,
+            What::RealUp | What::RealDown => checks,
+            What::QuorumUp | What::QuorumDown => services,
             What::VrrpFault => vrrp && !self.no_faults,
             What::VrrpMaster | What::VrrpBackup | What::VrrpStop | What::VrrpLowerPriority => vrrp,
             What::VrrpAdvert | What::SplitBrain | What::SplitBrainOver => vrrp,
             What::Tracked => vrrp,
             What::LinkDown | What::LinkUp => !self.no_faults,
-            What::NoReal | What::NoRealOver => checks,
+            What::NoReal | What::NoRealOver => services,
             What::Reload | What::ReloadRefused | What::Ipvsadm => false,
             // News to keepalived.
             _ => true,
         };
         let words = What::ALL.iter().filter(|what| wanted(what)).map(|what| quoted(what.word()));
-        let list = format!("[{}]", words.collect::<Vec<_>>().join(", "));
-        Some((self.origin.clone()?, "events", list))
+        format!("[{}]", words.collect::<Vec<_>>().join(", "))
     }
+}
+
+/// Where mails of `global_defs` go, and how.
+#[derive(Clone, Debug, Default)]
+pub struct Mail {
+    /// Where the first of its keywords stands.
+    origin: Option<Origin>,
+    to: Vec<String>,
+    from: Option<String>,
+    server: Option<String>,
+    helo: Option<String>,
+    timeout: Option<f64>,
 }
 
 /// Reads `global_defs`.
 pub fn read(statement: &Statement, context: &mut Context, writer: &mut Writer) {
     let place = "global_defs";
     walk(statement.statements(), Block(place), place, writer, |statement, writer| {
+        let origin = statement.origin();
         let mut values = Values::of(statement, place, writer);
         if context.mail_switches.take(statement, &mut values) {
             return;
         }
-        let key = match statement.keyword() {
-            "lvs_timeouts" => return timeouts(statement, context, writer),
+        if context.mail.take(statement, &mut values) {
+            context.mail.origin.get_or_insert_with(|| origin.clone());
+            return;
+        }
+        match statement.keyword() {
+            "lvs_timeouts" => timeouts(statement, context, writer),
             "script_user" => {
                 context.script_user = values.rest("a user, and a group if it is not the user's");
-                None
             }
-            "notification_email" => {
-                let addresses = statement.statements().iter().map(|one| quoted(one.keyword()));
-                Some(("to", format!("[{}]", addresses.collect::<Vec<_>>().join(", "))))
-            }
-            "notification_email_from" => values.required("a mail address").map(|from| ("from", quoted(from))),
-            "smtp_server" => values.required("a host, and a port if it is not 25").map(|host| {
-                let l4_port = values.word().unwrap_or("25");
-                let host = if host.parse::<std::net::Ipv6Addr>().is_ok() {
-                    format!("[{host}]")
-                } else {
-                    host.to_owned()
-                };
-                ("server", quoted(&format!("{host}:{l4_port}")))
-            }),
-            "smtp_helo_name" => values.required("a host name").map(|name| ("helo", quoted(name))),
-            "vrrp_version" => {
-                context.version = values.integer(2..=3);
-                None
-            }
+            "vrrp_strict" => context.strict = true,
+            "vrrp_version" => context.version = values.integer(2..=3).or(context.version),
             "vrrp_startup_delay" => {
                 let delay = values.seconds(0.0..=3_600.0);
-                let key = delay.map(|delay| (statement.origin().clone(), "start_grace", seconds(delay)));
+                let key = delay.map(|delay| (origin.clone(), "start_grace", seconds(delay)));
                 context.vrrp_defaults.extend(key);
-                None
             }
-            "smtp_connect_timeout" => values.seconds(0.001..=4_294.0).map(|time| ("timeout", seconds(time))),
             keyword => {
                 let key = super::vrrp::announcing(keyword, &mut values);
-                let key = key.map(|(key, value)| (statement.origin().clone(), key, value));
-                context.vrrp_defaults.extend(key);
-                None
+                context.vrrp_defaults.extend(key.map(|(key, value)| (origin.clone(), key, value)));
             }
-        };
-        context.mail.extend(key.map(|(key, value)| (statement.origin().clone(), key, value)));
+        }
     });
 }
 
-/// Writes what `global_defs` says that has a table of its own.
-pub fn write(context: &Context, writer: &mut Writer) {
-    let mut mail = context.mail.clone();
-    if !mail.is_empty() {
-        mail.extend(context.mail_switches.key());
+impl Mail {
+    /// Takes a keyword; false when it is none of these.
+    fn take(&mut self, statement: &Statement, values: &mut Values<'_, '_>) -> bool {
+        match statement.keyword() {
+            "notification_email" => {
+                for line in statement.statements() {
+                    for word in &line.words {
+                        self.to.extend(address(word, &line.words, values));
+                    }
+                }
+            }
+            "notification_email_from" => {
+                let from = values.rest_or_none();
+                self.from = from.and_then(|from| address(&from, &[], values)).or(self.from.take());
+            }
+            "smtp_server" => {
+                if let Some(host) = values.required("a host, and a port if it is not 25") {
+                    let l4_port = match values.peek() {
+                        Some(_) => values.integer(1..=u16::MAX).unwrap_or(25),
+                        None => 25,
+                    };
+                    if !host.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/') {
+                        let wrong = format!("{} is no host", printable(host, 60));
+                        values.ignored(wrong, "keepalived sends no mail then", "correct it");
+                        return true;
+                    }
+                    let is_ipv6 = host.parse::<std::net::Ipv6Addr>().is_ok();
+                    self.server = Some(if is_ipv6 {
+                        format!("[{host}]:{l4_port}")
+                    } else {
+                        format!("{host}:{l4_port}")
+                    });
+                }
+            }
+            "smtp_helo_name" => self.helo = values.required("a host name").map(str::to_owned),
+            "smtp_connect_timeout" => self.timeout = values.seconds(0.001..=4_294.0).or(self.timeout),
+            _ => return false,
+        }
+        true
     }
-    for (table, keys) in [("[timeout]", &context.timeouts), ("[notify.mail]", &mail)] {
-        let keys = last_of_each(keys.clone(), |(_, key, _)| *key);
-        if let Some((origin, ..)) = keys.first() {
-            writer.table(origin, table);
+
+    /// Writes `[notify.mail]`, as far as keepalived would send mails.
+    fn write(&self, switches: &MailSwitches, asked: Asked, writer: &mut Writer) {
+        let Some(origin) = &self.origin else { return };
+        let (Some(server), false) = (&self.server, self.to.is_empty()) else {
+            let lacks = if self.server.is_none() { "smtp_server" } else { "notification_email" };
+            let wrong = format!("{lacks} is missing");
+            let fault = Fault::new(wrong, "no mail is sent, as in keepalived", "add it if mails are meant");
+            return writer.notice(origin, "global_defs", fault);
+        };
+        let from = self.from.clone().unwrap_or_else(|| {
+            let from = format!("root@{}", crate::import::host_name());
+            let fault = Fault::new(
+                "notification_email_from is missing",
+                format!("mails come from {from}"),
+                "add it if that is not an address of yours",
+            );
+            writer.notice(origin, "global_defs", fault);
+            from
+        });
+        writer.table(origin, "[notify.mail]");
+        let to: Vec<String> = self.to.iter().map(|to| quoted(to)).collect();
+        writer.key(origin, "to", format!("[{}]", to.join(", ")));
+        writer.key(origin, "from", quoted(&from));
+        writer.key(origin, "server", quoted(server));
+        if let Some(helo) = &self.helo {
+            writer.key(origin, "helo", quoted(helo));
         }
-        for (origin, key, value) in &keys {
-            writer.key(origin, key, value);
+        if let Some(timeout) = self.timeout {
+            writer.key(origin, "timeout", seconds(timeout));
         }
+        writer.key(origin, "events", switches.key(asked));
+    }
+}
+
+/// A mail address: what stands between < and >, where a name stands before it. Words of a name are none.
+fn address(text: &str, line: &[String], values: &mut Values<'_, '_>) -> Option<String> {
+    let inner =
+        text.split_once('<').and_then(|(_, rest)| rest.split_once('>')).map_or(text, |(inner, _)| inner);
+    // `Name <name@example.org>` is an address and the words of a name.
+    if !inner.contains('@') && line.iter().any(|word| word != text && word.contains('@')) {
+        return None;
+    }
+    if !inner.is_empty() && inner.bytes().all(|byte| byte.is_ascii_graphic() && !b"<>,;".contains(&byte)) {
+        return Some(inner.to_owned());
+    }
+    let wrong = format!("{} is no mail address", printable(text, 60));
+    values.differs(wrong, "mails go to and come from NAME@HOST: this one is left out", "correct it");
+    None
+}
+
+/// Writes what `global_defs` says that has a table of its own.
+pub fn write(context: &Context, asked: Asked, writer: &mut Writer) {
+    let keys = last_of_each(context.timeouts.clone(), |(_, key, _)| *key);
+    if let Some((origin, ..)) = keys.first() {
+        writer.table(origin, "[timeout]");
+    }
+    for (origin, key, value) in &keys {
+        writer.key(origin, key, value);
+    }
+    context.mail.write(&context.mail_switches, asked, writer);
+}
+
+/// What `smtp_alert` of instances, groups and virtual servers asks for.
+pub fn asked(vrrp: &[Statement], checkers: &[Statement]) -> Asked {
+    let asks = |of: &[Statement], words: &[&str]| {
+        let blocks = of.iter().filter(|one| words.contains(&one.keyword()));
+        blocks.flat_map(|one| one.statements()).any(|line| {
+            let off =
+                line.values().first().is_some_and(|word| ["off", "no", "false"].contains(&word.as_str()));
+            line.keyword() == "smtp_alert" && !off
+        })
+    };
+    Asked {
+        vrrp: asks(vrrp, &["vrrp_instance", "vrrp_sync_group"]),
+        services: asks(checkers, &["virtual_server"]),
     }
 }
 
@@ -147,7 +248,7 @@ fn timeouts(statement: &Statement, context: &mut Context, writer: &mut Writer) {
 pub fn ssl(statement: &Statement, context: &mut Context, writer: &mut Writer) {
     walk(statement.statements(), Block("SSL"), "SSL", writer, |statement, writer| {
         let mut values = Values::of(statement, "SSL", writer);
-        context.ca = values.required("a file").map(str::to_owned);
+        context.ca = values.required("a file").map(str::to_owned).or(context.ca.take());
         values.end();
     });
 }
@@ -158,6 +259,8 @@ struct Route {
     to: Option<IpNet>,
     via: Option<IpAddr>,
     device: Option<String>,
+    /// What else it says.
+    others: Vec<String>,
 }
 
 impl Route {
@@ -175,8 +278,12 @@ impl Route {
                     route.via = Some(router.parse().ok()?);
                 }
                 "dev" => route.device = Some(words.next()?.to_owned()),
-                // The director sends from its own addresses, and its own routes come first.
-                "src" | "scope" | "proto" | "protocol" | "metric" | "preference" => drop(words.next()?),
+                "src" | "scope" | "proto" | "protocol" | "metric" | "preference" => {
+                    route.others.push(format!("{word} {}", words.next()?));
+                }
+                // The routing table of the kernel alone would be meant.
+                "table" if words.next()? == "main" => {}
+                "no_track" | "onlink" => {}
                 _ if route.to.is_none() => route.to = Some(network(word)?),
                 _ => return None,
             }
@@ -189,24 +296,34 @@ impl Route {
 pub fn routes(statement: &Statement, place: &str, context: &mut Context, writer: &mut Writer) {
     for line in statement.statements() {
         let read = Route::read(&line.words);
-        let Some(Route { to: Some(mut to), via, device }) = read else {
+        let Some(Route { to: Some(mut to), via, device, others }) = read else {
             let holds =
                 "`NETWORK via ROUTER [dev INTERFACE]` and `NETWORK dev INTERFACE` have an equal in [[route]]";
             let wrong = format!("the route {} is not supported", line.line());
             writer.refuse(line.origin(), place, Fault::new(wrong, holds, "write it so, or remove it"));
             continue;
         };
+        for other in others {
+            let instead = "forwarded packets keep their source, the director's own come from its NIC's address, and \
+                           its routes come before the kernel's";
+            writer.tell(
+                line.origin(),
+                place,
+                &format!("{other} of the route to {to}"),
+                Fate::Differs(instead),
+            );
+        }
         if let (IpAddr::V4(_), Some(IpAddr::V6(_)), 0) = (to.addr(), via, to.prefix_len()) {
             // `default` is of the router's family.
             to = everything_v6(to);
         }
         let nic = device.and_then(|device| context.interfaces.nic(&device, line.origin(), place, writer));
         // Several instances may have one.
-        if !context.routes.insert((to, via, nic.clone())) {
+        if !context.routes.insert((to.trunc(), via, nic.clone())) {
             continue;
         }
         writer.table(line.origin(), "[[route]]");
-        writer.key(line.origin(), "to", quoted(&to.to_string()));
+        writer.key(line.origin(), "to", quoted(&to.trunc().to_string()));
         if let Some(via) = via {
             writer.key(line.origin(), "via", quoted(&via.to_string()));
         }

@@ -5,11 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::tree::Statement;
 use super::values::Values;
-use crate::config::problem::Fault;
+use crate::config::problem::{Fault, printable};
 use crate::import::writer::Writer;
 
 /// What a service listens at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Listen {
     /// VIP and port.
     Address(SocketAddr),
@@ -51,44 +51,74 @@ pub fn read(statement: &Statement, groups: &mut Groups, writer: &mut Writer) {
         let l4_port = if values.peek().is_some() { values.integer(0..=u16::MAX) } else { Some(0) };
         values.end();
         let Some(addresses) = range(member.keyword()) else {
-            let wrong = format!("{} is no member of a group", member.keyword());
-            let holds = "an address, a range such as 192.0.2.10-20, or fwmark and a number";
-            writer.refuse(member.origin(), &place, Fault::new(wrong, holds, "write one of those"));
+            let wrong = format!("{} is no member of a group", printable(member.keyword(), 60));
+            let holds = "keepalived ignores it, for it is an address, a range such as 192.0.2.10-20, or fwmark and a number";
+            writer.ignored(member.origin(), &place, Fault::new(wrong, holds, "write one of those"));
             continue;
         };
+        if addresses.len() > MEMBERS_MAX {
+            let wrong = format!("{} are too many addresses", member.keyword());
+            let holds = format!("a range has at most {MEMBERS_MAX} of them");
+            writer.refuse(member.origin(), &place, Fault::new(wrong, holds, "use a firewall mark"));
+            continue;
+        }
         let Some(l4_port) = l4_port else { continue };
         members
             .extend(addresses.into_iter().map(|address| Listen::Address(SocketAddr::new(address, l4_port))));
     }
-    groups.insert(name.to_owned(), members);
+    if members.is_empty() {
+        let fault = Fault::new("a group without members", "keepalived has no such group", "add an address");
+        return writer.ignored(statement.origin(), &place, fault);
+    }
+    // The first of a name is found.
+    groups.entry(name.to_owned()).or_insert(members);
 }
 
-/// One address, or those up to another last part: `192.0.2.10-20`, `2001:db8::10-1f`.
+/// Addresses of one range at most.
+const MEMBERS_MAX: usize = 4096;
+
+/// One address, those of a network (`192.0.2.16/28`), or those up to another one or to another last part:
+/// `192.0.2.10-192.0.2.20`, `192.0.2.10-20`, `2001:db8::10-1f`. No more than one above [`MEMBERS_MAX`].
 fn range(text: &str) -> Option<Vec<IpAddr>> {
-    let Some((first, last)) = text.split_once('-') else { return Some(vec![text.parse().ok()?]) };
-    match first.parse().ok()? {
-        IpAddr::V4(address) => {
-            let [a, b, c, first] = address.octets();
-            let last: u8 = last.parse().ok()?;
-            (first <= last).then(|| (first..=last).map(|d| IpAddr::V4(Ipv4Addr::new(a, b, c, d))).collect())
+    let number = |address: IpAddr| match address {
+        IpAddr::V4(address) => u128::from(u32::from(address)),
+        IpAddr::V6(address) => u128::from(address),
+    };
+    let (first, last) = if let Some((first, bits)) = text.split_once('/') {
+        let first: IpAddr = first.parse().ok()?;
+        let network = ipnet::IpNet::new(first, bits.parse().ok().filter(|bits| *bits > 0)?).ok()?;
+        if network.network() != first {
+            return None;
         }
-        IpAddr::V6(address) => {
-            let mut segments = address.segments();
-            let (first, last) = (segments[7], u16::from_str_radix(last, 16).ok()?);
-            (first <= last).then(|| {
-                let one = |segment: u16| {
-                    segments[7] = segment;
-                    IpAddr::V6(Ipv6Addr::from(segments))
-                };
-                (first..=last).map(one).collect()
-            })
-        }
-    }
+        (first, number(network.broadcast()))
+    } else {
+        let (first, last) = text.split_once('-').map_or((text, None), |(first, last)| (first, Some(last)));
+        let first: IpAddr = first.parse().ok()?;
+        let last = match (first, last) {
+            (_, None) => number(first),
+            (_, Some(last)) if last.contains(['.', ':']) => {
+                let last: IpAddr = last.parse().ok()?;
+                (last.is_ipv4() == first.is_ipv4()).then(|| number(last))?
+            }
+            (IpAddr::V4(_), Some(last)) => number(first) & !0xff | u128::from(last.parse::<u8>().ok()?),
+            (IpAddr::V6(_), Some(last)) => {
+                number(first) & !0xffff | u128::from(u16::from_str_radix(last, 16).ok()?)
+            }
+        };
+        (first, last)
+    };
+    let from = number(first);
+    let address = |number: u128| match first {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::from(number as u32)),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::from(number)),
+    };
+    let bounded = last.min(from.saturating_add(MEMBERS_MAX as u128));
+    (from <= last).then(|| (from..=bounded).map(address).collect())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::range;
+    use super::{MEMBERS_MAX, range};
 
     #[test]
     fn ranges_of_addresses() {
@@ -96,7 +126,19 @@ mod tests {
         assert_eq!(count("192.0.2.10"), Some(1));
         assert_eq!(range("192.0.2.10-12").unwrap()[2].to_string(), "192.0.2.12");
         assert_eq!(range("2001:db8::9-b").unwrap()[2].to_string(), "2001:db8::b");
-        for wrong in ["192.0.2.10-9", "192.0.2.10-300", "x", "192.0.2.10-"] {
+        assert_eq!(range("192.0.2.254-192.0.3.1").unwrap()[3].to_string(), "192.0.3.1");
+        assert_eq!(count("192.0.2.16/28"), Some(16));
+        assert_eq!(count("2001:db8::/64"), Some(MEMBERS_MAX + 1));
+        for wrong in [
+            "192.0.2.17/28",
+            "192.0.2.1/33",
+            "192.0.2.0/0",
+            "192.0.2.10-2001:db8::1",
+            "192.0.2.10-9",
+            "192.0.2.10-300",
+            "x",
+            "192.0.2.10-",
+        ] {
             assert_eq!(count(wrong), None, "{wrong}");
         }
     }

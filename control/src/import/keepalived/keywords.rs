@@ -2,7 +2,7 @@
 
 use crate::config::document::nearest;
 use crate::config::problem::Fault;
-use crate::import::note::Fate::{self, Instead, Refused, Supported};
+use crate::import::note::Fate::{self, Differs, Ignored, Instead, Refused, Supported};
 
 /// What becomes of each keyword of a list, which are separated by blanks.
 pub type Keywords = &'static [(Fate, &'static str)];
@@ -32,7 +32,8 @@ impl Block {
         let words: Vec<&str> = keywords.iter().map(|(word, _)| *word).collect();
         let advice = nearest(word, &words)
             .map_or_else(|| "remove it".to_owned(), |near| format!("did you mean {near}?"));
-        let holds = format!("docs/keepalived.md lists the keywords of {}", self.0);
+        let holds =
+            format!("keepalived ignores the line; docs/keepalived.md lists the keywords of {}", self.0);
         Err(Fault::new(
             format!("unknown keyword {}", crate::config::problem::printable(word, 60)),
             holds,
@@ -63,7 +64,7 @@ const FILE: Keywords = &[
     (Instead("a director is known by its socket, `[runtime] socket`"), "instance use_pid_dir"),
     (Instead("the link of every NIC is watched"), "linkbeat_use_polling linkbeat_interfaces"),
     (Instead("a stop ends within a bounded time"), "child_wait_time"),
-    (Instead("own addresses stand in `addresses` of a `[[nic]]`"), "static_ipaddress"),
+    (Differs("own addresses stand in `addresses` of a `[[nic]]`: see that these do"), "static_ipaddress"),
     (Instead("routes of the director stay while it runs"), "track_group"),
     (Refused("use `[[route]]`; policy routing is the router's work"), "static_rules"),
     (Supported("`track` of `[[vrrp]]`"), "vrrp_track_process"),
@@ -80,10 +81,10 @@ const GLOBAL_DEFS: Keywords = &[
     (Instead("nothing is kept on disk between reloads"), "tmp_config_directory config_save_dir"),
     (
         Instead("this director is one process; `[runtime]` says where it runs"),
-        "process_names process_name vrrp_process_name checker_process_name bfd_process_name",
+        "process_names process_name vrrp_process_name checker_process_name lvs_process_name bfd_process_name",
     ),
     (
-        Refused("start it from the unit that starts the director"),
+        Differs("nothing is started: let the unit that starts the director start it"),
         "startup_script startup_script_timeout shutdown_script shutdown_script_timeout",
     ),
     (Supported("`[notify] mail.to`"), "notification_email"),
@@ -105,11 +106,16 @@ const GLOBAL_DEFS: Keywords = &[
         "vrrp_mcast_group4 vrrp_mcast_group6",
     ),
     (Instead("addresses belong to a `[[nic]]`"), "default_interface"),
-    (Refused("remove it: state synchronisation is not supported yet"), "lvs_sync_daemon"),
+    (
+        Differs(
+            "connections are not told to the other director yet: those of a director that fails are lost, but for what sh and mh choose anew",
+        ),
+        "lvs_sync_daemon",
+    ),
     (Supported("`[timeout]`"), "lvs_timeouts"),
     (
         Instead("a director begins with what its configuration has, and leaves nothing behind"),
-        "lvs_flush lvs_flush_on_stop",
+        "lvs_flush lvs_flush_on_stop lvs_flush_onstop",
     ),
     (Supported("`garp_delay` of every `[[vrrp]]`"), "vrrp_garp_master_delay"),
     (Supported("`garp_repeat` of every `[[vrrp]]`"), "vrrp_garp_master_repeat"),
@@ -124,12 +130,12 @@ const GLOBAL_DEFS: Keywords = &[
     (Supported("`garp_refresh` of every `[[vrrp]]`"), "vrrp_garp_master_refresh"),
     (Supported("`garp_refresh_repeat` of every `[[vrrp]]`"), "vrrp_garp_master_refresh_repeat"),
     (Supported("`version` of every `[[vrrp]]`"), "vrrp_version"),
-    (Refused("remove it: a backup waits for three adverts, as the RFC has it"), "vrrp_down_timer_adverts"),
+    (Differs("a backup waits for three adverts, as the RFC has it"), "vrrp_down_timer_adverts"),
     (
         Instead("announcements of all NICs are limited to a rate that switches take"),
         "vrrp_garp_interval vrrp_gna_interval vrrp_min_garp",
     ),
-    (Instead("VIPs are announced on every NIC that holds them"), "vrrp_garp_extra_if"),
+    (Instead("VIPs are announced on every NIC that holds them"), "vrrp_garp_extra_if vrrp_vmac_garp_intvl"),
     (
         Instead("a master that hears a lower priority answers with an advert at once, as the RFC has it"),
         "vrrp_lower_prio_no_advert vrrp_higher_prio_send_advert",
@@ -145,14 +151,14 @@ const GLOBAL_DEFS: Keywords = &[
         ),
         "vrrp_skip_check_adv_addr",
     ),
-    (Instead("adverts are always as strict as the RFC has them"), "vrrp_strict"),
+    (Supported("no authentication, `accept = false`, no `preempt_delay`"), "vrrp_strict"),
     (
         Instead("the API streams events (docs/api.md)"),
         "vrrp_notify_priority_changes notify_fifo notify_fifo_script vrrp_notify_fifo vrrp_notify_fifo_script lvs_notify_fifo lvs_notify_fifo_script fifo_write_vrrp_states_on_reload",
     ),
     (
         Instead("the thread of VRRP has real-time priority where the system allows it"),
-        "max_auto_priority min_auto_priority_delay vrrp_priority checker_priority bfd_priority vrrp_no_swap checker_no_swap bfd_no_swap vrrp_rt_priority checker_rt_priority bfd_rt_priority vrrp_rlimit_rttime checker_rlimit_rttime bfd_rlimit_rttime",
+        "max_auto_priority min_auto_priority_delay vrrp_priority checker_priority bfd_priority vrrp_no_swap checker_no_swap bfd_no_swap vrrp_rt_priority checker_rt_priority bfd_rt_priority vrrp_rlimit_rttime checker_rlimit_rttime bfd_rlimit_rttime vrrp_rlimit_rtime checker_rlimit_rtime bfd_rlimit_rtime",
     ),
     (
         Instead("`[runtime] control_core` and `workers` say which core does what"),
@@ -160,7 +166,7 @@ const GLOBAL_DEFS: Keywords = &[
     ),
     (
         Instead("`shunt status --json` and the API tell what SNMP would (docs/api.md)"),
-        "snmp_socket enable_snmp_vrrp enable_snmp_checker enable_snmp_rfc enable_snmp_rfcv2 enable_snmp_rfcv3 enable_traps",
+        "snmp_socket enable_snmp_vrrp enable_snmp_keepalived enable_snmp_checker enable_snmp_rfc enable_snmp_rfcv2 enable_snmp_rfcv3 enable_traps",
     ),
     (
         Instead("the API at `[runtime] socket` does what DBus would (docs/api.md)"),
@@ -181,7 +187,18 @@ const GLOBAL_DEFS: Keywords = &[
     (Instead("`_RANDOM` gives the same numbers each time a file is read"), "random_seed"),
     (Instead("a reload always checks the whole configuration first"), "reload_check_config"),
     (Supported("the includes after it insist on what it names"), "include_check"),
-    (Refused("remove it; let cron or a systemd timer type `shunt reload`"), "reload_time_file reload_repeat"),
+    (Differs("nothing is reloaded then: let a timer type `shunt reload`"), "reload_time_file reload_repeat"),
+    (Ignored("older versions called it router_id so"), "lvs_id"),
+    (
+        Differs(
+            "keepalived 2.2.7 does not know it, and later ones wait so long after a boot: this director begins when it is started",
+        ),
+        "vrrp_delay_after_boot",
+    ),
+    (
+        Ignored("later versions know it"),
+        "dbus_no_interface_name iproute_etc_dir iproute_usr_dir json_dump_file json_version set_supplementary_groups snmp_rs_stats_update_interval snmp_vs_stats_update_interval state_dump_file stats_dump_file use_symlink_paths vrrp_owner_ignore_adverts",
+    ),
     (Instead("`shunt reload` returns when every worker runs the new configuration"), "reload_file"),
     (Instead("`shunt status --json` shows what the data files would"), "data_use_instance"),
 ];
@@ -236,7 +253,12 @@ const VRRP_SYNC_GROUP: Keywords = &[
     (Instead("a group follows what its members track"), "global_tracking sync_group_tracking_weight"),
 ];
 const VRRP_INSTANCE: Keywords = &[
-    (Instead("the priorities decide who is master"), "state"),
+    (
+        Supported(
+            "MASTER clears nopreempt and preempt_delay, and is 255 without a priority; else the priorities decide",
+        ),
+        "state",
+    ),
     (Supported("`nic`"), "interface"),
     (Supported("`vrid`"), "virtual_router_id"),
     (Supported("`priority`"), "priority"),
@@ -284,16 +306,20 @@ const VRRP_INSTANCE: Keywords = &[
     (Refused("a `[[nic]]` is in no VRF: remove it"), "vrf"),
     (Supported("`vmac_xmit_base`"), "vmac_xmit_base"),
     (Instead("all VIPs of an instance have its virtual MAC, which belongs to its one NIC"), "use_vmac_addr"),
-    (Refused("use use_vmac, or the NIC's own MAC"), "use_ipvlan"),
+    (Instead("adverts and VIPs have the NIC's own MAC, as an ipvlan's have"), "use_ipvlan"),
     (Instead("an instance of IPv6 addresses speaks IPv6"), "native_ipv6"),
-    (Instead("the link of its own NIC always counts"), "dont_track_primary"),
+    (
+        Instead("an instance that a reload removes runs `notify_fault`, and is told as FAULT"),
+        "notify_deleted",
+    ),
+    (Differs("the link of its own NIC always counts"), "dont_track_primary"),
     (Refused("remove it: adverts go to the group of the RFC, or to unicast peers"), "mcast_dst_ip"),
     (Instead("an own address stays while the director runs"), "track_src_ip"),
     (Instead("unicast adverts are taken from peers only"), "check_unicast_src"),
     (Instead("peers are part of the configuration"), "unicast_fault_no_peer"),
     (Instead("checksums are those of the RFC"), "old_unicast_checksum"),
-    (Instead("VIPs are announced on every NIC that holds them"), "garp_extra_if"),
-    (Refused("remove it: a backup waits for three adverts, as the RFC has it"), "down_timer_adverts"),
+    (Instead("VIPs are announced on every NIC that holds them"), "garp_extra_if vmac_garp_intvl"),
+    (Differs("a backup waits for three adverts, as the RFC has it"), "down_timer_adverts"),
     (
         Instead("a master that hears a lower priority answers with an advert at once, as the RFC has it"),
         "lower_prio_no_advert higher_prio_send_advert",
@@ -301,14 +327,24 @@ const VRRP_INSTANCE: Keywords = &[
     (Instead("VIPs do not depend on each other here"), "promote_secondaries"),
     (Supported("`[[route]]`, which stays while this director is backup"), "virtual_routes"),
     (Refused("remove it: policy routing is the router's work"), "virtual_rules"),
-    (Refused("remove it: state synchronisation is not supported yet"), "lvs_sync_daemon_interface"),
+    (
+        Differs(
+            "connections are not told to the other director yet: those of a director that fails are lost, but for what sh and mh choose anew",
+        ),
+        "lvs_sync_daemon_interface",
+    ),
+    (Ignored("old manual pages misspelled lvs_sync_daemon_interface so"), "lvs_sync_daemon_inteface"),
+    (
+        Ignored("later versions know it"),
+        "no_virtual_ipaddress owner_ignore_adverts thread_timer_expired timer_expired_backup v3_checksum_as_v2",
+    ),
     (
         Instead(
             "a master that is followed may tell more or fewer VIPs, which is told; adverts of others with other ones are refused",
         ),
         "skip_check_adv_addr",
     ),
-    (Instead("adverts are always as strict as the RFC has them"), "strict_mode"),
+    (Supported("as `vrrp_strict`, for this instance"), "strict_mode"),
     (Instead("`RUST_LOG` says how much is logged"), "debug"),
     (Supported("`notify_master_rx_lower_pri`"), "notify_master_rx_lower_pri"),
     (Instead("this director needs no socket buffers"), "kernel_rx_buf_size"),
@@ -322,7 +358,13 @@ const VIRTUAL_SERVER: Keywords = &[
     (Supported("`scheduler_flags`"), "flag-1 flag-2 flag-3 sh-port sh-fallback mh-port mh-fallback"),
     (Supported("`one_packet`"), "ops"),
     (Supported("`forward`"), "lvs_method lb_kind"),
-    (Refused("remove it: no persistence engine is there yet"), "persistence_engine"),
+    (
+        Refused("remove it: clients would be told apart by their addresses, and not by what they say"),
+        "persistence_engine",
+    ),
+    (Ignored("older versions had it for NAT"), "nat_mask net_mask"),
+    (Ignored("no scheduler knows it"), "hashed"),
+    (Supported("`weight` of its real servers that say none"), "weight"),
     (Supported("`persistence.timeout`"), "persistence_timeout"),
     (Supported("`persistence.netmask`"), "persistence_granularity"),
     (Supported("`protocol`"), "protocol"),
@@ -341,7 +383,7 @@ const VIRTUAL_SERVER: Keywords = &[
     (Supported("`sorry_server.inhibit_on_failure`"), "sorry_server_inhibit"),
     (Supported("`sorry_server.forward`"), "sorry_server_lvs_method"),
     (Supported("`timeout` of its checks"), "connect_timeout"),
-    (Supported("`fall` of its checks, one more"), "retry nb_get_retry"),
+    (Supported("`fall` of its checks, one more"), "retry"),
     (Supported("`retry_interval` of its checks"), "delay_before_retry"),
     (Supported("`warmup` of its checks"), "warmup"),
     (Supported("`interval` of its checks"), "delay_loop"),
@@ -360,7 +402,7 @@ const REAL_SERVER: Keywords = &[
     (Instead("`shunt status --json` and the API tell what SNMP would (docs/api.md)"), "snmp_name"),
     (Instead("`[notify] mail.events` says for all of them what mails are about"), "smtp_alert"),
     (Supported("`timeout` of its checks"), "connect_timeout"),
-    (Supported("`fall` of its checks, one more"), "retry nb_get_retry"),
+    (Supported("`fall` of its checks, one more"), "retry"),
     (Supported("`retry_interval` of its checks"), "delay_before_retry"),
     (Supported("`warmup` of its checks"), "warmup"),
     (Supported("`interval` of its checks"), "delay_loop"),
@@ -391,7 +433,7 @@ const CONNECTION: Keywords = &[
 /// What every checker has.
 const TIMES: Keywords = &[
     (Supported("`timeout` of its checks"), "connect_timeout"),
-    (Supported("`fall` of its checks, one more"), "retry nb_get_retry"),
+    (Supported("`fall` of its checks, one more"), "retry"),
     (Supported("`retry_interval` of its checks"), "delay_before_retry"),
     (Supported("`warmup` of its checks"), "warmup"),
     (Supported("`interval` of its checks"), "delay_loop"),
@@ -402,8 +444,11 @@ const TIMES: Keywords = &[
     ),
 ];
 const HTTP_GET_SSL_GET: Keywords = &[
+    (Supported("`fall` of its checks, one more"), "nb_get_retry"),
     (Instead("checks speak HTTP/1.1"), "http_protocol"),
     (Instead("every URL is asked in each check"), "fast_recovery"),
+    (Ignored("later versions know it"), "sni_name"),
+    (Ignored("later versions know it"), "tls_compliant"),
     (Supported("`path` and what else is asked of it, one check each"), "url"),
     (Instead("the name of `host` is asked for always"), "enable_sni"),
     (Supported("`host`"), "virtualhost"),
@@ -422,6 +467,15 @@ const URL: Keywords = &[
 ];
 const SMTP_CHECK: Keywords =
     &[(Supported("`helo`"), "helo_name"), (Supported("`address` and `port` of a check"), "host")];
+const HOST: Keywords = &[
+    (Supported("`address` of the check"), "connect_ip"),
+    (Supported("`port`"), "connect_port"),
+    (Supported("`from`"), "bindto"),
+    (Supported("`timeout`"), "connect_timeout"),
+    (Instead("a check leaves by the NIC that its address belongs to"), "bind_if"),
+    (Instead("a check has any source port"), "bind_port"),
+    (Instead("checks pass no packet filter"), "fwmark"),
+];
 const DNS_CHECK: Keywords = &[(Supported("`type`"), "type"), (Supported("`name`"), "name")];
 const MISC_CHECK: Keywords = &[
     (Supported("`command`"), "misc_path"),
@@ -468,6 +522,7 @@ pub const BLOCKS: &[(&str, &[Keywords])] = &[
     ("url", &[URL]),
     ("TCP_CHECK", &[CONNECTION, TIMES]),
     ("SMTP_CHECK", &[CONNECTION, TIMES, SMTP_CHECK]),
+    ("host", &[HOST]),
     ("DNS_CHECK", &[CONNECTION, TIMES, DNS_CHECK]),
     ("MISC_CHECK", &[TIMES, MISC_CHECK]),
     ("BFD_CHECK", &[BFD_CHECK]),

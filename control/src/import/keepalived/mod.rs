@@ -17,13 +17,15 @@ pub mod words;
 
 pub(in crate::import) use services::netmask;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use self::expand::Expansion;
 use self::keywords::Block;
 use self::services::Context;
-use self::tree::Statement;
+use self::tree::{Items, Process, Statement};
 use self::values::walk;
+use self::vrrp::Instance;
 use super::files::Files;
 use super::interfaces::Interfaces;
 use super::note::Fate;
@@ -34,48 +36,79 @@ use super::writer::{Imported, Writer};
 pub fn import(path: &Path, files: &dyn Files, config_id: &str, interfaces: Interfaces) -> Imported {
     let mut writer = Writer::default();
     let lines = Expansion::new(files, config_id).read(path, &mut writer);
-    let statements = tree::statements(&lines, &mut writer);
+    let items = Items::of(&lines, &mut writer);
     drop(lines);
+    // Each of keepalived's processes reads the file in its own way.
+    let vrrp = items.statements(Process::Vrrp, &mut writer);
+    let checkers = items.statements(Process::Checkers, &mut writer);
+    drop(items);
     let mut context = Context { interfaces, ..Context::default() };
-    // What others refer to comes first, wherever it stands.
+    // global_defs comes first, wherever it stands: keepalived looks at it when all is read.
+    let globals = vrrp.iter().filter(|statement| statement.keyword() == "global_defs");
+    for statement in globals {
+        global::read(statement, &mut context, &mut writer);
+    }
+    global::write(&context, global::asked(&vrrp, &checkers), &mut writer);
+    let mut routers = Writer::default();
+    read_vrrp(&vrrp, files, &mut context, &mut writer, &mut routers);
+    writer.append(routers);
+    let mut servers = Vec::new();
     let mut rest: Vec<&Statement> = Vec::new();
-    walk(&statements, Block("file"), "file", &mut writer, |statement, writer| match statement.keyword() {
-        "global_defs" => global::read(statement, &mut context, writer),
+    walk(&checkers, Block("file"), "file", &mut writer, |statement, writer| match statement.keyword() {
         "virtual_server_group" => groups::read(statement, &mut context.groups, writer),
         "SSL" => global::ssl(statement, &mut context, writer),
-        "vrrp_script" => vrrp::read_script(statement, &mut context, writer),
-        "track_file" | "vrrp_track_file" => tracking::read_file(statement, &mut context, writer),
-        "vrrp_track_process" => tracking::read_process(statement, &mut context, writer),
-        "static_routes" => global::routes(statement, "static_routes", &mut context, writer),
+        // Those of the other process's reading are the same.
+        "track_file" | "vrrp_track_file" | "global_defs" => {}
         _ => rest.push(statement),
     });
-    global::write(&context, &mut writer);
-    for statement in rest.iter().filter(|statement| statement.keyword() == "vrrp_sync_group") {
-        vrrp::read_group(statement, &mut context, &mut writer);
+    for statement in rest {
+        servers.extend(services::read(statement, &mut context, &mut writer));
     }
-    for group in &context.sync_groups {
-        group.write(&mut writer);
-    }
-    let instances = rest.iter().filter(|statement| statement.keyword() == "vrrp_instance");
-    for (instance, routes) in instances.flat_map(|one| one.statements().iter().map(move |inner| (one, inner)))
-    {
-        if routes.keyword() == "virtual_routes" {
-            let place = instance.line();
-            let stays =
-                "its routes stay while this director is backup, where nothing is forwarded for its VIPs";
-            writer.tell(routes.origin(), &place, "virtual_routes", Fate::Instead(stays));
-            global::routes(routes, &place, &mut context, &mut writer);
-        }
-    }
-    for statement in &rest {
-        match statement.keyword() {
-            "vrrp_instance" => vrrp::write(statement, &mut context, &mut writer),
-            "virtual_server" => services::write(statement, &context, &mut writer),
-            _ => {}
-        }
-    }
-    let mut head = Writer::default();
-    context.interfaces.write(|address| context.vips.contains(&address), &mut head);
+    services::write(servers, &mut writer);
+    let mut head = Writer::of(path);
+    let named: Vec<_> = context.vips.iter().chain(&context.reals).copied().collect();
+    context.interfaces.write(files, |address| context.vips.contains(&address), &named, &mut head);
     head.append(writer);
     head.finish()
+}
+
+/// What the process that speaks VRRP reads, line by line: what is tracked is defined before, or not found.
+fn read_vrrp(
+    statements: &[Statement],
+    files: &dyn Files,
+    context: &mut Context,
+    writer: &mut Writer,
+    routers: &mut Writer,
+) {
+    let mut instances: Vec<Instance> = Vec::new();
+    walk(statements, Block("file"), "file", writer, |statement, writer| match statement.keyword() {
+        "vrrp_script" => {
+            vrrp::read_script(statement, context, writer);
+            tracking::disable(statement, files, context, writer);
+        }
+        "track_file" | "vrrp_track_file" => tracking::read_file(statement, context, writer),
+        "vrrp_track_process" => tracking::read_process(statement, context, writer),
+        "vrrp_sync_group" => vrrp::read_group(statement, context, writer),
+        "static_routes" => global::routes(statement, "static_routes", context, writer),
+        "vrrp_instance" => {
+            let place = statement.line();
+            for line in statement.statements().iter().filter(|line| line.keyword() == "virtual_routes") {
+                let stays =
+                    "its routes stay while this director is backup, where nothing is forwarded for its VIPs";
+                writer.tell(line.origin(), &place, "virtual_routes", Fate::Instead(stays));
+                global::routes(line, &place, context, writer);
+            }
+            instances.extend(vrrp::read(statement, context, writer));
+        }
+        _ => {}
+    });
+    let mut taken = BTreeSet::new();
+    let mut groups = std::mem::take(&mut context.sync_groups);
+    groups.retain_mut(|group| group.complete(&instances, &mut taken, writer));
+    for group in &groups {
+        group.write(writer);
+    }
+    for instance in instances {
+        instance.write(&groups, context, routers);
+    }
 }

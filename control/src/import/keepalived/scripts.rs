@@ -1,16 +1,34 @@
-//! Scripts of notifications, with the user that they run as.
+//! Scripts, with the user that they run as.
 
-use super::checks::command as words;
 use super::services::Context;
 use super::values::Values;
 use crate::import::writer::quoted;
 
 /// A script and, if it is said, its user and group: `"PATH ARGUMENTS" [user [group]]`, as TOML has it.
 pub fn script(values: &mut Values<'_, '_>, context: &Context) -> Option<String> {
-    let command = values.required("a program and its arguments, in quotation marks where it has some")?;
-    let user = values.rest_or_none().or_else(|| context.script_user.clone());
+    let (command, user) =
+        values.script("a program and its arguments, in quotation marks where it has some")?;
+    let user = if user.is_empty() { context.script_user.clone() } else { Some(user.join(" ")) };
     Some(match user {
-        Some(user) => format!("{{ command = {}, user = {} }}", words(command), quoted(&user)),
-        None => words(command),
+        Some(user) => format!("{{ command = {}, user = {} }}", list(&command), quoted(&user)),
+        None => list(&command),
     })
+}
+
+/// The command of a check: nothing may follow it.
+pub fn command(values: &mut Values<'_, '_>) -> Option<Vec<String>> {
+    let (command, rest) =
+        values.script("a program and its arguments, in quotation marks where it has some")?;
+    if !rest.is_empty() {
+        let wrong = format!("{} stands behind the program {}", rest.join(" "), command.join(" "));
+        let holds = "keepalived starts the program without it: quotation marks hold a program and its arguments together";
+        values.ignored(wrong, holds, "write \"PROGRAM ARGUMENTS\"");
+    }
+    Some(command)
+}
+
+/// Words as a list of TOML.
+pub fn list(words: &[String]) -> String {
+    let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+    format!("[{}]", words.join(", "))
 }

@@ -1,12 +1,12 @@
 //! `virtual_server` becomes `[[service]]`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
 use super::checks::{self, Check, Common};
-use super::global::MailSwitches;
+use super::global::{Mail, MailSwitches};
 use super::groups::{Groups, Listen};
 use super::keywords::Block;
 use super::scripts::script;
@@ -14,6 +14,7 @@ use super::tracking::{Tracked, TrackedFile};
 use super::tree::Statement;
 use super::values::{Values, walk};
 use super::vrrp::SyncGroup;
+use crate::config::limit::{THRESHOLD_MAX, WEIGHT_MAX};
 use crate::config::problem::Fault;
 use crate::import::interfaces::Interfaces;
 use crate::import::note::Origin;
@@ -36,12 +37,18 @@ pub struct Context {
     pub scripts: BTreeMap<String, Tracked>,
     /// `vrrp_sync_group`s.
     pub sync_groups: Vec<SyncGroup>,
+    /// Scripts whose programs are not there.
+    pub disabled: BTreeSet<String>,
     /// `vrrp_version`.
     pub version: Option<u8>,
+    /// `vrrp_strict`.
+    pub strict: bool,
+    /// Instances that were written.
+    pub instances: BTreeSet<String>,
     /// `lvs_timeouts`.
     pub timeouts: Vec<(Origin, &'static str, String)>,
     /// Where mail goes, and how.
-    pub mail: Vec<(Origin, &'static str, String)>,
+    pub mail: Mail,
     /// What mails are about.
     pub mail_switches: MailSwitches,
     /// What `global_defs` says for every instance.
@@ -50,6 +57,8 @@ pub struct Context {
     pub interfaces: Interfaces,
     /// VIPs that the file names.
     pub vips: BTreeSet<IpAddr>,
+    /// Real servers that the file names.
+    pub reals: BTreeSet<IpAddr>,
     /// Routes that were written: to, router, NIC.
     pub routes: BTreeSet<(IpNet, Option<IpAddr>, Option<String>)>,
 }
@@ -65,54 +74,71 @@ struct Method {
 #[derive(Debug)]
 struct Real {
     origin: Origin,
+    place: String,
     address: SocketAddr,
-    weight: Option<u32>,
+    weight: u32,
     method: Option<Method>,
     keys: Vec<(&'static str, String)>,
     checks: Vec<Check>,
 }
 
+/// A `virtual_server`.
 #[derive(Debug)]
-struct Server {
+pub struct Server {
     origin: Origin,
     place: String,
+    listens: Vec<Listen>,
     protocol: Option<&'static str>,
+    scheduler: Option<String>,
     method: Option<Method>,
     persistence_timeout: Option<u32>,
     netmask: Option<u8>,
-    is_ipv6_mark: bool,
-    inhibit: Option<bool>,
+    family: Option<bool>,
+    inhibit: bool,
+    weight: u32,
+    quorum: Option<(Origin, u32)>,
+    hysteresis: Option<(Origin, u32)>,
     common: Common,
     /// Keys of the service that are said as they are.
     keys: Vec<(Origin, &'static str, String)>,
     flags: Vec<&'static str>,
+    one_packet: Option<Origin>,
     sorry: Option<(Origin, SocketAddr)>,
     sorry_keys: Vec<(&'static str, String)>,
     sorry_method: Option<Method>,
     reals: Vec<Real>,
 }
 
-/// Writes the services of a `virtual_server`.
-pub fn write(statement: &Statement, context: &Context, writer: &mut Writer) {
+/// Reads a `virtual_server`; none where keepalived has none.
+pub fn read(statement: &Statement, context: &mut Context, writer: &mut Writer) -> Option<Server> {
     let place = statement.line();
-    let listens = listens(statement, context, &place, writer);
+    let listens = listens(statement, context, &place, writer)?;
     let mut server = Server {
         origin: statement.origin().clone(),
         place: place.clone(),
+        listens,
         protocol: None,
+        scheduler: None,
         method: None,
         persistence_timeout: None,
         netmask: None,
-        is_ipv6_mark: false,
-        inhibit: None,
+        family: None,
+        inhibit: false,
+        weight: 1,
+        quorum: None,
+        hysteresis: None,
         common: Common::default(),
         keys: Vec::new(),
         flags: Vec::new(),
+        one_packet: None,
         sorry: None,
         sorry_keys: Vec::new(),
         sorry_method: None,
         reals: Vec::new(),
     };
+    if let [Listen::Address(address), ..] = server.listens.as_slice() {
+        server.family = Some(address.is_ipv6());
+    }
     let mut reals = Vec::new();
     walk(statement.statements(), Block("virtual_server"), &place, writer, |statement, writer| {
         if statement.keyword() == "real_server" {
@@ -123,46 +149,127 @@ pub fn write(statement: &Statement, context: &Context, writer: &mut Writer) {
         }
     });
     server.keys = last_of_each(server.keys, |(_, key, _)| *key);
-    server.sorry_keys = last_of_each(server.sorry_keys, |(key, _)| *key);
     for real in reals {
-        let real = server.real(real, context, writer);
-        server.reals.extend(real);
+        if let Some(real) = server.real(real, context, writer) {
+            server.add(real, "keepalived removes this one", writer);
+        }
     }
-    for (number, listen) in listens.iter().enumerate() {
-        server.write(listen, number, writer);
+    if server.reals.is_empty() {
+        let fault =
+            Fault::new("no real server", "keepalived has no such virtual server", "add one, or remove it");
+        writer.ignored(&server.origin, &place, fault);
+        return None;
+    }
+    server.complete(writer);
+    context.vips.extend(server.listens.iter().filter_map(|listen| match listen {
+        Listen::Address(address) => Some(address.ip()),
+        Listen::Mark { .. } => None,
+    }));
+    context.reals.extend(server.reals.iter().map(|real| real.address.ip()));
+    context.reals.extend(server.sorry.iter().map(|(_, address)| address.ip()));
+    Some(server)
+}
+
+/// Writes the services of all of them. The kernel has each virtual server once, with the settings of the first that
+/// keepalived brings, and with the real servers of all.
+pub fn write(mut servers: Vec<Server>, writer: &mut Writer) {
+    let mut seen: HashMap<(Listen, &'static str), usize> = HashMap::new();
+    for index in 0..servers.len() {
+        let (before, rest) = servers.split_at_mut(index);
+        let Some(server) = rest.first_mut() else { break };
+        let protocol = server.protocol();
+        let mut first = None;
+        server.listens.retain(|listen| {
+            let key = (*listen, if matches!(listen, Listen::Address(_)) { protocol } else { "" });
+            first = first.or(seen.get(&key).copied());
+            let is_new = !seen.contains_key(&key);
+            seen.entry(key).or_insert(index);
+            is_new
+        });
+        if let Some(first) = first.and_then(|first| before.get_mut(first)) {
+            let wrong = format!("the same virtual server stands at line {} already", first.origin.line);
+            let holds = "its settings hold, as in the kernel, and these real servers are added to it";
+            let fault = Fault::new(wrong, holds, "make one virtual_server of the two");
+            writer.notice(&server.origin, &server.place, fault);
+            for real in std::mem::take(&mut server.reals) {
+                first.add(real, "the first one holds", writer);
+            }
+            server.listens.clear();
+        }
+    }
+    for server in &servers {
+        for (number, listen) in server.listens.iter().enumerate() {
+            server.write(listen, number, writer);
+        }
     }
 }
 
-fn listens(statement: &Statement, context: &Context, place: &str, writer: &mut Writer) -> Vec<Listen> {
+/// What it listens at; none where keepalived ignores it.
+fn listens(
+    statement: &Statement,
+    context: &Context,
+    place: &str,
+    writer: &mut Writer,
+) -> Option<Vec<Listen>> {
     let mut values = Values::of(statement, place, writer);
     match values.peek() {
         Some("fwmark") => {
             values.word();
-            values.integer(1..=u32::MAX).map(Listen::mark).into_iter().collect()
+            values.required("a firewall mark")?;
+            let mut values = Values::of(statement, place, writer);
+            values.word();
+            values.integer(1..=u32::MAX).map(|mark| vec![Listen::mark(mark)])
         }
         Some("group") => {
             values.word();
-            let Some(name) = values.required("the name of a virtual_server_group") else { return Vec::new() };
+            let name = values.required("the name of a virtual_server_group")?;
             if let Some(members) = context.groups.get(name) {
-                return members.clone();
+                return Some(members.clone());
             }
             let wrong = format!("there is no virtual_server_group {name}");
             let fault = Fault::new(wrong, "a group of the file has this name", "correct it");
             writer.refuse(statement.origin(), place, fault);
-            Vec::new()
+            None
         }
         _ => {
             let listen = values.endpoint().map(Listen::Address);
             values.end();
-            listen.into_iter().collect()
+            listen.map(|listen| vec![listen])
         }
     }
 }
 
 const METHODS: &[(&str, &str)] = &[("NAT", "nat"), ("DR", "dr"), ("TUN", "tun")];
+/// What keepalived 2.2.7 takes as a scheduler.
+const SCHEDULERS: &[(&str, &str)] = &[
+    ("rr", "rr"),
+    ("wrr", "wrr"),
+    ("lc", "lc"),
+    ("wlc", "wlc"),
+    ("lblc", "lblc"),
+    ("sh", "sh"),
+    ("mh", "mh"),
+    ("dh", "dh"),
+    ("fo", "fo"),
+    ("ovf", "ovf"),
+    ("lblcr", "lblcr"),
+    ("sed", "sed"),
+    ("nq", "nq"),
+    ("twos", "twos"),
+];
+/// The largest weight of keepalived, and of this director.
+const WEIGHTS: (u32, u32) = (i32::MAX as u32, WEIGHT_MAX);
 
 /// `NAT`, `DR`, `TUN [type ipip|gue port N|gre [nocsum|csum|remcsum]]`.
 fn method(values: &mut Values<'_, '_>) -> Option<Method> {
+    if values.peek() == Some("FNAT") {
+        values.refuse_line(
+            "FULLNAT is not supported yet",
+            "clients would reach the real servers in another way",
+            "use NAT, DR or TUN",
+        );
+        return None;
+    }
     let forward = values.choice(METHODS)?;
     let mut tunnel = Vec::new();
     if forward == "tun" && values.peek() == Some("type") {
@@ -183,111 +290,171 @@ fn method(values: &mut Values<'_, '_>) -> Option<Method> {
 }
 
 impl Server {
+    fn protocol(&self) -> &'static str {
+        self.protocol.unwrap_or("udp")
+    }
+
     fn take(&mut self, statement: &Statement, context: &Context, writer: &mut Writer) {
         let place = &self.place;
         // Said once, and not of each check.
-        if statement.keyword() != "alpha" && self.common.take(statement, place, writer) {
+        if statement.keyword() != "alpha" && self.common.take(statement, 1, place, writer) {
             return;
         }
+        let origin = || statement.origin().clone();
         let mut values = Values::of(statement, place, writer);
         let mut key = None;
         match statement.keyword() {
             "lvs_sched" | "lb_algo" => {
-                key = values.required("a scheduler, such as wlc").map(|word| ("scheduler", quoted(word)));
+                if values.required("a scheduler, such as wlc").is_some() {
+                    let mut values = Values::of(statement, place, writer);
+                    let scheduler = values.choice(SCHEDULERS);
+                    self.scheduler = scheduler.map(str::to_owned).or(self.scheduler.take());
+                }
             }
-            "flag-1" | "sh-fallback" | "mh-fallback" => self.flags.push("fallback"),
-            "flag-2" | "sh-port" | "mh-port" => self.flags.push("port"),
-            "flag-3" => {
-                let wrong = "no scheduler has a third flag";
-                writer.refuse(
-                    statement.origin(),
-                    place,
-                    Fault::new(wrong, "flag-1 and flag-2 are known", "remove it"),
-                );
+            "flag-1" | "flag-2" | "sh-fallback" | "mh-fallback" | "sh-port" | "mh-port" => {
+                let keyword = statement.keyword();
+                let scheduler = self.scheduler.as_deref().unwrap_or("wlc");
+                let fits = match keyword.split_once('-') {
+                    Some(("flag", _)) => ["sh", "mh"].contains(&scheduler),
+                    Some((of, _)) => of == scheduler,
+                    None => false,
+                };
+                if fits {
+                    let port = keyword == "flag-2" || keyword.ends_with("-port");
+                    self.flags.push(if port { "port" } else { "fallback" });
+                } else {
+                    let wrong = format!("{keyword} with the scheduler {scheduler}");
+                    let holds =
+                        "the scheduler that stands before it does not know it, and keepalived ignores it";
+                    values.ignored(wrong, holds, "remove it, or write it behind lb_algo sh or mh");
+                }
             }
-            "ops" => key = Some(("one_packet", "true".to_owned())),
-            "lvs_method" | "lb_kind" => self.method = method(&mut values),
+            "flag-3" => values.ignored("flag-3", "no scheduler has a third flag", "remove it"),
+            "ops" => self.one_packet = Some(origin()),
+            "lvs_method" | "lb_kind" => self.method = method(&mut values).or(self.method.take()),
             "persistence_timeout" if values.peek().is_none() => self.persistence_timeout = Some(360),
-            "persistence_timeout" => self.persistence_timeout = values.integer(1..=31 * 86_400),
+            "persistence_timeout" => {
+                self.persistence_timeout = values.integer(1..=31 * 86_400).or(self.persistence_timeout);
+            }
             "persistence_granularity" => {
-                self.netmask =
-                    values.parse("a netmask such as 255.255.255.0, or bits of an IPv6 address", netmask);
+                self.netmask = values
+                    .parse("it is a netmask such as 255.255.255.0, or bits of an IPv6 address", netmask)
+                    .or(self.netmask);
             }
             "protocol" => {
-                self.protocol = values.choice(&[("TCP", "tcp"), ("UDP", "udp"), ("SCTP", "sctp")]);
+                let known = [("TCP", "tcp"), ("UDP", "udp"), ("SCTP", "sctp")];
+                self.protocol = values.choice_in_any_case(&known).or(self.protocol);
             }
             "ip_family" => {
-                self.is_ipv6_mark = values.choice(&[("inet", false), ("inet6", true)]) == Some(true)
+                self.family = self.family.or(values.choice(&[("inet", false), ("inet6", true)]));
             }
-            "inhibit_on_failure" => self.inhibit = values.boolean(),
-            "alpha" => key = values.boolean().map(|on| ("alpha", on.to_string())),
-            "omega" => key = values.boolean().map(|on| ("omega", on.to_string())),
-            "quorum" => key = values.integer(1..=u32::MAX).map(|weight| ("quorum", weight.to_string())),
+            "inhibit_on_failure" => self.inhibit = true,
+            "alpha" | "omega" => {
+                let name = if statement.keyword() == "alpha" { "alpha" } else { "omega" };
+                key = Some((name, "true".to_owned()));
+            }
+            "weight" => {
+                self.weight = values.integer(1..=WEIGHTS.0).unwrap_or(self.weight);
+            }
+            "quorum" => {
+                self.quorum = Some((origin(), values.integer(1..=u32::MAX).unwrap_or(1)));
+            }
             "hysteresis" => {
-                key = values.integer(0..=u32::MAX).map(|weight| ("hysteresis", weight.to_string()))
+                let said = values.integer(0..=u32::MAX).map(|weight| (origin(), weight));
+                self.hysteresis = said.or(self.hysteresis.take());
             }
-            "quorum_up" => key = script(&mut values, context).map(|script| ("quorum_up", script)),
-            "quorum_down" => key = script(&mut values, context).map(|script| ("quorum_down", script)),
-            "sorry_server" => self.sorry = values.endpoint().map(|sorry| (statement.origin().clone(), sorry)),
-            "sorry_server_inhibit" => self.sorry_keys.push(("inhibit_on_failure", "true".to_owned())),
-            "sorry_server_lvs_method" => self.sorry_method = method(&mut values),
+            "quorum_up" => key = once("quorum_up", &self.keys, &mut values, context),
+            "quorum_down" => key = once("quorum_down", &self.keys, &mut values, context),
+            "sorry_server" => {
+                if let Some(sorry) = values.endpoint() {
+                    if self.family.is_some_and(|is_ipv6| is_ipv6 != sorry.is_ipv6())
+                        && self.method.as_ref().is_none_or(|method| method.forward != "tun")
+                    {
+                        let holds = "keepalived ignores it, for only tunnels cross families";
+                        let advice = "name an address of the VIP's family";
+                        values.ignored("a sorry server of another address family", holds, advice);
+                        return;
+                    }
+                    self.sorry = Some((origin(), sorry));
+                    self.sorry_method = self.method.clone();
+                    self.sorry_keys.clear();
+                }
+            }
+            "sorry_server_inhibit" | "sorry_server_lvs_method" if self.sorry.is_none() => {
+                let wrong = format!("{} before a sorry_server", statement.keyword());
+                values.ignored(wrong, "keepalived ignores it", "write it behind sorry_server");
+            }
+            "sorry_server_inhibit" => self.sorry_keys = vec![("inhibit_on_failure", "true".to_owned())],
+            "sorry_server_lvs_method" => self.sorry_method = method(&mut values).or(self.sorry_method.take()),
             _ => {}
         }
-        self.keys.extend(key.map(|(key, value)| (statement.origin().clone(), key, value)));
+        self.keys.extend(key.map(|(key, value)| (origin(), key, value)));
     }
 
-    fn real(&self, statement: &Statement, context: &Context, writer: &mut Writer) -> Option<Real> {
+    fn real(&mut self, statement: &Statement, context: &Context, writer: &mut Writer) -> Option<Real> {
         let place = format!("{}, {}", self.place, statement.line());
         let mut values = Values::of(statement, &place, writer);
         let address = values.endpoint()?;
         values.end();
         let mut real = Real {
             origin: statement.origin().clone(),
+            place: place.clone(),
             address,
-            weight: None,
+            weight: self.weight,
             method: None,
             keys: Vec::new(),
             checks: Vec::new(),
         };
         let mut common = self.common.clone();
-        let mut inhibit = self.inhibit;
+        let mut inhibit = None;
         let mut checkers = Vec::new();
         walk(statement.statements(), Block("real_server"), &place, writer, |statement, writer| {
-            if statement.block.is_some() || statement.keyword().ends_with("_CHECK") {
+            if statement.block.is_some() {
                 // Likewise after everything that holds for all of them.
                 checkers.push(statement.clone());
                 return;
             }
-            if common.take(statement, &place, writer) {
+            if common.take(statement, 1, &place, writer) {
                 return;
             }
             let mut values = Values::of(statement, &place, writer);
+            let mut threshold = || {
+                let most = values.integer(0..=u32::MAX)?;
+                Some(most.min(THRESHOLD_MAX).to_string())
+            };
             let key = match statement.keyword() {
+                "uthreshold" => threshold().map(|most| ("u_threshold", most)),
+                "lthreshold" => threshold().map(|least| ("l_threshold", least)),
                 "weight" => {
-                    real.weight = values.integer(0..=65_535);
+                    real.weight = values.integer(0..=WEIGHTS.0).unwrap_or(real.weight);
                     None
                 }
                 "lvs_method" | "lb_kind" => {
-                    real.method = method(&mut values);
+                    real.method = method(&mut values).or(real.method.take());
                     None
                 }
                 "inhibit_on_failure" => {
-                    inhibit = values.boolean();
+                    inhibit = values.boolean().or(inhibit);
                     None
                 }
-                "uthreshold" => {
-                    values.integer(0..=i32::MAX as u32).map(|most| ("u_threshold", most.to_string()))
-                }
-                "lthreshold" => {
-                    values.integer(0..=i32::MAX as u32).map(|least| ("l_threshold", least.to_string()))
-                }
-                "notify_up" => script(&mut values, context).map(|script| ("notify_up", script)),
-                "notify_down" => script(&mut values, context).map(|script| ("notify_down", script)),
+                "notify_up" => once("notify_up", &real.keys, &mut values, context),
+                "notify_down" => once("notify_down", &real.keys, &mut values, context),
                 _ => None,
             };
             real.keys.extend(key);
         });
-        if inhibit == Some(true) {
+        let tunnelled = real.method.as_ref().or(self.method.as_ref()).is_some_and(|one| one.forward == "tun");
+        if !tunnelled && self.family.is_some_and(|is_ipv6| is_ipv6 != address.is_ipv6()) {
+            let holds = "keepalived ignores it, for only tunnels cross families";
+            let fault = Fault::new(
+                "a real server of another address family",
+                holds,
+                "use TUN, or name another address",
+            );
+            writer.ignored(&real.origin, &place, fault);
+            return None;
+        }
+        if inhibit.unwrap_or(self.inhibit) {
             real.keys.push(("inhibit_on_failure", "true".to_owned()));
         }
         real.keys = last_of_each(real.keys, |(key, _)| *key);
@@ -297,9 +464,80 @@ impl Server {
         Some(real)
     }
 
+    /// Adds a real server, unless there is one of its address already.
+    fn add(&mut self, real: Real, otherwise: &str, writer: &mut Writer) {
+        let port = |address: SocketAddr| match (address.port(), self.listens.as_slice()) {
+            (0, [Listen::Address(listen)]) => listen.port(),
+            (port, _) => port,
+        };
+        let same = |other: &&Real| {
+            other.address.ip() == real.address.ip() && port(other.address) == port(real.address)
+        };
+        let Some(first) = self.reals.iter().find(same) else { return self.reals.push(real) };
+        let wrong = format!("the real server stands at line {} already", first.origin.line);
+        let advice = "remove one, and give the other its weight";
+        writer.ignored(&real.origin, &real.place, Fault::new(wrong, otherwise, advice));
+    }
+
+    /// What keepalived makes of lines that do not go together.
+    fn complete(&mut self, writer: &mut Writer) {
+        let place = self.place.clone();
+        let is_mark = self.listens.iter().all(|listen| matches!(listen, Listen::Mark { .. }));
+        if let Some(origin) = self.one_packet.clone().filter(|_| !is_mark && self.protocol() != "udp") {
+            self.one_packet = None;
+            let holds = "keepalived ignores it, for only UDP has packets that stand alone";
+            writer.ignored(&origin, &place, Fault::new("ops without UDP", holds, "remove it"));
+        }
+        self.scale(writer);
+        let sum: u32 = self.reals.iter().map(|real| real.weight).fold(0, u32::saturating_add);
+        // Checks that count in numbers of their own may raise a weight, to keepalived, too, only later.
+        if let Some((origin, quorum)) = &mut self.quorum {
+            if *quorum > sum {
+                let wrong = format!("a quorum of {quorum} above the weights of all real servers");
+                let holds = format!("it is {sum}, their sum, as in keepalived");
+                writer.notice(origin, &place, Fault::new(wrong, holds, "correct it"));
+                *quorum = sum;
+            }
+        }
+        let quorum = self.quorum.as_ref().map_or(1, |(_, quorum)| *quorum);
+        if let Some((origin, hysteresis)) = &mut self.hysteresis {
+            if *hysteresis >= quorum {
+                let lowered = quorum.saturating_sub(1);
+                let wrong = format!("a hysteresis of {hysteresis} that is not below the quorum {quorum}");
+                let holds = format!("it is {lowered}, as in keepalived");
+                writer.notice(origin, &place, Fault::new(wrong, holds, "correct it"));
+                *hysteresis = lowered;
+            }
+        }
+    }
+
+    /// Weights above this director's largest one: all of them are divided by the same number, and the quorum.
+    fn scale(&mut self, writer: &mut Writer) {
+        let most = self.reals.iter().map(|real| real.weight).max().unwrap_or_default();
+        if most <= WEIGHTS.1 {
+            return;
+        }
+        let scaled = |weight: u32| {
+            let scaled = u64::from(weight) * u64::from(WEIGHTS.1) / u64::from(most);
+            (scaled as u32).max(u32::from(weight > 0))
+        };
+        let holds = format!(
+            "weights end at {}: all of this virtual server are divided by the same number",
+            WEIGHTS.1
+        );
+        let fault = Fault::new(format!("a weight of {most}"), holds, "nothing needs to be done");
+        writer.notice(&self.origin, &self.place, fault);
+        for real in &mut self.reals {
+            real.weight = scaled(real.weight);
+        }
+        for (_, weight) in self.quorum.iter_mut().chain(&mut self.hysteresis) {
+            *weight = scaled(*weight);
+        }
+    }
+
     fn write(&self, listen: &Listen, number: usize, writer: &mut Writer) {
         let origin = &self.origin;
-        let protocol = self.protocol.unwrap_or("udp");
+        let protocol = self.protocol();
         writer.table(origin, "[[service]]");
         let listens = match listen {
             Listen::Address(address) => {
@@ -307,8 +545,17 @@ impl Server {
                 quoted(&address.to_string())
             }
             Listen::Mark { mark, is_ipv6 } => {
-                let is_ipv6 = is_ipv6
-                    .unwrap_or(self.is_ipv6_mark || self.reals.iter().any(|real| real.address.is_ipv6()));
+                let of_reals = || {
+                    let tunnelled = |real: &&Real| {
+                        real.method.as_ref().or(self.method.as_ref()).is_some_and(|one| one.forward == "tun")
+                    };
+                    let plain = self.reals.iter().find(|real| !tunnelled(real));
+                    plain.map_or_else(
+                        || self.reals.iter().all(|real| real.address.is_ipv6()),
+                        |real| real.address.is_ipv6(),
+                    )
+                };
+                let is_ipv6 = is_ipv6.or(self.family).unwrap_or_else(of_reals);
                 let family = if is_ipv6 { ", family = \"ipv6\"" } else { "" };
                 writer.key(
                     origin,
@@ -327,7 +574,20 @@ impl Server {
                 writer.notice(origin, &self.place, fault);
             }
         }
-        for (origin, key, value) in &self.keys {
+        if let Some(scheduler) = &self.scheduler {
+            writer.key(origin, "scheduler", quoted(scheduler));
+        }
+        for (key, said) in [("quorum", &self.quorum), ("hysteresis", &self.hysteresis)] {
+            if let Some((origin, weight)) = said {
+                writer.key(origin, key, weight);
+            }
+        }
+        if let Some(origin) = &self.one_packet {
+            writer.key(origin, "one_packet", true);
+        }
+        // Scripts run once, and not for each member of a group.
+        let is_script = |key: &str| ["quorum_up", "quorum_down"].contains(&key);
+        for (origin, key, value) in self.keys.iter().filter(|(_, key, _)| number == 0 || !is_script(key)) {
             writer.key(origin, key, value);
         }
         if !self.flags.is_empty() {
@@ -362,9 +622,10 @@ impl Server {
             let own = real.method.as_ref().unwrap_or(&method);
             self.tell_port(real, own, listen, number, writer);
             let mut keys = vec![("address", real_address(real.address, own, listen))];
-            keys.extend(real.weight.map(|weight| ("weight", weight.to_string())));
+            keys.push(("weight", real.weight.to_string()));
             keys.extend(differing(own, &method));
-            keys.extend(real.keys.iter().cloned());
+            let is_script = |key: &str| ["notify_up", "notify_down"].contains(&key);
+            keys.extend(real.keys.iter().filter(|(key, _)| number == 0 || !is_script(key)).cloned());
             if shared.is_none() && !real.checks.is_empty() {
                 keys.push(("check", checks_toml(&real.checks)));
             }
@@ -394,6 +655,41 @@ impl Server {
             );
             writer.notice(&real.origin, &self.place, fault);
         }
+    }
+}
+
+/// A script; of one that is said twice the first one holds.
+fn once<K: Named>(
+    key: &'static str,
+    said: &[K],
+    values: &mut Values<'_, '_>,
+    context: &Context,
+) -> Option<(&'static str, String)> {
+    if values.peek().is_some() && said.iter().any(|said| said.name() == key) {
+        values.ignored(
+            format!("{key} is said twice"),
+            "keepalived runs the first one",
+            "remove one of the two",
+        );
+        return None;
+    }
+    script(values, context).map(|script| (key, script))
+}
+
+/// A key with its value.
+trait Named {
+    fn name(&self) -> &'static str;
+}
+
+impl Named for (&'static str, String) {
+    fn name(&self) -> &'static str {
+        self.0
+    }
+}
+
+impl Named for (Origin, &'static str, String) {
+    fn name(&self) -> &'static str {
+        self.1
     }
 }
 

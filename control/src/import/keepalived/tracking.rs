@@ -1,15 +1,20 @@
 //! What instances and groups depend on: `track_interface`, `track_script`, `track_file`, `track_process`.
 
+use std::path::Path;
+
 use super::keywords::Block;
 use super::services::Context;
 use super::tree::Statement;
 use super::values::{Values, walk};
-use crate::config::problem::Fault;
-use crate::import::note::Fate;
+use crate::config::problem::{Fault, printable};
+use crate::import::files::Files;
+use crate::import::note::{Fate, Origin};
 use crate::import::writer::{Writer, last_of_each, quoted, seconds};
 
-/// Weights of what is tracked.
+/// Weights of what is tracked; the outermost count as the next ones, as in keepalived.
 const WEIGHT: std::ops::RangeInclusive<i32> = -254..=254;
+/// The largest weight that counts.
+const WEIGHT_MAX: i32 = 253;
 /// Weights of files.
 pub const FILE_WEIGHT: std::ops::RangeInclusive<i32> = -2_147_483_647..=2_147_483_647;
 /// Between two looks at files and processes, which keepalived is told of by the kernel, in seconds.
@@ -33,6 +38,8 @@ pub struct Tracked {
     pub keys: Vec<(&'static str, String)>,
     /// Its weight where none is said.
     pub weight: Weight,
+    /// The program of a script, and where it stands.
+    pub program: Option<(Origin, String)>,
 }
 
 /// A file that is tracked.
@@ -88,14 +95,15 @@ impl Weight {
 
 /// A weight of a script, a process or an interface.
 pub fn weight(values: &mut Values<'_, '_>) -> Option<Weight> {
-    weight_within(values, WEIGHT)
+    let Weight { number, reverse } = weight_within(values, WEIGHT)?;
+    Some(Weight { number: number.clamp(-WEIGHT_MAX, WEIGHT_MAX), reverse })
 }
 
 /// A weight within bounds, and `reverse` or `noreverse`.
 pub fn weight_within(values: &mut Values<'_, '_>, bounds: std::ops::RangeInclusive<i32>) -> Option<Weight> {
     let number = values.integer(bounds)?;
     let words = [("reverse", true), ("noreverse", false), ("no_reverse", false)];
-    let reverse = values.peek().is_some() && values.choice(&words)?;
+    let reverse = values.peek().is_some() && values.choice(&words).unwrap_or(false);
     Some(Weight { number, reverse })
 }
 
@@ -127,10 +135,31 @@ pub fn read_file(statement: &Statement, context: &mut Context, writer: &mut Writ
     match path {
         Some(path) => drop(context.track_files.insert(name.to_owned(), TrackedFile { path, ..file })),
         None => {
-            let fault = Fault::new("file is missing", "a track_file names its file", "add file \"/run/…\"");
-            writer.refuse(statement.origin(), &place, fault);
+            let holds = "keepalived ignores the block, for a track_file names its file";
+            let fault = Fault::new("file is missing", holds, "add file \"/run/…\"");
+            writer.ignored(statement.origin(), &place, fault);
         }
     }
+}
+
+/// Leaves out a script whose program is not there, as keepalived does.
+pub fn disable(statement: &Statement, files: &dyn Files, context: &mut Context, writer: &mut Writer) {
+    let Some(name) = statement.words.get(1) else { return };
+    let Some((origin, program)) = context.scripts.get(name).and_then(|script| script.program.clone()) else {
+        return;
+    };
+    if !program.starts_with('/') || files.is_program(Path::new(&program)) {
+        return;
+    }
+    let wrong = format!("{program} is no program on this machine");
+    let holds = format!("keepalived disables {name} then, and so nothing depends on it");
+    writer.ignored(
+        &origin,
+        &statement.line(),
+        Fault::new(wrong, holds, "install it, and import or reload anew"),
+    );
+    context.scripts.remove(name);
+    context.disabled.insert(name.clone());
 }
 
 /// Reads a `vrrp_track_process`.
@@ -144,6 +173,7 @@ pub fn read_process(statement: &Statement, context: &mut Context, writer: &mut W
         kind: Some("process"),
         keys: vec![("interval", seconds(LOOK))],
         weight: Weight { number: 1, reverse: false },
+        program: None,
     };
     walk(statement.statements(), Block("vrrp_track_process"), &place, writer, |statement, writer| {
         let mut values = Values::of(statement, &place, writer);
@@ -178,8 +208,9 @@ pub fn read_process(statement: &Statement, context: &mut Context, writer: &mut W
         }
     });
     if words.is_empty() {
-        let fault = Fault::new("process is missing", "it names a program", "add process \"haproxy\"");
-        return writer.refuse(statement.origin(), &place, fault);
+        let holds = "keepalived ignores the block, for it names a program";
+        let fault = Fault::new("process is missing", holds, "add process \"haproxy\"");
+        return writer.ignored(statement.origin(), &place, fault);
     }
     // `param_match` with a program alone: one that has no parameters.
     let alone = words.len() == 1;
@@ -194,26 +225,55 @@ pub fn read_process(statement: &Statement, context: &mut Context, writer: &mut W
     context.processes.insert(name.to_owned(), Tracked { keys, ..tracked });
 }
 
-/// Lines of `track_…`: a name, and a weight if it is not the one it has itself.
+/// Lines of `track_…`: a name, and a weight if it is not the one it has itself. `own` is the NIC of the instance, whose
+/// link counts anyway.
 pub fn tracks(
     statement: &Statement,
     tracks: &mut Vec<String>,
+    own: Option<&str>,
     place: &str,
     context: &mut Context,
     writer: &mut Writer,
 ) {
+    let mut seen: Vec<&str> = Vec::new();
     for line in statement.statements() {
         let name = line.keyword();
+        let ignored = |wrong: String, why: &str, advice: &str, writer: &mut Writer| {
+            let holds = format!("{why}, and keepalived ignores the line");
+            writer.ignored(line.origin(), place, Fault::new(wrong, holds, advice));
+        };
+        if seen.contains(&name) {
+            ignored(format!("{name} is tracked twice"), "the first one holds", "remove one", writer);
+            continue;
+        }
+        seen.push(name);
+        if let Some(word) = line.values().first().filter(|word| *word != "weight") {
+            let wrong = format!("unknown word {} behind {name}", printable(word, 60));
+            ignored(wrong, "weight may follow a name", &format!("write {name} weight NUMBER"), writer);
+            continue;
+        }
+        if line.values().len() == 1 {
+            ignored(format!("the weight of {name} is missing"), "a number follows weight", "add it", writer);
+            continue;
+        }
         let mut values = Values::of(line, place, writer);
-        let said = (values.peek() == Some("weight")).then(|| {
-            values.word();
-            let bounds = if statement.keyword() == "track_file" { FILE_WEIGHT } else { WEIGHT };
-            weight_within(&mut values, bounds)
+        let said = values.word().and_then(|_| match statement.keyword() {
+            "track_file" => weight_within(&mut values, FILE_WEIGHT),
+            _ => weight(&mut values),
         });
-        let said = said.flatten();
         let (what, found) = match statement.keyword() {
             "track_interface" => {
                 let Some(nic) = context.interfaces.nic(name, line.origin(), place, writer) else { continue };
+                if own == Some(nic.as_str()) {
+                    let why = "its link counts anyway";
+                    ignored(
+                        format!("{name} is the instance's own interface"),
+                        why,
+                        "remove the line",
+                        writer,
+                    );
+                    continue;
+                }
                 ("", Some(format!("{{ nic = {}{} }}", quoted(&nic), said.unwrap_or_default().toml())))
             }
             "track_file" => {
@@ -231,10 +291,18 @@ pub fn tracks(
         };
         match found {
             Some(track) => tracks.push(track),
+            None if context.disabled.contains(name) => {
+                let wrong = format!("the script {name} is disabled");
+                ignored(wrong, "its program is not there", "install it, and import or reload anew", writer);
+            }
             None => {
-                let wrong = format!("there is no {what} {name}");
-                let holds = format!("a {what} of the file has this name");
-                writer.refuse(line.origin(), place, Fault::new(wrong, holds, "correct it"));
+                let wrong = format!("there is no {what} {name} in front of this line");
+                ignored(
+                    wrong,
+                    "only one that is defined before can be tracked",
+                    "correct the name, or move the line",
+                    writer,
+                );
             }
         }
     }

@@ -1,8 +1,12 @@
-//! Lines of keepalived.conf as statements with their blocks.
+//! Lines of keepalived.conf as statements with their blocks, as keepalived finds them.
+//!
+//! keepalived knows by each keyword whether a block follows. A `{` behind a word that it does not know is ignored, and
+//! the `}` that was meant to end it ends the block around it: what follows is read as if it stood there. Each of its
+//! processes reads the whole file, and skips what is the other's from brace to brace.
 
 use super::expand::Line;
 use super::words::{Token, tokens};
-use crate::config::problem::Fault;
+use crate::config::problem::{Fault, printable};
 use crate::import::note::Origin;
 use crate::import::writer::Writer;
 
@@ -13,6 +17,8 @@ pub struct Statement {
     pub words: Vec<String>,
     /// Where each word stands.
     pub origins: Vec<Origin>,
+    /// The line as it stands in the file, where its words leave something out.
+    pub raw: Option<Box<str>>,
     /// Its block; none without braces.
     pub block: Option<Vec<Statement>>,
 }
@@ -49,104 +55,295 @@ impl Statement {
     }
 }
 
-/// How deep blocks may stand in one another; keepalived's own reach five.
-const DEPTH_MAX: usize = 16;
+/// What keepalived's processes read of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Process {
+    /// The one that speaks VRRP.
+    Vrrp,
+    /// The one that checks real servers.
+    Checkers,
+}
 
-/// The statements of a file.
-pub fn statements(lines: &[Line], writer: &mut Writer) -> Vec<Statement> {
-    // The blocks that are open, each with the statement that it belongs to; the outermost is the file.
-    let mut open: Vec<Vec<Statement>> = vec![Vec::new()];
-    for line in lines {
-        let tokens = match tokens(&line.text) {
-            Ok(tokens) => tokens,
-            Err(mark) => {
-                let wrong = format!("a quotation mark {mark} is not closed");
-                let fault = Fault::new(wrong, "text ends with the mark that it begins with", "close it");
-                writer.refuse(&line.origin, "file", fault);
-                continue;
-            }
-        };
-        let mut statement: Option<Statement> = None;
-        for token in tokens {
-            match token {
-                Token::Word(word) => {
-                    let before = line.text.get(..word.at).unwrap_or_default().chars().count();
-                    let column = line.origin.column + if line.verbatim { before } else { 0 };
-                    let origin = Origin { column, ..line.origin.clone() };
-                    let statement = statement.get_or_insert_with(|| Statement {
-                        words: Vec::new(),
-                        origins: Vec::new(),
-                        block: None,
-                    });
-                    statement.words.push(word.text);
-                    statement.origins.push(origin);
-                }
-                Token::Open => {
-                    push(&mut open, statement.take());
-                    begin(&mut open, &line.origin, writer);
-                }
-                Token::Close => {
-                    push(&mut open, statement.take());
-                    end(&mut open, &line.origin, writer);
-                }
-            }
+impl Process {
+    /// True for keywords of the file that this process leaves to the other one.
+    fn skips(self, keyword: &str) -> bool {
+        match self {
+            Self::Vrrp => ["virtual_server", "virtual_server_group", "SSL"].contains(&keyword),
+            Self::Checkers => [
+                "vrrp_instance",
+                "vrrp_sync_group",
+                "vrrp_script",
+                "vrrp_track_process",
+                "static_ipaddress",
+                "static_routes",
+                "static_rules",
+                "track_group",
+                "garp_group",
+                "linkbeat_interfaces",
+                "interface_up_down_delays",
+            ]
+            .contains(&keyword),
         }
-        push(&mut open, statement);
     }
-    if open.len() > 1 {
-        let missing = open.len() - 1;
-        while open.len() > 1 {
-            close(&mut open);
-        }
-        if let Some(line) = lines.last() {
-            let wrong =
-                format!("{missing} {} not closed", if missing == 1 { "block is" } else { "blocks are" });
-            writer.refuse(
-                &line.origin,
+}
+
+/// What follows a keyword.
+enum Inner {
+    /// Nothing.
+    Nothing,
+    /// A block of keywords; what it is called.
+    Keywords(&'static str),
+    /// A block of lines without keywords.
+    Lines,
+}
+
+impl Inner {
+    fn of(block: &str, keyword: &str) -> Self {
+        match (block, keyword) {
+            (
                 "file",
-                Fault::new(wrong, "every { has its }", "add what is missing"),
-            );
+                "virtual_server_group"
+                | "static_ipaddress"
+                | "static_routes"
+                | "static_rules"
+                | "linkbeat_interfaces"
+                | "interface_up_down_delays",
+            )
+            | ("global_defs", "notification_email")
+            | ("track_group", "group")
+            | ("garp_group", "interfaces")
+            | (
+                "vrrp_sync_group",
+                "group" | "track_interface" | "track_script" | "track_file" | "track_process" | "track_bfd",
+            )
+            | (
+                "vrrp_instance",
+                "unicast_peer"
+                | "track_interface"
+                | "track_script"
+                | "track_file"
+                | "track_process"
+                | "track_bfd"
+                | "virtual_ipaddress"
+                | "virtual_ipaddress_excluded"
+                | "virtual_routes"
+                | "virtual_rules",
+            ) => Self::Lines,
+            ("file", "global_defs") => Self::Keywords("global_defs"),
+            ("file", "vrrp_instance") => Self::Keywords("vrrp_instance"),
+            ("file", "vrrp_sync_group") => Self::Keywords("vrrp_sync_group"),
+            ("file", "vrrp_script") => Self::Keywords("vrrp_script"),
+            ("file", "vrrp_track_process") => Self::Keywords("vrrp_track_process"),
+            ("file", "track_file" | "vrrp_track_file") => Self::Keywords("track_file"),
+            ("file", "track_group") => Self::Keywords("track_group"),
+            ("file", "garp_group") => Self::Keywords("garp_group"),
+            ("file", "bfd_instance") => Self::Keywords("bfd_instance"),
+            ("file", "SSL") => Self::Keywords("SSL"),
+            ("file", "virtual_server") => Self::Keywords("virtual_server"),
+            ("vrrp_instance", "authentication") => Self::Keywords("authentication"),
+            ("virtual_server", "real_server") => Self::Keywords("real_server"),
+            (
+                "real_server",
+                "HTTP_GET" | "SSL_GET" | "TCP_CHECK" | "SMTP_CHECK" | "DNS_CHECK" | "MISC_CHECK"
+                | "PING_CHECK" | "UDP_CHECK" | "FILE_CHECK" | "BFD_CHECK",
+            ) => Self::Keywords("checker"),
+            ("checker", "url") => Self::Keywords("url"),
+            ("checker", "host") => Self::Keywords("host"),
+            _ => Self::Nothing,
         }
     }
-    open.swap_remove(0)
 }
 
-fn push(open: &mut [Vec<Statement>], statement: Option<Statement>) {
-    if let Some(block) = open.last_mut() {
-        block.extend(statement);
+/// One line of the file, or a brace of it.
+enum Item {
+    Words(Statement),
+    Open(Origin),
+    Close(Origin),
+}
+
+/// The lines of a file in words.
+pub struct Items(Vec<Item>);
+
+impl Items {
+    /// Parts lines into words.
+    pub fn of(lines: &[Line], writer: &mut Writer) -> Self {
+        let mut items = Vec::new();
+        for line in lines {
+            let (tokens, open) = tokens(&line.text);
+            if open {
+                let holds = "keepalived loses what follows the mark, and stops where a value is missing then";
+                let fault = Fault::new("a quotation mark \" is not closed", holds, "close it");
+                writer.ignored(&line.origin, "file", fault);
+            }
+            let raw = line.text.contains(['"', '\'', '\\']).then(|| line.text.as_str());
+            let mut statement: Option<Statement> = None;
+            let mut begin = 0;
+            for token in tokens {
+                match token {
+                    Token::Word(word) => {
+                        let before = line.text.get(..word.at).unwrap_or_default().chars().count();
+                        let column = line.origin.column + if line.verbatim { before } else { 0 };
+                        let origin = Origin { column, ..line.origin.clone() };
+                        let statement = statement.get_or_insert_with(|| {
+                            begin = word.at;
+                            Statement { words: Vec::new(), origins: Vec::new(), raw: None, block: None }
+                        });
+                        statement.words.push(word.text);
+                        statement.origins.push(origin);
+                    }
+                    brace => {
+                        items.extend(statement.take().map(|one| Item::Words(with_raw(one, raw, begin))));
+                        let origin = line.origin.clone();
+                        items.push(if brace == Token::Open {
+                            Item::Open(origin)
+                        } else {
+                            Item::Close(origin)
+                        });
+                    }
+                }
+            }
+            items.extend(statement.take().map(|one| Item::Words(with_raw(one, raw, begin))));
+        }
+        Self(items)
+    }
+
+    /// The statements that one of keepalived's processes finds.
+    pub fn statements(&self, process: Process, writer: &mut Writer) -> Vec<Statement> {
+        let mut reader = Reader { items: &self.0, next: 0, process, unclosed: None, writer };
+        let statements = reader.block("file", 0, false);
+        if let Some(origin) = reader.unclosed {
+            let holds = "keepalived takes the end of the file for its end";
+            reader.writer.ignored(&origin, "file", Fault::new("a block is not closed", holds, "add its }"));
+        }
+        statements
     }
 }
 
-/// `{`: the block of the statement before it, which may stand on the line above.
-fn begin(open: &mut Vec<Vec<Statement>>, origin: &Origin, writer: &mut Writer) {
-    let owner = open.last_mut().and_then(|block| block.last_mut()).filter(|owner| owner.block.is_none());
-    if owner.is_none() || open.len() > DEPTH_MAX {
-        let holds =
-            format!("a block follows its keyword, and blocks stand in one another at most {DEPTH_MAX} deep");
-        writer.refuse(origin, "file", Fault::new("a { that begins no block", holds, "remove it"));
-        // So that its } is found, too.
-        let nobody = Statement { words: vec![String::new()], origins: vec![origin.clone()], block: None };
-        push(open, Some(nobody));
-    }
-    open.push(Vec::new());
+/// The part of a line that a statement is, up to the brace behind it.
+fn with_raw(statement: Statement, line: Option<&str>, begin: usize) -> Statement {
+    let raw = line.and_then(|line| line.get(begin..)).map(|rest| {
+        let mut quoted = false;
+        let end = rest.bytes().position(|byte| {
+            quoted ^= byte == b'"';
+            !quoted && [b'{', b'}'].contains(&byte)
+        });
+        rest[..end.unwrap_or(rest.len())].trim_end().into()
+    });
+    Statement { raw, ..statement }
 }
 
-fn end(open: &mut Vec<Vec<Statement>>, origin: &Origin, writer: &mut Writer) {
-    if open.len() == 1 {
-        let fault = Fault::new("a } that ends no block", "every } has its {", "remove it");
-        return writer.refuse(origin, "file", fault);
-    }
-    close(open);
-    // A block of nobody was told of already.
-    if let Some(block) = open.last_mut() {
-        block.retain(|statement| !statement.words[0].is_empty() || statement.block.is_none());
-    }
+struct Reader<'i, 'w> {
+    items: &'i [Item],
+    next: usize,
+    process: Process,
+    /// Where a block begins that does not end.
+    unclosed: Option<Origin>,
+    writer: &'w mut Writer,
 }
 
-fn close(open: &mut Vec<Vec<Statement>>) {
-    let Some(block) = open.pop() else { return };
-    if let Some(owner) = open.last_mut().and_then(|outer| outer.last_mut()) {
-        owner.block = Some(block);
+impl<'i> Reader<'i, '_> {
+    fn item(&mut self) -> Option<&'i Item> {
+        let item = self.items.get(self.next)?;
+        self.next += 1;
+        Some(item)
+    }
+
+    /// A block of keywords up to its `}`; `needs_open` when its `{` is still to come.
+    fn block(&mut self, name: &'static str, depth: usize, mut needs_open: bool) -> Vec<Statement> {
+        let mut statements: Vec<Statement> = Vec::new();
+        while let Some(item) = self.item() {
+            match item {
+                Item::Open(_) if needs_open => needs_open = false,
+                Item::Open(origin) => self.ignored_brace(origin, name, statements.last()),
+                Item::Close(_) if depth > 0 => return statements,
+                Item::Close(origin) => {
+                    let holds = "keepalived ignores it";
+                    self.writer.ignored(
+                        origin,
+                        "file",
+                        Fault::new("a } that ends no block", holds, "remove it"),
+                    );
+                }
+                Item::Words(statement) => {
+                    if needs_open {
+                        needs_open = false;
+                        let holds = "keepalived reads on as if it were there";
+                        let fault = Fault::new("a { is missing before this line", holds, "add it");
+                        self.writer.ignored(statement.origin(), name, fault);
+                    }
+                    let mut statement = statement.clone();
+                    if depth == 0 && self.process.skips(statement.keyword()) {
+                        self.skip();
+                        continue;
+                    }
+                    let origin = statement.origin().clone();
+                    statement.block = match Inner::of(name, statement.keyword()) {
+                        Inner::Nothing => None,
+                        Inner::Keywords(inner) => Some(self.block(inner, depth + 1, true)),
+                        Inner::Lines => Some(self.lines()),
+                    };
+                    if statement.block.is_some() && self.next > self.items.len() {
+                        self.unclosed.get_or_insert(origin);
+                    }
+                    statements.push(statement);
+                }
+            }
+        }
+        // One past the end tells that a block was not closed.
+        self.next = self.items.len() + usize::from(depth > 0);
+        statements
+    }
+
+    /// The lines of a block without keywords.
+    fn lines(&mut self) -> Vec<Statement> {
+        let mut statements = Vec::new();
+        let mut needs_open = true;
+        while let Some(item) = self.item() {
+            match item {
+                Item::Open(_) if needs_open => needs_open = false,
+                Item::Open(origin) => self.ignored_brace(origin, "the block", statements.last()),
+                Item::Close(_) => return statements,
+                Item::Words(statement) => {
+                    needs_open = false;
+                    statements.push(statement.clone());
+                }
+            }
+        }
+        self.next = self.items.len() + 1;
+        statements
+    }
+
+    /// From a `{` that comes next to its `}`.
+    fn skip(&mut self) {
+        if !matches!(self.items.get(self.next), Some(Item::Open(_))) {
+            return;
+        }
+        let mut depth = 0_usize;
+        while let Some(item) = self.item() {
+            match item {
+                Item::Open(_) => depth += 1,
+                Item::Close(_) => depth -= 1,
+                Item::Words(_) => {}
+            }
+            if depth == 0 {
+                return;
+            }
+        }
+    }
+
+    fn ignored_brace(&mut self, origin: &Origin, place: &str, owner: Option<&Statement>) {
+        let around = if place == "file" { "no block" } else { place };
+        let (wrong, advice) = match owner {
+            Some(owner) => {
+                let owner = printable(owner.keyword(), 60);
+                (format!("a {{ behind {owner}, which has no block"), format!("see what {owner} should be"))
+            }
+            None => ("a { that begins no block".to_owned(), "remove it".to_owned()),
+        };
+        let holds = format!(
+            "keepalived ignores it, reads the lines behind it as if they stood in front of it, and takes the next }} for the end of {around}"
+        );
+        self.writer.ignored(origin, place, Fault::new(wrong, holds, advice));
     }
 }
 
@@ -163,8 +360,8 @@ mod tests {
         };
         let lines: Vec<Line> = text.lines().enumerate().map(line).collect();
         let mut writer = Writer::default();
-        let statements = statements(&lines, &mut writer);
-        (shown(&statements), writer.finish().notes.iter().map(ToString::to_string).collect())
+        let statements = Items::of(&lines, &mut writer).statements(Process::Checkers, &mut writer);
+        (shown(&statements), writer.finish().notes.iter().map(|note| note.fault.wrong.clone()).collect())
     }
 
     fn shown(statements: &[Statement]) -> String {
@@ -189,16 +386,34 @@ mod tests {
 
     #[test]
     fn braces_that_do_not_match() {
-        let (statements, notes) = read("a {\nb {\nc");
-        assert_eq!(statements, "a[b[c]]");
-        assert_eq!(notes, ["k:3:1: file: 2 blocks are not closed: every { has its }: add what is missing"]);
+        let (statements, notes) = read("SSL {\nca a");
+        assert_eq!((statements.as_str(), notes), ("SSL[ca a]", vec!["a block is not closed".to_owned()]));
         let (statements, notes) = read("a\n}\nb");
         assert_eq!((statements.as_str(), notes.len()), ("a;b", 1));
         let (statements, notes) = read("{\na\n}\nb");
-        assert_eq!((statements.as_str(), notes.len()), ("b", 1));
+        assert_eq!((statements.as_str(), notes.len()), ("a;b", 2));
+        let (statements, notes) = read("SSL\nca a\n}\nb");
+        assert_eq!((statements.as_str(), notes.len()), ("SSL[ca a];b", 1));
         let (_, notes) = read("script \"a\nb");
         assert_eq!(notes.len(), 1);
-        let (_, notes) = read(&"a {\n".repeat(40));
-        assert!(notes.len() > 1);
+    }
+
+    /// The `}` of a block that keepalived does not know ends the block around it.
+    #[test]
+    fn a_word_that_is_not_known_has_no_block() {
+        let text = "virtual_server a 80 {\nreal_server b 80 {\ntcp_check {\nretry 1\n}\n}\nreal_server c 80 {\n}\n}\nSSL {\n}";
+        let (statements, notes) = read(text);
+        assert_eq!(
+            statements,
+            "virtual_server a 80[real_server b 80[tcp_check;retry 1]];real_server c 80;SSL[]"
+        );
+        assert_eq!(notes.len(), 4, "{notes:?}");
+    }
+
+    /// The other process's blocks are skipped from brace to brace, whatever stands in them.
+    #[test]
+    fn what_belongs_to_the_other_process_is_skipped() {
+        let text = "vrrp_instance a {\nwrong {\n}\n}\nSSL {\nca x\n}\nvrrp_script\nb";
+        assert_eq!(read(text), ("SSL[ca x];b".to_owned(), vec![]));
     }
 }

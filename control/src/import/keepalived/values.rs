@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use super::keywords::Block;
 use super::tree::Statement;
+use super::words::quoted_words;
 use crate::config::problem::{Fault, printable};
 use crate::import::note::{Fate, Origin};
 use crate::import::writer::Writer;
@@ -25,6 +26,12 @@ impl<'s, 'w> Values<'s, 'w> {
         Self { statement, place, next: 1, writer }
     }
 
+    /// The keyword.
+    #[must_use]
+    pub fn keyword(&self) -> &'s str {
+        self.statement.keyword()
+    }
+
     /// The next value as it is, if there is one.
     pub fn word(&mut self) -> Option<&'s str> {
         let word = self.statement.words.get(self.next)?;
@@ -38,11 +45,12 @@ impl<'s, 'w> Values<'s, 'w> {
         self.statement.words.get(self.next).map(String::as_str)
     }
 
-    /// The next value, which has to be there; `holds` says what it is.
+    /// The next value, which has to be there, or keepalived ends when it reads the file; `holds` says what it is.
     pub fn required(&mut self, holds: &str) -> Option<&'s str> {
         let word = self.word();
         if word.is_none() {
             let wrong = format!("{} has no value", self.statement.keyword());
+            let holds = format!("keepalived stops here; {holds}");
             self.writer.refuse(self.statement.origin(), self.place, Fault::new(wrong, holds, "add it"));
         }
         word
@@ -53,7 +61,7 @@ impl<'s, 'w> Values<'s, 'w> {
         let word = self.required(holds)?;
         let value = parse(word);
         if value.is_none() {
-            self.refuse_last(holds);
+            self.ignore_last(holds);
         }
         value
     }
@@ -72,40 +80,49 @@ impl<'s, 'w> Values<'s, 'w> {
         self.parse(&holds, |word| word.parse::<f64>().ok().filter(|value| bounds.contains(value)))
     }
 
-    /// An address.
+    /// An address; keepalived leaves out a length or a range behind it.
     pub fn address(&mut self) -> Option<IpAddr> {
-        self.parse("an address, such as 192.0.2.10 or 2001:db8::10", |word| word.parse().ok())
+        self.parse("it is an address, such as 192.0.2.10 or 2001:db8::10", address)
     }
 
     /// An address and the port after it; port 0 where there is none.
     pub fn endpoint(&mut self) -> Option<SocketAddr> {
         let address = self.address()?;
         let l4_port = if self.peek().is_some() {
-            self.parse("a port is a number, 0 to 65535", |word| word.parse().ok())?
+            self.parse("it is a port, 0 to 65535", |word| word.parse().ok())?
         } else {
             0
         };
         Some(SocketAddr::new(address, l4_port))
     }
 
-    /// on, true, yes or off, false, no; on where nothing is said.
+    /// on, true, yes or off, false, no, in small letters; on where nothing is said.
     pub fn boolean(&mut self) -> Option<bool> {
         if self.peek().is_none() {
             return Some(true);
         }
-        self.parse("on, true, yes, off, false or no", |word| match word.to_ascii_lowercase().as_str() {
+        self.parse("it is one of on, true, yes, off, false and no", |word| match word {
             "on" | "true" | "yes" => Some(true),
             "off" | "false" | "no" => Some(false),
             _ => None,
         })
     }
 
-    /// One of several words, in any case; what stands beside it.
+    /// One of several words, letter by letter; what stands beside it.
     pub fn choice<T: Copy>(&mut self, choices: &[(&str, T)]) -> Option<T> {
+        self.choice_by(choices, |choice, word| choice == word)
+    }
+
+    /// One of several words in large or small letters.
+    pub fn choice_in_any_case<T: Copy>(&mut self, choices: &[(&str, T)]) -> Option<T> {
+        self.choice_by(choices, str::eq_ignore_ascii_case)
+    }
+
+    fn choice_by<T: Copy>(&mut self, choices: &[(&str, T)], same: impl Fn(&str, &str) -> bool) -> Option<T> {
         let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
         let holds = format!("{} is one of {}", self.statement.keyword(), words.join(", "));
         self.parse(&holds, |word| {
-            choices.iter().find(|(choice, _)| choice.eq_ignore_ascii_case(word)).map(|(_, value)| *value)
+            choices.iter().find(|(choice, _)| same(choice, word)).map(|(_, value)| *value)
         })
     }
 
@@ -122,7 +139,7 @@ impl<'s, 'w> Values<'s, 'w> {
         let rest = self.rest(holds)?;
         let value = parse(&rest);
         if value.is_none() {
-            self.refuse_last(holds);
+            self.ignore_last(holds);
         }
         value
     }
@@ -138,15 +155,71 @@ impl<'s, 'w> Values<'s, 'w> {
         if let Some(word) = self.word() {
             let wrong = format!("{} is one value too many", printable(word, 60));
             let holds = format!("nothing follows it after {}", self.statement.keyword());
-            self.writer.refuse(self.origin_of_last(), self.place, Fault::new(wrong, holds, "remove it"));
+            let holds = format!("keepalived ignores it, for {holds}");
+            self.writer.ignored(self.origin_of_last(), self.place, Fault::new(wrong, holds, "remove it"));
         }
     }
 
-    fn refuse_last(&mut self, holds: &str) {
+    /// The next value, with quotation marks and escapes as keepalived reads regular expressions.
+    pub fn quoted(&mut self, holds: &str) -> Option<String> {
+        let word = self.required(holds)?.to_owned();
+        self.next = self.statement.words.len();
+        let raw = self.statement.raw.as_deref().map(quoted_words);
+        match raw {
+            None => Some(word),
+            Some(Ok(words)) => words.into_iter().nth(1),
+            Some(Err(mark)) => {
+                let wrong = format!("a quotation mark {mark} is not closed");
+                self.ignored(wrong, "keepalived ignores the line", "close it");
+                None
+            }
+        }
+    }
+
+    /// Tells that keepalived passes over the line because of the value that was read last.
+    pub fn ignore_last(&mut self, holds: &str) {
         let word = &self.statement.words[self.next - 1];
         let wrong = format!("{} cannot be {}", self.statement.keyword(), printable(word, 60));
         let origin = self.origin_of_last();
-        self.writer.refuse(origin, self.place, Fault::new(wrong, holds, "write one of those"));
+        let holds = format!("keepalived ignores the line, for {holds}");
+        self.writer.ignored(origin, self.place, Fault::new(wrong, holds, "correct it, or remove the line"));
+    }
+
+    /// Tells of something that is otherwise than the line says.
+    pub fn differs(&mut self, wrong: impl Into<String>, holds: impl Into<String>, advice: impl Into<String>) {
+        self.writer.notice(self.statement.origin(), self.place, Fault::new(wrong, holds, advice));
+    }
+
+    /// Tells of something that cannot be taken.
+    pub fn refuse_line(&mut self, wrong: &str, holds: &str, advice: &str) {
+        self.writer.refuse(self.statement.origin(), self.place, Fault::new(wrong, holds, advice));
+    }
+
+    /// Tells of something that keepalived passes over.
+    pub fn ignored(&mut self, wrong: impl Into<String>, holds: impl Into<String>, advice: impl Into<String>) {
+        self.writer.ignored(self.statement.origin(), self.place, Fault::new(wrong, holds, advice));
+    }
+
+    /// The words of a script: keepalived takes the first value alone for the program and its arguments, and reads
+    /// quotation marks and escapes in it; and the values after it.
+    pub fn script(&mut self, holds: &str) -> Option<(Vec<String>, Vec<String>)> {
+        self.required(holds)?;
+        self.next = self.statement.words.len();
+        let raw = match self.statement.raw.as_deref() {
+            Some(raw) => quoted_words(raw),
+            None => Ok(self.statement.words.clone()),
+        };
+        let command = raw.as_ref().ok().and_then(|words| words.get(1)).map(|first| quoted_words(first));
+        match (raw, command) {
+            (Ok(words), Some(Ok(command))) if !command.is_empty() => {
+                Some((command, words.get(2..).unwrap_or_default().to_vec()))
+            }
+            _ => {
+                let wrong = format!("the script of {} cannot be read", self.statement.keyword());
+                self.ignored(wrong, "keepalived ignores it, for a quotation mark is not closed", "close it");
+                None
+            }
+        }
     }
 
     fn origin_of_last(&self) -> &'s Origin {
@@ -166,7 +239,12 @@ pub fn walk<'s>(
         match block.fate(statement.keyword()) {
             Ok(Fate::Supported(_)) => take(statement, writer),
             Ok(fate) => writer.tell(statement.origin(), place, &statement.line(), fate),
-            Err(fault) => writer.refuse(statement.origin(), place, fault),
+            Err(fault) => writer.ignored(statement.origin(), place, fault),
         }
     }
+}
+
+/// An address without the length or range behind it.
+pub fn address(word: &str) -> Option<IpAddr> {
+    word.split(['-', '/']).next()?.parse().ok()
 }

@@ -1,17 +1,26 @@
 //! `vrrp_instance` and `vrrp_sync_group` become `[[vrrp]]` and `[[vrrp_group]]`.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::keywords::Block;
-use super::scripts::script;
+use super::scripts::{command, list, script};
 use super::services::Context;
 use super::tracking::{Tracked, tracks, weight};
 use super::tree::Statement;
-use super::values::{Values, walk};
-use crate::config::problem::Fault;
+use super::values::{Values, address, walk};
+use crate::config::problem::{Fault, printable};
 use crate::import::note::{Fate, Origin};
 use crate::import::vrrp::Router;
 use crate::import::writer::{Writer, last_of_each, quoted, seconds};
+use crate::vrrp::PRIORITY_OWNER;
+
+/// The priority where none is said.
+const PRIORITY_DEFAULT: u8 = 100;
+/// The longest time between two announcements, in seconds.
+const ANNOUNCE_MAX: f64 = 3_600.0;
+/// How many bytes of a password count.
+const PASSWORD_MAX: usize = 8;
 
 /// Reads a `vrrp_script`.
 pub fn read_script(statement: &Statement, context: &mut Context, writer: &mut Writer) {
@@ -20,19 +29,30 @@ pub fn read_script(statement: &Statement, context: &mut Context, writer: &mut Wr
         return;
     };
     let mut tracked = Tracked::default();
+    let (mut interval, mut timeout) = (1, None);
     walk(statement.statements(), Block("vrrp_script"), &place, writer, |statement, writer| {
         let mut values = Values::of(statement, &place, writer);
         let key = match statement.keyword() {
-            "script" => values
-                .rest("a program and its arguments")
-                .map(|text| ("command", super::checks::command(&text))),
+            "script" => {
+                let command = command(&mut values);
+                let program = command.as_ref().and_then(|words| words.first().cloned());
+                tracked.program = program.map(|program| (statement.origin().clone(), program));
+                command.map(|command| ("command", list(&command)))
+            }
             "user" => {
                 values.rest("a user, and a group if it is not the user's").map(|user| ("user", quoted(&user)))
             }
-            "interval" => values.seconds(0.01..=86_400.0).map(|time| ("interval", seconds(time))),
-            "timeout" => values.seconds(0.01..=86_400.0).map(|time| ("timeout", seconds(time))),
-            "rise" => values.integer(1..=100_u8).map(|count| ("rise", count.to_string())),
-            "fall" => values.integer(1..=100_u8).map(|count| ("fall", count.to_string())),
+            // 0 is 1, as before keepalived 2.0.7.
+            "interval" => {
+                interval = values.integer(0..=86_400_u32).map_or(interval, |time| time.max(1));
+                None
+            }
+            "timeout" => {
+                timeout = values.integer(0..=86_400_u32).map(|time| time.max(1)).or(timeout);
+                None
+            }
+            "rise" => Some(("rise", count(&mut values))),
+            "fall" => Some(("fall", count(&mut values))),
             _ => {
                 tracked.weight = weight(&mut values).unwrap_or_default();
                 None
@@ -40,6 +60,9 @@ pub fn read_script(statement: &Statement, context: &mut Context, writer: &mut Wr
         };
         tracked.keys.extend(key);
     });
+    tracked.keys.push(("interval", seconds(interval.into())));
+    // A script that takes longer than its interval has failed, where nothing else is said.
+    tracked.keys.push(("timeout", seconds(timeout.unwrap_or(interval).into())));
     tracked.keys = last_of_each(tracked.keys, |(key, _)| *key);
     if let Some(user) = context.script_user.as_ref() {
         if tracked.keys.iter().all(|(key, _)| *key != "user") {
@@ -49,87 +72,368 @@ pub fn read_script(statement: &Statement, context: &mut Context, writer: &mut Wr
     context.scripts.insert(name.to_owned(), tracked);
 }
 
-/// Writes the `[[vrrp]]` of a `vrrp_instance`.
-pub fn write(statement: &Statement, context: &mut Context, writer: &mut Writer) {
-    let place = statement.line();
-    let Some(name) = Values::of(statement, &place, writer).required("an instance has a name") else { return };
-    let mut router = Router { name: name.to_owned(), version: context.version, ..Router::default() };
-    let origin = statement.origin();
-    router.keys.extend(context.vrrp_defaults.iter().cloned());
-    walk(statement.statements(), Block("vrrp_instance"), &place, writer, |statement, writer| {
-        take(statement, &mut router, &place, context, writer);
-    });
-    for group in context.sync_groups.iter().filter(|group| group.members.iter().any(|member| member == name))
-    {
-        router.tracks.extend(group.tracks.iter().cloned());
-    }
-    router.keys = last_of_each(router.keys, |(_, key, _)| *key);
-    for (present, keyword) in
-        [(router.nic.is_some(), "interface"), (router.vrid.is_some(), "virtual_router_id")]
-    {
-        if !present {
-            let fault = Fault::new(format!("{keyword} is missing"), "every instance has one", "add it");
-            writer.refuse(origin, &place, fault);
-        }
-    }
-    let is_ipv6 = router.addresses.first().is_some_and(IpAddr::is_ipv6);
-    if router.version.is_none() {
-        // keepalived speaks version 2 where nothing is said, which knows no IPv6.
-        router.version = Some(if is_ipv6 { 3 } else { 2 });
-    }
-    router.write(origin, writer);
+/// `rise` and `fall`: 1 where the value is none.
+fn count(values: &mut Values<'_, '_>) -> String {
+    values.integer(1..=100_u8).unwrap_or(1).to_string()
 }
 
-fn take(statement: &Statement, router: &mut Router, place: &str, context: &mut Context, writer: &mut Writer) {
-    let origin = statement.origin();
-    let mut values = Values::of(statement, place, writer);
-    let key = match statement.keyword() {
-        "interface" => {
-            let Some(interface) = values.required("an interface") else { return };
-            router.nic = context.interfaces.nic(interface, origin, place, writer);
-            return;
-        }
-        "virtual_router_id" => {
-            router.vrid = values.integer(1..=255);
-            return;
-        }
-        "priority" => {
-            router.priority = values.integer(1..=255);
-            return;
-        }
-        "advert_int" => {
-            router.interval = values.seconds(0.01..=255.0);
-            return;
-        }
-        "version" => {
-            router.version = values.integer(2..=3);
-            return;
-        }
-        "virtual_ipaddress" => return addresses(statement, &mut router.addresses, place, context, writer),
-        "virtual_ipaddress_excluded" => {
-            return addresses(statement, &mut router.excluded, place, context, writer);
-        }
-        "unicast_peer" => return peers(statement, router, place, writer),
-        "authentication" => return authentication(statement, router, place, writer),
-        "track_interface" | "track_script" | "track_file" | "track_process" => {
-            return tracks(statement, &mut router.tracks, place, context, writer);
-        }
-        "mcast_src_ip" | "unicast_src_ip" => {
-            values.address().map(|address| ("source", quoted(&address.to_string())))
-        }
-        "accept" => Some(("accept", "true".to_owned())),
-        "no_accept" => Some(("accept", "false".to_owned())),
-        "use_vmac" => virtual_mac(&mut values),
-        "vmac_xmit_base" => Some(("vmac_xmit_base", "true".to_owned())),
-        "preempt" => Some(("preempt", "true".to_owned())),
-        "nopreempt" => Some(("preempt", "false".to_owned())),
-        "preempt_delay" => values.seconds(0.0..=1000.0).map(|delay| ("preempt_delay", seconds(delay))),
-        keyword => match announcing(keyword, &mut values) {
-            Some(key) => Some(key),
-            None => notify(keyword, &mut values, context),
-        },
+/// A `vrrp_instance` as its lines say it, before they are compared with each other.
+#[derive(Debug)]
+pub struct Instance {
+    origin: Origin,
+    place: String,
+    router: Router,
+    /// `state`: true for MASTER.
+    master: Option<bool>,
+    strict: Option<bool>,
+    accept: Option<bool>,
+    /// Where `nopreempt` stands.
+    nopreempt: Option<Origin>,
+    preempt_delay: Option<(Origin, f64)>,
+    auth: Auth,
+    /// Where adverts shall go to single hosts.
+    unicast: Option<Origin>,
+    advert_int: Option<Origin>,
+}
+
+/// What `authentication` says.
+#[derive(Debug, Default)]
+struct Auth {
+    origin: Option<Origin>,
+    kind: Option<&'static str>,
+    password: Option<String>,
+}
+
+/// Reads a `vrrp_instance`; none where keepalived ignores it.
+pub fn read(statement: &Statement, context: &mut Context, writer: &mut Writer) -> Option<Instance> {
+    let place = statement.line();
+    let origin = statement.origin().clone();
+    let Some(name) = statement.values().first() else {
+        let fault = Fault::new("an instance without a name", "keepalived ignores it", "give it a name");
+        writer.ignored(&origin, &place, fault);
+        return None;
     };
-    router.keys.extend(key.map(|(key, value)| (origin.clone(), key, value)));
+    if !context.instances.insert(name.to_owned()) {
+        let wrong = format!("there is a vrrp_instance {name} already");
+        let fault = Fault::new(wrong, "keepalived ignores this one", "give it a name of its own");
+        writer.ignored(&origin, &place, fault);
+        return None;
+    }
+    let mut instance = Instance {
+        origin,
+        place: place.clone(),
+        router: Router { name: name.to_owned(), ..Router::default() },
+        master: None,
+        strict: None,
+        accept: None,
+        nopreempt: None,
+        preempt_delay: None,
+        auth: Auth::default(),
+        unicast: None,
+        advert_int: None,
+    };
+    instance.router.keys.extend(context.vrrp_defaults.iter().cloned());
+    walk(statement.statements(), Block("vrrp_instance"), &place, writer, |statement, writer| {
+        instance.take(statement, &place, context, writer);
+    });
+    Some(instance)
+}
+
+impl Instance {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.router.name
+    }
+
+    /// Writes its `[[vrrp]]`.
+    pub fn write(mut self, groups: &[SyncGroup], context: &Context, writer: &mut Writer) {
+        let (origin, place) = (self.origin.clone(), self.place.clone());
+        let group =
+            groups.iter().find(|group| group.members.iter().any(|member| *member == self.router.name));
+        for track in group.iter().flat_map(|group| &group.tracks) {
+            if !self.router.tracks.contains(track) {
+                self.router.tracks.push(track.clone());
+            }
+        }
+        let router = &self.router;
+        for (present, keyword) in
+            [(router.nic.is_some(), "interface"), (router.vrid.is_some(), "virtual_router_id")]
+        {
+            if !present {
+                let holds = "keepalived's VRRP ends here, for every instance has one";
+                let fault = Fault::new(format!("{keyword} is missing"), holds, "add it");
+                writer.refuse(&origin, &place, fault);
+            }
+        }
+        self.complete(&origin, &place, context, writer);
+        self.router.keys = last_of_each(self.router.keys, |(_, key, _)| *key);
+        self.router.write(&origin, writer);
+    }
+
+    fn take(&mut self, statement: &Statement, place: &str, context: &mut Context, writer: &mut Writer) {
+        let router = &mut self.router;
+        let origin = statement.origin();
+        let mut values = Values::of(statement, place, writer);
+        let key = match statement.keyword() {
+            "interface" => {
+                let Some(interface) = values.required("an interface") else { return };
+                router.nic = context.interfaces.nic(interface, origin, place, writer);
+                return;
+            }
+            "state" => {
+                // MASTER stays, whatever follows.
+                let master = values.choice(&[("MASTER", true), ("BACKUP", false)]).unwrap_or(false);
+                self.master = Some(master || self.master == Some(true));
+                return;
+            }
+            "virtual_router_id" => {
+                router.vrid = values.integer(1..=255).or(router.vrid);
+                return;
+            }
+            "priority" => {
+                router.priority = Some(values.integer(1..=255).unwrap_or(PRIORITY_DEFAULT));
+                return;
+            }
+            "advert_int" => {
+                if let Some(interval) = values.seconds(0.01..=255.0) {
+                    router.interval = Some(interval);
+                    self.advert_int = Some(origin.clone());
+                }
+                return;
+            }
+            "version" => {
+                router.version = values.integer(2..=3).or(router.version);
+                return;
+            }
+            "strict_mode" => {
+                self.strict = values.boolean().or(self.strict);
+                return;
+            }
+            "virtual_ipaddress" => return addresses(statement, router, true, place, context, writer),
+            "virtual_ipaddress_excluded" => {
+                return addresses(statement, router, false, place, context, writer);
+            }
+            "unicast_peer" => {
+                self.unicast = Some(origin.clone());
+                return peers(statement, router, place, writer);
+            }
+            "authentication" => return self.authentication(statement, place, writer),
+            "track_interface" | "track_script" | "track_file" | "track_process" => {
+                let own = router.nic.clone();
+                return tracks(statement, &mut router.tracks, own.as_deref(), place, context, writer);
+            }
+            "mcast_src_ip" => values.address().map(|address| ("source", quoted(&address.to_string()))),
+            "unicast_src_ip" => {
+                self.unicast = Some(origin.clone());
+                values.address().map(|address| ("source", quoted(&address.to_string())))
+            }
+            "accept" | "no_accept" => {
+                self.accept = Some(statement.keyword() == "accept");
+                return;
+            }
+            "use_vmac" => virtual_mac(&mut values),
+            "vmac_xmit_base" => Some(("vmac_xmit_base", "true".to_owned())),
+            "preempt" => {
+                self.nopreempt = None;
+                return;
+            }
+            "nopreempt" => {
+                self.nopreempt = Some(origin.clone());
+                return;
+            }
+            "preempt_delay" => {
+                let delay = values.seconds(0.0..=1000.0).filter(|delay| *delay > 0.0);
+                self.preempt_delay = delay.map(|delay| (origin.clone(), delay));
+                return;
+            }
+            keyword => match announcing(keyword, &mut values) {
+                Some(key) => Some(key),
+                None => {
+                    let keys = router.keys.iter().map(|(_, key, _)| *key);
+                    notify(keyword, keys, &mut values, context)
+                }
+            },
+        };
+        router.keys.extend(key.map(|(key, value)| (origin.clone(), key, value)));
+    }
+
+    fn authentication(&mut self, statement: &Statement, place: &str, writer: &mut Writer) {
+        let auth = &mut self.auth;
+        auth.origin = Some(statement.origin().clone());
+        walk(statement.statements(), Block("authentication"), place, writer, |statement, writer| {
+            let mut values = Values::of(statement, place, writer);
+            if statement.keyword() == "auth_type" {
+                auth.kind = values.choice(&[("PASS", "password"), ("AH", "header")]).or(auth.kind);
+                return;
+            }
+            let Some(word) = values.required("a password of at most eight bytes") else { return };
+            // What was read may stand for other bytes.
+            if !word.is_ascii() {
+                let holds = "a password is ASCII here: peers that have other bytes would not understand this director";
+                let fault = Fault::new("a password that is not ASCII", holds, "choose another one");
+                return writer.refuse(statement.origin(), place, fault);
+            }
+            if word.len() > PASSWORD_MAX {
+                let holds = "its first eight bytes are the password, as in keepalived";
+                values.differs("a password of more than eight bytes", holds, "shorten it");
+            }
+            auth.password = Some(word.chars().take(PASSWORD_MAX).collect());
+        });
+    }
+
+    /// What keepalived makes of lines that do not go together, when it has read all of them.
+    fn complete(&mut self, origin: &Origin, place: &str, context: &Context, writer: &mut Writer) {
+        let strict = self.strict.unwrap_or(context.strict);
+        let is_ipv6 = self.router.addresses.first().is_some_and(IpAddr::is_ipv6);
+        let mut ignored = |origin: &Origin, wrong: &str, why: &str, advice: &str| {
+            let holds = format!("{why}, and keepalived ignores it");
+            writer.ignored(origin, place, Fault::new(wrong, holds, advice));
+        };
+        if is_ipv6 && strict && self.router.version == Some(2) {
+            self.router.version = None;
+        }
+        // keepalived speaks version 2 where nothing is said, which knows no IPv6.
+        let version = self.router.version.unwrap_or(if is_ipv6 { 3 } else { context.version.unwrap_or(2) });
+        self.router.version = Some(version);
+        let priority = self.router.priority.unwrap_or(match self.master {
+            Some(true) => PRIORITY_OWNER,
+            _ => PRIORITY_DEFAULT,
+        });
+        let is_owner = priority == PRIORITY_OWNER;
+        let mut master = self.master.unwrap_or(is_owner);
+        if strict {
+            master = is_owner;
+        }
+        if let Some(at) = &self.auth.origin {
+            let reason = match (self.auth.kind, &self.auth.password) {
+                (None, _) => Some("auth_type is missing"),
+                _ if strict => Some("vrrp_strict forbids authentication"),
+                _ if version == 3 => Some("version 3 has no authentication"),
+                (_, None) => Some("auth_pass is missing"),
+                (Some("header"), _) if is_ipv6 => Some("there is no AH for IPv6 adverts"),
+                _ => None,
+            };
+            if let Some(reason) = reason {
+                self.auth.password = None;
+                ignored(
+                    at,
+                    "authentication has no effect",
+                    reason,
+                    "remove it here and on the other directors",
+                );
+            } else if self.auth.kind == Some("header") && !is_owner {
+                master = false;
+            }
+        }
+        if let Some(at) = self.nopreempt.clone() {
+            let reason = if is_owner {
+                Some("the owner of the addresses (priority 255) always takes them")
+            } else {
+                master.then_some("the instance begins as MASTER")
+            };
+            if let Some(reason) = reason {
+                self.nopreempt = None;
+                ignored(&at, "nopreempt has no effect", reason, "write state BACKUP on both directors");
+            }
+        }
+        if let Some((at, _)) = self.preempt_delay.clone() {
+            let reason = match (master, strict, &self.nopreempt) {
+                (true, ..) => Some("the instance begins as MASTER"),
+                (_, true, _) => Some("vrrp_strict forbids it"),
+                (.., Some(_)) => Some("nopreempt never takes over from a living master"),
+                _ => None,
+            };
+            if let Some(reason) = reason {
+                self.preempt_delay = None;
+                ignored(&at, "preempt_delay has no effect", reason, "remove it");
+            }
+        }
+        if let Some(at) = self.unicast.as_ref().filter(|_| self.router.peers.is_empty()) {
+            let holds = "without a unicast_peer adverts go to the multicast group, as in keepalived";
+            writer.notice(at, place, Fault::new("unicast without peers", holds, "name the peers"));
+        }
+        let impossible = if strict && !self.router.peers.is_empty() {
+            Some(("unicast_peer with vrrp_strict", "remove vrrp_strict, or write strict_mode off here"))
+        } else if (strict || version == 3) && self.router.addresses.is_empty() {
+            Some(("no VIP in an instance that needs one", "add virtual_ipaddress"))
+        } else {
+            None
+        };
+        if let Some((wrong, advice)) = impossible {
+            let holds = "keepalived's VRRP ends when it reads this";
+            writer.refuse(origin, place, Fault::new(wrong, holds, advice));
+        } else if self.router.addresses.is_empty() {
+            let holds = "adverts carry no address, and becoming master has no effect but its scripts";
+            writer.notice(
+                origin,
+                place,
+                Fault::new("no VIP", holds, "add virtual_ipaddress if one is meant"),
+            );
+        }
+        self.round(version, place, writer);
+        if self.master == Some(true) && self.router.priority.is_none() {
+            let holds =
+                "state MASTER without a priority is 255, the owner of the addresses, as in keepalived";
+            writer.notice(origin, place, Fault::new("priority is missing", holds, "write the priority"));
+        }
+        self.router.priority = Some(priority);
+        self.write_keys(strict, is_owner, origin, place, writer);
+    }
+
+    /// What was left of the lines, as keys.
+    fn write_keys(
+        &mut self,
+        strict: bool,
+        is_owner: bool,
+        origin: &Origin,
+        place: &str,
+        writer: &mut Writer,
+    ) {
+        let keys = &mut self.router.keys;
+        if let Some(at) = self.nopreempt.take() {
+            keys.push((at, "preempt", "false".to_owned()));
+        }
+        if let Some((at, delay)) = self.preempt_delay.take() {
+            keys.push((at, "preempt_delay", seconds(delay)));
+        }
+        if let (Some(at), Some(password)) = (&self.auth.origin, &self.auth.password) {
+            let kind = self.auth.kind.unwrap_or("password");
+            let value = format!("{{ kind = {}, secret = {} }}", quoted(kind), quoted(password));
+            keys.push((at.clone(), "auth", value));
+        }
+        let said = self.accept;
+        let accept = match said {
+            // Version 2 has no mode of accepting.
+            Some(true) if strict && !is_owner && self.router.version == Some(2) => false,
+            Some(accept) => accept,
+            None => is_owner || !strict,
+        };
+        if said.is_some() || !accept {
+            keys.push((origin.clone(), "accept", accept.to_string()));
+        }
+        if !accept && said != Some(false) {
+            let holds =
+                "what is sent to the VIPs and is for no service is dropped, pings among it, as in keepalived";
+            let advice = "write strict_mode off or accept if that is not meant";
+            writer.notice(origin, place, Fault::new("vrrp_strict turns accept off", holds, advice));
+        }
+    }
+
+    /// Whole seconds in version 2, hundredths of a second in version 3, half a one upwards.
+    fn round(&mut self, version: u8, place: &str, writer: &mut Writer) {
+        let (Some(interval), Some(at)) = (self.router.interval, &self.advert_int) else { return };
+        let (step, most) = if version == 2 { (1.0, 255.0) } else { (0.01, 40.95) };
+        // In microseconds, for a hundredth is no binary fraction.
+        let (given, step_us) = ((interval * 1e6).round(), step * 1e6);
+        let rounded = ((given / step_us).round() * step_us).max(step_us) / 1e6;
+        let rounded = rounded.min(most);
+        if (rounded - interval).abs() > 1e-7 {
+            let wrong = format!("advert_int {interval} is none of version {version}");
+            let holds = format!("adverts come every {rounded} s, as keepalived's do");
+            writer.notice(at, place, Fault::new(wrong, holds, "write that, on both directors"));
+            self.router.interval = Some(rounded);
+        }
+    }
 }
 
 /// `use_vmac [INTERFACE] [MAC]`: the interface is nobody's here.
@@ -150,16 +454,25 @@ pub fn announcing(keyword: &str, values: &mut Values<'_, '_>) -> Option<(&'stati
         "garp_master_refresh_repeat" => ("garp_refresh_repeat", false),
         _ => return None,
     };
-    let value = if is_time {
-        values.seconds(0.0..=3_600.0).map(seconds)
-    } else {
-        values.integer(1..=100_u8).map(|count| count.to_string())
-    };
-    value.map(|value| (key, value))
+    if !is_time {
+        return values.integer(0..=u32::MAX).map(|count| (key, count.clamp(1, 100).to_string()));
+    }
+    let time = values.seconds(0.0..=f64::from(u32::MAX))?;
+    if time > ANNOUNCE_MAX {
+        let holds = "VIPs are announced again every hour, the longest time here";
+        values.differs(format!("{} {time}", values.keyword()), holds, "nothing needs to be done");
+    }
+    Some((key, seconds(time.min(ANNOUNCE_MAX))))
 }
 
-/// `notify_…` scripts of an instance or group.
-fn notify(keyword: &str, values: &mut Values<'_, '_>, context: &Context) -> Option<(&'static str, String)> {
+/// `notify_…` scripts of an instance or group; of one that is said twice the first one holds. `said` are the keys that
+/// were said already.
+fn notify(
+    keyword: &str,
+    mut said: impl Iterator<Item = &'static str>,
+    values: &mut Values<'_, '_>,
+    context: &Context,
+) -> Option<(&'static str, String)> {
     let key = match keyword {
         "notify_master" => "notify_master",
         "notify_backup" => "notify_backup",
@@ -169,79 +482,130 @@ fn notify(keyword: &str, values: &mut Values<'_, '_>, context: &Context) -> Opti
         "notify_master_rx_lower_pri" => "notify_master_rx_lower_pri",
         _ => return None,
     };
+    if values.peek().is_some() && said.any(|said| said == key) {
+        values.ignored(
+            format!("{key} is said twice"),
+            "keepalived runs the first one",
+            "remove one of the two",
+        );
+        return None;
+    }
     script(values, context).map(|script| (key, script))
 }
 
 /// Lines of `virtual_ipaddress`: what follows the address sets up the kernel, but for the interface.
 fn addresses(
     statement: &Statement,
-    list: &mut Vec<IpAddr>,
+    router: &mut Router,
+    told: bool,
     place: &str,
     context: &mut Context,
     writer: &mut Writer,
 ) {
     for line in statement.statements() {
         let word = line.keyword();
-        let address = word.split('/').next().unwrap_or_default();
-        let Ok(address) = address.parse() else {
-            let wrong = format!("{} is no VIP", crate::config::problem::printable(word, 60));
-            let holds = "an address, with or without a length, such as 192.0.2.10/24";
-            writer.refuse(line.origin(), place, Fault::new(wrong, holds, "correct it"));
+        let network = if word == "default" { None } else { address(word).filter(|_| !word.contains('-')) };
+        let Some(vip) = network else {
+            let wrong = format!("{} is no VIP", printable(word, 60));
+            let holds = "keepalived ignores the line, for it begins with no address such as 192.0.2.10/24";
+            writer.ignored(line.origin(), place, Fault::new(wrong, holds, "correct it"));
             continue;
         };
-        list.push(address);
-        context.vips.insert(address);
-        let mut words = line.values().iter();
-        while let Some(word) = words.next() {
-            if word == "dev" {
-                let interface = words.next().map(String::as_str).unwrap_or_default();
-                let _ = context.interfaces.nic(interface, line.origin(), place, writer);
-                continue;
+        let first = router.addresses.first();
+        if told && first.is_some_and(|first| first.is_ipv4() != vip.is_ipv4()) {
+            let wrong = format!("{vip} is of another family than the VIPs before it");
+            let holds = "keepalived ignores it, for an advert tells addresses of one family";
+            let advice = "put it into virtual_ipaddress_excluded, or into an instance of its own";
+            writer.ignored(line.origin(), place, Fault::new(wrong, holds, advice));
+            continue;
+        }
+        if !address_words(line, vip, place, context, writer) {
+            continue;
+        }
+        if router.addresses.contains(&vip) || router.excluded.contains(&vip) {
+            let wrong = format!("{vip} is there twice");
+            let holds = "an address is there once, and adverts tell it once; keepalived's count it twice";
+            writer.notice(line.origin(), place, Fault::new(wrong, holds, "remove one"));
+            continue;
+        }
+        context.vips.insert(vip);
+        if told { router.addresses.push(vip) } else { router.excluded.push(vip) }
+    }
+}
+
+/// What follows a VIP; false when keepalived ignores the address because of it.
+fn address_words(
+    line: &Statement,
+    vip: IpAddr,
+    place: &str,
+    context: &mut Context,
+    writer: &mut Writer,
+) -> bool {
+    let mut words = line.values().iter();
+    while let Some(word) = words.next() {
+        let takes_value = matches!(
+            word.as_str(),
+            "dev" | "brd" | "broadcast" | "scope" | "label" | "peer" | "preferred_lft"
+        );
+        let value = if takes_value { words.next() } else { None };
+        if takes_value && value.is_none() {
+            let wrong = format!("{word} of {vip} has no value");
+            let fault = Fault::new(wrong, "keepalived ignores the address then", "add it");
+            writer.ignored(line.origin(), place, fault);
+            return false;
+        }
+        let known = ["home", "-nodad", "mngtmpaddr", "noprefixroute", "autojoin", "no_track", "use_vmac"];
+        match (word.as_str(), value) {
+            ("dev", Some(interface)) if interface == "lo" => {
+                let instead = "the director answers for the VIP at the NIC of the instance; keepalived puts it on lo, where nobody asks for its MAC";
+                writer.tell(line.origin(), place, &format!("{vip} dev lo"), Fate::Differs(instead));
             }
-            // Words that have a value of their own.
-            if ["brd", "broadcast", "scope", "label", "peer", "preferred_lft"].contains(&word.as_str()) {
-                words.next();
+            ("dev", Some(interface)) => drop(context.interfaces.nic(interface, line.origin(), place, writer)),
+            (word, None) if !known.contains(&word) => {
+                let wrong = format!("unknown word {} behind {vip}", printable(word, 60));
+                writer.ignored(line.origin(), place, Fault::new(wrong, "keepalived ignores it", "remove it"));
             }
-            let instead =
-                "the director answers for the VIP itself: it has no address of the kernel to set up";
-            writer.tell(line.origin(), place, &format!("{address} {word}"), Fate::Instead(instead));
+            (word, _) => {
+                let instead =
+                    "the director answers for the VIP itself: it has no address of the kernel to set up";
+                writer.tell(line.origin(), place, &format!("{vip} {word}"), Fate::Instead(instead));
+            }
         }
     }
+    true
 }
 
 fn peers(statement: &Statement, router: &mut Router, place: &str, writer: &mut Writer) {
     for line in statement.statements() {
-        let Ok(peer) = line.keyword().parse() else {
-            let wrong = format!("{} is no address", line.keyword());
-            writer.refuse(line.origin(), place, Fault::new(wrong, "a peer is an address", "correct it"));
+        let Some(peer) = address(line.keyword()) else {
+            let wrong = format!("{} is no address", printable(line.keyword(), 60));
+            writer.ignored(
+                line.origin(),
+                place,
+                Fault::new(wrong, "keepalived ignores this peer", "correct it"),
+            );
             continue;
         };
         router.peers.push(peer);
         let mut values = Values::of(line, place, writer);
         while let Some(word) = values.word() {
-            let ttl = values.integer(1..=255_u8);
+            if values.peek().is_none() {
+                break;
+            }
+            let ttl = values.integer(0..=255_u8);
             if word == "min_ttl" {
-                let key = ttl.map(|ttl| (line.origin().clone(), "ttl_min", ttl.to_string()));
-                router.keys.extend(key);
+                let key = ttl.filter(|ttl| *ttl > 0);
+                router.keys.extend(key.map(|ttl| (line.origin().clone(), "ttl_min", ttl.to_string())));
             }
         }
     }
-}
-
-fn authentication(statement: &Statement, router: &mut Router, place: &str, writer: &mut Writer) {
-    let (mut kind, mut password) = ("password", None);
-    walk(statement.statements(), Block("authentication"), place, writer, |statement, writer| {
-        let mut values = Values::of(statement, place, writer);
-        if statement.keyword() == "auth_type" {
-            kind = values.choice(&[("PASS", "password"), ("AH", "header")]).unwrap_or("password");
-        } else {
-            password = values.required("a password of at most eight characters").map(str::to_owned);
+    let mut seen = Vec::new();
+    router.peers.retain(|peer| {
+        !seen.contains(peer) && {
+            seen.push(*peer);
+            true
         }
     });
-    let Some(password) = password else { return };
-    let password: String = password.chars().take(8).collect();
-    let value = format!("{{ kind = {}, secret = {} }}", quoted(kind), quoted(&password));
-    router.keys.push((statement.origin().clone(), "auth", value));
 }
 
 /// A `vrrp_sync_group`.
@@ -273,22 +637,58 @@ pub fn read_group(statement: &Statement, context: &mut Context, writer: &mut Wri
         writer,
         |statement, writer| match statement.keyword() {
             "group" => {
-                group.members.extend(statement.statements().iter().map(|member| member.keyword().to_owned()));
+                // Several may stand on a line.
+                let members = statement.statements().iter().flat_map(|line| &line.words);
+                group.members.extend(members.cloned());
             }
             "track_interface" | "track_script" | "track_file" | "track_process" => {
-                tracks(statement, &mut group.tracks, &place, context, writer);
+                tracks(statement, &mut group.tracks, None, &place, context, writer);
             }
             keyword => {
                 let mut values = Values::of(statement, &place, writer);
-                let key = notify(keyword, &mut values, context);
+                let said = group.keys.iter().map(|(_, key, _)| *key);
+                let key = notify(keyword, said, &mut values, context);
                 group.keys.extend(key.map(|(key, value)| (statement.origin().clone(), key, value)));
             }
         },
     );
+    if context.sync_groups.iter().any(|other| other.name == group.name) {
+        let wrong = format!("there is a vrrp_sync_group {} already", group.name);
+        let fault = Fault::new(wrong, "keepalived ignores this one", "give it a name of its own");
+        return writer.ignored(&group.origin, &place, fault);
+    }
     context.sync_groups.push(group);
 }
 
 impl SyncGroup {
+    /// Leaves out members that there are not; false when none is left, and keepalived has no such group.
+    pub fn complete(
+        &mut self,
+        instances: &[Instance],
+        taken: &mut BTreeSet<String>,
+        writer: &mut Writer,
+    ) -> bool {
+        let place = format!("vrrp_sync_group {}", self.name);
+        let origin = &self.origin;
+        self.members.retain(|member| {
+            let (wrong, advice) = if instances.iter().all(|instance| instance.name() != member) {
+                (format!("there is no vrrp_instance {member}"), "correct the name")
+            } else if !taken.insert(member.clone()) {
+                (format!("{member} is in a group already"), "remove it")
+            } else {
+                return true;
+            };
+            let fault = Fault::new(wrong, "keepalived leaves it out of the group", advice);
+            writer.ignored(origin, &place, fault);
+            false
+        });
+        if self.members.is_empty() {
+            let fault = Fault::new("a group of nobody", "keepalived has no such group", "remove it");
+            writer.ignored(origin, &place, fault);
+        }
+        !self.members.is_empty()
+    }
+
     /// Writes its `[[vrrp_group]]`.
     pub fn write(&self, writer: &mut Writer) {
         writer.table(&self.origin, "[[vrrp_group]]");

@@ -1,4 +1,9 @@
 //! One line of keepalived.conf in words: comments, quotation marks, escapes and braces.
+//!
+//! keepalived parts lines at blanks and at `"`, and knows `'` and escapes only where it reads a script or a regular
+//! expression; it reads bytes, so that a no-break space is a letter like others.
+
+use std::borrow::Cow;
 
 /// A word of a line, or a brace that stands for itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,63 +25,108 @@ pub struct Word {
     pub at: usize,
 }
 
-/// The line without its comment: `#` and `!` begin one anywhere but in quotation marks.
+/// What parts words: the blanks of C.
 #[must_use]
-pub fn without_comment(line: &str) -> &str {
-    let mut quote = None;
-    let mut escaped = false;
-    for (at, c) in line.char_indices() {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' if quote.is_some() => escaped = true,
-            '"' | '\'' if quote.is_none() => quote = Some(c),
-            c if quote == Some(c) => quote = None,
-            '#' | '!' if quote.is_none() => return &line[..at],
-            _ => {}
-        }
-    }
-    line
+pub const fn is_blank(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\n' | '\r' | '\x0b' | '\x0c')
 }
 
-/// The words of a line without a comment.
-///
-/// # Errors
-/// The quotation mark that is not closed.
-pub fn tokens(line: &str) -> Result<Vec<Token>, char> {
+/// The line without its comment: `#` and `!` begin one but in quotation marks and behind a backslash. A backslash at
+/// the end stays there, whatever stands before it.
+#[must_use]
+pub fn without_comment(line: &str) -> Cow<'_, str> {
+    let bytes = line.as_bytes();
+    let (mut quoted, mut comment, mut goes_on) = (false, None, false);
+    let mut dropped = Vec::new();
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'"' if comment.is_none() => quoted = !quoted,
+            b'\\' => match bytes.get(at + 1) {
+                None => goes_on = true,
+                Some(b'#' | b'!') if !quoted => {
+                    dropped.push(at);
+                    at += 1;
+                }
+                Some(_) => at += 1,
+            },
+            b'#' | b'!' if !quoted && comment.is_none() => comment = Some(at),
+            _ => {}
+        }
+        at += 1;
+    }
+    let end = comment.unwrap_or(line.len() - usize::from(goes_on));
+    if comment.is_none() && dropped.is_empty() {
+        return Cow::Borrowed(line);
+    }
+    let kept = line[..end].char_indices().filter(|(at, _)| !dropped.contains(at));
+    let mut text: String = kept.map(|(_, c)| c).collect();
+    text.truncate(text.trim_end_matches([' ', '\t']).len());
+    if goes_on {
+        text.push('\\');
+    }
+    Cow::Owned(text)
+}
+
+/// The words of a line without a comment, and whether a quotation mark of it is not closed: what follows that is lost.
+#[must_use]
+pub fn tokens(line: &str) -> (Vec<Token>, bool) {
     let mut tokens = Vec::new();
     let mut word: Option<Word> = None;
-    let mut quote = None;
-    let mut characters = line.char_indices().peekable();
-    while let Some((at, c)) = characters.next() {
-        let begun = || Word { text: String::new(), at };
+    let mut at = 0;
+    while let Some(c) = line[at..].chars().next() {
         match c {
-            '"' | '\'' if quote.is_none() => {
-                word.get_or_insert_with(begun);
-                quote = Some(c);
+            '"' => {
+                tokens.extend(word.take().map(Token::Word));
+                let Some(length) = line[at + 1..].find('"') else { return (tokens, true) };
+                let text = line[at + 1..at + 1 + length].to_owned();
+                tokens.push(Token::Word(Word { text, at }));
+                at += length + 1;
             }
-            c if quote == Some(c) => quote = None,
-            '\\' if quote.is_some() => {
-                let text = &mut word.get_or_insert_with(begun).text;
-                escape(&mut characters, text);
-            }
-            '{' | '}' if quote.is_none() => {
+            '{' | '}' => {
                 tokens.extend(word.take().map(Token::Word));
                 tokens.push(if c == '{' { Token::Open } else { Token::Close });
             }
-            c if c.is_whitespace() && quote.is_none() => tokens.extend(word.take().map(Token::Word)),
-            c => word.get_or_insert_with(begun).text.push(c),
+            c if is_blank(c) => tokens.extend(word.take().map(Token::Word)),
+            c => word.get_or_insert_with(|| Word { text: String::new(), at }).text.push(c),
         }
+        at += c.len_utf8();
     }
     tokens.extend(word.take().map(Token::Word));
-    quote.map_or(Ok(tokens), Err)
+    (tokens, false)
 }
 
-/// What follows a backslash in quotation marks, as in the shell's `$'…'`.
-fn escape(characters: &mut std::iter::Peekable<std::str::CharIndices<'_>>, text: &mut String) {
-    let Some((_, c)) = characters.next() else { return };
+/// The words of a line as keepalived reads scripts and regular expressions: with `'`, and with escapes.
+///
+/// # Errors
+/// The quotation mark that is not closed.
+pub fn quoted_words(line: &str) -> Result<Vec<String>, char> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    let mut characters = line.chars().peekable();
+    while let Some(c) = characters.next() {
+        match c {
+            '\\' => escape(&mut characters, word.get_or_insert_default()),
+            c if quote == Some(c) => quote = None,
+            '"' | '\'' if quote.is_none() => {
+                word.get_or_insert_default();
+                quote = Some(c);
+            }
+            c if is_blank(c) && quote.is_none() => words.extend(word.take()),
+            c => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    quote.map_or(Ok(words), Err)
+}
+
+/// What follows a backslash, as in the shell's `$'…'`.
+fn escape(characters: &mut std::iter::Peekable<std::str::Chars<'_>>, text: &mut String) {
+    let Some(c) = characters.next() else { return };
     let mut number = |mut value: u32, radix: u32, most: usize| {
         for _ in 0..most {
-            let Some(digit) = characters.peek().and_then(|(_, c)| c.to_digit(radix)) else { break };
+            let Some(digit) = characters.peek().and_then(|c| c.to_digit(radix)) else { break };
             value = value * radix + digit;
             characters.next();
         }
@@ -107,7 +157,9 @@ mod tests {
             Token::Open => "{".to_owned(),
             Token::Close => "}".to_owned(),
         };
-        tokens(line).unwrap().into_iter().map(text).collect()
+        let (tokens, open) = tokens(line);
+        assert!(!open, "{line}");
+        tokens.into_iter().map(text).collect()
     }
 
     #[test]
@@ -116,27 +168,49 @@ mod tests {
             ("virtual_server 192.0.2.10 80 {", vec!["virtual_server", "192.0.2.10", "80", "{"]),
             ("real_server 192.0.2.21 80{", vec!["real_server", "192.0.2.21", "80", "{"]),
             ("auth_type PASS }", vec!["auth_type", "PASS", "}"]),
-            (r#"abcd" efg h jkl "mnop"#, vec!["abcd efg h jkl mnop"]),
+            // Only `"` holds words together, and each of its pairs is a word.
+            (r#"abcd" efg h jkl "mnop"#, vec!["abcd", " efg h jkl ", "mnop"]),
             (r#"abcd "efg h jkl" mnop"#, vec!["abcd", "efg h jkl", "mnop"]),
-            (r#""a \"b\" c{" ''"#, vec!["a \"b\" c{", ""]),
-            (r#""\x41\t\\\101""#, vec!["A\t\\A"]),
+            (r#""a {" '' 'b c'"#, vec!["a {", "''", "'b", "c'"]),
+            ("weight\u{a0}1", vec!["weight\u{a0}1"]),
+            ("a\rb\x0bc", vec!["a", "b", "c"]),
             ("", vec![]),
         ] {
             assert_eq!(words(line), wanted, "{line}");
         }
-        assert_eq!(tokens("script \"/bin/x a"), Err('"'));
-        assert!(matches!(&tokens("  weight 3").unwrap()[1], Token::Word(Word { at: 9, .. })));
+        let (tokens, open) = tokens("script \"/bin/x a");
+        assert_eq!((tokens.len(), open), (1, true));
+        assert!(matches!(&super::tokens("  weight 3").0[1], Token::Word(Word { at: 9, .. })));
+    }
+
+    #[test]
+    fn words_of_scripts() {
+        for (line, wanted) in [
+            (r#"script "/bin/x a" nobody"#, vec!["script", "/bin/x a", "nobody"]),
+            (r"script '/bin/x a b'", vec!["script", "/bin/x a b"]),
+            (r#"a"b c"d 'e\'f'"#, vec!["ab cd", "e'f"]),
+            (r#""\x41\t\\\101" ''"#, vec!["A\t\\A", ""]),
+            (r"a\ b", vec!["a b"]),
+        ] {
+            assert_eq!(quoted_words(line).unwrap(), wanted, "{line}");
+        }
+        assert_eq!(quoted_words("script \"/bin/x a"), Err('"'));
     }
 
     #[test]
     fn comments_end_a_line() {
         for (line, rest) in [
-            ("weight 1 # one", "weight 1 "),
+            ("weight 1 # one", "weight 1"),
             ("weight 1!one", "weight 1"),
-            ("script \"a # b\" ! c", "script \"a # b\" "),
+            ("script \"a # b\" ! c", "script \"a # b\""),
+            ("auth_pass a\\#b # c", "auth_pass a#b"),
+            // Comments begin within ', too.
+            ("script 'a # b'", "script 'a"),
+            ("$A=x # more \\", "$A=x\\"),
+            ("$A=x \\", "$A=x \\"),
             ("# all", ""),
         ] {
-            assert_eq!(without_comment(line), rest);
+            assert_eq!(without_comment(line), rest, "{line}");
         }
     }
 }
