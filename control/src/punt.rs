@@ -139,6 +139,7 @@ mod tests {
                     assert_eq!(held.origin, origin);
                     format!("release {}", held.packet.iter().map(u8::to_string).collect::<String>())
                 }
+                Output::Unreachable(_) => "unreachable".to_owned(),
                 Output::Event(_) => "event".to_owned(),
             });
             assert_eq!(words.collect::<Vec<_>>(), outputs, "{what}");

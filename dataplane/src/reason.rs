@@ -109,7 +109,7 @@ reasons! {
         NoReal = "no_real": "The service has no real server that is up and has weight: ICMP port unreachable, as the kernel says it.",
         ProtocolUnreachable = "protocol_unreachable": "A transport protocol that no VIP speaks.",
         NetUnreachable = "net_unreachable": "No route to the destination.",
-        HostUnreachable = "host_unreachable": "No route to the real server of a connection.",
+        HostUnreachable = "host_unreachable": "No route to the real server of a connection, or nobody answers at the address of the next hop.",
         ParameterProblem = "parameter_problem": "An IPv4 option is malformed: ICMP parameter problem names the byte (RFC 1122, 3.2.2.5).",
         TimeExceeded = "time_exceeded": "The TTL or hop limit ran out.",
         ReassemblyTimeExceeded = "reassembly_time_exceeded": "Fragments of a datagram did not come in time.",

@@ -229,7 +229,26 @@ impl Director {
         outcomes
     }
 
+    /// The neighbour that a packet waits for, which the only worker handed up, does not answer.
+    ///
+    /// # Panics
+    /// When the data path gives no verdict.
+    pub fn unreachable(&mut self, arrival: &Arrival) -> Outcome {
+        self.workers[0].counters().injected.add(1);
+        self.decide_by(WorkerId(0), std::slice::from_ref(arrival), false, Forwarder::unreachable).remove(0)
+    }
+
     fn decide(&mut self, worker: WorkerId, arrivals: &[Arrival], handed_over: bool) -> Vec<Outcome> {
+        self.decide_by(worker, arrivals, handed_over, Forwarder::burst)
+    }
+
+    fn decide_by(
+        &mut self,
+        worker: WorkerId,
+        arrivals: &[Arrival],
+        handed_over: bool,
+        decide: impl Fn(&mut Forwarder, &Snapshot, &mut [Packet<'_>], &mut Verdicts, Tick),
+    ) -> Vec<Outcome> {
         assert!(arrivals.len() <= BURST_MAX, "{} packets in a burst", arrivals.len());
         let mut rooms = arrivals.iter().map(|arrival| self.buffer(&arrival.frame)).collect::<Vec<_>>();
         let mut packets = Vec::with_capacity(arrivals.len());
@@ -240,7 +259,7 @@ impl Director {
         }
         let mut verdicts = Verdicts::new();
         let forwarder = &mut self.workers[worker.index()];
-        forwarder.burst(&self.snapshot, &mut packets, &mut verdicts, self.now);
+        decide(forwarder, &self.snapshot, &mut packets, &mut verdicts, self.now);
         assert_eq!(verdicts.len(), packets.len(), "a verdict for each packet");
         for verdict in &verdicts {
             book(forwarder.counters(), *verdict);

@@ -73,6 +73,10 @@ pub trait Rings {
 
     /// Lets the worker that handed it up forward a packet as if it had just arrived; false when there is no room for it.
     fn receive(&mut self, origin: Origin, packet: Self::Packet) -> bool;
+
+    /// Gives a packet back to the worker that handed it up: its sender is told that its next hop does not answer. False when
+    /// there is no room.
+    fn unreachable(&mut self, origin: Origin, packet: Self::Packet) -> bool;
 }
 
 /// The neighbour table's way into the snapshot, and what is told to the operator.
@@ -281,6 +285,8 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
                     }
                     self.publish.event(event);
                 }
+                // Nobody waits for what finds no room here.
+                Output::Unreachable(Held { packet, origin }) => drop(self.rings.unreachable(origin, packet)),
                 Output::Release(held) => {
                     if !self.batches.hold(held) {
                         self.counters.release_full += 1;

@@ -16,7 +16,7 @@ use super::*;
 use crate::kernel::service_way::MARK;
 use crate::kernel::{NicSide, ServiceWay};
 use crate::neighbour::message::{Message, Speaker, reply, request};
-use crate::neighbour::{Named, Nic, Vip};
+use crate::neighbour::{Named, Nic, PROBES_MAX, RETRANSMIT, Vip};
 
 const NIC: NicId = NicId(0);
 const OWN: Mac = Mac([2, 0, 0, 0, 0xd0, 1]);
@@ -29,6 +29,7 @@ struct World {
     punted: VecDeque<Punted<Vec<u8>>>,
     transmitted: Vec<Vec<u8>>,
     received: Vec<Vec<u8>>,
+    unreachable: Vec<Vec<u8>>,
     published: Vec<(Batch, Vec<Change>)>,
     running: Batch,
     events: Vec<Event>,
@@ -83,6 +84,12 @@ impl Rings for Shared {
             world.received.push(packet);
         }
         !world.full
+    }
+
+    fn unreachable(&mut self, origin: Origin, packet: Vec<u8>) -> bool {
+        assert_eq!(origin, ORIGIN);
+        self.world().unreachable.push(packet);
+        true
     }
 }
 
@@ -160,6 +167,20 @@ fn a_packet_waits_for_its_neighbour_and_for_the_publication() {
     assert_eq!((report.neighbours.len(), report.neighbours[0].mac), (1, Some(REAL)));
     control.stop();
     assert_eq!(control_loop.turn(now), None);
+}
+
+#[test]
+fn a_packet_whose_neighbour_is_silent_goes_back_to_its_worker() {
+    let (mut control_loop, _control, shared) = start();
+    let now = Instant::now();
+    shared.punt(vec![1; 60], Punt::Unresolved(Unresolved { nic: NIC, address: ip("192.0.2.21") }));
+    control_loop.turn(now).unwrap();
+    for second in 1..=PROBES_MAX {
+        assert!(shared.world().unreachable.is_empty(), "after {second} questions");
+        control_loop.turn(now + second * RETRANSMIT).unwrap();
+    }
+    assert_eq!(shared.world().unreachable, [vec![1; 60]]);
+    assert!(shared.world().received.is_empty());
 }
 
 impl Control {

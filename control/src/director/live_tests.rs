@@ -39,6 +39,10 @@ impl Rings for Idle {
     fn receive(&mut self, _: Origin, _: Vec<u8>) -> bool {
         true
     }
+
+    fn unreachable(&mut self, _: Origin, _: Vec<u8>) -> bool {
+        true
+    }
 }
 
 /// A director of a virtual router that only listens meanwhile, perhaps with a check that never says anything.

@@ -123,6 +123,10 @@ impl Rings for WorkerRings {
     fn receive(&mut self, origin: Origin, Packet(mbuf): Packet) -> bool {
         self.inject(origin.worker, Injected::Receive(origin.nic, mbuf))
     }
+
+    fn unreachable(&mut self, origin: Origin, Packet(mbuf): Packet) -> bool {
+        self.inject(origin.worker, Injected::Unreachable(origin.nic, mbuf))
+    }
 }
 
 /// The core as the control loop's publisher.

@@ -542,7 +542,9 @@ impl<P> Machine<P> {
             State::Static { .. } => return,
         };
         if asked >= PROBES_MAX {
-            if entry.named.is_none() {
+            let named = entry.named;
+            self.give_up_waiting(key, out);
+            if named.is_none() {
                 return self.forget(key, out);
             }
             self.silent(now, key, asked, mac, out);
@@ -557,6 +559,13 @@ impl<P> Machine<P> {
         out.push(Output::Transmit { nic, frame: message::request(speaker, address, at.flatten()) });
     }
 
+    /// A neighbour does not answer: the senders of what waits for it are told.
+    fn give_up_waiting(&mut self, key: Key, out: &mut Vec<Output<P>>) {
+        let waiting = self.with_entry(key, |entry| std::mem::take(&mut entry.waiting)).unwrap_or_default();
+        self.counters.unresolved += waiting.len() as u64;
+        out.extend(waiting.into_iter().map(Output::Unreachable));
+    }
+
     /// A neighbour that the configuration names does not answer.
     fn silent(&mut self, now: Instant, key: Key, asked: u32, mac: Option<Mac>, out: &mut Vec<Output<P>>) {
         let (nic, address) = key;
@@ -566,12 +575,9 @@ impl<P> Machine<P> {
                 entry.since = now;
                 entry.asked_first = Some(now);
             }
-            let dropped = entry.waiting.len();
-            entry.waiting.clear();
-            (dropped, std::mem::replace(&mut entry.told_silent, true))
+            std::mem::replace(&mut entry.told_silent, true)
         });
-        let Some((dropped, told)) = given_up else { return };
-        self.counters.unresolved += dropped as u64;
+        let Some(told) = given_up else { return };
         if mac.is_some() {
             out.push(Output::Change(Change { nic, address, mac: None }));
         }

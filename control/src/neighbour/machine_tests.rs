@@ -149,6 +149,7 @@ fn show(output: &Output<u32>) -> String {
             format!("nic {nic}: {address} at {}", mac.map_or("none".to_owned(), tail))
         }
         Output::Release(packet) => format!("release {packet}"),
+        Output::Unreachable(packet) => format!("unreachable {packet}"),
         Output::Event(Event::Resolved { address, .. }) => format!("resolved {address}"),
         Output::Event(Event::MacChanged { address, from, to, .. }) => {
             format!("{address} moved {} to {}", tail(*from), tail(*to))
@@ -254,7 +255,7 @@ fn a_wanted_neighbour_is_resolved_refreshed_and_asked_for_when_it_is_gone() {
         ),
         (66_601, Tick, vec!["nic 1: 10.0.0.2 asks all for 10.0.0.21"]),
         (66_700, Resolve(BACK, "10.0.0.21", 7), vec![]),
-        (67_601, Tick, vec!["nic 1: 10.0.0.2 asks all for 10.0.0.21"]),
+        (67_601, Tick, vec!["unreachable 7", "nic 1: 10.0.0.2 asks all for 10.0.0.21"]),
         (67_700, Resolve(BACK, "10.0.0.21", 8), vec![]),
         (
             67_800,
@@ -301,7 +302,7 @@ fn packets_wait_for_neighbours_on_demand_and_go_when_they_answer() {
         (8_000, Resolve(FRONT, "192.0.2.9", 5), vec!["nic 0: 192.0.2.2 asks all for 192.0.2.9"]),
         (9_000, Tick, vec!["nic 0: 192.0.2.2 asks all for 192.0.2.9"]),
         (10_000, Tick, vec!["nic 0: 192.0.2.2 asks all for 192.0.2.9"]),
-        (11_000, Tick, vec![]),
+        (11_000, Tick, vec!["unreachable 5"]),
         // An address of the director itself, and a NIC that is not there.
         (12_000, Resolve(FRONT, "192.0.2.2", 6), vec![]),
         (12_000, Resolve(NicId(9), "192.0.2.9", 6), vec![]),

@@ -22,6 +22,8 @@ pub enum Output<P> {
     /// The neighbour that this packet waited for is known: once workers have what was published before, let the
     /// packet be forwarded again.
     Release(P),
+    /// The neighbour that this packet waited for does not answer: tell the sender.
+    Unreachable(P),
     /// Tell the operator.
     Event(Event),
 }

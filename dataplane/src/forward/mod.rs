@@ -25,6 +25,7 @@ mod pieces;
 mod room;
 mod routed;
 mod schedule_icmp;
+mod unreachable;
 mod unserved;
 mod upkeep;
 

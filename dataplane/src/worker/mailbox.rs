@@ -52,6 +52,8 @@ pub enum Injected {
     Timed(NicId, Mbuf, Ticket),
     /// As if it had just arrived at this NIC.
     Receive(NicId, Mbuf),
+    /// One that arrived at this NIC and whose neighbour does not answer.
+    Unreachable(NicId, Mbuf),
 }
 
 /// What tells one packet that is timed from the others.

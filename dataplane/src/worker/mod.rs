@@ -310,6 +310,19 @@ impl Worker {
     /// Decides about a burst and moves each packet to where its verdict says. What `arrived` at no NIC is this worker's
     /// own already, and its mbufs say where it arrived first.
     fn process(&mut self, snapshot: &Snapshot, burst: &mut MbufBurst, arrived: Option<NicId>, now: Tick) {
+        self.process_by(Forwarder::burst, snapshot, burst, arrived, now);
+    }
+
+    /// The same by another decision.
+    #[inline(always)]
+    fn process_by(
+        &mut self,
+        decide: impl Fn(&mut Forwarder, &Snapshot, &mut [Packet<'_>], &mut Verdicts, Tick),
+        snapshot: &Snapshot,
+        burst: &mut MbufBurst,
+        arrived: Option<NicId>,
+        now: Tick,
+    ) {
         if burst.is_empty() {
             return;
         }
@@ -320,7 +333,7 @@ impl Worker {
             return self.process(snapshot, burst, arrived, now);
         }
         let mut verdicts = Verdicts::new();
-        self.forwarder.burst(snapshot, &mut packets, &mut verdicts, now);
+        decide(&mut self.forwarder, snapshot, &mut packets, &mut verdicts, now);
         let mut moved = ArrayVec::<(usize, usize, usize), BURST_MAX>::new();
         for (place, packet) in packets.iter().enumerate() {
             if packet.is_moved() {
@@ -492,11 +505,21 @@ impl Worker {
                     // No more than a burst is taken in a turn.
                     let _ = burst.push(mbuf);
                 }
+                Injected::Unreachable(nic, mbuf) => self.unreachable(snapshot, nic, mbuf, now),
             }
         }
         self.shared.counters.injected.add(injected as u64);
         self.process(snapshot, burst, None, now);
         injected
+    }
+
+    /// Tells the sender of a packet that its neighbour does not answer.
+    #[cold]
+    fn unreachable(&mut self, snapshot: &Snapshot, nic: NicId, mut mbuf: Mbuf, now: Tick) {
+        set_arrival(&mut mbuf, nic);
+        let mut burst = MbufBurst::new();
+        let _ = burst.push(mbuf);
+        self.process_by(Forwarder::unreachable, snapshot, &mut burst, None, now);
     }
 
     /// Sends what was gathered. What a ring or a NIC does not take now stays for the next turn.

@@ -162,11 +162,12 @@ fn frames(step: &StepResult, sync: bool) -> Vec<(u8, Vec<u8>)> {
     frames
 }
 
-/// True for an ARP request for the sender's own address, and for a neighbour advertisement to all nodes that nobody solicited.
+/// True for RARP, for an ARP request for the sender's own address, and for a neighbour advertisement to all nodes that nobody solicited.
 #[must_use]
 pub fn is_announcement(frame: &[u8]) -> bool {
     const ALL_NODES: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
     match frame.get(12..14) {
+        Some([0x80, 0x35]) => true,
         Some([8, 6]) => frame.starts_with(&[0xff; 6]) && frame.get(28..32) == frame.get(38..42),
         Some([0x86, 0xdd]) => {
             frame.starts_with(&ALL_NODES)

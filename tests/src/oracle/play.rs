@@ -1,21 +1,24 @@
 //! Plays a scenario to this director under a virtual clock.
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use shunt::neighbour::{Machine, Nic, Output};
 use shunt_dataplane::connections::Timeouts;
 use shunt_dataplane::forward::{Punt, Verdict};
 use shunt_dataplane::id::{Mac, NicId};
 use shunt_dataplane::packet::Packet;
 use shunt_dataplane::reverse_path::ReversePath;
-use shunt_dataplane::service::Way;
+use shunt_dataplane::service::{Unresolved, Way};
 use shunt_dataplane::snapshot::{NicPlan, Plan};
+use shunt_dataplane::time::Ticks;
 use shunt_dataplane::wire::{self, arp, ndp};
 use shunt_dataplane::{reply, rewrite};
 
 use super::commands::{self, Unknown};
+use super::compare;
 use super::scenario::{CommandResult, FrameOut, Recording, Scenario, Step, StepResult};
-use crate::director::{Director, Outcome};
+use crate::director::{Arrival, Director, Outcome};
 use crate::network::everything_passes;
 
 /// What each step takes.
@@ -91,6 +94,77 @@ pub struct Player {
     recording: Recording,
     /// What each step takes.
     pace: Duration,
+    neighbours: Neighbours,
+}
+
+/// The control core's neighbours, by the director's clock.
+#[derive(Debug)]
+struct Neighbours {
+    machine: Machine<Arrival>,
+    began: Instant,
+}
+
+impl Neighbours {
+    fn new() -> Self {
+        let began = Instant::now();
+        Self { machine: Machine::new(began), began }
+    }
+
+    fn now(&self, director: &Director) -> Instant {
+        self.began + Ticks(director.now().0).as_duration()
+    }
+
+    /// A packet waits for its neighbour.
+    fn resolve(
+        &mut self,
+        unresolved: Unresolved,
+        arrival: Arrival,
+        director: &mut Director,
+    ) -> Vec<FrameOut> {
+        let nics = director.plan().nics.iter();
+        let nics = nics.map(|nic| Nic { mac: nic.mac, addresses: nic.addresses.clone() }).collect();
+        let now = self.now(director);
+        self.machine.set_owned(now, nics, Vec::new(), &mut Vec::new());
+        let mut outputs = Vec::new();
+        self.machine.resolve(now, (unresolved.nic, unresolved.address), arrival, &mut outputs);
+        let out = Self::done(outputs, director);
+        // The machine asks from an address of the network, the kernel from a link-local one.
+        if out.is_empty() { out } else { question(unresolved, director).into_iter().collect() }
+    }
+
+    /// Lets time pass.
+    fn advance(&mut self, time: Duration, director: &mut Director) -> Vec<FrameOut> {
+        const TURN: Duration = Duration::from_millis(100);
+        let mut out = Vec::new();
+        let mut left = time;
+        while self.machine.waiting() > 0 && left > TURN {
+            director.advance(TURN);
+            left -= TURN;
+            let mut outputs = Vec::new();
+            self.machine.tick(self.now(director), &mut outputs);
+            out.extend(Self::done(outputs, director));
+        }
+        director.advance(left);
+        out
+    }
+
+    /// Does what the machine says: questions go out, and the senders of what waited in vain are told.
+    fn done(outputs: Vec<Output<Arrival>>, director: &mut Director) -> Vec<FrameOut> {
+        let mut out = Vec::new();
+        for output in outputs {
+            match output {
+                Output::Transmit { nic, frame } if !compare::is_announcement(&frame) => {
+                    out.push(FrameOut::new(nic, &frame));
+                }
+                Output::Unreachable(arrival) => {
+                    let outcome = director.unreachable(&arrival);
+                    out.extend(outcome.all_sent().map(|(nic, frame)| FrameOut::new(nic, frame)));
+                }
+                _ => {}
+            }
+        }
+        out
+    }
 }
 
 impl Player {
@@ -99,7 +173,12 @@ impl Player {
     /// # Errors
     /// When it holds a command that the runner does not know.
     pub fn set_up(scenario: &Scenario, pace: Duration) -> Result<Self, Unknown> {
-        let mut player = Self { director: bare_director(), recording: Recording::default(), pace };
+        let mut player = Self {
+            director: bare_director(),
+            recording: Recording::default(),
+            pace,
+            neighbours: Neighbours::new(),
+        };
         for line in &scenario.setup {
             let result = command(line, &mut player.director)?;
             if result.rc != 0 || !result.output.is_empty() {
@@ -127,7 +206,7 @@ impl Player {
     ) -> Result<&StepResult, Unknown> {
         self.director.advance(self.pace);
         disturb(&mut self.director);
-        let mut result = play_step(step, &mut self.director)?;
+        let mut result = play_step(step, &mut self.director, &mut self.neighbours)?;
         let told = self.director.take_told();
         result.out.splice(0..0, told.iter().map(|(nic, frame)| FrameOut::new(*nic, frame)));
         self.recording.steps.push(result);
@@ -160,12 +239,20 @@ impl Player {
     }
 }
 
-fn play_step(step: &Step, director: &mut Director) -> Result<StepResult, Unknown> {
+fn play_step(
+    step: &Step,
+    director: &mut Director,
+    neighbours: &mut Neighbours,
+) -> Result<StepResult, Unknown> {
     match step {
         Step::Frame { nic, frame, .. } => {
             let outcome = director.take(NicId(*nic), &frame.0);
             let sent = outcome.all_sent().map(|(nic, frame)| FrameOut::new(nic, frame));
-            let sent = sent.chain(question(&outcome, director)).collect::<Vec<_>>();
+            let mut sent = sent.collect::<Vec<_>>();
+            if let Verdict::Punt(Punt::Unresolved(unresolved)) = outcome.verdict {
+                let arrival = Arrival { nic: NicId(*nic), frame: frame.0.clone() };
+                sent.extend(neighbours.resolve(unresolved, arrival, director));
+            }
             let out = sent.into_iter().chain(answer(&outcome, NicId(*nic), director)).collect();
             Ok(StepResult { out, ..StepResult::default() })
         }
@@ -174,15 +261,14 @@ fn play_step(step: &Step, director: &mut Director) -> Result<StepResult, Unknown
             Ok(StepResult { output: Some(output), rc, out: Vec::new() })
         }
         Step::Wait { wait } => {
-            director.advance(Duration::from_secs_f64(*wait));
-            Ok(StepResult::default())
+            let out = neighbours.advance(Duration::from_secs_f64(*wait), director);
+            Ok(StepResult { out, ..StepResult::default() })
         }
     }
 }
 
-/// What the director asks the link when it does not know a neighbour.
-fn question(outcome: &Outcome, director: &Director) -> Option<FrameOut> {
-    let Verdict::Punt(Punt::Unresolved(unresolved)) = outcome.verdict else { return None };
+/// What the kernel asks the link when it does not know a neighbour.
+fn question(unresolved: Unresolved, director: &Director) -> Option<FrameOut> {
     let nic = director.snapshot().nic(unresolved.nic)?;
     let frame = match unresolved.address {
         IpAddr::V4(address) => arp::request(nic.mac, nic.source_v4?, address).to_vec(),
