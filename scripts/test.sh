@@ -14,7 +14,8 @@ property tests, network namespaces), the instructions that a packet takes agains
 root, and no hugepages.
 
   --all   also the long runs: tests that are marked as ignored because they take long, adverts beside a reload of 5,000
-          services, a minute of the soak, and libFuzzer, a minute for each target
+          services, a minute of the soak, random cases and random commands beside the real kernel (qemu, which is
+          installed), how much of its IPVS they reach, and libFuzzer, a minute for each target
 
 Exit code: 0 all passed, 1 something did not, 2 wrong use.
 TEXT
@@ -112,6 +113,14 @@ main() {
         SHUNT_BINARY="$repository/target/release/shunt" \
         cargo test --locked -p shunt-tests --test end_to_end adverts_are_never_late -- --nocapture
     [[ -z $all ]] || part "a soak of a minute" cargo run --release --locked --quiet --bin soak -- --minutes 1 --seed 1
+    if [[ -n $all ]]; then
+        part "random cases beside the kernel" \
+            cargo run --release --locked --quiet --bin compare -- --seed 1000 --cases 40
+        part "random commands beside the kernel" \
+            cargo run --release --locked --quiet --bin compare -- --commands --seed 1000 --cases 10
+        part "what is reached of the kernel" \
+            cargo run --release --locked --quiet --bin coverage -- --recordings 12 --cases 6 --at-least 25
+    fi
     [[ -z $all ]] || part "fuzzing" scripts/fuzz.sh --for 60 --at-once 2 --seed 1
     part "demo" scripts/demo.sh
     part "demo with two workers" scripts/demo.sh --workers 2
