@@ -305,11 +305,11 @@ impl Server {
         let mut key = None;
         match statement.keyword() {
             "lvs_sched" | "lb_algo" => {
-                if values.required("a scheduler, such as wlc").is_some() {
-                    let mut values = Values::of(statement, place, writer);
-                    let scheduler = values.choice(SCHEDULERS);
-                    self.scheduler = scheduler.map(str::to_owned).or(self.scheduler.take());
-                }
+                // A line without a scheduler leaves the one of before.
+                let named = values.required("a scheduler, such as wlc").is_some();
+                let mut values = Values::of(statement, place, writer);
+                let scheduler = if named { values.choice(SCHEDULERS) } else { None };
+                self.scheduler = scheduler.map(str::to_owned).or(self.scheduler.take());
             }
             "flag-1" | "flag-2" | "sh-fallback" | "mh-fallback" | "sh-port" | "mh-port" => {
                 let keyword = statement.keyword();

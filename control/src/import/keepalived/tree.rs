@@ -175,7 +175,7 @@ impl Items {
                 let fault = Fault::new("a quotation mark \" is not closed", holds, "close it");
                 writer.ignored(&line.origin, "file", fault);
             }
-            let raw = line.text.contains(['"', '\'', '\\']).then(|| line.text.as_str());
+            let raw = line.text.contains(['"', '\'', '\\']).then_some(line.text.as_str());
             let mut statement: Option<Statement> = None;
             let mut begin = 0;
             for token in tokens {

@@ -148,8 +148,7 @@ impl Instance {
     /// Writes its `[[vrrp]]`.
     pub fn write(mut self, groups: &[SyncGroup], context: &Context, writer: &mut Writer) {
         let (origin, place) = (self.origin.clone(), self.place.clone());
-        let group =
-            groups.iter().find(|group| group.members.iter().any(|member| *member == self.router.name));
+        let group = groups.iter().find(|group| group.members.contains(&self.router.name));
         for track in group.iter().flat_map(|group| &group.tracks) {
             if !self.router.tracks.contains(track) {
                 self.router.tracks.push(track.clone());
