@@ -289,6 +289,37 @@ impl Files for One {
     }
 }
 
+/// The same on a machine whose eth0 has this address.
+struct On(One, &'static str);
+
+impl Files for On {
+    fn read(&self, path: &Path) -> std::io::Result<String> {
+        self.0.read(path)
+    }
+
+    fn matching(&self, pattern: &str) -> Vec<PathBuf> {
+        self.0.matching(pattern)
+    }
+
+    fn interfaces(&self) -> Vec<(String, ipnet::IpNet)> {
+        vec![("eth0".to_owned(), self.1.parse().unwrap())]
+    }
+}
+
+/// Own addresses are this machine's only where the file may be for it.
+#[test]
+fn another_machines_addresses_are_not_the_directors() {
+    let text = "vrrp_instance VI_1 {\ninterface eth0\nvirtual_router_id 51\npriority 100\n\
+                virtual_ipaddress {\n192.0.2.10\n}\n}\n";
+    let import = |own| {
+        let imported = Dialect::Keepalived.import(Path::new("any"), &On(One(text.to_owned()), own), "main");
+        let told = imported.notes.iter().any(|note| note.to_string().contains("no address of the file"));
+        (imported.text.contains(&format!("addresses = [\"{own}\"]")), told)
+    };
+    assert_eq!(import("192.0.2.2/24"), (true, false));
+    assert_eq!(import("198.51.100.2/24"), (false, true));
+}
+
 const DIALECTS: [Dialect; 7] = [
     Dialect::Keepalived,
     Dialect::Piranha,

@@ -69,8 +69,18 @@ impl Interfaces {
         writer: &mut Writer,
     ) {
         let Self::Gathered(interfaces) = self else { return };
-        let own: Vec<_> = files.interfaces().into_iter().filter(|(_, own)| !is_vip(own.addr())).collect();
-        let routers = files.routers();
+        let mut own: Vec<_> = files.interfaces().into_iter().filter(|(_, own)| !is_vip(own.addr())).collect();
+        let mut routers = files.routers();
+        if let Some((interface, origin)) = interfaces.first_key_value() {
+            let of_file = |(of, _): &&(String, IpNet)| interfaces.contains_key(of);
+            let near = |(_, network): &(String, IpNet)| named.iter().any(|address| network.contains(address));
+            let here: Vec<_> = own.iter().filter(of_file).collect();
+            if !here.is_empty() && !named.is_empty() && !here.iter().any(|own| near(own)) {
+                tell_other_machine(interface, origin, &here, writer);
+                own.clear();
+                routers.clear();
+            }
+        }
         for (interface, origin) in interfaces {
             write_nic(interface, origin, &own, &routers, writer);
         }
@@ -90,6 +100,17 @@ impl Interfaces {
             write_nic(&interface, &origin, &own, &routers, writer);
         }
     }
+}
+
+/// This machine is not the one that the file is for: its addresses would lead nowhere.
+fn tell_other_machine(interface: &str, origin: &Origin, here: &[&(String, IpNet)], writer: &mut Writer) {
+    let list: Vec<String> = here.iter().map(|(of, network)| format!("{of} {network}")).collect();
+    let fault = Fault::new(
+        format!("no address of the file is in a network of this machine ({})", list.join(", ")),
+        "own addresses and routers are left out",
+        "import on the director, or write the addresses",
+    );
+    writer.notice(origin, interface, fault);
 }
 
 /// Whether this machine has an address.
