@@ -68,6 +68,10 @@ impl Family {
 pub const VIPS: usize = 3;
 /// Real servers that there may be, 1 to this.
 pub const REALS: usize = 7;
+/// The port of FTP's commands: its service has the ports of data, too.
+pub const FTP: u16 = 21;
+/// The port that FTP's data comes from: nothing from it is scheduled.
+pub const FTP_DATA: u16 = 20;
 /// A feature: real servers that are not of their service's family.
 pub const CROSSING: &str = "tunnels of the other family";
 /// All schedulers that choose the same for the same history.
@@ -199,13 +203,22 @@ impl Rules {
             (15, Listen::Mark),
             (8, Listen::Tcp(0)),
             (5, Listen::Udp(0)),
+            (10, Listen::Tcp(FTP)),
         ]);
         let mut listens = vec![first];
-        if first != Listen::Mark && numbers.percent(40) {
+        if first == Listen::Tcp(FTP) && numbers.percent(40) {
+            listens.push(Listen::Tcp(0));
+        } else if first != Listen::Mark && numbers.percent(40) {
             let second = numbers.pick(&[Listen::Tcp(443), Listen::Udp(5060), Listen::Sctp(2905)]);
             listens.push(second);
         }
-        let services = listens.into_iter().map(|listen| Service::random(family, listen, numbers)).collect();
+        let services = listens.into_iter().map(|listen| Service::random(family, listen, numbers));
+        let mut services: Vec<Service> = services.collect();
+        if let [first, second] = &mut services[..]
+            && numbers.percent(30)
+        {
+            second.real_port = first.real_port;
+        }
         Self { family, methods, services }
     }
 
@@ -324,6 +337,7 @@ impl Service {
     fn random(family: Family, listen: Listen, numbers: &mut Numbers) -> Self {
         let count = numbers.pick(&[0, 1, 2, 2, 3, 3, 4, 5]);
         let real_port = match listen.l4_port() {
+            0 if numbers.percent(40) => 8080,
             0 => 0,
             l4_port if numbers.percent(40) => 8000 + l4_port,
             l4_port => l4_port,
@@ -369,11 +383,15 @@ impl Service {
         about.schedulers.insert(self.scheduler);
         about.features.insert(match self.listen {
             Listen::Tcp(0) | Listen::Udp(0) | Listen::Sctp(0) => "all ports",
+            Listen::Tcp(FTP) => "ftp",
             Listen::Tcp(_) => "tcp",
             Listen::Udp(_) => "udp",
             Listen::Sctp(_) => "sctp",
             Listen::Mark => "fwmark",
         });
+        if self.real_port != self.listen.l4_port() {
+            about.features.insert("real ports of their own");
+        }
         for (option, feature) in [("-p", "persistent"), ("-o", "one-packet"), ("-b", "scheduler flags")] {
             if self.options.contains(&format!(" {option}")) {
                 about.features.insert(feature);

@@ -12,7 +12,7 @@ use shunt_dataplane::id::Mac;
 
 use super::coverage::About;
 use super::numbers::Numbers;
-use super::rules::{CROSSING, Family, Listen, Rules, VIPS, random_sysctl, timeouts};
+use super::rules::{CROSSING, FTP, FTP_DATA, Family, Listen, Rules, VIPS, random_sysctl, timeouts};
 use super::{CHANGES, PACKETS};
 use crate::oracle::commands::Unknown;
 use crate::oracle::play::{Player, STEP};
@@ -69,8 +69,9 @@ pub fn add(
     ];
     scenario.end = end.map(str::to_owned).to_vec();
     // A real server that comes back counts anew, which is a deliberate difference.
-    let deleted = ["real server deleted", "service deleted"];
-    if !deleted.iter().any(|feature| about.features.contains(feature)) {
+    // So does a real server that FTP's persistent service and another one share, to which the kernel books data of FTP's.
+    let counted_apart = ["real server deleted", "service deleted", "ftp"];
+    if !counted_apart.iter().any(|feature| about.features.contains(feature)) {
         scenario.end.push(STATISTICS.to_owned());
     }
     Ok(())
@@ -259,6 +260,9 @@ impl Trace<'_> {
         let (protocol, vip_port) = match listen {
             Listen::Tcp(0) => (number::TCP, self.numbers.pick(&some)),
             Listen::Udp(0) => (number::UDP, self.numbers.pick(&some)),
+            Listen::Tcp(FTP) => {
+                (number::TCP, self.numbers.pick(&[FTP, FTP, FTP, FTP_DATA, 1023, 1024, 50_000]))
+            }
             Listen::Tcp(l4_port) => (number::TCP, l4_port),
             Listen::Udp(l4_port) => (number::UDP, l4_port),
             Listen::Sctp(l4_port) => (number::SCTP, l4_port),
@@ -268,7 +272,11 @@ impl Trace<'_> {
             ),
         };
         let client = 1 + self.numbers.below(12);
-        let client_port = 50_000 + self.numbers.below(40) as u16;
+        let mut client_port = 50_000 + self.numbers.below(40) as u16;
+        if self.numbers.percent(4) {
+            client_port = FTP_DATA;
+            self.about.features.insert("client port 20");
+        }
         let vip = if listen == Listen::Mark { self.numbers.below(VIPS) } else { 0 };
         let mut flow = Flow { client, client_port, vip, vip_port, protocol, sent: None };
         let packet = self.packet(&flow, "S", 1);
