@@ -64,15 +64,22 @@ fn a_reload_takes_what_keepalived_conf_says_now() {
     assert_eq!(weights(&status), listed(&[(13, 0), (12, 7)]));
     assert_eq!(way(&arms, &running, "198.51.100.2:40000"), 12);
 
-    // What is wrong is told with its place, and nothing changes.
-    write(&virtual_server(&real(13, "        weigth 3\n")));
+    // What is refused is told with its place, and nothing changes.
+    write(&virtual_server(&real(13, "        weight 3\n")).replace(" DR\n", " FNAT\n"));
     let told = running.director.command(&arms.lab, &["reload"]);
     assert_eq!(told.code, Some(1), "{told:?}");
-    let (place, words) = ("keepalived.conf:10:9: ", "unknown keyword weigth");
+    let (place, words) = ("keepalived.conf:7:5: ", "FULLNAT is not supported yet");
     assert!(told.err.contains(place) && told.err.contains(words), "{}", told.err);
-    assert!(told.err.contains("did you mean weight?"), "{}", told.err);
     assert_eq!(weights(&running.director.status()), listed(&[(13, 0), (12, 7)]));
     assert_eq!(way(&arms, &running, "198.51.100.3:40000"), 12);
+
+    // What keepalived ignores is ignored, and told.
+    write(&virtual_server(&real(13, "        weigth 3\n")));
+    let told = running.director.command(&arms.lab, &["reload"]);
+    assert_eq!(told.code, Some(0), "{told:?}");
+    let place = "keepalived.conf:10:9: warning: ";
+    assert!(told.err.contains(place) && told.err.contains("did you mean weight?"), "{}", told.err);
+    assert_eq!(weights(&running.director.status()), listed(&[(13, 1)]));
 }
 
 /// An instance of the file follows the number in a file and the processes of the host.
