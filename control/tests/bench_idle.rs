@@ -5,7 +5,10 @@ use std::process::Command;
 use serde_json::Value;
 
 /// How often the machine may be busy with something else.
-const ATTEMPTS: usize = 3;
+const ATTEMPTS: usize = 6;
+
+/// Those that need nothing of the machine.
+const NICS: usize = 4;
 
 /// Measures every NIC that needs nothing of the machine.
 fn measure() -> Value {
@@ -47,11 +50,11 @@ fn an_idle_worker_is_quiet_and_wakes_in_time() {
         let nap = &measured["nap"];
         let floor = nap["cpu_us"].as_f64().unwrap() / nap["took_us"].as_f64().unwrap();
         let nics = measured["nics"].as_array().unwrap();
-        assert_eq!(nics.len(), 4, "{measured}");
         last = nics.iter().filter_map(|nic| broken(nic, floor)).collect();
-        if last.is_empty() {
+        if last.is_empty() && nics.len() == NICS {
             return;
         }
+        last.push(format!("{} NICs were measured, {NICS} are to be", nics.len()));
     }
     panic!("in each of {ATTEMPTS} attempts; in the last one:\n{}", last.join("\n"));
 }

@@ -340,7 +340,9 @@ fn candidate(
     compiled: &CompiledReal,
     last: &[Candidate],
 ) -> Candidate {
-    let l4_port = if plan.method == Method::Nat { plan.address.port() } else { service.listen.port() };
+    // What does not rewrite has the service's port, where it has one: a mark's has none.
+    let own = plan.method == Method::Nat || Mark::of(service.listen).is_some();
+    let l4_port = if own { plan.address.port() } else { service.listen.port() };
     let last_weight = match plan.weight {
         0 => last.iter().find(|candidate| candidate.real == compiled.id).map_or(0, |last| last.last_weight),
         weight => weight,
