@@ -35,10 +35,11 @@ fn one_link_local_address_on_two_links_is_two() {
         .iter()
         .fold(configuration, |text, own| text.replace(own, &format!("{own}, \"{OWN}/64\"")));
     let director = shunt_tests::topology::director::Director::start(&arms.lab, &configuration);
-    let status =
-        director.wait_until("both masters", |status| status.vrrp.iter().all(|one| one.role == "master"));
-    let shown: Vec<_> = status.vips.iter().filter(|vip| vip.owned).map(|vip| vip.address.as_str()).collect();
-    assert!(shown.contains(&"fe80::10%front") && shown.contains(&"fe80::10%back"), "{shown:?}");
+    // A role is there a moment before the VIPs that follow from it.
+    let status = director.wait_until("both VIPs", |status| {
+        let owned = |vip: &str| status.vips.iter().any(|one| one.owned && one.address == vip);
+        owned("fe80::10%front") && owned("fe80::10%back")
+    });
     for (place, (wire, (_, client))) in [&arms.front, &arms.back].into_iter().zip(CLIENTS).enumerate() {
         let own = shunt_tests::topology::arms::mac(&status, place);
         for asked in [VIP, OWN] {
