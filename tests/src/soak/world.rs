@@ -242,12 +242,15 @@ impl World {
         };
     }
 
-    /// Whether each service has another real server that the director takes for well.
+    /// Whether each service has another real server that is well, and that the director takes for well: it hears of one that fails
+    /// a moment later.
     #[must_use]
     pub fn others_are_up(&self, number: usize) -> bool {
-        let this = real_addresses(REALS[number]).map(|address| SocketAddr::new(address, ECHO).to_string());
+        let well = (0..REALS.len()).filter(|&other| other != number && self.health[other].is_some());
+        let places = well.flat_map(|other| real_addresses(REALS[other]));
+        let others: Vec<String> = places.map(|address| SocketAddr::new(address, ECHO).to_string()).collect();
         let status = self.director.status();
-        let is_up = |real: &Real| real.state == RealState::Up && !this.contains(&real.address);
+        let is_up = |real: &Real| real.state == RealState::Up && others.contains(&real.address);
         status.services.iter().all(|service| service.reals.iter().any(is_up))
     }
 
