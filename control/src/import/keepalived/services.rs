@@ -9,7 +9,7 @@ use super::checks::{self, Check, Common};
 use super::global::{Mail, MailSwitches};
 use super::groups::{Groups, Listen};
 use super::keywords::Block;
-use super::scripts::script;
+use super::scripts::first_script;
 use super::tracking::{Tracked, TrackedFile};
 use super::tree::Statement;
 use super::values::{Values, walk};
@@ -363,8 +363,14 @@ impl Server {
                 let said = values.integer(0..=u32::MAX).map(|weight| (origin(), weight));
                 self.hysteresis = said.or(self.hysteresis.take());
             }
-            "quorum_up" => key = once("quorum_up", &self.keys, &mut values, context),
-            "quorum_down" => key = once("quorum_down", &self.keys, &mut values, context),
+            "quorum_up" => {
+                let is_said = self.keys.iter().any(|(_, said, _)| *said == "quorum_up");
+                key = first_script("quorum_up", is_said, &mut values, context);
+            }
+            "quorum_down" => {
+                let is_said = self.keys.iter().any(|(_, said, _)| *said == "quorum_down");
+                key = first_script("quorum_down", is_said, &mut values, context);
+            }
             "sorry_server" => {
                 if let Some(sorry) = values.endpoint() {
                     if self.family.is_some_and(|is_ipv6| is_ipv6 != sorry.is_ipv6())
@@ -437,8 +443,14 @@ impl Server {
                     inhibit = values.boolean().or(inhibit);
                     None
                 }
-                "notify_up" => once("notify_up", &real.keys, &mut values, context),
-                "notify_down" => once("notify_down", &real.keys, &mut values, context),
+                "notify_up" => {
+                    let is_said = real.keys.iter().any(|(said, _)| *said == "notify_up");
+                    first_script("notify_up", is_said, &mut values, context)
+                }
+                "notify_down" => {
+                    let is_said = real.keys.iter().any(|(said, _)| *said == "notify_down");
+                    first_script("notify_down", is_said, &mut values, context)
+                }
                 _ => None,
             };
             real.keys.extend(key);
@@ -655,41 +667,6 @@ impl Server {
             );
             writer.notice(&real.origin, &self.place, fault);
         }
-    }
-}
-
-/// A script; of one that is said twice the first one holds.
-fn once<K: Named>(
-    key: &'static str,
-    said: &[K],
-    values: &mut Values<'_, '_>,
-    context: &Context,
-) -> Option<(&'static str, String)> {
-    if values.peek().is_some() && said.iter().any(|said| said.name() == key) {
-        values.ignored(
-            format!("{key} is said twice"),
-            "keepalived runs the first one",
-            "remove one of the two",
-        );
-        return None;
-    }
-    script(values, context).map(|script| (key, script))
-}
-
-/// A key with its value.
-trait Named {
-    fn name(&self) -> &'static str;
-}
-
-impl Named for (&'static str, String) {
-    fn name(&self) -> &'static str {
-        self.0
-    }
-}
-
-impl Named for (Origin, &'static str, String) {
-    fn name(&self) -> &'static str {
-        self.1
     }
 }
 

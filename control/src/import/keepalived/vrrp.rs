@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::keywords::Block;
-use super::scripts::{command, list, script};
+use super::scripts::{command, first_script, list};
 use super::services::Context;
 use super::tracking::{Tracked, tracks, weight};
 use super::tree::Statement;
@@ -481,15 +481,7 @@ fn notify(
         "notify_master_rx_lower_pri" => "notify_master_rx_lower_pri",
         _ => return None,
     };
-    if values.peek().is_some() && said.any(|said| said == key) {
-        values.ignored(
-            format!("{key} is said twice"),
-            "keepalived runs the first one",
-            "remove one of the two",
-        );
-        return None;
-    }
-    script(values, context).map(|script| (key, script))
+    first_script(key, said.any(|said| said == key), values, context)
 }
 
 /// Lines of `virtual_ipaddress`: what follows the address sets up the kernel, but for the interface.
