@@ -38,6 +38,8 @@ esac
 
 count_passed=0
 count_failed=0
+# What failed, a line each, for the end of the report.
+what_failed=()
 log=''
 complete=''
 
@@ -64,6 +66,7 @@ part() {
         count_passed=$((count_passed + 1))
     else
         failed "$words"
+        what_failed+=("$words")
         count_failed=$((count_failed + 1))
     fi
 }
@@ -79,9 +82,11 @@ cargo_tests() {
     read -r ran failing < <(awk '
         /^test result: / { passed += $4; failed += $6 }
         END { print passed + 0, failed + 0 }' "$log")
+    mapfile -t what_failed < <(grep -aE '^test .+ FAILED$|^error(\[|:)|\(signal: ' "$log" | sort -u)
     # A test program that does not build, or dies on the way, prints no result.
     if ((status != 0 && failing == 0)) || ((ran == 0)); then
         failing=$((failing + 1))
+        what_failed+=("a test program does not build or died on the way: its tests are not counted")
     fi
     count_passed=$((count_passed + ran))
     count_failed=$((count_failed + failing))
@@ -127,6 +132,7 @@ main() {
 
     say ''
     complete=yes
+    ((${#what_failed[@]} == 0)) || printf '  failed: %s\n' "${what_failed[@]}"
     say "$count_passed passed, $count_failed failed"
     ((count_failed == 0)) || exit 1
     exit 0

@@ -1,5 +1,6 @@
 //! The other end of a cable: sends and receives exact frames by a packet socket.
 
+use std::collections::VecDeque;
 use std::io::IoSliceMut;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -22,6 +23,10 @@ const RECEIVE_BUFFER: usize = 32 << 20;
 const OUTGOING: u8 = 4;
 /// How long one attempt to receive waits.
 const ATTEMPT: Duration = Duration::from_millis(20);
+/// How long frames are taken that come without a pause: a flood has none.
+const DRAIN: Duration = Duration::from_secs(1);
+/// Frames that are shown of those that came instead of the awaited one.
+const SHOWN: usize = 12;
 
 /// A packet socket on an interface of the calling thread's namespace.
 #[derive(Debug)]
@@ -72,8 +77,7 @@ impl Wire {
             match recvfrom::<LinkAddr>(self.socket.as_raw_fd(), &mut buffer) {
                 Ok((_, Some(from))) if from.pkttype() == OUTGOING => {}
                 Ok((length, _)) => {
-                    buffer.truncate(length);
-                    return Some(buffer);
+                    return Some(buffer[..length].to_vec());
                 }
                 // A tap goes down with its director.
                 Err(Errno::EAGAIN | Errno::ENETDOWN) => return None,
@@ -104,8 +108,7 @@ impl Wire {
                         _ => None,
                     })?;
                     let length = message.bytes;
-                    buffer.truncate(length);
-                    return Some((stamp, buffer));
+                    return Some((stamp, buffer[..length].to_vec()));
                 }
                 Err(Errno::EAGAIN | Errno::ENETDOWN) => return None,
                 Err(Errno::EINTR) => {}
@@ -133,19 +136,21 @@ impl Wire {
         mut wanted: impl FnMut(&[u8]) -> Option<T>,
     ) -> T {
         let deadline = Instant::now() + patience;
-        let mut others = Vec::new();
+        let (mut others, mut last) = (0_u64, VecDeque::new());
         while Instant::now() < deadline {
             let Some(frame) = self.receive() else { continue };
             if let Some(found) = wanted(&frame) {
                 return found;
             }
-            others.push(text::frame(&frame));
+            others += 1;
+            last.truncate(SHOWN - 1);
+            last.push_front(frame);
         }
-        let shown = others.iter().rev().take(12).rev().cloned().collect::<Vec<_>>().join("\n  ");
+        let shown: Vec<String> = last.iter().rev().map(|frame| text::frame(frame)).collect();
         panic!(
-            "{}: {what}: not within {patience:?}; {} others came:\n  {shown}",
+            "{}: {what}: not within {patience:?}; {others} others came:\n  {}",
             self.interface,
-            others.len()
+            shown.join("\n  ")
         );
     }
 
@@ -157,25 +162,32 @@ impl Wire {
         self.expect(&text::frame(frame), |came| (came == frame).then_some(()));
     }
 
-    /// Takes the frames that have come, without waiting for more.
+    /// Takes the frames that have come, without waiting for more; in a flood for a second at most.
     ///
     /// # Panics
     /// When the interface is gone.
     #[must_use]
     pub fn pending(&self) -> Vec<Vec<u8>> {
-        let ready = || self.ready(PollTimeout::ZERO);
-        std::iter::from_fn(|| if ready() { self.receive() } else { None }).collect()
+        Self::for_a_while(|| if self.ready(PollTimeout::ZERO) { self.receive() } else { None })
+    }
+
+    /// Takes all that came up to now and what follows without a pause; in a flood for a second at most.
+    ///
+    /// # Panics
+    /// When the interface is gone.
+    #[must_use]
+    pub fn drain(&self) -> Vec<Vec<u8>> {
+        Self::for_a_while(|| self.receive())
+    }
+
+    fn for_a_while(mut next: impl FnMut() -> Option<Vec<u8>>) -> Vec<Vec<u8>> {
+        let end = Instant::now() + DRAIN;
+        std::iter::from_fn(|| if Instant::now() < end { next() } else { None }).collect()
     }
 
     fn ready(&self, timeout: PollTimeout) -> bool {
         let mut polled = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
         poll(&mut polled, timeout).is_ok_and(|ready| ready > 0)
-    }
-
-    /// Takes all that came up to now.
-    #[must_use]
-    pub fn drain(&self) -> Vec<Vec<u8>> {
-        std::iter::from_fn(|| self.receive()).collect()
     }
 }
 
@@ -195,4 +207,35 @@ fn link(interface: &str) -> LinkAddr {
         (entry.interface_name == interface).then(|| entry.address?.as_link_addr().copied()).flatten()
     });
     found.unwrap_or_else(|| panic!("no interface {interface}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::{DRAIN, Instant, Wire};
+    use crate::topology::Lab;
+
+    /// What comes without a pause is taken for a while only, whatever comes after it.
+    #[test]
+    fn a_flood_ends_no_drain() {
+        let lab = Lab::new();
+        lab.cable(["near", "far"], 1);
+        let (near, far, ends) = (Wire::open("near"), Wire::open("far"), AtomicBool::new(false));
+        let (begin, most) = (Instant::now(), 10 * DRAIN);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !ends.load(Ordering::Relaxed) && begin.elapsed() < most {
+                    far.send(&[0xff; 60]);
+                }
+            });
+            let taken = [near.drain(), near.pending()];
+            ends.store(true, Ordering::Relaxed);
+            assert!(begin.elapsed() < most, "until the flood was over");
+            for frames in taken {
+                assert!(!frames.is_empty());
+                assert!(frames.iter().all(|frame| frame.capacity() < 2 * frame.len()));
+            }
+        });
+    }
 }
