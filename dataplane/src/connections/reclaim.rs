@@ -80,11 +80,11 @@ impl Reclaim {
 
     /// Moves a place to the end of a queue, unless it is in it; none for no queue.
     pub(super) fn shift(&mut self, place: u32, to: Option<Rank>) {
-        let from = self.links[place as usize].rank();
-        if from == to {
+        let link = self.links[place as usize];
+        if link.before & !PLACE == to.map_or(0, Rank::mark) {
             return;
         }
-        if let Some(rank) = from {
+        if let Some(rank) = link.rank() {
             self.take_out(place, rank);
         }
         if let Some(rank) = to {
@@ -92,7 +92,8 @@ impl Reclaim {
         }
     }
 
-    fn put_in(&mut self, place: u32, rank: Rank) {
+    /// Puts a place that is in no queue at the end of one.
+    pub(super) fn put_in(&mut self, place: u32, rank: Rank) {
         let queue = &mut self.queues[rank as usize];
         let before = std::mem::replace(&mut queue.youngest, place);
         queue.count += 1;

@@ -12,7 +12,7 @@ use crate::time::{TICKS_PER_SECOND, Tick, Ticks};
 use super::beside::Beside;
 use super::entry::{Direction, Entry};
 use super::holders::{CLIENT_BITS, Holders};
-use super::reclaim::Reclaim;
+use super::reclaim::{Rank, Reclaim};
 use super::slots::Slots;
 use super::sweep::Hand;
 use super::templates::{NewTemplate, Template, TemplateIndex, Templates};
@@ -416,9 +416,10 @@ impl<A: Address> Table<A> {
     ) -> Result<ConnectionIndex, Full> {
         let hash = self.hash(&new.flow);
         let made = Entry::new(new);
-        let answer = (new.method == Method::Nat).then(|| self.hash(&made.answer_flow()));
-        if let Some(answer) = answer {
-            self.prefetch_bucket(answer);
+        let answer =
+            (new.method == Method::Nat).then(|| made.answer_flow()).map(|flow| (flow, self.hash(&flow)));
+        if let Some((_, hash)) = answer {
+            self.prefetch_bucket(hash);
         }
         if let Some(older) = self.find_even_expired(hash, &new.flow) {
             ended(self.entry(older), Ending::Over);
@@ -435,28 +436,28 @@ impl<A: Address> Table<A> {
             self.release(place);
             return Err(Full::Table);
         }
-        if answer.is_some_and(|answer| !self.insert_answer(hash, answer, place)) {
+        if answer.is_some_and(|(flow, answer)| !self.insert_answer(hash, &flow, answer, place)) {
             self.slots.remove(hash, place);
             self.release(place);
             return Err(Full::Table);
         }
         self.holders.add(new.holder());
-        self.beside.reclaim.shift(place, self.entries[place as usize].rank());
+        debug_assert_eq!(self.entries[place as usize].rank(), Some(Rank::Begun));
+        self.beside.reclaim.put_in(place, Rank::Begun);
         Ok(ConnectionIndex(place))
     }
 
     /// Lets a connection be found by its answers, too. Where those of several look the same, since a client used one port for
     /// services with one real server, they are taken for those of the connection that was made last (kernel: `ip_vs_conn_hash`,
     /// `ip_vs_conn_out_get`). False when there is no room.
-    fn insert_answer(&mut self, hash: u64, answer: u64, place: u32) -> bool {
+    fn insert_answer(&mut self, hash: u64, flow: &Flow<A>, answer: u64, place: u32) -> bool {
         if !self.slots.insert(answer, place) {
             return false;
         }
         let Self { entries, slots, key, .. } = self;
-        let flow = entries[place as usize].answer_flow();
         let alike = |other: u32| {
             let other = &entries[other as usize];
-            (other.is_nat() && other.answer_flow() == flow).then(|| key.flow(&other.client_flow()))
+            (other.is_nat() && other.answer_flow() == *flow).then(|| key.flow(&other.client_flow()))
         };
         if !slots.look_alike(hash, answer) {
             slots.bring_forward(answer, place, alike);
