@@ -3,6 +3,8 @@
 use std::process::{Command, Output};
 
 use serde_json::Value;
+use shunt::config::device::Device;
+use shunt::director::claims;
 
 fn bench(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_shunt"))
@@ -92,6 +94,12 @@ fn what_cannot_be_measured_says_what_to_do() {
     assert!(lonely.contains("name the generator's device by --generator"), "{lonely}");
     let unequal = said(&["--device", "ring:a", "--device", "ring:b", "--generator", "ring:c"]);
     assert!(unequal.contains("--generator is given as often as --device"), "{unequal}");
+    let device = Device::parse("af_packet:lo").unwrap();
+    let claims = claims::take([("the test".to_owned(), &device)]).unwrap();
+    let held = said(&["--device", "ring:a", "--generator", "af_packet:lo"]);
+    let holder = format!("--generator: process {}", std::process::id());
+    assert!(held.contains(&holder) && held.contains(" has af_packet:lo: "), "{held}");
+    drop(claims);
     let unknown = said(&["--device", "eth1"]);
     assert!(unknown.contains("af_packet:eth1"), "{unknown}");
 }

@@ -17,20 +17,29 @@ use crate::lock::{Lock, LockError};
 ///
 /// # Errors
 /// One for each device that another process has, with who that is.
-pub fn take(config: &Config) -> Result<Vec<Lock>, Vec<StartError>> {
+pub fn of_config(config: &Config) -> Result<Vec<Lock>, Vec<StartError>> {
+    take(config.nics.iter().map(|nic| (format!("nic \"{}\"", nic.name), &nic.device)))
+}
+
+/// Claims devices, each with the place that names it, until it is dropped.
+///
+/// # Errors
+/// One for each device that another process has, with who that is.
+pub fn take<'d>(
+    devices: impl IntoIterator<Item = (String, &'d Device)>,
+) -> Result<Vec<Lock>, Vec<StartError>> {
     let interfaces = Interfaces::here().unwrap_or_default();
     let (mut locks, mut problems) = (Vec::new(), Vec::new());
-    for nic in &config.nics {
-        let Some(name) = name(&nic.device, &interfaces) else { continue };
-        let place = format!("nic \"{}\"", nic.name);
+    for (place, device) in devices {
+        let Some(name) = name(device, &interfaces) else { continue };
         match Lock::take(&name) {
             Ok(lock) => {
                 locks.push(lock);
-                remove_dead_socket(&nic.device);
+                remove_dead_socket(device);
             }
             Err(LockError::Held(holder)) => problems.push(StartError::new(
                 place,
-                format!("{holder} has {}", nic.device),
+                format!("{holder} has {device}"),
                 "a device belongs to one director: two would both serve nobody".to_owned(),
                 "stop that one, or name another device".to_owned(),
             )),

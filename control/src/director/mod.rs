@@ -5,7 +5,7 @@
 
 mod ask;
 pub mod changes;
-mod claims;
+pub mod claims;
 pub mod core;
 mod descriptors;
 mod events;

@@ -51,7 +51,7 @@ pub fn run(file: &Path, checked: Checked) -> Result<(), Vec<StartError>> {
     let socket = &checked.config.runtime.socket;
     let listener =
         OwnedListener::bind(socket).map_err(|error| vec![StartError::of("runtime.socket", &error)])?;
-    let claims = claims::take(&checked.config)?;
+    let claims = claims::of_config(&checked.config)?;
     let mut running = match start(file, checked) {
         Err(error) if error.is_end() => {
             tracing::info!("stopped during the start");

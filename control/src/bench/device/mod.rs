@@ -29,6 +29,8 @@ use super::rig::{self, Bench, Lifetime};
 use super::traffic::{self, Kind};
 use super::{BenchError, Shape};
 use crate::config::device::Device;
+use crate::director::claims;
+use crate::lock::Lock;
 use generator::{Generator, Rate};
 use link::End;
 use search::{Search, Trial};
@@ -91,15 +93,24 @@ pub struct Links {
     nics: Vec<Nic>,
     queues: Vec<NicQueues>,
     ends: Vec<End>,
+    /// No director may have these devices meanwhile.
+    _claims: Vec<Lock>,
 }
 
 impl Links {
     /// Opens the director's NICs and the generator's.
     ///
     /// # Errors
-    /// When the far end of one is not known or a driver refuses.
+    /// When a director or another measurement has one, the far end of one is not known, or a driver refuses.
     pub fn open(bench: &Bench, setup: &Setup) -> Result<Self, BenchError> {
-        let mut links = Self { nics: Vec::new(), queues: Vec::new(), ends: Vec::new() };
+        let named = |option: &'static str| move |device| (option.to_owned(), device);
+        let own = setup.devices.iter().map(named("--device"));
+        let claims = claims::take(own.chain(setup.generators.iter().map(named("--generator")))).map_err(
+            |problems| {
+                BenchError::new(&problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+            },
+        )?;
+        let mut links = Self { nics: Vec::new(), queues: Vec::new(), ends: Vec::new(), _claims: claims };
         for (number, device) in setup.devices.iter().enumerate() {
             let link = link::open(bench, number, device, setup.generators.get(number))?;
             links.nics.push(link.nic);
