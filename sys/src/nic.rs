@@ -15,8 +15,11 @@ use crate::queue::{QueueId, RxQueue, TxQueue};
 
 mod descriptors;
 mod error;
+mod missed;
+pub(crate) mod packet_sockets;
 
 pub use error::{Direction, NicError};
+use missed::Missed;
 
 /// The number by which DPDK and the mbufs know a NIC (`port_id` there).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,8 +88,8 @@ pub struct NicStatistics {
     pub sent_packets: u64,
     /// Bytes sent.
     pub sent_bytes: u64,
-    /// Packets lost because a receive queue was full.
-    pub missed: u64,
+    /// Packets lost because a receive queue was full, or in the kernel in front of the NIC; none where nobody knows.
+    pub missed: Option<u64>,
     /// Packets received with an error.
     pub receive_errors: u64,
     /// Packets that could not be sent.
@@ -137,6 +140,7 @@ pub(crate) struct OpenNic {
     started: bool,
     /// By receive queue; empty where the driver has none to wait for.
     descriptors: Vec<RawFd>,
+    missed: Missed,
     /// One control call at a time: rte_ethdev.h leaves that to the caller.
     control: Mutex<()>,
     /// By receive queue, over and over. The NIC holds mbufs of these until its device is closed; fields are dropped in order.
@@ -196,10 +200,13 @@ impl Nic {
             rx_queues: settings.rx_queues,
             started: false,
             descriptors: Vec::new(),
+            missed: Missed::default(),
             control: Mutex::new(()),
             pools: settings.pools.clone(),
         };
+        let before = missed::xdp_sockets();
         configure(&open, settings)?;
+        open.missed = Missed::of(&open.device, &open.driver, &before);
         open.call("start", || {
             // SAFETY: rte_ethdev.h: rte_eth_dev_start takes a port that is configured and whose queues are set up.
             unsafe { ffi::rte_eth_dev_start(open.id().0) }
@@ -260,6 +267,11 @@ impl Nic {
         self.open.numa_node()
     }
 
+    /// True when the kernel puts IPv4 fragments together before the NIC sees them, cut off at the size of a frame.
+    pub fn joins_fragments(&self) -> bool {
+        self.open.device.joins_fragments()
+    }
+
     /// The state of its link, without waiting; `None` when the driver cannot tell.
     pub fn link(&self) -> Option<Link> {
         let mut link = Link { up: false, megabits: 0 };
@@ -290,7 +302,7 @@ impl Nic {
             received_bytes: stats.ibytes,
             sent_packets: stats.opackets,
             sent_bytes: stats.obytes,
-            missed: stats.imissed,
+            missed: self.open.missed.count(stats.imissed),
             receive_errors: stats.ierrors,
             send_errors: stats.oerrors,
             no_mbuf: stats.rx_nombuf,

@@ -11,7 +11,7 @@ use crate::errno::Errno;
 use crate::ffi;
 use crate::log::{self, Said};
 use crate::mempool::{NumaNode, socket, unique_name};
-use crate::nic::NicId;
+use crate::nic::{NicId, packet_sockets};
 use crate::ring::Ring;
 
 /// A NIC that DPDK knows and nobody has opened yet. Dropping it takes it away from DPDK again.
@@ -21,6 +21,8 @@ pub struct Device {
     name: String,
     devargs: String,
     eal: Eal,
+    /// The kernel joins fragments in front of it, and that could not be turned off.
+    joins_fragments: bool,
     /// The rings that a NIC made of rings uses until it is closed; fields are dropped after that.
     _rings: Vec<Arc<Ring>>,
 }
@@ -56,7 +58,14 @@ impl Eal {
         })?;
         claimed.insert(id.0);
         let rings = rx.iter().chain(tx).cloned().collect();
-        Ok(Device { id, name: nic_name(id), devargs: name.to_owned(), eal: self.clone(), _rings: rings })
+        Ok(Device {
+            id,
+            name: nic_name(id),
+            devargs: name.to_owned(),
+            eal: self.clone(),
+            joins_fragments: false,
+            _rings: rings,
+        })
     }
 
     /// Finds or creates the device that `devargs` describes: a virtual one (`net_af_packet0,iface=eth1`,
@@ -89,13 +98,25 @@ impl Eal {
         if !claimed.insert(id.0) {
             return Err(fail(Problem::InUse));
         }
-        Ok(Device {
+        let mut device = Device {
             id,
             name: nic_name(id),
             devargs: devargs.to_owned(),
             eal: self.clone(),
+            joins_fragments: false,
             _rings: Vec::new(),
-        })
+        };
+        drop(claimed);
+        let sockets = device.has_packet_sockets().then(|| packet_sockets::replace(&device));
+        match sockets {
+            Some(Ok(replaced)) => device.joins_fragments = !replaced,
+            Some(Err(error)) => {
+                let error = Errno(error.raw_os_error().unwrap_or_default());
+                return Err(fail(Problem::Sockets { error, missing: capability::missing(devargs) }));
+            }
+            None => {}
+        }
+        Ok(device)
     }
 }
 
@@ -158,9 +179,27 @@ impl Device {
         &self.devargs
     }
 
-    /// The value of `key=value` in the devargs.
+    /// The value of `key=value` in the devargs, of the first where there are several.
     pub(crate) fn option(&self, key: &str) -> Option<&str> {
-        self.devargs.split(',').skip(1).find_map(|option| option.trim().strip_prefix(key)?.strip_prefix('='))
+        self.options(key).next()
+    }
+
+    /// The same of the last.
+    pub(crate) fn last_option(&self, key: &str) -> Option<&str> {
+        self.options(key).last()
+    }
+
+    fn options<'d, 'k>(&'d self, key: &'k str) -> impl Iterator<Item = &'d str> + use<'d, 'k> {
+        let options = self.devargs.split(',').skip(1);
+        options.filter_map(move |option| option.trim().strip_prefix(key)?.strip_prefix('='))
+    }
+
+    fn has_packet_sockets(&self) -> bool {
+        self.offer().is_ok_and(|offer| offer.driver == packet_sockets::DRIVER)
+    }
+
+    pub(crate) fn joins_fragments(&self) -> bool {
+        self.joins_fragments
     }
 
     /// What its driver says of it.
@@ -209,8 +248,20 @@ pub struct ProbeError {
 enum Problem {
     Devargs,
     InUse,
-    NoNic { said: Said, missing: Vec<Capability> },
-    Refused { error: Errno, said: Said, missing: Vec<Capability> },
+    NoNic {
+        said: Said,
+        missing: Vec<Capability>,
+    },
+    Refused {
+        error: Errno,
+        said: Said,
+        missing: Vec<Capability>,
+    },
+    /// Its packet sockets could not be replaced by those that leave fragments alone.
+    Sockets {
+        error: Errno,
+        missing: Vec<Capability>,
+    },
 }
 
 impl ProbeError {
@@ -218,7 +269,9 @@ impl ProbeError {
     pub fn missing_capabilities(&self) -> &[Capability] {
         match &self.problem {
             Problem::Devargs | Problem::InUse => &[],
-            Problem::NoNic { missing, .. } | Problem::Refused { missing, .. } => missing,
+            Problem::NoNic { missing, .. }
+            | Problem::Refused { missing, .. }
+            | Problem::Sockets { missing, .. } => missing,
         }
     }
 }
@@ -241,6 +294,9 @@ impl fmt::Display for ProbeError {
                     "no driver of DPDK goes by that name: use a driver's name and a number, such as net_af_packet0, \
                      or a PCI address such as 0000:3b:00.0",
                 )?;
+            }
+            Problem::Sockets { error, .. } => {
+                write!(f, "no packet sockets that leave IPv4 fragments alone ({error})")?;
             }
             // The number is often that of DPDK's own clean-up: what it says is nearer to the cause.
             Problem::Refused { said, .. } if !said.is_empty() => write!(f, "DPDK cannot use it{said}")?,

@@ -227,8 +227,8 @@ pub struct Nic {
     pub received: u64,
     /// Packets sent.
     pub sent: u64,
-    /// Packets that the NIC lost because no queue had room.
-    pub missed: u64,
+    /// Packets that the NIC, or the kernel in front of it, lost because no queue had room; none where nobody knows.
+    pub missed: Option<u64>,
     /// Packets that the NIC received with an error or could not send.
     pub errors: u64,
     /// Packets that the NIC lost because no buffer was free.
@@ -237,6 +237,9 @@ pub struct Nic {
     pub checksum_not_filled: u64,
     /// Frames that were cut short or larger than the MTU.
     pub offloaded: u64,
+    /// The kernel joins IPv4 fragments in front of the NIC.
+    #[serde(default)]
+    pub joins_fragments: bool,
 }
 
 /// A worker.

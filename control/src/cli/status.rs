@@ -12,7 +12,9 @@ use super::summary::{View, counts};
 use super::table::{Table, seconds};
 use super::{neighbours, workers};
 use crate::api::Status;
-use crate::api::status::{Books, Evidence, Masquerade, Quorum, Real, Service, SplitBrain, VirtualRouter};
+use crate::api::status::{
+    Books, Evidence, Masquerade, Nic, Quorum, Real, Service, SplitBrain, VirtualRouter,
+};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -272,18 +274,21 @@ fn nics(status: &Status) -> String {
     let head = ["NIC", "DEVICE", "MAC", "LINK", "MTU", "QUEUES", "RECEIVED", "SENT", "MISSED", "ERRORS"];
     let mut table = Table::new(&head, &[4, 5, 6, 7, 8, 9]);
     for nic in &status.nics {
-        let numbers = [
-            nic.mtu.into(),
-            nic.queues.into(),
-            nic.received,
-            nic.sent,
-            nic.missed + nic.no_buffer,
-            nic.errors,
-        ];
+        let numbers =
+            [nic.mtu.into(), nic.queues.into(), nic.received, nic.sent].map(|number: u64| number.to_string());
         let words = [&nic.name, &nic.device, &nic.mac, &nic.link].map(Clone::clone);
-        table.row(words.into_iter().chain(numbers.iter().map(u64::to_string)).collect());
+        let lost = [missed(nic), nic.errors.to_string()];
+        table.row(words.into_iter().chain(numbers).chain(lost).collect());
     }
     table.text()
+}
+
+/// What a NIC lost; `-` where only its senders know.
+fn missed(nic: &Nic) -> String {
+    match nic.missed {
+        None if nic.no_buffer == 0 => "-".to_owned(),
+        missed => (missed.unwrap_or_default() + nic.no_buffer).to_string(),
+    }
 }
 
 /// How packets reach their workers, where there are several.
@@ -546,7 +551,7 @@ VI_1               front    51        3  master       100     1m  no master was 
 split brain: VI_1: 192.0.2.3 for 5s: it does not give way
 
 NIC    DEVICE           MAC  LINK  MTU  QUEUES  RECEIVED  SENT  MISSED  ERRORS
-front  af_packet:front               0       0         0     0       0       0
+front  af_packet:front               0       0         0     0       -       0
 
 WORKER  CORE  GENERATION  CONNECTIONS  CAPACITY  RECEIVED  SENT  DROPPED  HANDED OVER   IDLE
      0     1           0            0     65536         0     0        0            0  98.7%

@@ -209,6 +209,12 @@ impl Device {
         (usize::from(mtu) + ETHERNET_HEADER + AF_PACKET_OVERHEAD).next_power_of_two().max(2048)
     }
 
+    /// Frames that a receive queue holds, where the driver is not told how many.
+    #[must_use]
+    pub fn frames_held(&self, mtu: u16) -> Option<usize> {
+        matches!(self.kind, Kind::AfPacket(_)).then(|| AF_PACKET_RING / self.frame_size(mtu))
+    }
+
     /// The most queues that this kind of device has, where that is known before it is opened.
     #[must_use]
     pub const fn queues_max(&self) -> Option<usize> {

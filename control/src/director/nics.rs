@@ -15,7 +15,7 @@ use crate::config::{self, Config, Hugepages, MTU_DEFAULT, limit};
 use crate::links::Interfaces;
 
 /// Received packets that a queue holds.
-const RX_DESCRIPTORS: u16 = 1024;
+pub(super) const RX_DESCRIPTORS: u16 = 1024;
 /// Packets that a queue holds until they are sent.
 const TX_DESCRIPTORS: u16 = 1024;
 /// Mbufs beyond what queues hold: bursts, rings, packets that wait for neighbours.

@@ -15,6 +15,7 @@ use shunt_dataplane::worker::{ANSWER_RING_MAX, INJECT_RING_MAX, PUNT_RING_MAX};
 use super::core::View;
 use super::links::NicNow;
 use super::live::{Live, lock};
+use super::nics::RX_DESCRIPTORS;
 use super::workers::HAND_OVER_RING_MAX;
 use super::{status_neighbours, status_vrrp, tables};
 use crate::api::Status;
@@ -30,6 +31,9 @@ use crate::links::NicLink;
 use crate::neighbour::{self, INCOMPLETE_PER_NIC_MAX, WAITING_MAX};
 use crate::notify::{Condition, Holding, Notifier};
 use crate::threads;
+
+/// The name of the limit of a NIC's receive queues, behind the NIC's.
+const RECEIVE_QUEUES: &str = "receive queues";
 
 /// How long other threads may take to say what they know.
 pub(super) const ANSWER_MAX: Duration = Duration::from_secs(1);
@@ -153,6 +157,7 @@ fn nic(live: &Live, view: &View, place: usize) -> Nic {
     let link = known.as_ref().filter(|_| link.is_some() || configured.device.kernel_interface().is_some());
     let link = link.map(|link| link.state.is_up());
     let statistics = statistics.unwrap_or_default();
+    let joins_fragments = open.is_some_and(dpdk_sys::Nic::joins_fragments);
     let offer = open.map(dpdk_sys::Nic::offer);
     let placement = offer.map_or(("", ""), |offer| super::placement::of(offer, live.workers.len()));
     let sum = |field: fn(&NicCell) -> &shunt_dataplane::counters::Counter| {
@@ -178,6 +183,7 @@ fn nic(live: &Live, view: &View, place: usize) -> Nic {
         no_buffer: statistics.no_mbuf,
         checksum_not_filled: sum(|cell| &cell.checksum_not_filled),
         offloaded: sum(|cell| &cell.offloaded),
+        joins_fragments,
     }
 }
 
@@ -385,6 +391,13 @@ fn limits(live: &Live, view: &View, nics: &[Nic], report: &Report) -> Vec<Limit>
     limit("packets waiting for a publication".into(), released, RELEASED_MAX as u64, counters.release_full);
     limit("inject rings".into(), 0, INJECT_RING_MAX as u64, counters.transmit_full);
     limit("answer rings".into(), 0, ANSWER_RING_MAX as u64, 0);
+    for (nic, configured) in nics.iter().zip(&view.config.nics) {
+        // How much of it is used is not to be had of drivers.
+        if let Some(missed) = nic.missed {
+            let room = configured.device.frames_held(nic.mtu).unwrap_or(RX_DESCRIPTORS.into()) as u64;
+            limit(format!("nic \"{}\" {RECEIVE_QUEUES}", nic.name), 0, room * u64::from(nic.queues), missed);
+        }
+    }
     limits
 }
 
@@ -412,8 +425,15 @@ fn advice(live: &Live, view: &View, nics: &[Nic], limits: &[Limit], report: &Rep
         }
         if nic.offloaded > 0 {
             lines.push(format!(
-                "nic \"{name}\": {} frames were cut short or larger than the MTU, by segmentation offload or by reassembly of fragments in the kernel: those cut short were dropped, the others go on in fragments, or their senders are told that they are too big: run `ethtool -K PEER tso off gso off gro off` on the other end of {}",
+                "nic \"{name}\": {} frames were cut short or larger than the MTU, by segmentation offload: those cut short were dropped, the others go on in fragments, or their senders are told that they are too big: run `ethtool -K PEER tso off gso off gro off` on the other end of {}",
                 nic.offloaded, nic.device
+            ));
+        }
+        if nic.joins_fragments {
+            lines.push(format!(
+                "nic \"{name}\": the kernel joins IPv4 fragments before {} gets them, and cuts them off: this version of DPDK has packet sockets that the \
+                 director does not know: fragmented datagrams are lost",
+                nic.device
             ));
         }
         if nic.link == "down" {
@@ -457,7 +477,14 @@ fn advice(live: &Live, view: &View, nics: &[Nic], limits: &[Limit], report: &Rep
         ));
     }
     for limit in limits.iter().filter(|limit| limit.refused > 0) {
-        lines.push(format!("{}: full {} times: see `shunt drops`", limit.name, limit.refused));
+        let see = match limit.name.ends_with(RECEIVE_QUEUES) {
+            true => {
+                "these packets were lost before a worker fetched them: if that goes on, give the director more or less shared cores \
+                 (`shunt status --workers` tells how busy they are), or a NIC with a driver of DPDK instead of the kernel's"
+            }
+            false => "see `shunt drops`",
+        };
+        lines.push(format!("{}: full {} times: {see}", limit.name, limit.refused));
     }
     let unresolved = PuntReason::Unresolved as usize;
     let waited: u64 = live.workers.iter().map(|worker| worker.counters.punted.at(unresolved).get()).sum();

@@ -4,20 +4,18 @@
 
 use std::os::fd::RawFd;
 
-use nix::net::if_::if_nametoindex;
-
+use super::packet_sockets;
 use crate::ffi;
 use crate::probe::Device;
 
 /// The driver of TAP interfaces.
 pub(super) const TAP: &str = "net_tap";
-const AF_PACKET: &str = "net_af_packet";
 
 /// By receive queue, or none at all.
 pub(super) fn of(device: &Device, driver: &str, queues: u16) -> Vec<RawFd> {
     let descriptors = match driver {
         TAP => interrupts(device, queues),
-        AF_PACKET => sockets(device),
+        packet_sockets::DRIVER => packet_sockets::descriptors(device),
         _ => Vec::new(),
     };
     if descriptors.len() == usize::from(queues) { descriptors } else { Vec::new() }
@@ -30,30 +28,4 @@ fn interrupts(device: &Device, queues: u16) -> Vec<RawFd> {
         (descriptor >= 0).then_some(descriptor)
     };
     (0..queues).map_while(descriptor).collect()
-}
-
-/// The packet sockets of this process that are bound to the device's interface, in the order in which they were opened:
-/// one for each queue. None when that order is in doubt.
-fn sockets(device: &Device) -> Vec<RawFd> {
-    let Some(index) = device.option("iface").and_then(|name| if_nametoindex(name.trim()).ok()) else {
-        return Vec::new();
-    };
-    let Ok(all) = std::fs::read_dir("/proc/self/fd") else { return Vec::new() };
-    let mut found: Vec<(RawFd, u64)> = all
-        .flatten()
-        .filter_map(|entry| {
-            let descriptor: RawFd = entry.file_name().to_str()?.parse().ok()?;
-            let link = std::fs::read_link(entry.path()).ok()?;
-            let inode = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()?;
-            // SAFETY: getsockname(2): any number may be asked for, and the shim gives it room for the answer.
-            let bound = unsafe { ffi::shim_packet_socket_interface(descriptor) };
-            (u32::try_from(bound) == Ok(index)).then_some((descriptor, inode))
-        })
-        .collect();
-    found.sort_unstable();
-    if found.is_sorted_by_key(|(_, inode)| *inode) {
-        found.into_iter().map(|(descriptor, _)| descriptor).collect()
-    } else {
-        Vec::new()
-    }
 }

@@ -94,11 +94,11 @@ fn what_may_be_fragmented_is() {
     running.director.settled();
 }
 
-/// A UDP packet in two fragments.
-fn fragments(running: &Running, to: &str) -> [Vec<u8>; 2] {
+/// A UDP packet in two fragments, of which the first has `cut` bytes of data.
+fn fragments(running: &Running, to: &str, cut: usize) -> [Vec<u8>; 2] {
     let macs = [ROUTER, running.front];
     let packet = Packet {
-        payload: (0..100).collect(),
+        payload: (0..cut + 36).map(|byte| byte as u8).collect(),
         ..Packet::new(Transport::Udp, macs, at("198.51.100.7:40000"), at(to))
     };
     let whole = packet.bytes();
@@ -109,7 +109,7 @@ fn fragments(running: &Running, to: &str) -> [Vec<u8>; 2] {
         mend_ipv4_checksum(&mut frame);
         frame
     };
-    [part(&whole[34..34 + 64], 0x2000), part(&whole[34 + 64..], 64 / 8)]
+    [part(&whole[34..34 + cut], 0x2000), part(&whole[34 + cut..], (cut / 8) as u16)]
 }
 
 /// As the director sends it on.
@@ -130,29 +130,55 @@ forward = "dr"
 real = [{ address = "10.1.0.11" }]
 "#;
 
-/// On a tap, since af_packet's fanout reassembles fragments before the director sees them. What is routed goes on by
-/// itself, what is for a service when all of it is there, whichever part comes first.
-#[test]
-fn fragments_are_gathered_for_services_and_routed_else() {
-    let (arms, running) = Arms::on_taps(&format!("{DNS}[[forward]]\nfrom = \"front\"\nto = \"10.1.0.12\"\n"));
-    let [first, later] = fragments(&running, "10.1.0.12:53");
+/// What is routed goes on by itself, what is for a service when all of it is there, whichever part comes first.
+fn gathers(arms: &Arms, running: &Running) {
+    let [first, later] = fragments(running, "10.1.0.12:53", 64);
     for frame in [later, first] {
         arms.front.send(&frame);
-        arms.back.expect_frame(&passed(&running, frame, 12));
+        arms.back.expect_frame(&passed(running, frame, 12));
     }
-    let [first, later] = fragments(&running, "192.0.2.10:53");
-    arms.front.send(&later);
-    arms.front.send(&first);
-    arms.back.expect_frame(&passed(&running, first, 11));
-    arms.back.expect_frame(&passed(&running, later, 11));
-    running.director.settled();
+    for cut in [64, 1480] {
+        let [first, later] = fragments(running, "192.0.2.10:53", cut);
+        arms.front.send(&later);
+        arms.front.send(&first);
+        arms.back.expect_frame(&passed(running, first, 11));
+        arms.back.expect_frame(&passed(running, later, 11));
+    }
+    let status = running.director.settled();
+    assert!(!status.nics[0].joins_fragments && status.advice.iter().all(|line| !line.contains("fragments")));
+}
+
+const ROUTED: &str = "[[forward]]\nfrom = \"front\"\nto = \"10.1.0.12\"\n";
+
+#[test]
+fn fragments_are_gathered_for_services_and_routed_else() {
+    let (arms, running) = Arms::on_taps(&format!("{DNS}{ROUTED}"));
+    gathers(&arms, &running);
+}
+
+/// The driver's own sockets would join them first, and cut off what they make of them.
+#[test]
+fn fragments_come_through_packet_sockets_as_they_are() {
+    for (workers, kind) in [(1, "af_packet"), (2, "af_packet"), (1, "net_af_packet"), (1, "framecnt")] {
+        let mut arms = Arms::with_workers(workers);
+        match kind {
+            "net_af_packet" => {
+                arms.devices =
+                    ["net_af_packet7,iface=front".to_owned(), "net_af_packet8,iface=back".to_owned()];
+            }
+            "framecnt" => arms.devices = arms.devices.map(|device| format!("{device},framecnt=512")),
+            _ => {}
+        }
+        let running = arms.start(&format!("{DNS}{ROUTED}"));
+        gathers(&arms, &running);
+    }
 }
 
 /// The sender of a datagram that stays incomplete is told (RFC 792: fragment reassembly time exceeded), though nothing else comes.
 #[test]
 fn who_sends_a_part_alone_is_told() {
     let (arms, running) = Arms::on_taps(DNS);
-    let [first, _] = fragments(&running, "192.0.2.10:53");
+    let [first, _] = fragments(&running, "192.0.2.10:53", 64);
     arms.front.send(&first);
     let kept = Duration::from_secs(KEPT_V4.0 as u64 / TICKS_PER_SECOND as u64);
     let told = arms.front.expect_within(kept + PATIENCE, "time exceeded", |frame| {

@@ -18,6 +18,7 @@ mod links;
 mod localnode;
 mod many_reals;
 mod masquerade;
+mod missed;
 mod neighbours;
 mod offloads;
 mod operator;
