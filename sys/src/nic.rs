@@ -116,6 +116,8 @@ pub struct Offer {
     pub rx_queues: u16,
     /// The most transmit queues.
     pub tx_queues: u16,
+    /// Bytes of the largest IP packet.
+    pub mtu: u16,
     /// Whether the NIC can spread flows over receive queues by a hash of their addresses.
     pub rss: bool,
     /// Whether that hash can be of the source address alone, and of the destination address alone.
@@ -160,6 +162,7 @@ impl Device {
             driver: driver_name(&info),
             rx_queues: info.max_rx_queues,
             tx_queues: info.max_tx_queues,
+            mtu: mtu_most(&info),
             rss: info.flow_type_rss_offloads & ffi::SHIM_RSS_IP != 0,
             rss_one_sided: info.flow_type_rss_offloads & ffi::SHIM_RSS_ONE_SIDED == ffi::SHIM_RSS_ONE_SIDED,
             numa_node: numa_node(self.id()),
@@ -179,6 +182,18 @@ fn driver_name(info: &ffi::rte_eth_dev_info) -> String {
     }
     // SAFETY: rte_ethdev.h: driver_name is a terminated string of the driver, which stays loaded.
     unsafe { CStr::from_ptr(info.driver_name) }.to_string_lossy().into_owned()
+}
+
+/// The largest packet that a driver takes, as rte_ethdev.c works it out of its two numbers. net_af_packet says that it takes frames of the
+/// usual size, and takes those that its ring's frames hold.
+fn mtu_most(info: &ffi::rte_eth_dev_info) -> u16 {
+    const USUAL_OVERHEAD: u32 = 14 + 4;
+    let (mtu, frame) = (u32::from(info.max_mtu), info.max_rx_pktlen);
+    if driver_name(info) == packet_sockets::DRIVER {
+        return u16::MAX;
+    }
+    let overhead = if info.max_mtu != u16::MAX && frame > mtu { frame - mtu } else { USUAL_OVERHEAD };
+    mtu.min(frame.saturating_sub(overhead)) as u16
 }
 
 impl Nic {
@@ -435,6 +450,14 @@ fn check(device: &Device, offer: &Offer, settings: &NicSettings) -> Result<(), N
                 offered,
             });
         }
+    }
+    if settings.mtu > offer.mtu {
+        return Err(NicError::Mtu {
+            nic: nic(),
+            driver: offer.driver.clone(),
+            wanted: settings.mtu,
+            offered: offer.mtu,
+        });
     }
     let pools = settings.pools.len();
     if pools != 1 && pools != usize::from(settings.rx_queues) {

@@ -112,6 +112,21 @@ fn queues_keep_the_nic_open_and_work_on_other_threads() {
 }
 
 #[test]
+fn a_larger_packet_than_the_driver_takes_is_refused() {
+    let name = format!("net_memif{}", common::number());
+    let socket = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
+    let device =
+        eal().probe(&format!("{name},socket={},socket-abstract=no", socket.display())).expect("a memif");
+    let most = device.offer().expect("its offer").mtu;
+    let large = Mempool::new(eal(), "large", 63, 0, 16_384, None).expect("a pool");
+    let settings = NicSettings { mtu: most + 1, ..NicSettings::new(large) };
+    let error = Nic::open(device, &settings).expect_err("too large");
+    let said = format!("mtu {} wanted, driver net_memif takes packets of at most {most} bytes", most + 1);
+    assert!(error.to_string().contains(&said), "{error}");
+    let _ = fs::remove_file(socket);
+}
+
+#[test]
 fn a_name_can_be_used_again_after_closing() {
     let pool = pool(127);
     let name = format!("net_null{}", common::number());

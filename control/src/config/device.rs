@@ -9,6 +9,10 @@ use super::problem::Fault;
 const AF_PACKET_OVERHEAD: usize = 66;
 /// Bytes of one of af_packet's rings, of which each queue has one in each direction.
 const AF_PACKET_RING: usize = 4 << 20;
+/// Bytes of the largest IP packet of NICs whose driver takes frames of Ethernet's usual size and no larger (DPDK 22.11).
+const MTU_OF_USUAL_FRAMES: u16 = 1500;
+/// Bytes of the largest IP packet whose buffer, with all that is in front of it, fits into a page: XDP sockets take no larger ones.
+pub const MTU_OF_A_PAGE: u16 = 1964;
 /// Bytes of the Ethernet header, with a VLAN tag.
 const ETHERNET_HEADER: usize = 18;
 
@@ -209,6 +213,18 @@ impl Device {
         (usize::from(mtu) + ETHERNET_HEADER + AF_PACKET_OVERHEAD).next_power_of_two().max(2048)
     }
 
+    /// Bytes of the largest IP packet that its driver takes, and why no larger one; none where the driver is asked when the NIC is opened.
+    #[must_use]
+    pub fn mtu_most(&self) -> Option<(u16, &'static str)> {
+        let is = |driver: &str| matches!(&self.kind, Kind::Raw(text) if text.starts_with(driver));
+        let taps = matches!(self.kind, Kind::Tap(_)) || is("net_tap");
+        if taps || matches!(self.kind, Kind::Memif(_)) || is("net_memif") {
+            return Some((MTU_OF_USUAL_FRAMES, "DPDK's driver of it takes frames of the usual size alone"));
+        }
+        let xdp = matches!(self.kind, Kind::AfXdp(_)) || is("net_af_xdp");
+        xdp.then_some((MTU_OF_A_PAGE, "XDP sockets want a packet's buffer within a page of memory"))
+    }
+
     /// Frames that a receive queue holds, where the driver is not told how many.
     #[must_use]
     pub fn frames_held(&self, mtu: u16) -> Option<usize> {
@@ -360,6 +376,27 @@ mod tests {
         let device = Device::parse("af_packet:eth1").unwrap();
         assert_eq!([1500, 1964, 1965, 9000].map(|mtu| device.frame_size(mtu)), [2048, 2048, 4096, 16384]);
         assert!(device.devargs(0, 1, 9000).contains("blocksz=16384,framesz=16384,framecnt=256"));
+    }
+
+    #[test]
+    fn the_largest_packets_of_drivers() {
+        for (text, want) in [
+            ("tap:t0", Some(1500)),
+            ("net_tap3,iface=t0", Some(1500)),
+            ("memif:/m.sock", Some(1500)),
+            ("net_memif0,socket=/m", Some(1500)),
+            ("af_xdp:eth1", Some(MTU_OF_A_PAGE)),
+            ("net_af_xdp0,iface=eth1", Some(MTU_OF_A_PAGE)),
+            ("af_packet:eth1", None),
+            ("net_af_packet0,iface=eth1", None),
+            ("0000:3b:00.0", None),
+            ("virtio_user:/v.sock", None),
+        ] {
+            let most = Device::parse(text).unwrap().mtu_most();
+            assert_eq!(most.map(|(most, _)| most), want, "{text}");
+        }
+        let xdp = Device::parse("af_xdp:eth1").unwrap();
+        assert_eq!([MTU_OF_A_PAGE, MTU_OF_A_PAGE + 1].map(|mtu| xdp.frame_size(mtu)), [2048, 4096]);
     }
 
     #[test]

@@ -168,7 +168,8 @@ fn rooms(config: &Config, interfaces: &Interfaces) -> Vec<u16> {
         let interface = nic.device.interface().and_then(|name| interfaces.named(name));
         let taken =
             interface.map(|(_, interface)| interface.mtu.clamp(limit::MTU_MIN.into(), limit::MTU_MAX.into()));
-        nic.mtu.or(taken.map(|mtu| mtu as u16)).unwrap_or(MTU_DEFAULT)
+        let most = nic.device.mtu_most().map_or(limit::MTU_MAX, |(most, _)| most);
+        nic.mtu.or(taken.map(|mtu| most.min(mtu as u16))).unwrap_or(MTU_DEFAULT)
     };
     config.nics.iter().map(room).collect()
 }

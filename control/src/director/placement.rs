@@ -48,7 +48,15 @@ mod tests {
     use super::*;
 
     fn offer(rss: bool, rss_one_sided: bool) -> Offer {
-        Offer { driver: "net_x".to_owned(), rx_queues: 4, tx_queues: 4, rss, rss_one_sided, numa_node: None }
+        Offer {
+            driver: "net_x".to_owned(),
+            rx_queues: 4,
+            tx_queues: 4,
+            mtu: 1500,
+            rss,
+            rss_one_sided,
+            numa_node: None,
+        }
     }
 
     #[test]

@@ -41,6 +41,17 @@ pub enum NicError {
         /// How many there may be.
         offered: u16,
     },
+    /// The driver does not take packets of that size.
+    Mtu {
+        /// DPDK's name of the NIC.
+        nic: String,
+        /// The driver's name.
+        driver: String,
+        /// Bytes of the largest packet that was asked for.
+        wanted: u16,
+        /// Bytes of the largest that it takes.
+        offered: u16,
+    },
     /// Neither one mempool nor one for each receive queue.
     Pools {
         /// DPDK's name of the NIC.
@@ -97,6 +108,10 @@ impl fmt::Display for NicError {
                     _ => Ok(()),
                 }
             }
+            NicError::Mtu { nic, driver, wanted, offered } => write!(
+                f,
+                "nic {nic}: mtu {wanted} wanted, driver {driver} takes packets of at most {offered} bytes: set a smaller mtu"
+            ),
             NicError::Pools { nic, pools, rx_queues } => {
                 write!(f, "nic {nic}: {pools} mempools for {rx_queues} rx queues: give one, or one for each")
             }

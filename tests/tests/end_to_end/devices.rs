@@ -4,6 +4,7 @@ use std::path::Path;
 
 use shunt_tests::topology::Lab;
 use shunt_tests::topology::arms::{Arms, ROUTER, Running, mac, real_mac};
+use shunt_tests::topology::binary;
 use shunt_tests::topology::director::{Director, real};
 use shunt_tests::topology::frames::{Mac, Packet, Transport, arp, at, ip};
 use shunt_tests::topology::hosts::Hosts;
@@ -68,6 +69,57 @@ fn raw_device_arguments() {
     arms.devices = ["net_af_packet7,iface=front".to_owned(), "net_af_packet8,iface=back".to_owned()];
     let running = arms.start(SERVICES);
     passes(&arms, &running);
+}
+
+/// A packet of 8000 bytes passes where the interfaces take it, whether or not the file says how large packets are.
+#[test]
+fn af_packet_takes_large_packets() {
+    for mtu in [None, Some(9000)] {
+        let arms = Arms::new();
+        arms.lab.ip(
+            "link set front mtu 9000\nlink set f0 mtu 9000\nlink set back mtu 9000\nlink set b0 mtu 9000",
+        );
+        let configuration = mtu.map_or(arms.configuration(SERVICES), |mtu| arms.with_mtu(mtu, SERVICES));
+        let running = Running::of_director(&arms, &configuration);
+        passes(&arms, &running);
+        let macs = [ROUTER, running.front];
+        let (client, vip) = (at("198.51.100.7:40000"), at("192.0.2.10:80"));
+        let sent = Packet { payload: vec![7; 7960], ..Packet::new(Transport::Tcp("PA"), macs, client, vip) };
+        arms.front.send(&sent.bytes());
+        let there = Packet {
+            from: running.back,
+            to: real_mac(11),
+            ttl: 63,
+            destination: at("10.1.0.11:8080"),
+            ..sent
+        };
+        arms.back.expect_frame(&there.bytes());
+    }
+}
+
+/// A larger `mtu` than the driver takes is refused by `check` and at the start, with what it takes.
+#[test]
+fn what_drivers_do_not_take_is_refused() {
+    for (device, mtu, most) in
+        [("tap:t0", 1501, 1500), ("memif:/tmp/m.sock", 9000, 1500), ("af_xdp:front", 3000, 1964)]
+    {
+        let lab = Lab::new();
+        lab.cable(["front", "f0"], 1);
+        let configuration =
+            one_arm(&lab, device).replace("\ndevice = ", &format!("\nmtu = {mtu}\ndevice = "));
+        let want = format!("mtu is {mtu} ({mtu}): {device} takes packets of at most {most} bytes: ");
+        let said = Director::refused(&lab, &configuration);
+        assert!(said.contains(&want), "{said}");
+        let file = lab.write("checked.toml", &configuration);
+        let checked = lab.run(binary::shunt(), &["check", &file.display().to_string()]);
+        assert!(checked.code == Some(1) && checked.out.contains(&want), "{checked:?}");
+    }
+    // An interface that takes more, on which the file says nothing, is opened for what the driver takes.
+    let lab = Lab::new();
+    lab.cable(["front", "f0"], 1);
+    lab.ip("link set front mtu 3000\nlink set f0 mtu 3000");
+    let director = Director::start(&lab, &one_arm(&lab, "af_xdp:front"));
+    assert_eq!(director.status().nics[0].mtu, 1964);
 }
 
 /// One NIC in the network of the VIP.

@@ -51,13 +51,16 @@ fn check_interface(
         if let Some(fault) = mtu_differs(mtu.value, name, interface.mtu) {
             findings.warn(&nic.place, &mtu.at, fault);
         }
-    } else if interface.mtu > u32::from(limit::MTU_MAX) {
-        let fault = Fault::new(
-            format!("interface {name} takes packets of {} bytes", interface.mtu),
-            format!("the director takes at most {}", limit::MTU_MAX),
-            format!("run `ip link set {name} mtu {}`", limit::MTU_MAX),
-        );
-        findings.warn(&nic.place, &device.at, fault);
+    } else {
+        let (most, who) = match device.value.mtu_most() {
+            Some((most, why)) => (most, format!("{} takes at most {most}: {why}", device.value)),
+            None => (limit::MTU_MAX, format!("the director takes at most {}", limit::MTU_MAX)),
+        };
+        if interface.mtu > u32::from(most) {
+            let wrong = format!("interface {name} takes packets of {} bytes", interface.mtu);
+            let fault = Fault::new(wrong, who, format!("run `ip link set {name} mtu {most}`"));
+            findings.warn(&nic.place, &device.at, fault);
+        }
     }
     let most = interface.queues.map(|(rx, tx)| rx.min(tx) as usize);
     if let (Kind::AfXdp(_), Some(most)) = (&device.value.kind, most.filter(|most| queues > *most)) {
@@ -143,9 +146,9 @@ mod tests {
         for lines in [
             "device = \"af_packet:eth1\"",
             "device = \"af_packet:eth1\"\nmtu = 1500",
-            "device = \"af_xdp:jumbo\"\nmtu = 9000",
+            "device = \"af_packet:jumbo\"\nmtu = 9000",
             "device = \"net_af_packet3,iface=jumbo\"",
-            "device = \"tap:anything\"\nmtu = 9000",
+            "device = \"tap:anything\"\nmtu = 1500",
         ] {
             assert_eq!(warnings(lines), [""; 0], "{lines}");
         }

@@ -6,6 +6,7 @@ use shunt_dataplane::id::NicId;
 
 use super::networks::{Networks, everything, is_link_local, nic_of, numbered, scoped};
 use super::{Machine, Seen, machine, unique_names};
+use crate::config::device::MTU_OF_A_PAGE;
 use crate::config::document::{Document, NicDocument, RouteDocument, nearest};
 use crate::config::problem::{At, Fault, Findings};
 use crate::config::{Nic, Route, limit};
@@ -98,6 +99,7 @@ fn check_addresses(document: &Document, networks: &Networks, findings: &mut Find
                 );
             }
         }
+        check_mtu(nic, document, findings);
         let ipv6 = nic.addresses.iter().any(|net| net.value.addr().is_ipv6());
         if let Some(mtu) = nic.mtu.as_ref().filter(|mtu| ipv6 && mtu.value < limit::MTU_MIN_IPV6) {
             let holds = format!("IPv6 needs at least {} (RFC 8200, 5)", limit::MTU_MIN_IPV6);
@@ -105,6 +107,30 @@ fn check_addresses(document: &Document, networks: &Networks, findings: &mut Find
                 Fault::new("too small an mtu for IPv6", holds, "raise mtu, or remove the IPv6 addresses");
             findings.error(&nic.place, &mtu.at, fault);
         }
+    }
+}
+
+/// Refuses an mtu that the NIC's driver does not take, or that makes all buffers larger than the driver of another NIC takes.
+fn check_mtu(nic: &NicDocument, document: &Document, findings: &mut Findings<'_>) {
+    let (Some(mtu), Some(device)) = (&nic.mtu, &nic.device) else { return };
+    let too_large = format!("mtu is {}", mtu.value);
+    if let Some((most, why)) = device.value.mtu_most().filter(|(most, _)| mtu.value > *most) {
+        let holds = format!("{} takes packets of at most {most} bytes: {why}", device.value);
+        let advice = format!("set mtu = {most}, or choose another device (af_packet: takes any mtu)");
+        findings.error(&nic.place, &mtu.at, Fault::new(too_large, holds, advice));
+        return;
+    }
+    let of_pages = |other: &&NicDocument| {
+        let most = other.device.as_ref().and_then(|device| device.value.mtu_most());
+        most.is_some_and(|(most, _)| most == MTU_OF_A_PAGE)
+    };
+    if let Some(other) = document.nics.iter().find(of_pages).filter(|_| mtu.value > MTU_OF_A_PAGE) {
+        let holds = format!(
+            "all NICs share their buffers, and {} takes none for packets of more than {MTU_OF_A_PAGE} bytes",
+            other.place
+        );
+        let advice = format!("set mtu = {MTU_OF_A_PAGE}, or choose another device for {}", other.place);
+        findings.error(&nic.place, &mtu.at, Fault::new(too_large, holds, advice));
     }
 }
 
