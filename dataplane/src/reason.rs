@@ -44,7 +44,7 @@ reasons! {
         Oversize = "oversize": "The IP packet is larger than 65,521 bytes: an offload of the sender. Run `ethtool -K PEER gso off tso off gro off tx off` on the peer's interface.",
         Segmented = "segmented": "The NIC delivered the frame in several buffers, larger than any MTU configured.",
         OtherMac = "other_mac": "The frame is addressed to another host's MAC (a switch is flooding).",
-        Vlan = "vlan": "The frame carries a VLAN tag and no NIC of the director is configured for it.",
+        Vlan = "vlan": "The frame carries the tag of a VLAN and no NIC of the director is configured for it. Tags with VLAN id 0, which say a priority alone, are taken off.",
         EtherType = "ether_type": "Neither IPv4, IPv6 nor ARP.",
         IpHeader = "ip_header": "The IP header is malformed: version, header length, total length or an option.",
         IpChecksum = "ip_checksum": "The IPv4 header checksum is wrong.",

@@ -212,18 +212,20 @@ impl Director {
     ///
     /// # Panics
     /// When there are more than [`BURST_MAX`], or when the data path does not keep to its contract: a verdict
-    /// for each packet, no change to what is handed over or punted, and hand-over only once.
+    /// for each packet, no change to what is handed over or punted but that tags of priority are gone, and hand-over only once.
     pub fn burst(&mut self, worker: WorkerId, arrivals: &[Arrival]) -> Vec<Outcome> {
         self.workers[worker.index()].counters().received.add(arrivals.len() as u64);
         let mut outcomes = self.decide(worker, arrivals, false);
         for (outcome, arrival) in outcomes.iter_mut().zip(arrivals) {
             if matches!(outcome.verdict, Verdict::HandOver(_) | Verdict::Punt(_)) {
-                assert_eq!(outcome.frame, arrival.frame, "unchanged: {:?}", outcome.verdict);
+                let untagged = untagged(arrival.frame.clone());
+                assert_eq!(outcome.frame, untagged, "unchanged: {:?}", outcome.verdict);
             }
             let Verdict::HandOver(owner) = outcome.verdict else { continue };
             assert_ne!(owner, worker, "handed over to itself");
             self.workers[owner.index()].counters().taken_over.add(1);
-            *outcome = self.decide(owner, std::slice::from_ref(arrival), true).remove(0);
+            let carried = Arrival { nic: arrival.nic, frame: outcome.frame.clone() };
+            *outcome = self.decide(owner, &[carried], true).remove(0);
             assert!(!matches!(outcome.verdict, Verdict::HandOver(_)), "handed over twice: {outcome:?}");
         }
         outcomes
@@ -326,4 +328,17 @@ fn book(counters: &WorkerCounters, verdict: Verdict) {
         Verdict::Punt(punt) => counters.punted.at(punt.reason() as usize).add(1),
         Verdict::Drop(reason) => counters.dropped.at(reason as usize).add(1),
     }
+}
+
+/// The frame without tags that name no VLAN.
+fn untagged(mut frame: Vec<u8>) -> Vec<u8> {
+    while let [0x81, 0, control, 0, _, _] | [0x88, 0xa8, control, 0, _, _] =
+        *frame.get(12..18).unwrap_or_default()
+    {
+        if control & 15 > 0 {
+            break;
+        }
+        frame.drain(12..16);
+    }
+    frame
 }

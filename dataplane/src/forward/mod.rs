@@ -49,6 +49,7 @@ use crate::service::schedulers::{Cursor, Localities};
 use crate::service::{Real, Unresolved};
 use crate::snapshot::{Family, NicView, Snapshot};
 use crate::time::Tick;
+use crate::wire::ethernet;
 use crate::wire::plain::{Arrival, Plain};
 use crate::wire::{self, Headers};
 use decision::Case;
@@ -458,7 +459,11 @@ impl Forwarder {
     #[cold]
     #[inline(never)]
     fn other(&mut self, snapshot: &Snapshot, packet: &mut Packet<'_>, now: Tick) -> Verdict {
-        match self.parse(snapshot, packet) {
+        let parsed = match self.parse(snapshot, packet) {
+            Err(Aside::Drop(DropReason::Vlan)) if untag(packet) => self.parse(snapshot, packet),
+            parsed => parsed,
+        };
+        match parsed {
             Ok(Parsed::V4(staged)) => {
                 self.notice_length(snapshot, packet, &staged.headers);
                 match staged.headers.options.malformed() {
@@ -512,6 +517,16 @@ impl Forwarder {
             Err(aside) => self.stand_aside::<A>(snapshot, aside),
         }
     }
+}
+
+/// Takes tags that name no VLAN off a frame; false when it has none.
+fn untag(packet: &mut Packet<'_>) -> bool {
+    let tags = ethernet::priority_tags(packet.bytes());
+    if tags > 0 {
+        packet.bytes_mut().copy_within(..ethernet::field::ETHERTYPE, tags);
+        packet.trim_front(tags);
+    }
+    tags > 0
 }
 
 /// The incomplete datagrams of a worker.

@@ -19,6 +19,13 @@ pub const VLAN: u16 = 0x8100;
 /// EtherType of a service VLAN tag (IEEE 802.1ad).
 pub const SERVICE_VLAN: u16 = 0x88a8;
 
+/// Bytes of a tag: its own EtherType and the tag control information.
+const TAG: usize = 4;
+/// The VLAN id in the tag control information.
+const VLAN_ID: u16 = 0x0fff;
+/// Tags for priority that are looked behind.
+const PRIORITY_TAGS_MAX: usize = 8;
+
 /// Offsets in the header.
 pub mod field {
     /// Destination MAC.
@@ -90,6 +97,20 @@ pub fn ethertype(frame: &[u8]) -> Option<u16> {
     array(frame, field::ETHERTYPE).map(u16::from_be_bytes)
 }
 
+/// Bytes of the tags in front of the EtherType that name no VLAN but a priority alone, which is that of untagged traffic (IEEE 802.1Q,
+/// 9.6; kernel: `__netif_receive_skb_core`).
+#[must_use]
+pub fn priority_tags(frame: &[u8]) -> usize {
+    let names_none = |tags: &usize| {
+        let at = field::ETHERTYPE + tags * TAG;
+        let kind = array(frame, at).map(u16::from_be_bytes);
+        let id = array(frame, at + 2).map(|control| u16::from_be_bytes(control) & VLAN_ID);
+        let more = frame.len() >= at + TAG + 2;
+        matches!(kind, Some(VLAN | SERVICE_VLAN)) && id == Some(0) && more
+    };
+    (0..PRIORITY_TAGS_MAX).take_while(names_none).count() * TAG
+}
+
 /// The MAC of an IPv4 multicast group (RFC 1112, 6.4).
 #[must_use]
 pub const fn of_group_v4(group: Ipv4Addr) -> Mac {
@@ -119,6 +140,26 @@ mod tests {
         let mut short = [0xa5; 13];
         write(&mut short, to, from, IPV6);
         assert_eq!((short, ethertype(&short)), ([0xa5; 13], None));
+    }
+
+    #[test]
+    fn tags_of_no_vlan() {
+        let frame = |tags: &[u8]| [&[2; 12], tags, &[8, 0, 0x45]].concat();
+        for (tags, want) in [
+            (&[][..], 0),
+            (&[0x81, 0, 0, 0], 4),
+            (&[0x81, 0, 0xf0, 0], 4),
+            (&[0x88, 0xa8, 0xe0, 0], 4),
+            (&[0x81, 0, 0x20, 1], 0),
+            (&[0x81, 0, 0, 0, 0x81, 0, 0, 5], 4),
+            (&[0x81, 0, 0, 0, 0x81, 0, 0, 0], 8),
+            (&[0x81, 0, 0, 0].repeat(9), 32),
+        ] {
+            assert_eq!(priority_tags(&frame(tags)), want, "{tags:02x?}");
+        }
+        let whole = frame(&[0x81, 0, 0, 0]);
+        assert!((0..18).all(|length| priority_tags(&whole[..length]) == 0));
+        assert_eq!(priority_tags(&whole[..18]), 4);
     }
 
     #[test]

@@ -81,6 +81,19 @@ impl Case {
         Self { room: (head, tail), ..self }
     }
 
+    /// The same with these bytes behind the MACs of all that arrives; none where there is no place for them, or the room is what it is about.
+    pub fn tagged(mut self, tags: &[u8]) -> Option<Self> {
+        let frames = self.before.iter_mut().chain([&mut self.packet]).map(|arrival| &mut arrival.frame);
+        for frame in frames {
+            if frame.len() < 14 {
+                return None;
+            }
+            frame.splice(12..12, tags.iter().copied());
+        }
+        self.name += ", tagged";
+        (self.room == (HEAD_ROOM, TAIL_ROOM)).then_some(self)
+    }
+
     /// What is wrong, if anything.
     fn fails(&self) -> Option<String> {
         let mut director =

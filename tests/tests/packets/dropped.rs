@@ -45,6 +45,12 @@ fn frames() -> Vec<Case> {
         Arrival { nic: FRONT, frame: frame(destination, ROUTER, ether_type, &packet) }
     };
     let us = nic_mac(FRONT);
+    let tagged = |tags: &[u8]| {
+        let (macs, rest) = good.frame.split_at(12);
+        Arrival { nic: FRONT, frame: [macs, tags, rest].concat() }
+    };
+    let mut cut_tag = tagged(&[0x81, 0, 0xe0, 0]);
+    cut_tag.frame.truncate(17);
     let rows = [
         ("an empty frame", cut(0), DropReason::Truncated),
         ("half an Ethernet header", cut(13), DropReason::Truncated),
@@ -53,6 +59,8 @@ fn frames() -> Vec<Case> {
         ("another host's MAC", with(Mac([2, 0, 0, 0, 9, 9]), 0x0800), DropReason::OtherMac),
         ("a VLAN tag", with(us, 0x8100), DropReason::Vlan),
         ("a service VLAN tag", with(us, 0x88a8), DropReason::Vlan),
+        ("a VLAN tag in a priority tag", tagged(&[0x81, 0, 0xe0, 0, 0x81, 0, 0, 7]), DropReason::Vlan),
+        ("a priority tag and nothing in it", cut_tag, DropReason::Vlan),
         ("LLDP", with(us, 0x88cc), DropReason::EtherType),
         ("IPv4 in an IPv6 frame", with(us, 0x86dd), DropReason::Truncated),
     ];

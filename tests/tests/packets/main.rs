@@ -97,6 +97,16 @@ fn of_virtual_routers() {
     case::run(vrrp::cases());
 }
 
+/// Frames with the tag of a priority (VLAN id 0) are taken as ones without, whatever they carry.
+#[test]
+fn tags_of_a_priority_change_nothing() {
+    for tags in [&[0x81, 0, 0, 0][..], &[0x81, 0, 0xf0, 0], &[0x88, 0xa8, 0x60, 0, 0x81, 0, 0, 0]] {
+        let tagged: Vec<Case> = all().into_iter().filter_map(|case| case.tagged(tags)).collect();
+        assert!(tagged.len() + 20 > all().len(), "{} of {}", tagged.len(), all().len());
+        case::run(tagged);
+    }
+}
+
 /// Reasons that need rings, queues or buffers, which only `worker` has, or a whole burst.
 const OF_THE_WORKER: [DropReason; 7] = [
     DropReason::LinkDown,
