@@ -5,6 +5,7 @@ pub mod director;
 pub mod fuzz;
 pub mod instructions;
 pub mod invariants;
+pub mod keepalived;
 pub mod kernel;
 pub mod network;
 pub mod oracle;

@@ -24,5 +24,5 @@ pub use dialect::Dialect;
 pub use files::{Disk, Files};
 pub use interfaces::{Interfaces, host_name};
 pub use note::{Fate, Kind, Note, Origin};
-pub use summary::Summary;
+pub use summary::{Summary, without_addresses};
 pub use writer::{Imported, Writer};

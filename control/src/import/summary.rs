@@ -107,7 +107,8 @@ fn sorted(mut lines: Vec<usize>) -> Vec<usize> {
 }
 
 /// The names of NICs that have no address.
-fn without_addresses(text: &str) -> Vec<String> {
+#[must_use]
+pub fn without_addresses(text: &str) -> Vec<String> {
     let mut names = Vec::new();
     let mut name = None;
     for line in text.lines() {

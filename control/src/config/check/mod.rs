@@ -29,7 +29,7 @@ use super::document::Document;
 use super::limit;
 use super::problem::{At, Fault, Findings, Problems, Span};
 use super::{Config, Service};
-use crate::import::Imported;
+use crate::import::{Imported, without_addresses};
 use crate::links::Interfaces;
 pub use machine::mtu_differs;
 pub use memory::{Needed, Size, available};
@@ -105,14 +105,22 @@ impl Config {
     /// address on this machine, what depends on that is left to the operator.
     #[must_use]
     pub fn check_imported(imported: &Imported) -> Problems {
-        let findings = Findings::new("", &imported.text).with_imported(0, &imported.origins);
         let has_nics = imported.text.contains("[[nic]]\n");
-        let known = has_nics && !imported.text.contains("\naddresses = []\n");
-        let checked = Self::check_findings(findings, &Machine::default(), Vec::new(), known);
-        let mut problems = checked.map_or_else(|problems| problems, |checked| checked.warnings);
+        let mut problems =
+            Self::of_import(imported).map_or_else(|problems| problems, |checked| checked.warnings);
         // Of files that know no interfaces.
         problems.list.retain(|problem| has_nics || problem.wrong != "no [[nic]]");
         problems
+    }
+
+    /// What an import wrote, as a configuration: checked as [`Self::check_imported`] does.
+    ///
+    /// # Errors
+    /// Every problem of it.
+    pub fn of_import(imported: &Imported) -> Result<Checked, Problems> {
+        let findings = Findings::new("", &imported.text).with_imported(0, &imported.origins);
+        let known = imported.text.contains("[[nic]]\n") && without_addresses(&imported.text).is_empty();
+        Self::check_findings(findings, &Machine::default(), Vec::new(), known)
     }
 
     /// `exposed`: what is wrong with the files themselves; `addresses`: whether the NICs' own addresses are known.

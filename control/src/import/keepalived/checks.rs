@@ -20,6 +20,8 @@ use crate::import::writer::{Writer, last_of_each, quoted, seconds};
 
 /// What a `UDP_CHECK` without payload sends, in hexadecimal digits: "keepalived check - keepalived ch".
 const UDP_PAYLOAD: &str = "6b656570616c6976656420636865636b202d206b656570616c69766564206368";
+/// The name that an `SMTP_CHECK` says without `helo_name`.
+const HELO: &str = "smtpchecker.keepalived.org";
 /// The longest beginning of an answer that is compared where the answer may be shorter, in bytes.
 const REPLY_MAX: usize = 100;
 /// The longest `connect_timeout` that keepalived takes, in seconds.
@@ -150,6 +152,13 @@ pub fn read(
         "file" if reader.get("path").is_none() => Some("track_file"),
         _ => None,
     };
+    if let Some(program) = reader.program.as_ref().filter(|program| context.gone.contains(*program)) {
+        let wrong = format!("{program} is no program on this machine");
+        let holds = "keepalived leaves the check out, and the real server counts as up without it";
+        let fault = Fault::new(wrong, holds, "install it, and import or reload anew");
+        writer.ignored(statement.origin(), &place, fault);
+        return Vec::new();
+    }
     if let Some(lacks) = lacks {
         let wrong = format!("{} without {lacks}", statement.keyword());
         let holds = "keepalived leaves the check out, and the real server counts as up without it";
@@ -166,6 +175,16 @@ pub fn read(
         if reader.keys.iter().all(|(key, _)| *key != "user") {
             reader.keys.push(("user", quoted(user)));
         }
+    }
+    if kind == "smtp" && reader.get("helo").is_none() {
+        reader.keys.push(("helo", quoted(HELO)));
+    }
+    let asks_a_port = ["tcp", "http", "https", "smtp", "dns", "udp"].contains(&kind);
+    if asks_a_port && real.port() == 0 && reader.get("port").is_none() {
+        let wrong = "connect_port is missing, and the real server has no port";
+        let holds = "the service's port is asked, where keepalived asks port 0";
+        let fault = Fault::new(wrong, holds, "add the port to real_server");
+        writer.notice(statement.origin(), &place, fault);
     }
     if kind == "udp" && reader.get("payload_hex").is_none() {
         reader.keys.push(("payload_hex", quoted(UDP_PAYLOAD)));
@@ -193,6 +212,11 @@ pub fn read(
         let keys = std::iter::once(("kind", quoted(kind))).chain(host.keys.iter().cloned()).chain(kept);
         let mut common = reader.common.clone();
         common.connect_timeout = host.timeout.or(outer.connect_timeout);
+        if common.connect_timeout.is_none() {
+            let holds = "5s holds, where keepalived has a timeout of 0";
+            let fault = Fault::new("a host without connect_timeout", holds, "add it");
+            writer.notice(statement.origin(), &format!("{place}, host"), fault);
+        }
         checks.push(Check {
             origin: statement.origin().clone(),
             keys: keys.chain(self::times(kind, &common, retry, delay)).collect(),
@@ -244,6 +268,8 @@ struct Reader {
     hosts: Vec<Host>,
     /// True when the block says how to reach the real server itself.
     is_reached: bool,
+    /// The program of `misc_path`.
+    program: Option<String>,
 }
 
 /// A `host` of `SMTP_CHECK`.
@@ -255,7 +281,14 @@ struct Host {
 
 impl Reader {
     const fn of(common: Common) -> Self {
-        Self { common, keys: Vec::new(), urls: Vec::new(), hosts: Vec::new(), is_reached: false }
+        Self {
+            common,
+            keys: Vec::new(),
+            urls: Vec::new(),
+            hosts: Vec::new(),
+            is_reached: false,
+            program: None,
+        }
     }
 
     /// The value of a key, as TOML has it.
@@ -314,7 +347,10 @@ impl Reader {
                 values.choice_in_any_case(&types).map(|word| ("type", quoted(word)))
             }
             ("dns", "name") => values.required("a domain name").map(|word| ("name", quoted(word))),
-            ("script", "misc_path") => command(&mut values).map(|words| ("command", list(&words))),
+            ("script", "misc_path") => command(&mut values).map(|words| {
+                self.program = words.first().cloned();
+                ("command", list(&words))
+            }),
             ("script", "misc_timeout") => {
                 let said = values.integer(1..=86_400_u32).map(f64::from);
                 self.common.script_timeout = said.or(self.common.script_timeout);

@@ -43,6 +43,8 @@ pub fn import(path: &Path, files: &dyn Files, config_id: &str, interfaces: Inter
     let checkers = items.statements(Process::Checkers, &mut writer);
     drop(items);
     let mut context = Context { interfaces, ..Context::default() };
+    scripts::gone(&vrrp, files, &mut context.gone);
+    scripts::gone(&checkers, files, &mut context.gone);
     // global_defs comes first, wherever it stands: keepalived looks at it when all is read.
     let globals = vrrp.iter().filter(|statement| statement.keyword() == "global_defs");
     for statement in globals {

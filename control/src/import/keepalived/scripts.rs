@@ -1,13 +1,25 @@
 //! Scripts, with the user that they run as.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+
 use super::services::Context;
+use super::tree::Statement;
 use super::values::Values;
+use super::words::quoted_words;
+use crate::import::files::Files;
 use crate::import::writer::quoted;
 
 /// A script and, if it is said, its user and group: `"PATH ARGUMENTS" [user [group]]`, as TOML has it.
 fn script(values: &mut Values<'_, '_>, context: &Context) -> Option<String> {
     let (command, user) =
         values.script("a program and its arguments, in quotation marks where it has some")?;
+    if let Some(program) = command.first().filter(|program| context.gone.contains(*program)) {
+        let wrong = format!("{program} is no program on this machine");
+        let holds = "keepalived leaves the script out then";
+        values.ignored(wrong, holds, "install it, and import or reload anew");
+        return None;
+    }
     let user = if user.is_empty() { context.script_user.clone() } else { Some(user.join(" ")) };
     Some(match user {
         Some(user) => format!("{{ command = {}, user = {} }}", list(&command), quoted(&user)),
@@ -31,6 +43,21 @@ pub fn first_script(
         return None;
     }
     script(values, context).map(|script| (key, script))
+}
+
+/// Adds the programs that are not there, of scripts that statements name.
+pub fn gone(statements: &[Statement], files: &dyn Files, found: &mut BTreeSet<String>) {
+    for statement in statements {
+        gone(statement.statements(), files, found);
+        let keyword = statement.keyword();
+        if !(keyword.starts_with("notify") || ["misc_path", "quorum_up", "quorum_down"].contains(&keyword)) {
+            continue;
+        }
+        let words = statement.raw.as_deref().map_or_else(|| Ok(statement.words.clone()), quoted_words);
+        let command = words.ok().and_then(|words| quoted_words(words.get(1)?).ok());
+        let program = command.and_then(|words| words.into_iter().next());
+        found.extend(program.filter(|path| path.starts_with('/') && !files.is_program(Path::new(path))));
+    }
 }
 
 /// The command of a check: nothing may follow it.

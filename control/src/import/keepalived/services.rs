@@ -39,6 +39,8 @@ pub struct Context {
     pub sync_groups: Vec<SyncGroup>,
     /// Scripts whose programs are not there.
     pub disabled: BTreeSet<String>,
+    /// Programs that are not there, of scripts that are not tracked.
+    pub gone: BTreeSet<String>,
     /// `vrrp_version`.
     pub version: Option<u8>,
     /// `vrrp_strict`.
@@ -380,6 +382,10 @@ impl Server {
                         let advice = "name an address of the VIP's family";
                         values.ignored("a sorry server of another address family", holds, advice);
                         return;
+                    }
+                    if sorry.port() == 0 && matches!(self.listens.first(), Some(Listen::Address(_))) {
+                        let holds = "it has the service's port, where keepalived names port 0 to the kernel";
+                        values.differs("a sorry_server without a port", holds, "add it");
                     }
                     self.sorry = Some((origin(), sorry));
                     self.sorry_method = self.method.clone();

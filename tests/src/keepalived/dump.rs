@@ -1,0 +1,403 @@
+//! keepalived's own dump (`--dump-conf`, as 2.2.7 writes it) as objects.
+//!
+//! A line of the dump is of one object, and is a setting, or the head of a list whose lines stand further to the right. Where a value
+//! is a state rather than a setting, the line is left out.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use super::real::Verdict;
+use super::{Objects, add, checks, object, program, set};
+
+/// A line: how far to the right it stands, and what it says.
+#[derive(Clone, Copy, Debug)]
+pub struct Line<'a> {
+    /// Blanks in front of it.
+    pub indent: usize,
+    /// The words before ` = `, or all of them.
+    pub key: &'a str,
+    /// The words behind it.
+    pub value: &'a str,
+}
+
+impl<'a> Line<'a> {
+    fn of(line: &'a str) -> Self {
+        let text = line.trim_start();
+        let (key, value) = text.split_once(" = ").unwrap_or((text, ""));
+        Self { indent: line.len() - text.len(), key: key.trim_end(), value }
+    }
+}
+
+/// What both of keepalived's processes have read.
+#[must_use]
+pub fn objects(verdict: &Verdict) -> Objects {
+    let mut objects = Objects::new();
+    vrrp(&verdict.vrrp.lines, &mut objects);
+    let settled = ["Global definitions"];
+    for (section, lines) in sections(&verdict.checkers.lines) {
+        if settled.contains(&section) {
+            globals(&lines, &mut objects);
+        }
+    }
+    checks::read(&verdict.checkers.lines, &mut objects);
+    mails(verdict, &mut objects);
+    objects
+}
+
+/// Mails are sent where somebody takes them, and gets them; what they are about says each instance and server.
+fn mails(verdict: &Verdict, objects: &mut Objects) {
+    let fields = object(objects, "global_defs");
+    if !(fields.contains_key("smtp_server") && fields.contains_key("notification_email")) {
+        fields.retain(|key, _| !key.starts_with("smtp_") && !key.starts_with("notification_"));
+        return;
+    }
+    for (key, lines) in
+        [("smtp_alert_vrrp", &verdict.vrrp.lines), ("smtp_alert_checker", &verdict.checkers.lines)]
+    {
+        let mut said = lines.iter().filter_map(|line| line.trim().strip_prefix("Using smtp notification = "));
+        if let Some(first) = said.next() {
+            set(fields, key, if first == "yes" || said.any(|word| word == "yes") { "yes" } else { "no" });
+        }
+    }
+}
+
+/// The sections of a dump, each with its lines; the log, which stands at the left, is left out.
+pub fn sections(lines: &[String]) -> Vec<(&str, Vec<Line<'_>>)> {
+    let mut sections: Vec<(&str, Vec<Line<'_>>)> = Vec::new();
+    for line in lines {
+        let head = line.trim_start().strip_prefix("------< ").and_then(|rest| rest.strip_suffix(" >------"));
+        if let Some(head) = head {
+            sections.push((head, Vec::new()));
+        } else if line.starts_with(' ') {
+            if let Some((_, lines)) = sections.last_mut() {
+                lines.push(Line::of(line));
+            }
+        }
+    }
+    sections
+}
+
+fn vrrp(lines: &[String], objects: &mut Objects) {
+    let sections = sections(lines);
+    for (section, lines) in &sections {
+        match *section {
+            "Global definitions" => globals(lines, objects),
+            "Static Routes" => routes(lines, objects),
+            "VRRP Topology" => instances(lines, objects),
+            "VRRP Sync groups" => groups(lines, objects),
+            _ => {}
+        }
+    }
+    // These say which instances depend on them, and what they are.
+    for (section, lines) in &sections {
+        match *section {
+            "VRRP Scripts" => trackers(lines, "VRRP Script", "track_script", objects),
+            "VRRP Track files" => trackers(lines, "Track file", "track_file", objects),
+            "VRRP Track processes" => trackers(lines, "VRRP Track process", "track_process", objects),
+            "Interfaces" => trackers(lines, "Name", "track_interface", objects),
+            _ => {}
+        }
+    }
+    let own: Vec<(String, String)> = objects
+        .iter()
+        .filter(|(name, _)| name.starts_with("vrrp_instance "))
+        .filter_map(|(name, fields)| Some((name.clone(), fields.get("interface")?.clone())))
+        .collect();
+    for (name, interface) in own {
+        forget_own_link(object(objects, &name), &interface);
+    }
+}
+
+/// Every instance depends on its own interfaces, which is no setting.
+fn forget_own_link(fields: &mut super::Fields, interface: &str) {
+    let Some(tracked) = fields.get("track_interface") else { return };
+    let is_own = |word: &&str| {
+        let name = word.split_whitespace().next().unwrap_or_default();
+        name == interface || name == "lo" || name.starts_with("vrrp.") || name.starts_with("vrrp6.")
+    };
+    let kept: Vec<&str> = tracked.split(", ").filter(|word| !is_own(word)).collect();
+    let kept = kept.join(", ");
+    if kept.is_empty() {
+        fields.remove("track_interface");
+    } else {
+        set(fields, "track_interface", kept);
+    }
+}
+
+fn globals(lines: &[Line<'_>], objects: &mut Objects) {
+    let mut tcp = 0;
+    let mut receivers = false;
+    let fields = object(objects, "global_defs");
+    for line in lines {
+        receivers &= line.indent > 2;
+        let key = match line.key {
+            "LVS TCP timeout" => {
+                // The second one is that of FIN_WAIT.
+                tcp += 1;
+                if tcp == 1 { "lvs_timeouts tcp" } else { "lvs_timeouts tcpfin" }
+            }
+            "LVS UDP timeout" => "lvs_timeouts udp",
+            "Smtp server" => "smtp_server",
+            "Smtp server port" => "smtp_server port",
+            "Smtp HELO name" => "smtp_helo_name",
+            "Smtp server connection timeout" => "smtp_connect_timeout",
+            "Email notification from" => "notification_email_from",
+            "Email notification to:" => {
+                receivers = true;
+                continue;
+            }
+            word if receivers => {
+                add(fields, "notification_email", word);
+                continue;
+            }
+            _ => continue,
+        };
+        set(fields, key, line.value);
+    }
+    if tcp == 1 && fields.contains_key("lvs_timeouts tcpfin") {
+        fields.remove("lvs_timeouts tcpfin");
+    }
+}
+
+/// `prepend 10.0.0.0/8 via inet 192.0.2.1 dev eth0 …`
+fn routes(lines: &[Line<'_>], objects: &mut Objects) {
+    for line in lines {
+        let text = if line.value.is_empty() {
+            line.key.to_owned()
+        } else {
+            format!("{} = {}", line.key, line.value)
+        };
+        let mut words = text.split_whitespace();
+        words.next();
+        let Some(to) = words.next() else { continue };
+        let mut via = String::new();
+        while let Some(word) = words.next() {
+            if word == "via" {
+                let family = words.next().unwrap_or_default();
+                via = words.next().map_or(family, |router| router).to_owned();
+            }
+        }
+        let to: Option<ipnet::IpNet> = to.parse().ok().or_else(|| to.parse::<IpAddr>().ok().map(Into::into));
+        if let Some(to) = to {
+            set(object(objects, "routes"), &to.trunc().to_string(), format!("via {via}").trim_end());
+        }
+    }
+}
+
+const NOTIFY: &[(&str, &str)] = &[
+    ("Backup state transition script", "notify_backup"),
+    ("Master state transition script", "notify_master"),
+    ("Fault state transition script", "notify_fault"),
+    ("Stop state transition script", "notify_stop"),
+    ("Generic state transition script", "notify"),
+    ("Master rx lower pri state transition script", "notify_master_rx_lower_pri"),
+];
+
+/// `'/usr/bin/true' 'a', uid:gid 0:0`
+pub fn script(value: &str) -> String {
+    let (words, user) = value.rsplit_once(", uid:gid ").unwrap_or((value, ""));
+    format!("{} as {user}", command(words))
+}
+
+/// `'/usr/bin/true' 'a'`
+pub fn command(words: &str) -> String {
+    program(&words.trim_matches('\'').replace("' '", " "))
+}
+
+fn instances(lines: &[Line<'_>], objects: &mut Objects) {
+    let mut name = String::new();
+    let mut list = "";
+    for line in lines {
+        if line.indent == 1 && line.key == "VRRP Instance" {
+            name = format!("vrrp_instance {}", line.value);
+            object(objects, &name);
+            list = "";
+            continue;
+        }
+        if line.indent <= 3 {
+            list = "";
+        }
+        if list == "virtual_routes" {
+            routes(&[*line], objects);
+            continue;
+        }
+        let fields = object(objects, &name);
+        if !list.is_empty() {
+            // `192.0.2.10/24 dev eth0 …`
+            let word = line.key.split([' ', '/']).next().unwrap_or_default();
+            add(fields, list, word);
+            continue;
+        }
+        list = match line.key {
+            key if key.starts_with("Virtual IP (") => "virtual_ipaddress",
+            "Virtual IP Excluded :" => "virtual_ipaddress_excluded",
+            "Unicast Peer :" => "unicast_peer",
+            "Virtual Routes :" => "virtual_routes",
+            _ => "",
+        };
+        if list.is_empty() {
+            instance(line, fields);
+        }
+    }
+}
+
+fn instance(line: &Line<'_>, fields: &mut super::Fields) {
+    let on = |word: &str| if word == "enabled" { "yes" } else { "no" };
+    let key = line.key;
+    let plain = match key {
+        "VRRP Version" => "version",
+        "Virtual Router ID" => "virtual_router_id",
+        "Priority" => "priority",
+        "Gratuitous ARP repeat" => "garp_master_repeat",
+        "Gratuitous ARP refresh repeat" => "garp_master_refresh_repeat",
+        "Gratuitous ARP delay" => "garp_master_delay",
+        "Gratuitous ARP refresh" => "garp_master_refresh",
+        "Down timer adverts" => "down_timer_adverts",
+        "Password" => "auth_pass",
+        _ => "",
+    };
+    if !plain.is_empty() {
+        return set(fields, plain, line.value);
+    }
+    match key {
+        "Interface" => {
+            let base = line.value.split_once("vmac on ").map_or(line.value, |(_, base)| base);
+            let base = base.split([',', ' ']).next().unwrap_or_default();
+            set(fields, "interface", base);
+        }
+        _ if key.starts_with("Use VMAC, i/f name") => {
+            set(fields, "use_vmac", "yes");
+            set(
+                fields,
+                "vmac_xmit_base",
+                if line.value.ends_with("xmit_base = true") { "yes" } else { "no" },
+            );
+        }
+        "Advert interval" => {
+            let (number, unit) = line.value.split_once(' ').unwrap_or((line.value, ""));
+            let number: f64 = number.parse().unwrap_or_default();
+            set(fields, "advert_int", if unit == "sec" { number * 1000.0 } else { number });
+        }
+        "Accept" => set(fields, "accept", on(line.value)),
+        "Preempt" => set(fields, "preempt", on(line.value)),
+        "Preempt delay" => {
+            let seconds: f64 = line.value.trim_end_matches(" secs").parse().unwrap_or_default();
+            set(fields, "preempt_delay", seconds * 1000.0);
+        }
+        "Authentication type" => {
+            let kind = match line.value {
+                "SIMPLE_PASSWORD" => "PASS",
+                "IPSEC_AH" => "AH",
+                "none" => return,
+                other => other,
+            };
+            set(fields, "auth_type", kind);
+        }
+        _ => {
+            if let Some((_, name)) = NOTIFY.iter().find(|(words, _)| *words == key) {
+                set(fields, name, script(line.value));
+            }
+        }
+    }
+}
+
+fn groups(lines: &[Line<'_>], objects: &mut Objects) {
+    let mut name = String::new();
+    let mut members = false;
+    for line in lines {
+        if line.key == "VRRP Sync Group" {
+            let group = line.value.rsplit_once(", ").map_or(line.value, |(group, _)| group);
+            name = format!("vrrp_sync_group {group}");
+            object(objects, &name);
+            continue;
+        }
+        let fields = object(objects, &name);
+        if line.indent <= 3 {
+            members = line.key == "VRRP member instances :";
+        } else if members {
+            add(fields, "group", line.key);
+        }
+        if let Some((_, key)) = NOTIFY.iter().find(|(words, _)| *words == line.key) {
+            set(fields, key, script(line.value));
+        }
+    }
+}
+
+/// What is tracked: its settings, and with which weight instances depend on it.
+fn trackers(lines: &[Line<'_>], head: &str, kind: &str, objects: &mut Objects) {
+    let mut name = String::new();
+    let mut tracking = false;
+    let mut said: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
+    for line in lines {
+        if line.indent == 1 && line.key == head {
+            name = line.value.to_owned();
+            tracking = false;
+        } else if tracking && line.indent >= 5 {
+            // `VI_1, weight -2 reverse`
+            let Some((instance, weight)) = line.key.split_once(", weight ") else { continue };
+            let instance = format!("vrrp_instance {instance}");
+            if objects.contains_key(&instance) {
+                let word = format!("{name} weight {}", weight_of(kind, weight));
+                add(object(objects, &instance), kind, &word);
+                if kind == "track_interface" {
+                    continue;
+                }
+                let tracker = object(objects, &format!("{kind} {name}"));
+                for (key, value) in said.remove(&name).unwrap_or_default() {
+                    set(tracker, &key, value);
+                }
+                if let (None, Some(interval)) = (tracker.get("timeout"), tracker.get("interval").cloned()) {
+                    set(tracker, "timeout", interval);
+                }
+            }
+        } else if line.key == "Tracking instances :" || line.key == "Tracking VRRP instances :" {
+            tracking = true;
+        } else if let Some((key, value)) = tracker(kind, line) {
+            said.entry(name.clone()).or_default().push((key.to_owned(), value));
+        }
+    }
+}
+
+/// Of files a weight that counts the other way round is its opposite.
+pub fn weight_of(kind: &str, weight: &str) -> String {
+    let weight = weight.split(" (").next().unwrap_or_default();
+    let (number, reverse) = match weight.split_once(' ') {
+        Some((number, rest)) => (number, rest.contains("reverse")),
+        None => (weight, false),
+    };
+    let number: i64 = number.parse().unwrap_or_default();
+    match (kind, number, reverse) {
+        ("track_file", number, true) if number != 0 => (-number).to_string(),
+        (_, number, true) => format!("{number} reverse"),
+        (_, number, false) => number.to_string(),
+    }
+}
+
+fn tracker(kind: &str, line: &Line<'_>) -> Option<(&'static str, String)> {
+    let time = |value: &str| {
+        let number: f64 = value.split(' ').next().unwrap_or_default().parse().unwrap_or_default();
+        (number * 1000.0).to_string()
+    };
+    Some(match (kind, line.key) {
+        ("track_script", "Command") => ("script", command(line.value)),
+        ("track_script", "Interval") => ("interval", time(line.value)),
+        // A script without a time of its own may take as long as until the next one.
+        ("track_script", "Timeout") if line.value.starts_with("0 ") => return None,
+        ("track_script", "Timeout") => ("timeout", time(line.value)),
+        ("track_script", "Rise") => ("rise", line.value.to_owned()),
+        ("track_script", "Fall") => ("fall", line.value.to_owned()),
+        ("track_script", "Script uid:gid") => ("user", line.value.to_owned()),
+        ("track_file", "File") => ("file", line.value.to_owned()),
+        ("track_process", "Process") => ("process", line.value.to_owned()),
+        ("track_process", "Min processes") => ("quorum", line.value.to_owned()),
+        ("track_process", "Max processes") => ("quorum_max", line.value.to_owned()),
+        _ => return None,
+    })
+}
+
+/// `[192.0.2.21]:tcp:80` as an address and a port.
+pub fn endpoint(text: &str) -> Option<SocketAddr> {
+    let (address, rest) = text.trim().strip_prefix('[')?.split_once(']')?;
+    let l4_port = rest.rsplit_once(':')?.1.parse().ok()?;
+    Some(SocketAddr::new(address.parse().ok()?, l4_port))
+}
