@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
 
 use crate::id::{NicId, WorkerId};
-use crate::reason::{DropReason, Evidence, PuntReason, Reclaimed, ReplyKind};
+use crate::reason::{DropReason, Evidence, Incomplete, PuntReason, Reclaimed, ReplyKind};
 use crate::time::{Tick, Ticks};
 
 /// A number with one writer. Readers see some recent value.
@@ -106,6 +106,17 @@ impl TableCounters {
     }
 }
 
+/// The memory for the fragments of a family.
+#[derive(Debug, Default)]
+pub struct FragmentCounters {
+    /// Bytes in use.
+    pub used: Counter,
+    /// All bytes.
+    pub most: Counter,
+    /// Datagrams that made room for others.
+    pub reclaimed: Counter,
+}
+
 /// The books of one worker. At all times, over all workers and with the control core's `injected`:
 /// `received + made + injected = sent + punted + consumed + Σ dropped + held`.
 #[derive(Debug, Default)]
@@ -138,8 +149,10 @@ pub struct WorkerCounters {
     pub connections_expired: Counter,
     /// Datagrams that were put together from their fragments.
     pub gathered: Counter,
-    /// Datagrams that were given up: a fragment did not come in time or did not fit, or there were too many of them.
-    pub incomplete: Counter,
+    /// Datagrams that were given up, by [`Incomplete`].
+    pub incomplete: PerReason<{ Incomplete::COUNT }>,
+    /// Of the memory for fragments, of IPv4 and IPv6.
+    pub fragments: [FragmentCounters; 2],
     /// Of the tables of IPv4 and IPv6.
     pub tables: [TableCounters; 2],
     /// By NIC.

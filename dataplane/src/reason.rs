@@ -130,6 +130,15 @@ reasons! {
 }
 
 reasons! {
+    /// Why a datagram of which fragments came was given up. Its fragments are `consumed`.
+    Incomplete {
+        Time = "fragment_time": "Fragments of a datagram did not come in time: 30 seconds, with IPv6 60.",
+        Memory = "fragment_memory": "The memory for fragments was full: the oldest datagram of the client that holds most of it gave way; raise runtime.fragments if no flood is behind it.",
+        Misfit = "fragment_misfit": "A fragment did not fit the others of its datagram: see `fragment`.",
+    }
+}
+
+reasons! {
     /// What passes by the director and says how a real server is.
     Evidence {
         Answered = "answered": "The real server answered the SYN of a connection (nat).",

@@ -1,7 +1,7 @@
 //! From the workers' counters to what the API answers.
 
 use shunt_dataplane::counters::{Counter, PerReason, RealCounters, WorkerCounters};
-use shunt_dataplane::reason::{DropReason, Evidence as Kind, PuntReason, Reclaimed, ReplyKind};
+use shunt_dataplane::reason::{DropReason, Evidence as Kind, Incomplete, PuntReason, Reclaimed, ReplyKind};
 use shunt_dataplane::time::Tick;
 use shunt_dataplane::worker::{CostCounters, Stage};
 
@@ -64,7 +64,7 @@ impl Worker {
             taken_over: worker.taken_over.get(),
             connections_made: worker.connections_made.get(),
             datagrams_gathered: worker.gathered.get(),
-            datagrams_incomplete: worker.incomplete.get(),
+            datagrams_incomplete: worker.incomplete.sum(),
             idle_per_mille: idle.saturating_mul(1000).checked_div(turns).unwrap_or(0),
             books,
             ..Self::default()
@@ -156,7 +156,9 @@ impl Drops {
         let punts = counts(workers, PuntReason::ALL.iter().map(words), |worker| &worker.punted);
         let words = |kind: &ReplyKind| (kind.word(), kind.help());
         let replies = counts(workers, ReplyKind::ALL.iter().map(words), |worker| &worker.replies);
-        Self { drops, punts, replies, reclaimed: reclaimed(workers) }
+        let words = |why: &Incomplete| (why.word(), why.help());
+        let incomplete = counts(workers, Incomplete::ALL.iter().map(words), |worker| &worker.incomplete);
+        Self { drops, punts, replies, reclaimed: reclaimed(workers), incomplete }
     }
 }
 

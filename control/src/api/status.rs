@@ -526,6 +526,9 @@ pub struct Drops {
     /// Connections and templates that full tables gave up for new ones, by what they were.
     #[serde(default)]
     pub reclaimed: Vec<Count>,
+    /// Datagrams of which fragments came and that were given up, by why.
+    #[serde(default)]
+    pub incomplete: Vec<Count>,
 }
 
 /// A counted reason.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use clap::Args;
 use hyper::Method;
-use shunt_dataplane::reason::{DropReason, PuntReason, Reclaimed, ReplyKind};
+use shunt_dataplane::reason::{DropReason, Incomplete, PuntReason, Reclaimed, ReplyKind};
 
 use super::Outcome;
 use super::client::{Client, Target, run as speak};
@@ -58,7 +58,9 @@ fn words() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
         .map(|reason| (reason.word(), "a packet was handed to the control core", reason.help()));
     let replies = ReplyKind::ALL.iter().map(|kind| (kind.word(), "the director answered", kind.help()));
     let reclaimed = Reclaimed::ALL.iter().map(|kind| (kind.word(), "a full table gave it up", kind.help()));
-    drops.chain(punts).chain(replies).chain(reclaimed)
+    let incomplete =
+        Incomplete::ALL.iter().map(|why| (why.word(), "a datagram in fragments was given up", why.help()));
+    drops.chain(punts).chain(replies).chain(reclaimed).chain(incomplete)
 }
 
 /// Every word once: one that stands for a drop and for an answer too has two meanings.
@@ -85,11 +87,11 @@ fn explain(reason: &str) -> Outcome {
 
 fn text(drops: &Drops, all: bool) -> String {
     let mut text = String::new();
-    let reclaimed = ("GIVEN UP", &drops.reclaimed);
+    let seldom = [("GIVEN UP", &drops.reclaimed), ("INCOMPLETE", &drops.incomplete)];
     let titles = [("DROPPED", &drops.drops), ("HANDED UP", &drops.punts), ("ANSWERED", &drops.replies)];
-    // Most tables are never full.
-    let is_shown = all || drops.reclaimed.iter().any(|count| count.count > 0);
-    for (title, counts) in titles.into_iter().chain(is_shown.then_some(reclaimed)) {
+    // Most tables are never full, and most datagrams come whole.
+    let seldom = seldom.into_iter().filter(|(_, counts)| all || counts.iter().any(|count| count.count > 0));
+    for (title, counts) in titles.into_iter().chain(seldom) {
         let mut table = Table::new(&[title, "COUNT", ""], &[1]);
         let shown: Vec<&Count> = counts.iter().filter(|count| all || count.count > 0).collect();
         for count in &shown {

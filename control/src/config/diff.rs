@@ -202,6 +202,7 @@ fn runtime(old: &Config, new: &Config, changes: &mut Changes) {
     changes.compare(place, "memory", &old.memory, &new.memory, memory, true);
     changes.compare(place, "socket", &old.socket, &new.socket, |path| path.display().to_string(), true);
     changes.compare(place, "connections", &old.connections, &new.connections, u32::to_string, true);
+    changes.compare(place, "fragments", &old.fragments, &new.fragments, u32::to_string, true);
     changes.compare(place, "replies", &old.replies, &new.replies, u32::to_string, false);
     changes.compare(place, "neighbours", &old.neighbours, &new.neighbours, u32::to_string, false);
     let (removes, now) = (&old.reload_removes, &new.reload_removes);

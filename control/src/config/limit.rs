@@ -35,6 +35,10 @@ pub const MTU_MAX: u16 = 9000;
 pub const CONNECTIONS_MIN: u32 = 64;
 /// The most connections of a worker.
 pub const CONNECTIONS_MAX: u32 = 1 << 28;
+/// The fewest bytes for fragments.
+pub const FRAGMENTS_MIN: u32 = shunt_dataplane::reassembly::MEMORY_MIN;
+/// The most bytes for fragments.
+pub const FRAGMENTS_MAX: u32 = 1 << 30;
 /// The most replies a second and worker.
 pub const REPLIES_MAX: u32 = 1_000_000;
 /// The fewest neighbours of a NIC.

@@ -108,6 +108,8 @@ pub struct Runtime {
     pub socket: PathBuf,
     /// Connections that each worker can hold.
     pub connections: u32,
+    /// Bytes of memory for the fragments of each worker and family.
+    pub fragments: u32,
     /// Replies (RST, ICMP) that each worker makes in a second at most.
     pub replies: u32,
     /// Neighbours of each NIC that the file does not name.
@@ -133,6 +135,7 @@ impl Default for Runtime {
             memory: None,
             socket: PathBuf::from(SOCKET_DEFAULT),
             connections: 1_000_000,
+            fragments: shunt_dataplane::reassembly::MEMORY_DEFAULT,
             replies: 1_000,
             neighbours: crate::neighbour::NEIGHBOURS_DEFAULT,
             reload_removes: removed::RELOAD_REMOVES_DEFAULT,

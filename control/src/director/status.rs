@@ -364,6 +364,9 @@ fn limits(live: &Live, view: &View, nics: &[Nic], report: &Report) -> Vec<Limit>
     let workers = live.workers.iter().enumerate();
     let mut limits: Vec<Limit> =
         workers.flat_map(|(number, worker)| tables::limits(number, worker, capacity)).collect();
+    for (number, worker) in live.workers.iter().enumerate() {
+        limits.extend(tables::of_fragments(number, worker));
+    }
     let mut limit = |name: String, used: u64, most: u64, refused: u64| {
         limits.push(Limit { name, used, most, refused, reclaimed: 0 });
     };

@@ -34,6 +34,18 @@ pub(super) fn limits(number: usize, worker: &Shared, capacity: u64) -> Vec<Limit
     limits
 }
 
+/// The memory for fragments of one worker as limits, by family.
+pub(super) fn of_fragments(number: usize, worker: &Shared) -> impl Iterator<Item = Limit> {
+    let families = worker.counters.fragments.iter().zip(["IPv4", "IPv6"]);
+    families.map(move |(counters, family)| Limit {
+        name: format!("worker {number} bytes of fragments {family}"),
+        used: counters.used.get(),
+        most: counters.most.get(),
+        refused: 0,
+        reclaimed: counters.reclaimed.get(),
+    })
+}
+
 /// Packets that found no room in a table of connections.
 fn refused(counters: &TableCounters) -> u64 {
     counters.full.get() + counters.client_share.get() + counters.service_share.get()

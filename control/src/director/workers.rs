@@ -89,6 +89,7 @@ pub fn start(
     for (number, (taken_over, core)) in receivers.into_iter().zip(&config.runtime.workers).enumerate() {
         let id = WorkerId(number as u8);
         let shared = workers.shared[number].clone();
+        let fragments = config.runtime.fragments;
         let capacity = Capacity { v4: config.runtime.connections, v6: config.runtime.connections };
         let (ends, packets, questions, nic_ends) = rings();
         let (nics, hand_over) = (queues(ports), peers(&senders, &workers.shared));
@@ -96,7 +97,8 @@ pub fn start(
         // Its tables are written first on the worker's own core, which puts them on that core's NUMA node.
         let parts = move || WorkerParts {
             id,
-            forwarder: Forwarder::new(id, capacity, key, shared.counters.clone()),
+            forwarder: Forwarder::new(id, capacity, key, shared.counters.clone())
+                .with_fragment_memory(fragments),
             nics,
             taken_over,
             hand_over,

@@ -10,8 +10,8 @@ use super::{Aside, Forwarder, Punt, Tables, Verdict};
 use crate::address::Address;
 use crate::id::{NicId, Protocol};
 use crate::packet::Packet;
-use crate::reason::DropReason;
-use crate::reassembly::{Added, FRAGMENTS_MAX, Whole};
+use crate::reason::{DropReason, Incomplete};
+use crate::reassembly::{Added, FRAGMENTS_MAX, Place, Whole};
 use crate::snapshot::{Local, Snapshot};
 use crate::time::Tick;
 use crate::wire::{Fragment, Headers, IpVersion, ethernet, ipv6, sctp, tcp, udp};
@@ -144,8 +144,14 @@ impl Forwarder {
             Err(reason) => return Verdict::Drop(reason),
         };
         let counters = &self.counters;
+        let of_family = &counters.fragments[A::FAMILY as usize];
         let reassembly = A::reassembly(&mut self.fragments);
-        let place = match reassembly.add(&part, packet.nic, now, || counters.incomplete.add(1)) {
+        let added = reassembly.add(&part, packet.nic, now, |why| {
+            counters.incomplete.at(why as usize).add(1);
+            of_family.reclaimed.add(u64::from(why == Incomplete::Memory));
+        });
+        of_family.used.set(reassembly.memory().0);
+        let place = match added {
             Ok(Added::Kept) => return Verdict::Gather,
             Ok(Added::Whole(place)) => place,
             Err(reason) => return Verdict::Drop(reason),
@@ -154,8 +160,15 @@ impl Forwarder {
         let verdict = self.gathered::<A>(snapshot, packet.nic, &mut whole, now);
         // A datagram that waits for a neighbour waits here; its last fragment comes again.
         let waits = matches!(verdict, Verdict::Punt(_));
-        A::reassembly(&mut self.fragments).give_back(place, whole.bytes, waits);
+        self.give_back::<A>(place, whole.bytes, waits);
         verdict
+    }
+
+    /// Takes a datagram's buffer back, and notes how much memory is in use.
+    pub(super) fn give_back<A: Tables>(&mut self, place: Place, bytes: Vec<u8>, kept: bool) {
+        let reassembly = A::reassembly(&mut self.fragments);
+        reassembly.give_back(place, bytes, kept);
+        self.counters.fragments[A::FAMILY as usize].used.set(reassembly.memory().0);
     }
 
     /// A datagram whose fragments are together. What leaves of it is left to be sent beside the packets of the burst.

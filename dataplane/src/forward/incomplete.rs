@@ -11,7 +11,7 @@ use super::{Forwarder, Tables, Verdict};
 use crate::connections::{Direction, Found};
 use crate::id::NicId;
 use crate::packet::Packet;
-use crate::reason::{DropReason, ReplyKind};
+use crate::reason::{DropReason, Incomplete, ReplyKind};
 use crate::service::Standing;
 use crate::snapshot::{Local, Snapshot};
 use crate::time::Tick;
@@ -33,11 +33,11 @@ impl Forwarder {
     #[inline]
     fn end_incomplete_of<A: Tables>(&mut self, snapshot: &Snapshot, now: Tick) {
         while let Some(mut overdue) = A::reassembly(&mut self.fragments).overdue(now) {
-            self.counters.incomplete.add(1);
+            self.counters.incomplete.at(Incomplete::Time as usize).add(1);
             if let Some(first) = overdue.first {
                 self.tell_of_incomplete::<A>(snapshot, &mut overdue.bytes, first, overdue.nic, now);
             }
-            A::reassembly(&mut self.fragments).give_back(overdue.place, overdue.bytes, false);
+            self.give_back::<A>(overdue.place, overdue.bytes, false);
         }
     }
 

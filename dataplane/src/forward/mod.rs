@@ -43,7 +43,7 @@ use crate::id::{Generation, NicId, WorkerId};
 use crate::packet::Packet;
 use crate::processor;
 use crate::reason::{DropReason, PuntReason, ReplyKind};
-use crate::reassembly::Reassembly;
+use crate::reassembly::{MEMORY_DEFAULT, Reassembly};
 use crate::reply::ReplyLimit;
 use crate::service::schedulers::{Cursor, Localities};
 use crate::service::{Real, Unresolved};
@@ -285,10 +285,17 @@ impl Forwarder {
             // Each worker has numbers of its own, so that no two fragments of different packets meet.
             fragment_identification: u32::from(worker.0) << 24,
             pieces: Pieces::default(),
-            fragments: Fragments::default(),
+            fragments: Fragments::new(MEMORY_DEFAULT, &counters),
             gathered: None,
             counters,
         }
+    }
+
+    /// The same with so many bytes of memory for the fragments of each family.
+    #[must_use]
+    pub fn with_fragment_memory(mut self, memory: u32) -> Self {
+        self.fragments = Fragments::new(memory, &self.counters);
+        self
     }
 
     /// This worker's counters.
@@ -530,10 +537,23 @@ fn untag(packet: &mut Packet<'_>) -> bool {
 }
 
 /// The incomplete datagrams of a worker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Fragments {
     v4: Reassembly<Ipv4Addr>,
     v6: Reassembly<Ipv6Addr>,
+}
+
+impl Fragments {
+    /// None, in so many bytes of memory for each family.
+    fn new(memory: u32, counters: &WorkerCounters) -> Self {
+        let fragments = Self { v4: Reassembly::new(memory), v6: Reassembly::new(memory) };
+        for (counters, (_, all)) in
+            counters.fragments.iter().zip([fragments.v4.memory(), fragments.v6.memory()])
+        {
+            counters.most.set(all);
+        }
+        fragments
+    }
 }
 
 /// The connection tables of a worker.

@@ -1,5 +1,7 @@
 //! Packets that are too large for the way on, and parts of packets.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use shunt_dataplane::reassembly::KEPT_V4;
@@ -188,4 +190,65 @@ fn who_sends_a_part_alone_is_told() {
     });
     assert_eq!(told[14 + 20 + 8..], first[14..], "{}", text::frame(&told));
     running.director.settled();
+}
+
+/// A UDP packet of this client's in two fragments.
+fn of_client(running: &Running, client: &str, number: u16) -> [Vec<u8>; 2] {
+    let [mut first, mut later] = fragments(running, "192.0.2.10:53", 64);
+    for frame in [&mut first, &mut later] {
+        let IpAddr::V4(client) = ip(client) else { panic!("{client}") };
+        frame[26..30].copy_from_slice(&client.octets());
+        frame[18..20].copy_from_slice(&number.to_be_bytes());
+        mend_ipv4_checksum(frame);
+    }
+    [first, later]
+}
+
+/// A thousand clients send their fragments between each other's, and one sends first fragments without end: it pushes out nobody but
+/// itself, and that is told.
+#[test]
+fn one_client_pushes_nobodys_fragments_out() {
+    const CLIENTS: u16 = 1000;
+    const ATTACKER: &str = "198.51.100.66";
+    for workers in [1, 2] {
+        let mut arms = Arms::with_workers(workers);
+        arms.runtime = "connections = 4096\nfragments = 4194304".to_owned();
+        let running = arms.start(DNS);
+        let director = &running.director;
+        let client = |number: u16| format!("198.51.{}.{}", 101 + number / 200, 1 + number % 200);
+        let mut attacks = 0;
+        let mut attack = || {
+            for _ in 0..5 {
+                attacks += 1;
+                arms.front.send(&of_client(&running, ATTACKER, attacks)[0]);
+            }
+        };
+        for half in [0, 1] {
+            for number in 0..CLIENTS {
+                attack();
+                arms.front.send(&of_client(&running, &client(number), 7)[half]);
+                // Nothing is to get lost before the NIC.
+                if number % 100 == 99 {
+                    director.settled();
+                }
+            }
+        }
+        let status = director.settled();
+        let gathered: u64 = status.workers.iter().map(|worker| worker.datagrams_gathered).sum();
+        assert_eq!((gathered, status.nics[0].missed), (CLIENTS.into(), Some(0)));
+        let sent = (0..CLIENTS).flat_map(|number| of_client(&running, &client(number), 7));
+        let mut missing: BTreeSet<Vec<u8>> = sent.map(|frame| passed(&running, frame, 11)).collect();
+        arms.back.expect("the fragments of all clients", |frame| {
+            missing.remove(frame);
+            missing.is_empty().then_some(())
+        });
+        let given_up = &director.drops().incomplete;
+        let memory = given_up.iter().find(|count| count.reason == "fragment_memory").expect("a reason").count;
+        assert!(memory > 5000, "{given_up:?}");
+        let limits = status.limits.iter().filter(|limit| limit.name.ends_with("bytes of fragments IPv4"));
+        assert_eq!(limits.map(|limit| limit.reclaimed).sum::<u64>(), memory);
+        director.wait_logged("bytes of fragments IPv4: full: ");
+        let said = director.command(&arms.lab, &["drops"]).out;
+        assert!(said.contains("INCOMPLETE") && said.contains("fragment_memory"), "{said}");
+    }
 }

@@ -22,6 +22,7 @@ pub fn check(document: &RuntimeDocument, machine: &Machine, findings: &mut Findi
         memory: document.memory.as_ref().map(|memory| memory.value),
         socket: document.socket.as_ref().map_or(default.socket, |socket| socket.value.clone()),
         connections: value(&document.connections, default.connections),
+        fragments: value(&document.fragments, default.fragments),
         replies: value(&document.replies, default.replies),
         neighbours: value(&document.neighbours, default.neighbours),
         reload_removes: document

@@ -29,6 +29,8 @@ pub struct RuntimeDocument {
     pub socket: Option<At<PathBuf>>,
     /// `connections`.
     pub connections: Option<At<u32>>,
+    /// `fragments`.
+    pub fragments: Option<At<u32>>,
     /// `replies`.
     pub replies: Option<At<u32>>,
     /// `neighbours`.
@@ -51,6 +53,7 @@ const KEYS: &[&str] = &[
     "memory",
     "socket",
     "connections",
+    "fragments",
     "replies",
     "neighbours",
     "reload_removes",
@@ -88,6 +91,11 @@ impl RuntimeDocument {
                 "connections",
                 limit::CONNECTIONS_MIN..=limit::CONNECTIONS_MAX,
                 "connections for each worker",
+            ),
+            fragments: section.integer(
+                "fragments",
+                limit::FRAGMENTS_MIN..=limit::FRAGMENTS_MAX,
+                "bytes for the fragments of each worker and family",
             ),
             replies: section.integer("replies", 0..=limit::REPLIES_MAX, "replies a second for each worker"),
             neighbours: section.integer(
