@@ -13,6 +13,9 @@ const OLDEST: &str = "22.11";
 const LIBRARIES: [&str; 7] =
     ["rte_eal", "rte_ethdev", "rte_hash", "rte_mbuf", "rte_mempool", "rte_ring", "rte_net_ring"];
 
+/// What was a part of rte_eal once and is a library of its own in newer DPDK: the log since 23.11, arguments since 24.03.
+const PARTED_LIBRARIES: [&str; 2] = ["rte_argparse", "rte_log"];
+
 /// With the feature `static`: the libraries above and what they and the drivers below stand on.
 const STATIC_LIBRARIES: [&str; 25] = [
     "rte_kvargs",
@@ -84,23 +87,30 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=shim.h");
     println!("cargo:rerun-if-changed=shim.c");
-    let flags = compiler_flags();
+    let library = installed();
+    let flags = compiler_flags(&library);
     bindings(&flags);
     shim(&flags);
-    link();
+    link(&library);
 }
 
 /// Says what to link: DPDK's shared libraries, which load their drivers by themselves, or with the feature `static`
 /// its archives. Those register their drivers from constructors that nothing refers to, so they are taken whole.
-fn link() {
+fn link(installed: &pkg_config::Library) {
+    for path in &installed.link_paths {
+        println!("cargo:rustc-link-search=native={}", path.display());
+    }
+    let parted =
+        PARTED_LIBRARIES.into_iter().filter(|library| installed.libs.iter().any(|has| has == library));
     if env::var_os("CARGO_FEATURE_STATIC").is_none() {
-        for library in LIBRARIES {
+        for library in LIBRARIES.into_iter().chain(parted) {
             println!("cargo:rustc-link-lib={library}");
         }
         return;
     }
     let drivers = STATIC_DRIVERS.iter().map(|driver| format!("rte_net_{driver}"));
-    for library in STATIC_LIBRARIES.iter().map(|library| library.to_string()).chain(drivers) {
+    let libraries = parted.chain(STATIC_LIBRARIES).map(str::to_owned);
+    for library in libraries.chain(drivers) {
         println!("cargo:rustc-link-lib=static:+whole-archive,-bundle={library}");
     }
     for library in STATIC_DEPENDENCIES {
@@ -114,10 +124,9 @@ fn fail(message: &str) -> ! {
     exit(1);
 }
 
-/// What pkg-config says of libdpdk, as flags for a C compiler.
-fn compiler_flags() -> Vec<String> {
-    let found = pkg_config::Config::new().atleast_version(OLDEST).cargo_metadata(false).probe("libdpdk");
-    let library = match found {
+/// What pkg-config says of libdpdk.
+fn installed() -> pkg_config::Library {
+    match pkg_config::Config::new().atleast_version(OLDEST).cargo_metadata(false).probe("libdpdk") {
         Ok(library) => library,
         Err(pkg_config::Error::Command { .. }) => {
             fail("pkg-config cannot be run: install the package pkg-config")
@@ -134,10 +143,11 @@ fn compiler_flags() -> Vec<String> {
             ));
         }
         Err(other) => fail(&format!("pkg-config libdpdk: {other}: install the package libdpdk-dev")),
-    };
-    for path in &library.link_paths {
-        println!("cargo:rustc-link-search=native={}", path.display());
     }
+}
+
+/// The flags for a C compiler.
+fn compiler_flags(library: &pkg_config::Library) -> Vec<String> {
     let mut flags: Vec<String> =
         library.include_paths.iter().map(|path| format!("-I{}", path.display())).collect();
     // DPDK's own headers expect its configuration before everything else; pkg-config hands it over as `-include`.

@@ -239,6 +239,12 @@ impl fmt::Display for MempoolError {
                 f,
                 "a cache of {cache} mbufs is too large: at most {CACHE_MOST}, and two thirds of the {mbufs} mbufs"
             ),
+            // Cache and data room were looked at before.
+            Problem::Refused(error, said) if *error == Errno::INVALID => write!(
+                f,
+                "DPDK has no mempool driver {} ({error}): install its librte_mempool_stack{said}",
+                OPS.to_string_lossy()
+            ),
             Problem::Refused(error, said) => {
                 let mebibytes = (u64::from(*mbufs) * (u64::from(*data_room) + 192)).div_ceil(1 << 20);
                 write!(
