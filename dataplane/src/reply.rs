@@ -22,12 +22,12 @@ const TOS: u8 = 0x1e;
 const ECN: u8 = 0x03;
 
 /// True when the sender may be told of an error with its packet: nobody is told about an ICMP error, a later
-/// fragment, a packet to a group, or one without a source (RFC 1122, 3.2.2; RFC 4443, 2.4e).
+/// fragment of IPv4, a packet to a group, or one without a source (RFC 1122, 3.2.2; RFC 4443, 2.4e).
 #[must_use]
 pub fn may_answer<A: IpVersion>(headers: &Headers<A>, frame: &[u8]) -> bool {
     let about_an_error = headers.icmp_type(frame).is_some_and(|kind| !icmp::is_query::<A>(kind));
     !about_an_error
-        && headers.fragment != Fragment::Later
+        && (A::BITS > 32 || headers.fragment != Fragment::Later)
         && !headers.link_group
         && !headers.destination.is_group()
         && headers.source.is_valid_source()

@@ -258,3 +258,20 @@ fn ipv6_first_fragments_may_end_within_extension_headers() {
     let length = whole.len() - 40;
     assert_eq!(take(&mut director, &arrivals), [(0, length)]);
 }
+
+/// What is beyond a multiple of eight bytes in a fragment that is not the last is left out, as the kernel does it in IPv4: the next fragment has it again.
+#[test]
+fn bytes_beyond_a_multiple_of_eight_are_left_out() {
+    let form = Form::V4;
+    let whole = packet(&Ip::new(&form.client(1), form.vip()).id(9), Protocol::Udp, (40000, 80), 100);
+    let [first, later] = &cut(&whole, &[64])[..] else { panic!("two fragments") };
+    let mut longer = [&first[..], &[0xee; 5]].concat();
+    let length = longer.len() as u16;
+    longer[2..4].copy_from_slice(&length.to_be_bytes());
+    longer[10..12].fill(0);
+    let sum = shunt_tests::text::checksum(&[&longer[..20]]);
+    longer[10..12].copy_from_slice(&sum.to_be_bytes());
+    let mut director = director(form, Method::Dr);
+    let cuts = take(&mut director, &[from_front(&longer), from_front(later)]);
+    assert_eq!(cuts, [(0, 64), (64, 108)]);
+}

@@ -18,7 +18,7 @@ use crate::snapshot::{FamilyTables, Local, Snapshot};
 use crate::time::Tick;
 use crate::wire::icmp::Error;
 use crate::wire::{Fragment, Headers, IpVersion, TcpFlags};
-use crate::wire::{ipv6, sctp, tcp, vrrp};
+use crate::wire::{ipv4, ipv6, sctp, tcp, vrrp};
 
 /// What `decide` reads: one packet and the tables of its family.
 pub(super) struct Asked<'s, 'p, A: Address> {
@@ -228,8 +228,14 @@ impl Forwarder {
             Some(Local::Elsewhere) => Err(Aside::Drop(DropReason::NotMaster)),
             None => self.leave(asked),
             Some(Local::Vip) if !asked.accepts() => Err(Aside::Drop(DropReason::NotAccepted)),
+            // Behind an authentication header a host without keys sees nothing.
+            Some(Local::Vip) if A::is_authenticated(frame, headers) => asked.unspoken(),
             // Nothing follows, which is no protocol that nobody speaks (RFC 8200, 4.7).
             Some(Local::Vip) if A::BITS > 32 && headers.protocol == ipv6::NO_NEXT_HEADER => {
+                Err(Aside::Drop(DropReason::Unwanted))
+            }
+            // A host listens to who asks for groups, and answers nothing.
+            Some(Local::Vip) if A::BITS == 32 && headers.protocol == ipv4::IGMP => {
                 Err(Aside::Drop(DropReason::Unwanted))
             }
             Some(Local::Vip) if headers.protocol != A::ICMP_PROTOCOL => asked.unspoken(),
@@ -417,6 +423,9 @@ impl<'s, 'p, A: IpVersion + crate::snapshot::Family> Asked<'s, 'p, A> {
     /// UDP for no service.
     fn no_port(&self) -> Decided<'s, A> {
         let frame = self.packet.bytes();
+        if A::is_authenticated(frame, self.headers) {
+            return self.unspoken();
+        }
         let Some(datagram) = self.headers.udp_datagram(frame) else {
             return Err(Aside::Drop(DropReason::TransportHeader));
         };
@@ -460,6 +469,10 @@ impl<'s, 'p, A: IpVersion + crate::snapshot::Family> Asked<'s, 'p, A> {
     }
 
     fn reset(&self) -> Decided<'s, A> {
+        // A host without keys does not come to what is behind an authentication header.
+        if A::is_authenticated(self.packet.bytes(), self.headers) {
+            return self.unspoken();
+        }
         if self.headers.tcp_flags.rst() {
             return Err(Aside::Drop(DropReason::NoConnection));
         }

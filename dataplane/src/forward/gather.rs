@@ -4,16 +4,17 @@
 use arrayvec::ArrayVec;
 
 use super::decide::Asked;
-use super::decision::Case;
+use super::decision::{Case, no_connection};
 use super::pieces::Cut;
 use super::{Aside, Forwarder, Punt, Tables, Verdict};
 use crate::address::Address;
 use crate::id::{NicId, Protocol};
 use crate::packet::Packet;
-use crate::reason::{DropReason, Incomplete};
+use crate::reason::{DropReason, Incomplete, ReplyKind};
 use crate::reassembly::{Added, FRAGMENTS_MAX, Place, Whole};
 use crate::snapshot::{Local, Snapshot};
 use crate::time::Tick;
+use crate::wire::icmp::Error;
 use crate::wire::{Fragment, Headers, IpVersion, ethernet, ipv6, sctp, tcp, udp};
 
 /// ECN: congestion experienced.
@@ -135,7 +136,7 @@ impl Forwarder {
     pub(super) fn gather<A: Tables>(
         &mut self,
         snapshot: &Snapshot,
-        packet: &Packet<'_>,
+        packet: &mut Packet<'_>,
         headers: &Headers<A>,
         now: Tick,
     ) -> Verdict {
@@ -143,6 +144,7 @@ impl Forwarder {
             Ok(part) => part,
             Err(reason) => return Verdict::Drop(reason),
         };
+        let is_uneven = A::BITS > 32 && part.more && part.data.len() % 8 != 0;
         let counters = &self.counters;
         let of_family = &counters.fragments[A::FAMILY as usize];
         let reassembly = A::reassembly(&mut self.fragments);
@@ -154,6 +156,7 @@ impl Forwarder {
         let place = match added {
             Ok(Added::Kept) => return Verdict::Gather,
             Ok(Added::Whole(place)) => place,
+            Err(_) if is_uneven => return self.uneven(snapshot, packet, headers, now),
             Err(reason) => return Verdict::Drop(reason),
         };
         let mut whole = reassembly.lend(place);
@@ -162,6 +165,26 @@ impl Forwarder {
         let waits = matches!(verdict, Verdict::Punt(_));
         self.give_back::<A>(place, whole.bytes, waits);
         verdict
+    }
+
+    /// An IPv6 fragment that is not the last and whose data is no multiple of eight bytes: its sender is told (RFC 8200, 4.5; kernel:
+    /// `ip6_frag_queue`).
+    #[cold]
+    fn uneven<A: Tables + IpVersion>(
+        &mut self,
+        snapshot: &Snapshot,
+        packet: &mut Packet<'_>,
+        headers: &Headers<A>,
+        now: Tick,
+    ) -> Verdict {
+        let asked = Asked::new(snapshot, packet, headers, now);
+        if !matches!(asked.local(), Ok(Some(Local::Vip))) {
+            return Verdict::Drop(DropReason::Fragment);
+        }
+        let error = Error::ParameterProblem { at: ipv6::PAYLOAD_LENGTH };
+        let kind = ReplyKind::ParameterProblem;
+        let told = asked.error(error, kind, Some(headers.destination), DropReason::Fragment);
+        self.commit(snapshot, packet, headers, no_connection(told), now)
     }
 
     /// Takes a datagram's buffer back, and notes how much memory is in use.

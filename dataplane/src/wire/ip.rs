@@ -71,7 +71,13 @@ pub trait IpVersion: Address {
     /// Writes the header's checksum anew, options included. IPv6 has none.
     fn sum_header(frame: &mut [u8], headers: &Headers<Self>);
 
-    /// A fragment of a datagram.
+    /// True for IPv6 whose transport header is behind an authentication header (RFC 4302).
+    fn is_authenticated(_: &[u8], _: &Headers<Self>) -> bool {
+        false
+    }
+
+    /// A fragment of a datagram. What is beyond the last multiple of eight bytes of an IPv4 fragment that is not the last is left out (kernel:
+    /// `ip_frag_queue`).
     ///
     /// # Errors
     /// `ExtensionHeaders` when headers of this length cannot be put together.

@@ -12,6 +12,8 @@ use crate::reassembly::{Key, Part};
 
 /// Bytes of a header without options.
 pub const HEADER: usize = 20;
+/// The protocol of group management (IGMP, RFC 3376).
+pub const IGMP: u8 = 2;
 /// Bytes of the longest header.
 pub const LONGEST_HEADER: usize = 60;
 
@@ -358,6 +360,8 @@ impl IpVersion for Ipv4Addr {
         let header = frame.get(network..transport).unwrap_or_default();
         let field = |at| array(header, at).map(u16::from_be_bytes).ok_or(DropReason::IpHeader);
         let word = field(field::FRAGMENT)?;
+        let (all, more) = (headers.transport_bytes(frame), word & MORE_FRAGMENTS != 0);
+        let beyond = if more { all.len() % 8 } else { 0 };
         Ok(Part {
             key: Key {
                 source: headers.source,
@@ -368,9 +372,9 @@ impl IpVersion for Ipv4Addr {
             header,
             protocol: (field::PROTOCOL, headers.protocol),
             offset: usize::from(word & FRAGMENT_OFFSET) * 8,
-            more: word & MORE_FRAGMENTS != 0,
-            data: headers.transport_bytes(frame),
-            length: headers.ip_length() as u16,
+            more,
+            data: all.get(..all.len() - beyond).unwrap_or_default(),
+            length: (headers.ip_length() - beyond) as u16,
             dont_fragment: word & DONT_FRAGMENT != 0,
             ecn: Self::traffic_class(frame, headers),
         })

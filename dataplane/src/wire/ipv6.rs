@@ -23,6 +23,8 @@ pub const SMALLEST_MTU: u16 = 1280;
 pub const FRAGMENT: u8 = extension::FRAGMENT;
 /// The number that says that nothing follows.
 pub const NO_NEXT_HEADER: u8 = 59;
+/// Where the payload's length stands in the header.
+pub const PAYLOAD_LENGTH: u8 = field::PAYLOAD_LENGTH as u8;
 /// Bytes of the fragment header.
 pub const FRAGMENT_HEADER: usize = 8;
 
@@ -216,10 +218,29 @@ fn fragment(packet: &[u8], at: usize) -> Result<Fragment, DropReason> {
     Ok(if offset == 0 { Fragment::First } else { Fragment::Later })
 }
 
+/// Where in the packet the number of an authentication header stands, if there is one that a host would come to.
+fn authentication_at(packet: &[u8]) -> Option<usize> {
+    let (mut at, mut named_at) = (HEADER, field::NEXT_HEADER);
+    for _ in 0..EXTENSION_HEADERS {
+        let units = usize::from(*packet.get(at + 1)?);
+        let bytes = match *packet.get(named_at)? {
+            extension::AUTHENTICATION => return Some(named_at),
+            extension::FRAGMENT => 8,
+            extension::HOP_BY_HOP | extension::ROUTING | extension::DESTINATION => (units + 1) * 8,
+            _ => return None,
+        };
+        (named_at, at) = (at, at + bytes);
+    }
+    None
+}
+
 /// Where in the IP packet the number of the upper-layer protocol stands: what an error about it points at
-/// (RFC 4443, 3.4).
+/// (RFC 4443, 3.4). It is that of an authentication header where there is one, which a host without keys does not know.
 fn next_header_at(frame: &[u8], headers: &Headers<Ipv6Addr>) -> usize {
     let packet = frame.get(usize::from(headers.network)..usize::from(headers.end)).unwrap_or_default();
+    if let Some(at) = authentication_at(packet) {
+        return at;
+    }
     let next = packet.get(field::NEXT_HEADER).copied().unwrap_or(extension::HOP_BY_HOP);
     Walk::new(next).follow(packet).map_or(field::NEXT_HEADER, |walk| walk.next_at)
 }
@@ -305,6 +326,11 @@ impl IpVersion for Ipv6Addr {
     }
 
     fn sum_header(_: &mut [u8], _: &Headers<Self>) {}
+
+    fn is_authenticated(frame: &[u8], headers: &Headers<Self>) -> bool {
+        let packet = frame.get(usize::from(headers.network)..usize::from(headers.end)).unwrap_or_default();
+        usize::from(headers.transport) > ethernet::HEADER + HEADER && authentication_at(packet).is_some()
+    }
 
     fn fragment_part<'a>(frame: &'a [u8], headers: &Headers<Self>) -> Result<Part<'a, Self>, DropReason> {
         let packet = frame.get(usize::from(headers.network)..usize::from(headers.end)).unwrap_or_default();

@@ -9,7 +9,7 @@ use shunt_dataplane::time::TICKS_PER_SECOND;
 use shunt_tests::text;
 use shunt_tests::topology::PATIENCE;
 use shunt_tests::topology::arms::{Arms, ROUTER, Running, real_mac};
-use shunt_tests::topology::frames::{Packet, Transport, at, icmp, ip, mend_ipv4_checksum};
+use shunt_tests::topology::frames::{Packet, Transport, at, icmp, ip, mend_ipv4_checksum, ping};
 
 const SERVICES: &str = r#"
 [[service]]
@@ -174,6 +174,37 @@ fn fragments_come_through_packet_sockets_as_they_are() {
         let running = arms.start(&format!("{DNS}{ROUTED}"));
         gathers(&arms, &running);
     }
+}
+
+/// Who sends an IPv6 fragment of an uneven length is told which field is wrong (RFC 8200, 4.5), and who sends an echo request behind an
+/// authentication header, that nobody knows what that is.
+#[test]
+fn what_is_wrong_with_headers_is_told() {
+    let arms = Arms::new();
+    let running =
+        arms.start(&DNS.replace("192.0.2.10", "[2001:db8:f::10]").replace("10.1.0.11", "2001:db8:1::11"));
+    let [client, vip] = ["2001:db8:c::7", "2001:db8:f::10"].map(ip);
+    let whole = ping([ROUTER, running.front], client, vip, 1);
+    let behind = |next: u8, header: &[u8], data: &[u8]| {
+        let mut frame = [&whole[..54], header, data].concat();
+        let payload = (frame.len() - 54) as u16;
+        frame[18..20].copy_from_slice(&payload.to_be_bytes());
+        frame[20] = next;
+        frame
+    };
+    let authentication = [&[58, 4, 0, 0, 0, 0, 0, 9, 0, 0, 0, 1][..], &[7; 12]].concat();
+    for (frame, told) in [
+        (behind(44, &[17, 0, 0, 1, 0, 0, 0, 9], &[7; 63]), (4, 0, 4_u32)),
+        (behind(51, &authentication, &whole[54..]), (4, 1, 6)),
+    ] {
+        arms.front.send(&frame);
+        let rest = arms.front.expect("a parameter problem", |frame| {
+            let is = icmp(frame)? == (vip, client, told.0, told.1);
+            is.then(|| u32::from_be_bytes(frame[58..62].try_into().expect("four bytes")))
+        });
+        assert_eq!(rest, told.2);
+    }
+    running.director.settled();
 }
 
 /// The sender of a datagram that stays incomplete is told (RFC 792: fragment reassembly time exceeded), though nothing else comes.

@@ -25,7 +25,43 @@ pub fn cases() -> Vec<Case> {
         cases.push(stray_of_real(form));
         cases.extend([ttl_of_routed(form), ttl_of_answer(form), too_big_for_tunnel(form)]);
     }
+    for (what, packet, at) in authenticated() {
+        let out = error(Form::V6, Form::V6.vip(), (3, 2), (4, 1), at, &packet);
+        let (plan, kind) = (no_service(), ReplyKind::ProtocolUnreachable);
+        cases.push(case(what, Form::V6, plan, from_front(&packet), kind, to_front(&out)));
+    }
+    cases.push(uneven());
     cases
+}
+
+/// Behind an authentication header (RFC 4302), which a host without keys does not know, and where the number of that header stands.
+fn authenticated() -> Vec<(&'static str, Vec<u8>, u32)> {
+    const DESTINATION: [u8; 8] = [51, 0, 1, 4, 0, 0, 0, 0];
+    let behind =
+        |packet: &[u8]| [&[packet[6], 4, 0, 0, 0, 0, 0, 9, 0, 0, 0, 1], &[7; 12], &packet[40..]].concat();
+    let echo = behind(&to_vip(Form::V6).icmp(128, 0, 0x0001_0007, b"ping"));
+    let syn = behind(&to_vip(Form::V6).tcp(&Tcp::new(40000, 80, "S")));
+    let datagram = behind(&to_vip(Form::V6).udp(40000, 53, b"?"));
+    vec![
+        ("an echo request with authentication", to_vip(Form::V6).carry(51, &echo), 6),
+        ("a SYN with authentication and no service", to_vip(Form::V6).carry(51, &syn), 6),
+        ("UDP with authentication and no service", to_vip(Form::V6).carry(51, &datagram), 6),
+        (
+            "authentication behind destination options",
+            to_vip(Form::V6).carry(60, &[&DESTINATION[..], &echo].concat()),
+            40,
+        ),
+    ]
+}
+
+/// An IPv6 fragment that is not the last, of which the data is no multiple of eight bytes.
+fn uneven() -> Case {
+    let whole = to_vip(Form::V6).udp(40000, 53, &[1; 100]);
+    let data = [&[17, 0, 0, 1, 0, 0, 0, 9], &whole[40..40 + 63]].concat();
+    let packet = to_vip(Form::V6).carry(44, &data);
+    let out = error(Form::V6, Form::V6.vip(), (0, 0), (4, 0), 4, &packet);
+    let (plan, kind) = (one_service(Form::V6, Protocol::Udp, Method::Dr), ReplyKind::ParameterProblem);
+    case("a first fragment of 63 bytes", Form::V6, plan, from_front(&packet), kind, to_front(&out))
 }
 
 /// The verdict for an answer to a client.

@@ -223,9 +223,10 @@ fn of_services(form: Form) -> Vec<Case> {
     };
     let ack = from_front(&to_vip(form).tcp(&Tcp::new(40000, 80, "A")));
     let fragment = match form {
-        Form::V4 => Ip { fragment: 0x2000, ..to_vip(form) }.tcp(&Tcp::new(40000, 80, "S")),
+        Form::V4 => Ip { fragment: 0x2000, ..to_vip(form) }.carry(number::UDP, &[0x50; 7]),
         Form::V6 => {
-            to_vip(form).carry(number::FRAGMENT, &[&[6, 0, 0, 1, 0, 0, 0, 9][..], &[0x50; 20]].concat())
+            // An ICMP error is told of to nobody.
+            to_vip(form).carry(number::FRAGMENT, &[&[58, 0, 0, 1, 0, 0, 0, 9][..], &[1; 7]].concat())
         }
     };
     let other_port =
@@ -249,7 +250,7 @@ fn of_services(form: Form) -> Vec<Case> {
         of_none("RA"),
         of_none("SR"),
         drop(
-            named("a fragment of 20 bytes that is not the last", form),
+            named("a fragment of 7 bytes that is not the last", form),
             plan(Method::Dr),
             from_front(&fragment),
             DropReason::Fragment,

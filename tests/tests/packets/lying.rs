@@ -29,6 +29,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(METHODS.map(atomic_fragment));
     cases.extend([atomic_answer(), atomic_routed(), atomic_discovery()]);
     cases.extend([&[][..], b"data"].map(no_next_header));
+    cases.extend(unanswered());
     cases
 }
 
@@ -246,6 +247,19 @@ fn atomic_discovery() -> Case {
     frame.frame[..6].copy_from_slice(&[0x33, 0x33, 0xff, 0, 0, 1]);
     let plan: Plan = no_service();
     Case::new("an atomic fragment, neighbour discovery", plan, frame, Verdict::Drop(DropReason::Group))
+}
+
+/// What a host hears and does not answer, and what asks for its clock.
+fn unanswered() -> [Case; 2] {
+    let to_vip = || Ip::new(&Form::V4.client(1), Form::V4.vip());
+    let rows = [
+        ("IGMP for a VIP", to_vip().carry(2, &[0x16, 0, 0x05, 0xf7, 0xe4, 0, 0, 9])),
+        ("a timestamp request for a VIP", to_vip().icmp(13, 0, 0x0001_0007, &[0; 12])),
+    ];
+    rows.map(|(name, packet)| {
+        let plan = one_service(Form::V4, Protocol::Udp, Method::Dr);
+        Case::new(name, plan, from_front(&packet), Verdict::Drop(DropReason::Unwanted))
+    })
 }
 
 fn no_next_header(data: &[u8]) -> Case {
