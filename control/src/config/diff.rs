@@ -1,11 +1,11 @@
 //! What a new configuration changes, in words; and which changes a running director cannot take.
 
 mod routers;
+mod services;
 
 use std::collections::HashMap;
 use std::fmt::{self, Display};
 use std::hash::Hash;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -15,12 +15,9 @@ use shunt_dataplane::id::NicId;
 use shunt_dataplane::reverse_path::ReversePath;
 use shunt_dataplane::service::mark::MarkRule;
 use shunt_dataplane::service::masquerade::MasqueradeRule;
-use shunt_dataplane::service::schedulers::Flags;
-use shunt_dataplane::service::{Persistence, ServiceTimeouts};
 use shunt_dataplane::time::Ticks;
 
-use super::{Check, Config, Nic, Passive, Pool, Real, Route, Service, duration};
-use crate::health::scripts::Script;
+use super::{Config, Nic, Route, duration};
 use crate::notify::Settings;
 
 /// What happens to a part of the configuration.
@@ -173,9 +170,7 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
     };
     changes.compare("forward", "rules", &old.forwards, &new.forwards, show_forwards, false);
     changes.compare("mark", "rules", &old.marks, &new.marks, show_marks, false);
-    for (_, pair) in paired(&old.services, &new.services, |service| (service.listen, service.protocol)) {
-        services(pair, &mut changes);
-    }
+    services::compare(old, new, &mut changes);
     routers::compare(old, new, &mut changes);
     if changes.is_empty() && old != new {
         changes.add(Kind::Changed, "file", "the order of its tables", false);
@@ -281,83 +276,6 @@ fn nics(old: &Config, new: &Config, changes: &mut Changes) {
     }
 }
 
-fn services(pair: Pair<'_, Service>, changes: &mut Changes) {
-    let summary = |service: &Service| {
-        format!("{} {}, {} real servers", service.subject(), service.scheduler, service.reals.len())
-    };
-    let (before, after) = match pair {
-        (None, Some(service)) => {
-            return changes.add(Kind::Added, &service_place(service), summary(service), false);
-        }
-        (Some(service), None) => {
-            return changes.add(Kind::Removed, &service_place(service), summary(service), false);
-        }
-        (Some(before), Some(after)) => (before, after),
-        (None, None) => return,
-    };
-    let place = service_place(before);
-    changes.compare(&place, "name", &before.name, &after.name, Clone::clone, false);
-    changes.compare(&place, "scheduler", &before.scheduler, &after.scheduler, ToString::to_string, false);
-    changes.compare(
-        &place,
-        "scheduler_flags",
-        &before.settings.flags,
-        &after.settings.flags,
-        show_flags,
-        false,
-    );
-    changes.compare(
-        &place,
-        "one_packet",
-        &before.settings.one_packet,
-        &after.settings.one_packet,
-        bool::to_string,
-        false,
-    );
-    let (old, new) = (before.settings.mss_clamp, after.settings.mss_clamp);
-    changes.compare(&place, "mss_clamp", &old, &new, bool::to_string, false);
-    changes.compare(&place, "share", &before.settings.share, &after.settings.share, share, false);
-    let (old, new) = (&before.settings.persistence, &after.settings.persistence);
-    changes.compare(&place, "persistence", old, new, show_persistence, false);
-    let (old, new) = (&before.settings.timeouts, &after.settings.timeouts);
-    changes.compare(&place, "timeout", old, new, show_timeouts, false);
-    changes.compare(&place, "check", &before.checks, &after.checks, show_checks, false);
-    pools(&place, &before.pool, &after.pool, changes);
-    let own = |real: &Real, service: &Service| real.checks != service.checks;
-    let (of_before, of_after) = (before, after);
-    for (address, pair) in paired(&before.reals, &after.reals, |real| real.address) {
-        let place = format!("{place}, real {address}");
-        let summary = |real: &Real| format!("{}, weight {}", real.method, real.weight);
-        match pair {
-            (None, Some(real)) => changes.add(Kind::Added, &place, summary(real), false),
-            (Some(real), None) => changes.add(Kind::Removed, &place, summary(real), false),
-            (Some(before), Some(after)) => {
-                changes.compare(&place, "weight", &before.weight, &after.weight, u32::to_string, false);
-                let (old, new) = (before.thresholds, after.thresholds);
-                changes.compare(&place, "u_threshold", &old.upper, &new.upper, u32::to_string, false);
-                changes.compare(&place, "l_threshold", &old.lower, &new.lower, u32::to_string, false);
-                changes.compare(&place, "forward", &before.method, &after.method, ToString::to_string, false);
-                changes.compare(&place, "tunnel", &before.tunnel, &after.tunnel, ToString::to_string, false);
-                let (old, new) = (before.inhibit_on_failure, after.inhibit_on_failure);
-                changes.compare(&place, "inhibit_on_failure", &old, &new, bool::to_string, false);
-                let with_all =
-                    before.passive == of_before.pool.passive && after.passive == of_after.pool.passive;
-                if !with_all {
-                    passives(&place, before.passive, after.passive, changes);
-                }
-                let (old, new) = (&before.notify, &after.notify);
-                changes.compare(&place, "notify_up", &old.up, &new.up, show_script, false);
-                changes.compare(&place, "notify_down", &old.down, &new.down, show_script, false);
-                // What the service changes for all is told once.
-                if own(before, of_before) || own(after, of_after) {
-                    changes.compare(&place, "check", &before.checks, &after.checks, show_checks, false);
-                }
-            }
-            (None, None) => {}
-        }
-    }
-}
-
 /// A rule for people: `81 to 192.0.2.10/32 tcp port 80`.
 fn show_mark(rule: &MarkRule, config: &Config) -> String {
     let mut text = rule.mark.to_string();
@@ -398,56 +316,6 @@ pub fn show_forward(rule: &ForwardRule, nic_name: impl Fn(NicId) -> String) -> S
     [show("from", rule.from), show("to", rule.to), both].into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
-fn show_flags(flags: &Flags) -> String {
-    let set = [("fallback", flags.fallback), ("port", flags.port)];
-    joined(&set.iter().filter(|(_, set)| *set).map(|(word, _)| *word).collect::<Vec<_>>())
-}
-
-fn show_persistence(persistence: &Option<Persistence>) -> String {
-    persistence.as_ref().map_or_else(
-        || "none".to_owned(),
-        |Persistence { timeout, netmask }| {
-            format!("{} by /{netmask}", duration::format(timeout.as_duration()))
-        },
-    )
-}
-
-fn show_timeouts(timeouts: &ServiceTimeouts) -> String {
-    let named = [("tcp", timeouts.tcp), ("tcpfin", timeouts.tcp_fin), ("udp", timeouts.udp)];
-    let set = named.iter().filter(|(_, ticks)| ticks.0 > 0);
-    joined(
-        &set.map(|(key, ticks)| format!("{key} {}", duration::format(ticks.as_duration())))
-            .collect::<Vec<_>>(),
-    )
-}
-
-fn pools(place: &str, before: &Pool, after: &Pool, changes: &mut Changes) {
-    changes.compare(place, "quorum", &before.quorum, &after.quorum, u32::to_string, false);
-    changes.compare(place, "hysteresis", &before.hysteresis, &after.hysteresis, u32::to_string, false);
-    changes.compare(place, "alpha", &before.alpha, &after.alpha, bool::to_string, false);
-    let show_sorry = |sorry: &Option<Box<Real>>| {
-        sorry.as_ref().map_or_else(|| "none".to_owned(), |real| format!("{} {}", real.method, real.address))
-    };
-    changes.compare(place, "sorry_server", &before.sorry_server, &after.sorry_server, show_sorry, false);
-    changes.compare(place, "panic", &before.panic, &after.panic, u8::to_string, false);
-    changes.compare(place, "omega", &before.omega, &after.omega, bool::to_string, false);
-    changes.compare(place, "quorum_up", &before.quorum_up, &after.quorum_up, show_script, false);
-    changes.compare(place, "quorum_down", &before.quorum_down, &after.quorum_down, show_script, false);
-    let show_time = |time: &Duration| duration::format(*time);
-    changes.compare(place, "slow_start", &before.slow_start, &after.slow_start, show_time, false);
-    passives(place, before.passive, after.passive, changes);
-}
-
-fn passives(place: &str, before: Passive, after: Passive, changes: &mut Changes) {
-    changes.compare(place, "max_fails", &before.max_fails, &after.max_fails, u16::to_string, false);
-    let show_time = |time: &Duration| duration::format(*time);
-    changes.compare(place, "fail_timeout", &before.fail_timeout, &after.fail_timeout, show_time, false);
-}
-
-fn show_script(script: &Option<Arc<Script>>) -> String {
-    script.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string)
-}
-
 fn show_mail(settings: &Settings) -> String {
     settings.mail.as_ref().map_or_else(
         || "none".to_owned(),
@@ -463,35 +331,6 @@ fn show_mail(settings: &Settings) -> String {
 
 fn show_webhook(settings: &Settings) -> String {
     settings.webhook.as_ref().map_or_else(|| "none".to_owned(), |webhook| webhook.url.to_string())
-}
-
-fn show_checks(checks: &Arc<[Check]>) -> String {
-    match &**checks {
-        [] => "none".to_owned(),
-        checks => checks.iter().map(show_check).collect::<Vec<_>>().join(" and "),
-    }
-}
-
-fn show_check(check: &Check) -> String {
-    let mut text = check.kind.to_string();
-    text += if check.by_service { " by the service's way" } else { "" };
-    let asked = [
-        ("of", check.address.map(|address| address.to_string())),
-        ("at port", check.l4_port.map(|port| port.to_string())),
-        ("from", check.from.map(|from| from.to_string())),
-    ];
-    for (word, value) in asked {
-        text += &value.map(|value| format!(" {word} {value}")).unwrap_or_default();
-    }
-    let (interval, timeout) = (duration::format(check.interval), duration::format(check.timeout));
-    text += if check.alpha { ", from down" } else { "" };
-    text += &format!(" every {interval} within {timeout}, fall {}, rise {}", check.fall, check.rise);
-    let held = Some(check.reentry).filter(|reentry| !reentry.is_zero());
-    let warmup = Some(check.warmup).filter(|warmup| !warmup.is_zero());
-    for (word, time) in [("retry", check.retry_interval), ("reentry", held), ("warmup", warmup)] {
-        text += &time.map(|time| format!(", {word} {}", duration::format(time))).unwrap_or_default();
-    }
-    text
 }
 
 /// A thing before and after.
@@ -520,10 +359,6 @@ fn joined<T: Display>(list: &[T]) -> String {
 
 fn nic_place(nic: &Nic) -> String {
     format!("nic \"{}\"", nic.name)
-}
-
-fn service_place(service: &Service) -> String {
-    format!("service \"{}\"", service.name)
 }
 
 #[cfg(test)]
