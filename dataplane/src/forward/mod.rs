@@ -51,7 +51,7 @@ use crate::snapshot::{Family, NicView, Snapshot};
 use crate::time::Tick;
 use crate::wire::ethernet;
 use crate::wire::plain::{Arrival, Plain};
-use crate::wire::{self, Headers};
+use crate::wire::{self, Headers, IpVersion as _, ipv4};
 use decision::Case;
 pub use explain::{Explanation, Passes, Step, Transit};
 use gather::Gathered;
@@ -473,10 +473,16 @@ impl Forwarder {
         match parsed {
             Ok(Parsed::V4(staged)) => {
                 self.notice_length(snapshot, packet, &staged.headers);
-                match staged.headers.options.malformed() {
-                    Some(at) => self.malformed(snapshot, packet, &staged.headers, at, now),
-                    None => self.whole(snapshot, packet, &staged, now),
+                if let Some(at) = staged.headers.options.malformed() {
+                    return self.malformed(snapshot, packet, &staged.headers, at, now);
                 }
+                let is_cleared = ipv4::clear_behind_options(packet.bytes_mut(), &staged.headers);
+                let verdict = self.whole(snapshot, packet, &staged, now);
+                if is_cleared && matches!(verdict, Verdict::HandOver(_) | Verdict::Punt(_)) {
+                    // Who takes it looks at the checksum again.
+                    Ipv4Addr::sum_header(packet.bytes_mut(), &staged.headers);
+                }
+                verdict
             }
             Ok(Parsed::V6(staged)) => {
                 self.notice_length(snapshot, packet, &staged.headers);

@@ -112,7 +112,8 @@ fn fragment(word: u16, payload: usize) -> Result<Fragment, DropReason> {
     Ok(if offset == 0 { Fragment::First } else { Fragment::Later })
 }
 
-/// What options ask of a router: nothing, to be [told](Self::malformed) where they are malformed, or to record the route.
+/// What options ask of a router: nothing, to be [told](Self::malformed) where they are malformed, or to record the route and to
+/// [clear](Self::is_trailed) what follows them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options(u8);
 
@@ -121,11 +122,20 @@ impl Options {
     pub const NONE: Self = Self(0);
     /// Set when they are malformed; no header is that long.
     const MALFORMED: u8 = 0x80;
+    /// Set when something follows their end; no header is that long either.
+    const TRAILED: u8 = 0x40;
 
     /// Where in the IP header a record route option with room for an address starts.
     #[must_use]
     pub const fn record_route(self) -> Option<usize> {
-        if self.0 == 0 || self.0 & Self::MALFORMED != 0 { None } else { Some(self.0 as usize) }
+        let at = self.0 & !Self::TRAILED;
+        if at == 0 || at & Self::MALFORMED != 0 { None } else { Some(at as usize) }
+    }
+
+    /// True when something follows their end, where there should be nothing.
+    #[must_use]
+    pub const fn is_trailed(self) -> bool {
+        self.0 & (Self::TRAILED | Self::MALFORMED) == Self::TRAILED
     }
 
     /// Which byte of the IP header is wrong.
@@ -134,6 +144,10 @@ impl Options {
         if self.0 & Self::MALFORMED == 0 { None } else { Some(self.0 & !Self::MALFORMED) }
     }
 }
+
+/// The options of one byte (RFC 791, 3.1).
+const END: u8 = 0;
+const NOTHING: u8 = 1;
 
 /// Checks a header with options and walks over them (RFC 791, 3.1; kernel: `ip_options_compile`, `ip_options_rcv_srr`).
 #[cold]
@@ -145,7 +159,7 @@ fn check_options(header: &[u8]) -> Result<Options, DropReason> {
     match walk_options(header, &mut seen) {
         Err(at) => Ok(Options(at as u8 | Options::MALFORMED)),
         Ok(()) if seen.source_route => Err(DropReason::SourceRoute),
-        Ok(()) => Ok(Options(seen.room as u8)),
+        Ok(()) => Ok(Options(seen.room as u8 | if seen.trailed { Options::TRAILED } else { 0 })),
     }
 }
 
@@ -157,13 +171,13 @@ struct Seen {
     timestamp: bool,
     /// Where the record route option with room for an address starts; 0 when there is none.
     room: usize,
+    /// Something follows the end.
+    trailed: bool,
 }
 
 /// # Errors
 /// Where in the header a byte is wrong.
 fn walk_options(header: &[u8], seen: &mut Seen) -> Result<(), usize> {
-    const END: u8 = 0;
-    const NOTHING: u8 = 1;
     const RECORD_ROUTE: u8 = 7;
     const TIMESTAMP: u8 = 68;
     const LOOSE_SOURCE_ROUTE: u8 = 131;
@@ -173,7 +187,10 @@ fn walk_options(header: &[u8], seen: &mut Seen) -> Result<(), usize> {
     let mut at = HEADER;
     while let Some(&kind) = header.get(at) {
         match kind {
-            END => break,
+            END => {
+                seen.trailed = header.iter().skip(at).any(|&byte| byte != END);
+                break;
+            }
             NOTHING => {
                 at += 1;
                 continue;
@@ -429,12 +446,32 @@ impl IpVersion for Ipv4Addr {
     }
 }
 
+/// Clears what follows the end of the options (kernel: `ip_options_compile`); true when there was something. The header
+/// checksum is the one that came until the packet is passed on, or [made anew](Ipv4Addr::sum_header).
+#[cold]
+pub fn clear_behind_options(frame: &mut [u8], headers: &Headers<Ipv4Addr>) -> bool {
+    let range = usize::from(headers.network)..usize::from(headers.transport);
+    let Some(header) = frame.get_mut(range).filter(|_| headers.options.is_trailed()) else { return false };
+    let mut at = HEADER;
+    while let Some(&kind) = header.get(at).filter(|&&kind| kind != END) {
+        let length = if kind == NOTHING { 1 } else { header.get(at + 1).map_or(1, |&length| length) };
+        at += usize::from(length.max(1));
+    }
+    header.get_mut(at..).unwrap_or_default().fill(END);
+    true
+}
+
 /// Fills in the next place of the record route option; the header checksum is made anew.
 #[cold]
 fn fill_record_route(frame: &mut [u8], headers: &Headers<Ipv4Addr>, address: Ipv4Addr) {
     let range = usize::from(headers.network)..usize::from(headers.transport);
     let Some(header) = frame.get_mut(range) else { return };
-    let Some(option) = headers.options.record_route() else { return };
+    let Some(option) = headers.options.record_route() else {
+        if headers.options.is_trailed() {
+            Ipv4Addr::sum_header(frame, headers);
+        }
+        return;
+    };
     let Some([_, length, pointer]) = array(header, option) else { return };
     if pointer < 4 || usize::from(pointer) + 3 > usize::from(length) {
         return;

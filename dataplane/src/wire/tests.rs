@@ -251,6 +251,7 @@ fn refuses_by_the_ipv4_options() {
     ] {
         let found = v4(&changed(RECORD_ROUTE, &[(34, &options)])).options;
         assert_eq!((found.malformed(), found.record_route()), (None, want), "{what}");
+        assert_eq!(found.is_trailed(), what == "end before it", "{what}");
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use clap::Parser;
 use serde::Serialize;
 use shunt_tests::kernel::{self, Image, Setup};
-use shunt_tests::oracle::compare::compare;
+use shunt_tests::oracle::compare::{compare, with_own_cuts};
 use shunt_tests::oracle::play::play;
 use shunt_tests::oracle::scenario::{self, Recording, Scenario};
 use shunt_tests::random::coverage::Coverage;
@@ -148,7 +148,9 @@ fn one(arguments: &Arguments, image: &Image, seed: u64, summary: &Mutex<Summary>
 }
 
 fn first_difference(scenario: &Scenario, recording: &Recording) -> Result<Option<String>, Failed> {
-    Ok(compare(recording, &play(scenario)?).differences.into_iter().next())
+    let got = play(scenario)?;
+    let want = with_own_cuts(recording.clone(), &got);
+    Ok(compare(&want, &got).differences.into_iter().next())
 }
 
 /// What kind of difference it is: the words behind the place. It must stay the same while a scenario is made small.

@@ -10,6 +10,7 @@ use clap::Parser;
 use serde::Serialize;
 use shunt_tests::coverage::Modules;
 use shunt_tests::coverage::code::Place;
+use shunt_tests::coverage::excluded;
 use shunt_tests::kernel::{self, Image, Setup};
 use shunt_tests::oracle::scenario::{self, Scenario};
 use shunt_tests::oracle::{self, pinned};
@@ -40,7 +41,7 @@ struct Arguments {
     /// Print the blocks that nothing reached, too.
     #[arg(long)]
     unreached: bool,
-    /// Fail when less of the blocks is reached, in percent.
+    /// Fail when less of the blocks that can be reached is, in percent.
     #[arg(long, value_name = "PERCENT", default_value_t = 0.0)]
     at_least: f64,
     /// Guests at a time.
@@ -75,6 +76,8 @@ struct Function {
     by_recordings: usize,
     by_random: usize,
     reached: usize,
+    /// Why nothing can reach it; such functions do not count.
+    excluded: Option<&'static str>,
     /// Where those begin that nothing reached, in bytes.
     unreached: Vec<u64>,
 }
@@ -104,14 +107,16 @@ fn run(arguments: &Arguments) -> Result<f64, Failed> {
     let scenarios = scenarios(arguments)?;
     let reached = play_all(arguments, &image, &modules, &scenarios);
     let functions = functions(modules.code().blocks(), &reached);
-    let (blocks, hit) = functions.values().fold((0, 0), |sum, one| (sum.0 + one.blocks, sum.1 + one.reached));
+    let counted = functions.values().filter(|one| one.excluded.is_none());
+    let (blocks, hit) = counted.fold((0, 0), |sum, one| (sum.0 + one.blocks, sum.1 + one.reached));
     let percent = 100.0 * hit as f64 / blocks.max(1) as f64;
+    let all = functions.values().map(|one| one.blocks).sum::<usize>();
     if arguments.json {
         let list: Vec<_> = functions.iter().map(|((module, name), of)| (module, name, of)).collect();
         println!("{}", serde_json::to_string_pretty(&list)?);
     } else {
         print(&functions, arguments.unreached);
-        println!("\n{blocks} blocks, {hit} reached, {percent:.1} %");
+        println!("\n{all} blocks, {blocks} that can be reached, {hit} of them reached, {percent:.1} %");
     }
     Ok(percent)
 }
@@ -167,7 +172,9 @@ fn functions(blocks: BTreeSet<Place>, reached: &Reached) -> Functions {
     let mut functions = Functions::new();
     for place in blocks {
         let (recorded, drawn) = (reached.recordings.contains(&place), reached.random.contains(&place));
+        let why = excluded::why(&place.module, &place.function);
         let function = functions.entry((place.module, place.function)).or_default();
+        function.excluded = why;
         function.blocks += 1;
         function.by_recordings += usize::from(recorded);
         function.by_random += usize::from(drawn);
@@ -190,7 +197,9 @@ fn print(functions: &Functions, unreached: bool) {
             "{module:<12} {name:<36} {:>6} {:>10} {:>6} {:>7}",
             of.blocks, of.by_recordings, of.by_random, of.reached
         );
-        if unreached && !of.unreached.is_empty() {
+        if let Some(why) = of.excluded {
+            println!("{:13}does not count: {why}", "");
+        } else if unreached && !of.unreached.is_empty() {
             let places = of.unreached.iter().map(|at| format!("+{at:#x}")).collect::<Vec<_>>().join(" ");
             println!("{:13}not reached: {places}", "");
         }

@@ -1,9 +1,10 @@
 //! How much of the kernel's own IPVS a scenario reaches: blocks of its modules' code that ran while the scenario was played.
 //!
 //! The guest's processor is emulated, and says where each piece of code that it runs begins ([`trace`]). Which blocks of which functions
-//! lie behind that is read from the modules themselves ([`code`]).
+//! lie behind that is read from the modules themselves ([`code`]). What no scenario can reach is told by [`excluded`].
 
 pub mod code;
+pub mod excluded;
 pub mod trace;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -129,6 +129,10 @@ fn simple(words: &[&str], director: &mut Director) -> Parsed<Said> {
             address(*action == "add", parse(network)?, device, director)?;
         }
         ["ip", "route", "add", "default", "via", via] => default_route(parse(via)?, director)?,
+        ["ip", "route", "add", to, "via", via, "dev", device] => {
+            let route = RoutePlan { to: parse(to)?, via: Some(parse(via)?), nic: nic_id(device)? };
+            director.publish(|plan| plan.routes.push(route));
+        }
         ["ip", "neigh", "add", address, "lladdr", mac, "dev", device, "nud", "permanent"] => {
             let mac = Mac::from_str(mac).map_err(|()| (*mac).to_owned())?;
             let neighbour = NeighbourPlan { nic: nic_id(device)?, address: parse(address)?, mac };

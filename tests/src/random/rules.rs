@@ -2,7 +2,8 @@
 //!
 //! What is left out by design:
 //! - `twos` and `drop_entry` draw at random.
-//! - One address is always one method: the kernel mixes up routes of different methods to one address.
+//! - One address is always one method, but for those behind routers: the kernel mixes up routes of different methods to one
+//!   address on the link.
 //! - The last service stays where there is NAT: without any the kernel lets answers of open connections through as they are,
 //!   which docs/differences.md tells of.
 //! - Persistence ends in 5 s, so that templates end apart from pauses (see [`super::trace`]).
@@ -70,6 +71,8 @@ pub const VIPS: usize = 3;
 pub const REALS: usize = 7;
 /// The port of FTP's commands: its service has the ports of data, too.
 pub const FTP: u16 = 21;
+/// The port of IKE: its clients' ESP and AH follow it.
+pub const IKE: u16 = 500;
 /// The port that FTP's data comes from: nothing from it is scheduled.
 pub const FTP_DATA: u16 = 20;
 /// A feature: real servers that are not of their service's family.
@@ -108,6 +111,14 @@ impl Method {
             'm' => Self::Nat,
             'i' => Self::Tun(numbers.pick(&TUNNELS)),
             _ => Self::Crossing(numbers.pick(&TUNNELS)),
+        }
+    }
+
+    fn of_its_family(numbers: &mut Numbers) -> Self {
+        match numbers.below(3) {
+            0 => Self::Dr,
+            1 => Self::Nat,
+            _ => Self::Tun(numbers.pick(&TUNNELS)),
         }
     }
 
@@ -184,6 +195,9 @@ pub struct Rules {
     pub family: Family,
     /// Of each real server's address.
     pub methods: [Method; REALS + 1],
+    /// Each real server stands behind a router of its own, so that the kernel has one route to it whatever the method is, and
+    /// methods change.
+    pub routed: bool,
     /// Services.
     pub services: Vec<Service>,
 }
@@ -204,7 +218,9 @@ impl Rules {
             (8, Listen::Tcp(0)),
             (5, Listen::Udp(0)),
             (10, Listen::Tcp(FTP)),
+            (6, Listen::Udp(IKE)),
         ]);
+        let routed = numbers.percent(30);
         let mut listens = vec![first];
         if first == Listen::Tcp(FTP) && numbers.percent(40) {
             listens.push(Listen::Tcp(0));
@@ -219,7 +235,7 @@ impl Rules {
         {
             second.real_port = first.real_port;
         }
-        Self { family, methods, services }
+        Self { family, methods, routed, services }
     }
 
     /// What is in them.
@@ -227,6 +243,9 @@ impl Rules {
     pub fn about(&self) -> About {
         let mut about =
             About { family: if self.family == Family::V4 { "IPv4" } else { "IPv6" }, ..About::default() };
+        if self.routed {
+            about.features.insert("behind routers");
+        }
         for service in &self.services {
             for &real in &service.reals {
                 self.methods[real].tell(&mut about);
@@ -240,7 +259,7 @@ impl Rules {
     #[must_use]
     pub fn setup(&mut self, numbers: &mut Numbers) -> Vec<String> {
         let crosses = self.methods.iter().any(|method| matches!(method, Method::Crossing(_)));
-        let mut lines = network(self.family == Family::V6 || crosses);
+        let mut lines = network(self.family == Family::V6 || crosses, self.routed);
         if self.services.iter().any(|service| service.listen == Listen::Mark) {
             lines.extend((1..VIPS).map(|vip| {
                 let bits = self.family.address("32", "128");
@@ -299,7 +318,7 @@ pub fn timeouts(numbers: &mut Numbers) -> String {
 }
 
 /// Addresses, routes and neighbours, so that there is no ARP. IPv4 is always there.
-fn network(with_ipv6: bool) -> Vec<String> {
+fn network(with_ipv6: bool, routed: bool) -> Vec<String> {
     let mut lines = vec![
         "ip addr add 10.0.0.1/24 dev eth0".to_owned(),
         "ip addr add 10.1.0.1/24 dev eth1".to_owned(),
@@ -319,9 +338,16 @@ fn network(with_ipv6: bool) -> Vec<String> {
         ]);
     }
     for number in 1..=REALS {
-        lines.extend(
-            families.iter().map(|family| neighbour(&family.real(number), &format!("b0:{}", 10 + number), 1)),
-        );
+        for family in &families {
+            let mut next = family.real(number);
+            if routed {
+                let (real, bits) = (next, family.address("32", "128"));
+                next = family
+                    .address(&format!("10.1.0.{}", 210 + number), &format!("2001:db8:1::{}", 210 + number));
+                lines.push(format!("ip route add {real}/{bits} via {next} dev eth1"));
+            }
+            lines.push(neighbour(&next, &format!("b0:{}", 10 + number), 1));
+        }
     }
     if with_ipv6 {
         lines.push("echo 1 >/proc/sys/net/ipv6/conf/all/forwarding".to_owned());
@@ -385,6 +411,7 @@ impl Service {
             Listen::Tcp(0) | Listen::Udp(0) | Listen::Sctp(0) => "all ports",
             Listen::Tcp(FTP) => "ftp",
             Listen::Tcp(_) => "tcp",
+            Listen::Udp(IKE) => "ike",
             Listen::Udp(_) => "udp",
             Listen::Sctp(_) => "sctp",
             Listen::Mark => "fwmark",
@@ -443,7 +470,7 @@ impl Service {
     /// A random change of it, as a command.
     pub fn change(
         &mut self,
-        methods: &[Method],
+        (methods, routed): (&mut [Method], bool),
         is_last: bool,
         about: &mut About,
         numbers: &mut Numbers,
@@ -458,6 +485,11 @@ impl Service {
             'e' if !self.reals.is_empty() => {
                 about.features.insert("real server edited");
                 let number = numbers.pick(&self.reals);
+                if routed && !matches!(methods[number], Method::Crossing(_)) && numbers.percent(50) {
+                    about.features.insert("method edited");
+                    methods[number] = Method::of_its_family(numbers);
+                    methods[number].tell(about);
+                }
                 self.put('e', number, methods, numbers)
             }
             'd' if !self.reals.is_empty() => {
@@ -471,7 +503,7 @@ impl Service {
                 self.tell(about);
                 format!("ipvsadm -E {} -s {}{}", self.key(), self.scheduler, self.options)
             }
-            'D' if !(is_last && methods.contains(&Method::Nat)) => {
+            'D' if !(is_last && (routed || methods.contains(&Method::Nat))) => {
                 about.features.insert("service deleted");
                 self.there = false;
                 format!("ipvsadm -D {}", self.key())

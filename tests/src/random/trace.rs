@@ -4,6 +4,9 @@
 //! errors quote packets that were sent. Pauses are whole multiples of 110 s: every timeout of the kernel, and how late its
 //! timers may be, then ends between two of them, not beside one.
 
+mod cuts;
+mod errors;
+mod lies;
 mod odd;
 
 use std::net::IpAddr;
@@ -12,7 +15,7 @@ use shunt_dataplane::id::Mac;
 
 use super::coverage::About;
 use super::numbers::Numbers;
-use super::rules::{CROSSING, FTP, FTP_DATA, Family, Listen, Rules, VIPS, random_sysctl, timeouts};
+use super::rules::{CROSSING, FTP, FTP_DATA, Family, IKE, Listen, Rules, VIPS, random_sysctl, timeouts};
 use super::{CHANGES, PACKETS};
 use crate::oracle::commands::Unknown;
 use crate::oracle::play::{Player, STEP};
@@ -113,6 +116,11 @@ impl Trace<'_> {
     fn random(&mut self, pauses: bool) -> Result<(), Unknown> {
         let kinds = [
             (34, 'n'),
+            (5, 'e'),
+            (4, 'q'),
+            (3, 'g'),
+            (3, 'p'),
+            (3, 's'),
             (24, 'c'),
             (16, 'r'),
             (8, 'x'),
@@ -134,6 +142,11 @@ impl Trace<'_> {
             }
             'i' if !self.flows.is_empty() => self.error_from_client(),
             'b' if !self.flows.is_empty() => self.error_from_behind(),
+            'e' if !self.flows.is_empty() => self.error_between_any(),
+            'q' if !self.flows.is_empty() => self.lying(),
+            'g' if !self.flows.is_empty() => self.longer_than_mtu(),
+            'p' => self.malformed_options(),
+            's' => self.ipsec(),
             'o' => self.odd(),
             'f' if !self.flows.is_empty() && self.numbers.percent(30) => self.fragmented_answer(),
             'f' if !self.flows.is_empty() => self.fragmented(),
@@ -175,9 +188,9 @@ impl Trace<'_> {
             1 if self.numbers.percent(40) => timeouts(self.numbers),
             _ => {
                 let which = self.numbers.below(self.rules.services.len());
-                let Rules { services, methods, .. } = &mut self.rules;
+                let Rules { services, methods, routed, .. } = &mut self.rules;
                 let is_last = services.iter().filter(|service| service.there).count() == 1;
-                services[which].change(methods, is_last, self.about, self.numbers)
+                services[which].change((methods, *routed), is_last, self.about, self.numbers)
             }
         };
         self.command(line)
@@ -277,6 +290,9 @@ impl Trace<'_> {
             client_port = FTP_DATA;
             self.about.features.insert("client port 20");
         }
+        if listen == Listen::Udp(IKE) {
+            client_port = IKE;
+        }
         let vip = if listen == Listen::Mark { self.numbers.below(VIPS) } else { 0 };
         let mut flow = Flow { client, client_port, vip, vip_port, protocol, sent: None };
         let packet = self.packet(&flow, "S", 1);
@@ -348,101 +364,6 @@ impl Trace<'_> {
         self.about.features.insert(if is_nat { "nat answers" } else { "answers by way of the director" });
         self.real_sends(sent.real, &packet, "answer")
     }
-
-    /// A client, or a router before it, sends an error about an answer.
-    fn error_from_client(&mut self) -> Result<(), Unknown> {
-        let which = self.numbers.below(self.flows.len());
-        let flow = self.flows[which].clone();
-        let (vip, client) = (self.family().vip(flow.vip), self.family().client(flow.client));
-        let mut quoted = transport(
-            &Ip::new(&vip, &client).ttl(60),
-            flow.protocol,
-            (flow.vip_port, flow.client_port),
-            ("A", 0),
-            b"some data",
-        );
-        if self.numbers.percent(40) {
-            quoted.truncate(self.family().header() + self.numbers.pick(&[8, 8, 8, 12, 4]));
-        }
-        let router = self.family().address("192.0.2.7", "2001:db8:7::7");
-        let source = if self.numbers.percent(50) { router } else { client };
-        let packet = self.error(self.family(), &source, &vip, &quoted);
-        self.about.features.insert("icmp from clients");
-        self.client_sends(&packet, false, "error").map(drop)
-    }
-
-    /// A real server, or a router before it, sends an error about a packet.
-    fn error_from_behind(&mut self) -> Result<(), Unknown> {
-        let which = self.numbers.below(self.flows.len());
-        let Some(sent) = self.flows[which].sent.clone() else { return Ok(()) };
-        let Some((source, destination, protocol, _)) = addresses(&sent.packet) else { return Ok(()) };
-        let length = sent.packet.len().min(self.numbers.pick(&[28 + 40, 100, 500]));
-        // An error comes from an address of its own, which a DR real server's reply does not have.
-        // docs/differences.md tells of what the kernel learns from one about GUE over IPv4.
-        let crosses = source.is_ipv4() && self.family() == Family::V6;
-        if crosses && protocol == number::UDP
-            || destination.to_string() == self.family().vip(self.flows[which].vip)
-        {
-            return Ok(());
-        }
-        let family = if source.is_ipv4() { Family::V4 } else { Family::V6 };
-        let packet =
-            self.error(family, &destination.to_string(), &source.to_string(), &sent.packet[..length]);
-        self.about.features.insert("icmp from real servers");
-        self.real_sends(sent.real, &packet, "error")
-    }
-
-    fn error(&mut self, family: Family, source: &str, destination: &str, quoted: &[u8]) -> Vec<u8> {
-        let (kind, code, rest) = match family {
-            Family::V4 => {
-                self.numbers.pick(&[(3, 1, 0), (3, 3, 0), (3, 4, 1400), (11, 0, 0), (12, 0, 0), (4, 0, 0)])
-            }
-            Family::V6 => self.numbers.pick(&[(1, 0, 0), (1, 4, 0), (2, 0, 1400), (3, 0, 0), (4, 0, 0)]),
-        };
-        Ip::new(source, destination).tos(0xc0).icmp(kind, code, rest, quoted)
-    }
-
-    /// A datagram in fragments, in any order. Of one in a while a fragment is lost: the kernel's timers tell of two at a time in
-    /// any order. It is one of UDP, since half-open connections end at about the time when its sender is told.
-    fn fragmented(&mut self) -> Result<(), Unknown> {
-        let which = self.numbers.below(self.flows.len());
-        let flow = self.flows[which].clone();
-        let (client, vip) = (self.family().client(flow.client), self.family().vip(flow.vip));
-        // What does not fit a tunnel of IPv4 is cut in another way, which docs/differences.md tells of.
-        let crosses = self.about.features.contains(CROSSING) && self.family() == Family::V6;
-        let length = if crosses { 200 } else { self.numbers.pick(&[200, 1600, 2500]) };
-        let data = (0..length).map(|at| at as u8).collect::<Vec<_>>();
-        let id = self.numbers.below(1 << 16) as u16;
-        let whole = transport(
-            &Ip::new(&client, &vip).id(id),
-            flow.protocol,
-            (flow.client_port, flow.vip_port),
-            ("PA", 0),
-            &data,
-        );
-        let header = self.family().header();
-        let cut = self.numbers.pick(&[64, 104, length / 16 * 8]);
-        let mut pieces = fragments(
-            &Ip::new(&client, &vip).id(id),
-            flow.protocol,
-            &whole[header..],
-            cut.max(64).max(length / 2 / 8 * 8),
-        );
-        if self.numbers.percent(40) {
-            pieces.reverse();
-        }
-        self.about.features.insert("fragments");
-        let may_lack = !self.incomplete && flow.protocol == number::UDP && pieces.len() > 1;
-        if may_lack && self.numbers.percent(60) {
-            self.about.features.insert("incomplete datagrams");
-            self.incomplete = true;
-            pieces.remove(self.numbers.below(pieces.len()));
-        }
-        for piece in pieces {
-            self.client_sends(&piece, false, "fragment")?;
-        }
-        Ok(())
-    }
 }
 
 /// A packet of TCP, UDP or SCTP.
@@ -466,21 +387,6 @@ fn transport(
             ip.sctp(from, to, &chunks)
         }
     }
-}
-
-/// The fragments of what follows a header, `size` bytes each.
-fn fragments(ip: &Ip, protocol: u8, data: &[u8], size: usize) -> Vec<Vec<u8>> {
-    let last = data.len().div_ceil(size) - 1;
-    let piece = |(number, piece): (usize, &[u8])| {
-        let (offset, more) = ((number * size / 8) as u16, u16::from(number < last));
-        if ip.source.is_ipv4() {
-            return Ip { fragment: more << 13 | offset, ..ip.clone() }.carry(protocol, piece);
-        }
-        let header =
-            [&[protocol, 0][..], &(offset << 3 | more).to_be_bytes(), &[0, 0], &ip.id.to_be_bytes()].concat();
-        ip.carry(number::FRAGMENT, &[&header, piece].concat())
-    };
-    data.chunks(size).enumerate().map(piece).collect()
 }
 
 /// Source, destination, protocol, and where the header ends.

@@ -2,7 +2,7 @@
 
 use shunt_dataplane::id::Mac;
 
-use super::{Flow, GUE, ROUTER, Trace, addresses, fragments, transport};
+use super::{Flow, ROUTER, Trace, addresses, transport};
 use crate::oracle::commands::Unknown;
 use crate::oracle::scenario::{Hex, Step};
 use crate::packets::{Ip, Tcp, ethernet, mend_ipv4, number};
@@ -36,17 +36,18 @@ impl Trace<'_> {
 
     /// What is about no service, comes from where it should not, or is no whole packet.
     pub(super) fn odd(&mut self) -> Result<(), Unknown> {
-        match self.numbers.below(10) {
+        match self.numbers.below(12) {
             0..=4 => self.ask_the_vip(),
             // What a firewall mark's service takes is the director's, wherever it is for.
             5 if !self.is_marked() => self.ask_a_real_server(),
             5..=7 => self.real_server_speaks(),
             8 => self.nobody_speaks(),
+            9 | 10 => self.director_speaks(),
             _ => self.misshapen(),
         }
     }
 
-    fn some_vip(&mut self) -> String {
+    pub(super) fn some_vip(&mut self) -> String {
         let vips = if self.is_marked() { VIPS } else { 1 };
         self.family().vip(self.numbers.below(vips))
     }
@@ -151,49 +152,14 @@ impl Trace<'_> {
         self.step(Step::Frame { nic: 0, frame, new: false, note: "misshapen".to_owned() }).map(drop)
     }
 
-    fn has_real(&self, mac: Mac) -> bool {
-        let number = usize::from(mac.0[5]).wrapping_sub(0x10);
-        self.rules.services.iter().any(|service| service.there && service.reals.contains(&number))
-    }
-
-    fn some_flow(&mut self) -> Option<Flow> {
+    pub(super) fn some_flow(&mut self) -> Option<Flow> {
         let which = self.numbers.below(self.flows.len());
         self.flows.get(which).cloned()
-    }
-
-    /// A NAT real server answers in fragments.
-    pub(super) fn fragmented_answer(&mut self) -> Result<(), Unknown> {
-        let Some(flow) = self.some_flow() else { return Ok(()) };
-        let Some(sent) = flow.sent.clone() else { return Ok(()) };
-        let Some((_, real, protocol, at)) = addresses(&sent.packet) else { return Ok(()) };
-        if real.to_string() == self.family().vip(flow.vip) || protocol != flow.protocol {
-            return Ok(());
-        }
-        let Some(&[high, low]) = sent.packet.get(at + 2..at + 4) else { return Ok(()) };
-        let real_port = u16::from_be_bytes([high, low]);
-        // Not an answer, but a tunnel; or of one that is no real server now, whose fragments pass one by one (docs/differences.md).
-        if real_port == GUE || !self.has_real(sent.real) {
-            return Ok(());
-        }
-        let client = self.family().client(flow.client);
-        let ip = Ip::new(&real.to_string(), &client).id(self.numbers.below(1 << 16) as u16);
-        let length = self.numbers.pick(&[200, 1600, 2500]);
-        let data = (0..length).map(|at| at as u8).collect::<Vec<_>>();
-        let whole = transport(&ip, protocol, (real_port, flow.client_port), ("PA", 0), &data);
-        let mut pieces = fragments(&ip, protocol, &whole[self.family().header()..], length / 2 / 8 * 8);
-        if self.numbers.percent(40) {
-            pieces.reverse();
-        }
-        self.about.features.insert("answers in fragments");
-        for piece in pieces {
-            self.real_sends(sent.real, &piece, "fragment of an answer")?;
-        }
-        Ok(())
     }
 }
 
 /// Its first bytes, of which the header says so.
-fn shortened(mut packet: Vec<u8>, length: usize) -> Vec<u8> {
+pub(super) fn shortened(mut packet: Vec<u8>, length: usize) -> Vec<u8> {
     packet.truncate(length);
     let length = packet.len() as u16;
     if packet[0] >> 4 == 4 {
