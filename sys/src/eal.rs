@@ -38,6 +38,9 @@ pub struct EalSettings {
     pub main_core: usize,
     /// PCI addresses (`0000:3b:00.0`) of the NICs that DPDK may take; with none it leaves the PCI bus alone.
     pub allow_pci: Vec<String>,
+    /// NICs are told physical addresses, as those without an IOMMU want it; they are known of hugepages alone, to who may read them
+    /// (`CAP_SYS_ADMIN`).
+    pub physical_addresses: bool,
     /// Further EAL arguments, as they are.
     pub extra: Vec<String>,
 }
@@ -50,6 +53,7 @@ impl EalSettings {
             file_prefix: file_prefix.to_owned(),
             main_core,
             allow_pci: Vec::new(),
+            physical_addresses: false,
             extra: Vec::new(),
         }
     }
@@ -62,7 +66,7 @@ impl EalSettings {
             format!("--lcores=0@{}", self.main_core),
             format!("--file-prefix={}", self.file_prefix),
             "--no-telemetry".to_owned(),
-            "--iova-mode=va".to_owned(),
+            format!("--iova-mode={}", if self.physical_addresses { "pa" } else { "va" }),
             "--log-level=warning".to_owned(),
         ];
         match self.memory {
@@ -331,6 +335,9 @@ mod tests {
         assert!(arguments.contains(&"--allow=0000:3b:00.0".to_owned()));
         assert!(arguments.contains(&"--in-memory".to_owned()));
         assert!(!arguments.contains(&"--no-pci".to_owned()));
+        assert!(arguments.contains(&"--iova-mode=va".to_owned()));
+        settings.physical_addresses = true;
+        assert!(settings.arguments().contains(&"--iova-mode=pa".to_owned()));
     }
 
     #[test]

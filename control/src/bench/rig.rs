@@ -2,6 +2,7 @@
 //! and a sink at its far end, all on one thread.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Cache};
@@ -29,6 +30,7 @@ use shunt_dataplane::worker::{
 
 use super::traffic::{self, Kind, Traffic};
 use super::{BenchError, Shape};
+use crate::config::check::pci;
 
 /// Mbufs of a run.
 const MBUFS: u32 = 16_383;
@@ -77,7 +79,12 @@ impl Bench {
         let memory = if hugepages { Memory::Hugepages } else { Memory::Ordinary { mebibytes: MEBIBYTES } };
         let prefix = format!("shunt-bench-{}", std::process::id());
         let ordinary = EalSettings::ordinary(&prefix, core, MEBIBYTES);
-        let settings = EalSettings { memory, allow_pci: pci, ..ordinary };
+        let physical = |function: &String| {
+            let address = function.split(',').next().unwrap_or_default();
+            pci::wants_physical_addresses(Path::new(pci::SYSFS), address)
+        };
+        let physical_addresses = pci.iter().any(physical);
+        let settings = EalSettings { memory, allow_pci: pci, physical_addresses, ..ordinary };
         let eal = Eal::start(&settings).map_err(BenchError::of)?;
         let pool = Mempool::new(&eal, "bench", MBUFS, MBUF_CACHE, mempool::DATA_ROOM, None)
             .map_err(BenchError::of)?;

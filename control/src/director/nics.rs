@@ -1,6 +1,7 @@
 //! NICs by name: what stands in the way is said before anything is opened, then EAL, mempool and NICs come up.
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use dpdk_sys::{
     Eal, EalSettings, FreeHugepages, Memory, Mempool, Nic, NicSettings, NumaNode, RxQueue, TxQueue, mempool,
@@ -9,7 +10,7 @@ use nix::net::if_::if_nametoindex;
 use shunt_dataplane::id::{Mac, NicId};
 
 use super::StartError;
-use crate::config::check::{Needed, available};
+use crate::config::check::{Needed, available, pci};
 use crate::config::device::{Device, Kind};
 use crate::config::{self, Config, Hugepages, MTU_DEFAULT, limit};
 use crate::links::Interfaces;
@@ -81,6 +82,13 @@ pub fn preflight(config: &Config) -> Vec<StartError> {
     let vips = config.vips();
     let link_vips: Vec<(NicId, IpAddr)> = config.link_vips().collect();
     for (number, nic) in (0..=u8::MAX).map(NicId).zip(&config.nics) {
+        if let Kind::Pci(address) = &nic.device.kind {
+            let free = FreeHugepages::read().bytes() >> 20;
+            let fault = pci::fault(Path::new(pci::SYSFS), address, config.runtime.hugepages, free);
+            problems.extend(fault.map(|fault| {
+                StartError::new(format!("nic \"{}\"", nic.name), fault.wrong, fault.holds, fault.advice)
+            }));
+        }
         let Some(interface) = nic.device.interface() else { continue };
         let Some((index, _)) = interfaces.named(interface) else {
             problems.push(StartError::new(
@@ -176,6 +184,17 @@ fn rooms(config: &Config, interfaces: &Interfaces) -> Vec<u16> {
 
 /// A device that DPDK does not bring up. What its driver says leaves open how to have more queues.
 fn not_probed(place: &str, device: &Device, queues: u16, error: &dyn std::fmt::Display) -> StartError {
+    if let Kind::Pci(address) = &device.kind {
+        return StartError::new(
+            place.to_owned(),
+            error.to_string(),
+            format!("PCI function {address} is bound so that DPDK can have it"),
+            format!(
+                "look whether DPDK has a driver for it and whether that one is installed (`lspci -nns {address}` tells what it is, \
+                 docs/line-rate.md what is needed)"
+            ),
+        );
+    }
     let Kind::AfXdp(interface) = &device.kind else { return StartError::of(place, error) };
     if queues == 1 {
         return StartError::of(place, error);
@@ -198,9 +217,11 @@ fn eal_settings(config: &Config, mbufs: u32, data_room: u16) -> Result<(EalSetti
     );
     let free = FreeHugepages::read().bytes() >> 20;
     let enough = free as usize >= needed;
+    let physical_addresses =
+        pci::want_physical_addresses(Path::new(pci::SYSFS), config.nics.iter().map(|nic| &nic.device));
     let hugepages = match runtime.hugepages {
         Hugepages::Never => false,
-        Hugepages::Auto => enough,
+        Hugepages::Auto => enough || physical_addresses,
         Hugepages::Always if enough => true,
         Hugepages::Always => {
             return Err(StartError::new(
@@ -222,6 +243,7 @@ fn eal_settings(config: &Config, mbufs: u32, data_room: u16) -> Result<(EalSetti
         file_prefix: format!("shunt-{}", std::process::id()),
         main_core: usize::from(runtime.control_core),
         allow_pci,
+        physical_addresses,
         extra: Vec::new(),
     };
     Ok((settings, hugepages))

@@ -122,6 +122,22 @@ fn what_drivers_do_not_take_is_refused() {
     assert_eq!(director.status().nics[0].mtu, 1964);
 }
 
+/// A PCI function that is not there is told of as such, by `check` and at the start.
+#[test]
+fn a_pci_function_that_is_not_there() {
+    let lab = Lab::new();
+    let configuration = one_arm(&lab, "0000:fe:1f.7");
+    let want = "no PCI function 0000:fe:1f.7 on this machine";
+    let said = Director::refused(&lab, &configuration);
+    assert!(said.contains(want) && !said.contains("DPDK"), "{said}");
+    let file = lab.write("checked.toml", &configuration);
+    let checked = lab.run(binary::shunt(), &["check", &file.display().to_string()]);
+    assert!(
+        checked.code == Some(0) && checked.out.contains(&format!("warning: nic \"only\": {want}")),
+        "{checked:?}"
+    );
+}
+
 /// One NIC in the network of the VIP.
 fn one_arm(lab: &Lab, device: &str) -> String {
     lab.runtime(1, "connections = 1024")

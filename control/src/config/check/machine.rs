@@ -3,7 +3,10 @@
 
 use std::path::Path;
 
-use super::Machine;
+use dpdk_sys::FreeHugepages;
+
+use super::{Machine, pci};
+use crate::config::Hugepages;
 use crate::config::device::Kind;
 use crate::config::document::{Document, NicDocument};
 use crate::config::limit;
@@ -27,6 +30,14 @@ pub fn check(document: &Document, machine: &Machine, findings: &mut Findings<'_>
                 None => {}
             }
             check_file(nic, &device.value.kind, findings);
+            if let Kind::Pci(address) = &device.value.kind {
+                let hugepages =
+                    document.runtime.hugepages.as_ref().map_or(Hugepages::default(), |word| word.value);
+                let free = FreeHugepages::read().bytes() >> 20;
+                if let Some(fault) = pci::fault(Path::new(pci::SYSFS), address, hugepages, free) {
+                    findings.warn(&nic.place, &device.at, fault);
+                }
+            }
         }
     }
 }
@@ -92,14 +103,12 @@ pub fn mtu_differs(mtu: u16, name: &str, taken: u32) -> Option<Fault> {
     })
 }
 
-/// A capture file, a PCI function or a socket's folder that has to be there.
+/// A capture file or a socket's folder that has to be there.
 fn check_file(nic: &NicDocument, kind: &Kind, findings: &mut Findings<'_>) {
     let Some(device) = &nic.device else { return };
     let folder = |path: &str| Path::new(path).parent().map(Path::to_owned);
     let missing = |path: &Path| (!path.exists()).then(|| path.display().to_string());
     let wrong = match kind {
-        Kind::Pci(address) => missing(&Path::new("/sys/bus/pci/devices").join(address))
-            .map(|_| format!("no PCI function {address} on this machine")),
         Kind::Pcap { receive, .. } => missing(Path::new(receive)).map(|path| format!("no file {path}")),
         Kind::Memif(path) | Kind::VirtioUser(path) => {
             folder(path).and_then(|folder| missing(&folder)).map(|path| format!("no folder {path}"))

@@ -10,6 +10,7 @@ mod memory;
 mod networks;
 mod nics;
 mod passive;
+pub mod pci;
 mod pool;
 mod runtime;
 mod scripts;
