@@ -425,7 +425,10 @@ impl Server {
                 objects.insert(name.clone(), own(&self.fields));
             }
             for real in &self.reals {
-                let Some(address) = real.address else { continue };
+                let Some(mut address) = real.address else { continue };
+                if matches!(listen, Listen::Mark(_)) {
+                    address.set_port(0);
+                }
                 let name = format!("{name}, real_server {address}");
                 if objects.contains_key(&name) {
                     continue;

@@ -59,7 +59,8 @@ impl Compared {
     pub fn differs(&self) -> bool {
         let runs = self.ends.is_none();
         let takes = self.refused.is_empty();
-        runs != takes || !self.check.is_empty() || self.unexplained().next().is_some()
+        // What keepalived does not run may be taken.
+        runs && !takes || !self.check.is_empty() || self.unexplained().next().is_some()
     }
 
     /// Whether it is refused for keywords that have no equal here, each of which docs/keepalived.md lists.
@@ -79,7 +80,9 @@ impl Compared {
     pub fn lines(&self, unexplained: bool) -> Vec<String> {
         let mut lines = Vec::new();
         match (&self.ends, self.refused.is_empty()) {
-            (Some(words), true) => lines.push(format!("keepalived ends ({words}), shunt import takes it")),
+            (Some(words), true) if !unexplained => {
+                lines.push(format!("keepalived ends ({words}), shunt import takes it"));
+            }
             (None, false) => lines
                 .extend(self.refused.iter().map(|note| format!("keepalived runs it, refused here: {note}"))),
             _ => {}
@@ -261,9 +264,9 @@ fn near(address: IpAddr, known: &[IpNet], taken: &mut BTreeSet<IpAddr>) -> Optio
     IpNet::new(free, network.prefix_len()).ok()
 }
 
-/// Fields that are compared only where both have them: keepalived says what is usual there, too.
+/// Fields that are compared only where both have them: keepalived says what is usual there, too, or does not tell.
 const WHERE_SAID: &[&str] =
-    &["warmup", "smtp_helo_name", "smtp_alert_vrrp", "smtp_alert_checker", "down_timer_adverts"];
+    &["interface", "warmup", "smtp_helo_name", "smtp_alert_vrrp", "smtp_alert_checker", "down_timer_adverts"];
 
 fn differences(theirs: &Objects, ours: &Objects, imported: &Imported, file: &Path) -> Vec<Difference> {
     let mut found = Vec::new();

@@ -98,6 +98,12 @@ fn vrrp(lines: &[String], objects: &mut Objects) {
             _ => {}
         }
     }
+    for fields in objects
+        .values_mut()
+        .filter(|fields| fields.get("garp_master_refresh").is_some_and(|time| time == "0"))
+    {
+        fields.remove("garp_master_refresh_repeat");
+    }
     let own: Vec<(String, String)> = objects
         .iter()
         .filter(|(name, _)| name.starts_with("vrrp_instance "))
@@ -108,9 +114,18 @@ fn vrrp(lines: &[String], objects: &mut Objects) {
     }
 }
 
+/// The list of what an instance tracks itself, with the weights that hold.
+const OWN_LINKS: &str = "own track_interface";
+
 /// Every instance depends on its own interfaces, which is no setting.
 fn forget_own_link(fields: &mut super::Fields, interface: &str) {
+    let own = fields.remove(OWN_LINKS).unwrap_or_default();
     let Some(tracked) = fields.get("track_interface") else { return };
+    let name_of = |word: &str| word.split(' ').next().unwrap_or_default().to_owned();
+    let own: BTreeMap<String, &str> = own.split(", ").map(|word| (name_of(word), word)).collect();
+    let tracked: Vec<&str> = tracked.split(", ").collect();
+    let tracked = tracked.iter().map(|word| own.get(&name_of(word)).copied().unwrap_or(word));
+    let tracked = tracked.collect::<Vec<_>>().join(", ");
     let is_own = |word: &&str| {
         let name = word.split_whitespace().next().unwrap_or_default();
         name == interface || name == "lo" || name.starts_with("vrrp.") || name.starts_with("vrrp6.")
@@ -132,11 +147,11 @@ fn globals(lines: &[Line<'_>], objects: &mut Objects) {
         receivers &= line.indent > 2;
         let key = match line.key {
             "LVS TCP timeout" => {
-                // The second one is that of FIN_WAIT.
+                // 2.2.7 calls that of UDP so, too, behind the others.
                 tcp += 1;
-                if tcp == 1 { "lvs_timeouts tcp" } else { "lvs_timeouts tcpfin" }
+                if tcp == 1 { "lvs_timeouts tcp" } else { "lvs_timeouts udp" }
             }
-            "LVS UDP timeout" => "lvs_timeouts udp",
+            "LVS TCP FIN timeout" => "lvs_timeouts tcpfin",
             "Smtp server" => "smtp_server",
             "Smtp server port" => "smtp_server port",
             "Smtp HELO name" => "smtp_helo_name",
@@ -153,9 +168,6 @@ fn globals(lines: &[Line<'_>], objects: &mut Objects) {
             _ => continue,
         };
         set(fields, key, line.value);
-    }
-    if tcp == 1 && fields.contains_key("lvs_timeouts tcpfin") {
-        fields.remove("lvs_timeouts tcpfin");
     }
 }
 
@@ -223,9 +235,9 @@ fn instances(lines: &[Line<'_>], objects: &mut Objects) {
         }
         let fields = object(objects, &name);
         if !list.is_empty() {
-            // `192.0.2.10/24 dev eth0 …`
+            // `192.0.2.10/24 dev eth0 …`, `eth1 weight 0`
             let word = line.key.split([' ', '/']).next().unwrap_or_default();
-            add(fields, list, word);
+            add(fields, list, if list == OWN_LINKS { line.key } else { word });
             continue;
         }
         list = match line.key {
@@ -233,6 +245,7 @@ fn instances(lines: &[Line<'_>], objects: &mut Objects) {
             "Virtual IP Excluded :" => "virtual_ipaddress_excluded",
             "Unicast Peer :" => "unicast_peer",
             "Virtual Routes :" => "virtual_routes",
+            "Tracked interfaces :" => OWN_LINKS,
             _ => "",
         };
         if list.is_empty() {
@@ -263,6 +276,10 @@ fn instance(line: &Line<'_>, fields: &mut super::Fields) {
         "Interface" => {
             let base = line.value.split_once("vmac on ").map_or(line.value, |(_, base)| base);
             let base = base.split([',', ' ']).next().unwrap_or_default();
+            // Of an interface that was made before this was printed the one below is not told.
+            if base == line.value && fields.contains_key("use_vmac") {
+                return;
+            }
             set(fields, "interface", base);
         }
         _ if key.starts_with("Use VMAC, i/f name") => {

@@ -75,7 +75,7 @@ impl Case {
             self.comment();
             match part {
                 0 if self.numbers.percent(70) => self.globals(),
-                1 if self.numbers.percent(40) => self.tracked(),
+                1 if instances > 0 && self.numbers.percent(40) => self.tracked(),
                 2 if instances == 2 && self.numbers.percent(40) => self.group(),
                 3 => (0..instances).for_each(|number| self.instance(number)),
                 4 if self.numbers.percent(30) => self.virtual_group(),
@@ -103,7 +103,7 @@ impl Case {
             (1, "\r"),
         ]);
         self.text += &format!("{indent}{line}{end}\n");
-        if self.numbers.percent(1) {
+        if self.numbers.percent(1) && !line.contains(['{', '}']) {
             self.text += &format!("{indent}{line}\n");
         }
     }

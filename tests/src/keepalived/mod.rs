@@ -44,10 +44,18 @@ fn add(fields: &mut Fields, key: &str, value: &str) {
     *list = words.join(", ");
 }
 
+/// A program that is named without its folder, as it is found.
+fn in_path(name: &str) -> String {
+    let folders = std::env::var("PATH").unwrap_or_default();
+    let mut found = folders.split(':').map(|folder| std::path::Path::new(folder).join(name));
+    let found = if name.contains('/') || name.is_empty() { None } else { found.find(|path| path.is_file()) };
+    found.map_or_else(|| name.to_owned(), |path| path.display().to_string())
+}
+
 /// A program by the name that it has without links, so that two names of one are the same.
 fn program(words: &str) -> String {
     let (path, rest) = words.split_once(' ').unwrap_or((words, ""));
-    let found =
-        std::fs::canonicalize(path).map_or_else(|_| path.to_owned(), |path| path.display().to_string());
+    let path = in_path(path);
+    let found = std::fs::canonicalize(&path).map_or_else(|_| path.clone(), |path| path.display().to_string());
     format!("{found} {rest}").trim_end().to_owned()
 }

@@ -1,6 +1,6 @@
 //! The configuration that an import wrote, as objects of keepalived's names.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::time::Duration;
 
 use nix::unistd::{Group, User};
@@ -61,7 +61,10 @@ fn globals(config: &Config, objects: &mut Objects) {
     }
     let Some(mail) = &config.notify.mail else { return };
     let (host, l4_port) = mail.server.rsplit_once(':').unwrap_or((&mail.server, "25"));
-    set(fields, "smtp_server", host.trim_matches(['[', ']']));
+    // keepalived looks names up when it reads the file, this director when it sends a mail.
+    let found = (host.trim_matches(['[', ']']), 25).to_socket_addrs().ok().and_then(|mut found| found.next());
+    let Some(found) = found else { return };
+    set(fields, "smtp_server", found.ip());
     set(fields, "smtp_server port", l4_port);
     set(fields, "notification_email_from", &mail.from);
     for to in &mail.to {
@@ -153,7 +156,9 @@ fn virtual_router(vrrp: &Vrrp, config: &Config, objects: &mut Objects) {
     set(fields, "garp_master_delay", vrrp.announcing.delay.as_secs());
     set(fields, "garp_master_repeat", vrrp.announcing.repeat);
     set(fields, "garp_master_refresh", vrrp.announcing.refresh.as_secs());
-    set(fields, "garp_master_refresh_repeat", vrrp.announcing.refresh_repeat);
+    if !vrrp.announcing.refresh.is_zero() {
+        set(fields, "garp_master_refresh_repeat", vrrp.announcing.refresh_repeat);
+    }
     set(fields, "down_timer_adverts", 3);
     if let Some(mac) = &vrrp.virtual_mac {
         set(fields, "use_vmac", "yes");
@@ -253,7 +258,10 @@ fn virtual_server(config: &Service, objects: &mut Objects) {
         set(fields, "sorry_server_inhibit", yes(sorry.inhibit_on_failure));
     }
     for real in &config.reals {
-        real_server(&format!("{name}, real_server {}", real.address), real, config, objects);
+        // Behind a mark a packet keeps its port, whatever the real server says.
+        let marked = Mark::of(config.listen).is_some();
+        let address = if marked { SocketAddr::new(real.address.ip(), 0) } else { real.address };
+        real_server(&format!("{name}, real_server {address}"), real, config, objects);
     }
 }
 
@@ -298,7 +306,7 @@ fn check(check: &Check, real: SocketAddr, alpha: bool) -> Fields {
     let mut fields = Fields::new();
     let address: IpAddr = check.address.unwrap_or(real.ip());
     let to = SocketAddr::new(address, check.l4_port.unwrap_or(real.port()));
-    let kind = kind(&check.kind, to, &mut fields);
+    let kind = kind(&check.kind, &mut fields);
     set(&mut fields, "kind", kind);
     if kind == "FILE_CHECK" {
         return fields;
@@ -323,12 +331,12 @@ fn check(check: &Check, real: SocketAddr, alpha: bool) -> Fields {
     fields
 }
 
-fn kind(kind: &CheckKind, to: SocketAddr, fields: &mut Fields) -> &'static str {
+fn kind(kind: &CheckKind, fields: &mut Fields) -> &'static str {
     match kind {
         CheckKind::Tcp => "TCP_CHECK",
         CheckKind::Ping => "PING_CHECK",
         CheckKind::Http(http) => {
-            url(http, to, fields);
+            url(http, fields);
             if http.tls.is_some() { "SSL_GET" } else { "HTTP_GET" }
         }
         CheckKind::Smtp { helo } => {
@@ -343,7 +351,8 @@ fn kind(kind: &CheckKind, to: SocketAddr, fields: &mut Fields) -> &'static str {
             "DNS_CHECK"
         }
         CheckKind::Udp(udp) => {
-            if !udp.payload.is_empty() {
+            // What is sent where nothing is said is not told.
+            if !udp.payload.is_empty() && udp.payload != b"keepalived check - keepalived ch" {
                 set(fields, "payload", udp.payload.len());
             }
             set(fields, "require_reply", yes(udp.require_reply));
@@ -366,15 +375,13 @@ fn kind(kind: &CheckKind, to: SocketAddr, fields: &mut Fields) -> &'static str {
     }
 }
 
-fn url(http: &Http, to: SocketAddr, fields: &mut Fields) {
+fn url(http: &Http, fields: &mut Fields) {
     set(fields, "path", &http.path);
-    // Who is named by no virtualhost is called by the address.
-    let whom = match (to.port(), to.ip()) {
-        (0 | 80, IpAddr::V4(address)) => address.to_string(),
-        (0 | 80, IpAddr::V6(address)) => format!("[{address}]"),
-        _ => to.to_string(),
+    // Who is named by no virtualhost is called by the address, which is not told.
+    let is_address = |host: &str| {
+        host.parse::<SocketAddr>().is_ok() || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
     };
-    if let Some(host) = http.host.as_ref().filter(|host| **host != whom) {
+    if let Some(host) = http.host.as_ref().filter(|host| !is_address(host)) {
         set(fields, "virtualhost", host);
     }
     let codes: Vec<String> = http

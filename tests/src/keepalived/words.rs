@@ -3,16 +3,8 @@
 use crate::random::numbers::Numbers;
 
 /// Addresses that files name, IPv4.
-pub const ADDRESSES: &[&str] = &[
-    "192.0.2.10",
-    "192.0.2.11",
-    "192.0.2.21",
-    "192.0.2.22",
-    "192.0.2.23",
-    "10.1.0.11",
-    "10.1.0.12",
-    "203.0.113.5",
-];
+pub const ADDRESSES: &[&str] =
+    &["192.0.2.31", "192.0.2.21", "192.0.2.22", "192.0.2.23", "10.1.0.11", "10.1.0.12", "203.0.113.5"];
 /// Interfaces of the namespace that keepalived runs in.
 pub const INTERFACES: &[&str] = &["eth0", "eth1"];
 

@@ -14,7 +14,7 @@ use super::values::{Values, walk};
 use crate::config::limit::{
     ANSWER_MAX, CHECK_COUNT_MAX, CHECK_INTERVAL_MAX, CHECK_INTERVAL_MIN, CHECK_TIMEOUT_MIN,
 };
-use crate::config::problem::Fault;
+use crate::config::problem::{Fault, printable};
 use crate::import::note::Origin;
 use crate::import::writer::{Writer, last_of_each, quoted, seconds};
 
@@ -174,6 +174,16 @@ pub fn read(
     if let Some(user) = context.script_user.as_ref().filter(|_| kind == "script") {
         if reader.keys.iter().all(|(key, _)| *key != "user") {
             reader.keys.push(("user", quoted(user)));
+        }
+    }
+    if kind == "udp" && reader.get("require_reply").is_none() && reader.get("expect_regex").is_none() {
+        let all = reader.keys.len();
+        reader.keys.retain(|(key, _)| !["min_reply", "max_reply"].contains(key));
+        if reader.keys.len() < all {
+            let wrong = "min_reply_length or max_reply_length without require_reply";
+            let fault =
+                Fault::new(wrong, "keepalived waits for no answer then", "add require_reply, or remove it");
+            writer.ignored(statement.origin(), &place, fault);
         }
     }
     if kind == "smtp" && reader.get("helo").is_none() {
@@ -339,6 +349,14 @@ impl Reader {
         }
         let key = match (kind, keyword) {
             (_, "connect_ip") => values.address().map(|address| ("address", quoted(&address.to_string()))),
+            ("ping", "connect_port") => {
+                values.ignored(
+                    "a port of a ping",
+                    "an echo has none, and keepalived has no use for it",
+                    "remove it",
+                );
+                None
+            }
             (_, "connect_port") => values.integer(1..=u16::MAX).map(|l4_port| ("port", l4_port.to_string())),
             (_, "bindto") => values.address().map(|address| ("from", quoted(&address.to_string()))),
             ("smtp", "helo_name") => values.rest("a name to greet with").map(|name| ("helo", quoted(&name))),
@@ -431,9 +449,22 @@ fn url(statement: &Statement, place: &str, writer: &mut Writer) -> Vec<(&'static
     walk(statement.statements(), Block("url"), place, writer, |statement, writer| {
         let mut values = Values::of(statement, place, writer);
         let key = match statement.keyword() {
-            "path" => values.required("a path, such as /health").map(|path| ("path", quoted(path))),
+            "path" => values.required("a path, such as /health").map(|path| {
+                let asked = path_of(path);
+                if asked != path {
+                    let holds =
+                        format!("{asked} is asked for, where keepalived sends what no server understands");
+                    values.differs(format!("the path {}", printable(path, 60)), holds, "correct it");
+                }
+                ("path", quoted(&asked))
+            }),
             "digest" => {
-                values.required("an MD5 digest as genhash prints it").map(|digest| ("digest", quoted(digest)))
+                let holds = "it is an MD5 digest of 32 hexadecimal digits, as genhash prints it";
+                let is_digest =
+                    |word: &&str| word.len() == 32 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+                values
+                    .parse(holds, |word| Some(word).filter(is_digest).map(str::to_owned))
+                    .map(|digest| ("digest", quoted(&digest)))
             }
             "virtualhost" => values.required("a host name").map(|host| ("host", quoted(host))),
             "regex" => values.quoted("a regular expression").map(|regex| ("answer_regex", regex)),
@@ -473,12 +504,24 @@ fn url(statement: &Statement, place: &str, writer: &mut Writer) -> Vec<(&'static
                 while values.peek().is_some() {
                     codes.extend(values.parse("status codes such as 200 or 200-299", status));
                 }
-                Some(("status", format!("[{}]", codes.join(", "))))
+                (!codes.is_empty()).then(|| ("status", format!("[{}]", codes.join(", "))))
             }
         };
         keys.extend(key);
     });
     let mut keys = last_of_each(keys, |(key, _)| *key);
+    if keys.iter().all(|(key, _)| *key != "answer_regex") {
+        let all = keys.len();
+        keys.retain(|(key, _)| !key.starts_with("answer_"));
+        if keys.len() < all {
+            let fault = Fault::new(
+                "regex_min_offset, regex_max_offset or regex_no_match without regex",
+                "keepalived ignores it",
+                "add regex, or remove it",
+            );
+            writer.ignored(statement.origin(), place, fault);
+        }
+    }
     for (key, value) in &mut keys {
         if *key == "answer_regex" {
             let flags = format!("{flags}{off}");
@@ -487,6 +530,19 @@ fn url(statement: &Statement, place: &str, writer: &mut Writer) -> Vec<(&'static
         }
     }
     keys
+}
+
+/// A path that can be asked for: it begins with `/` and has no blanks.
+fn path_of(path: &str) -> String {
+    let mut asked = String::from(if path.starts_with('/') { "" } else { "/" });
+    for byte in path.bytes() {
+        if byte.is_ascii_graphic() {
+            asked.push(char::from(byte));
+        } else {
+            asked += &format!("%{byte:02X}");
+        }
+    }
+    asked
 }
 
 /// One status code as it is, or a range of them as text.

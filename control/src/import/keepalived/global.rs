@@ -102,6 +102,12 @@ pub fn read(statement: &Statement, context: &mut Context, writer: &mut Writer) {
             }
             "vrrp_strict" => context.strict = true,
             "vrrp_version" => context.version = values.integer(2..=3).or(context.version),
+            "vrrp_min_garp" => {
+                if values.boolean() == Some(true) {
+                    let least = [("garp_repeat", "1".to_owned()), ("garp_delay", seconds(0.0))];
+                    context.vrrp_defaults.extend(least.map(|(key, value)| (origin.clone(), key, value)));
+                }
+            }
             "vrrp_startup_delay" => {
                 let delay = values.seconds(0.0..=3_600.0);
                 let key = delay.map(|delay| (origin.clone(), "start_grace", seconds(delay)));

@@ -133,8 +133,9 @@ const GLOBAL_DEFS: Keywords = &[
     (Differs("a backup waits for three adverts, as the RFC has it"), "vrrp_down_timer_adverts"),
     (
         Instead("announcements of all NICs are limited to a rate that switches take"),
-        "vrrp_garp_interval vrrp_gna_interval vrrp_min_garp",
+        "vrrp_garp_interval vrrp_gna_interval",
     ),
+    (Supported("`garp_repeat` of 1, and no `garp_delay`"), "vrrp_min_garp"),
     (Instead("VIPs are announced on every NIC that holds them"), "vrrp_garp_extra_if vrrp_vmac_garp_intvl"),
     (
         Instead("a master that hears a lower priority answers with an advert at once, as the RFC has it"),

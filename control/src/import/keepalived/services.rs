@@ -229,8 +229,8 @@ fn listens(
                 return Some(members.clone());
             }
             let wrong = format!("there is no virtual_server_group {name}");
-            let fault = Fault::new(wrong, "a group of the file has this name", "correct it");
-            writer.refuse(statement.origin(), place, fault);
+            let fault = Fault::new(wrong, "keepalived has no such virtual server", "correct it");
+            writer.ignored(statement.origin(), place, fault);
             None
         }
         _ => {
@@ -471,6 +471,16 @@ impl Server {
             );
             writer.ignored(&real.origin, &place, fault);
             return None;
+        }
+        let none = |key: &str, keys: &[(&str, String)]| {
+            keys.iter().rfind(|(known, _)| *known == key).is_none_or(|(_, value)| value == "0")
+        };
+        if none("u_threshold", &real.keys) && !none("l_threshold", &real.keys) {
+            let wrong = "lthreshold without uthreshold";
+            let holds = "it has no effect, as in the kernel, where no number of connections is too many";
+            let fault = Fault::new(wrong, holds, "remove it, or add uthreshold");
+            writer.notice(&real.origin, &place, fault);
+            real.keys.retain(|(key, _)| *key != "l_threshold");
         }
         if inhibit.unwrap_or(self.inhibit) {
             real.keys.push(("inhibit_on_failure", "true".to_owned()));

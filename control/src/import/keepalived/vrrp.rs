@@ -60,6 +60,10 @@ pub fn read_script(statement: &Statement, context: &mut Context, writer: &mut Wr
         };
         tracked.keys.extend(key);
     });
+    if tracked.program.is_none() {
+        let fault = Fault::new("a vrrp_script without script", "keepalived ignores it", "add script");
+        return writer.ignored(statement.origin(), &place, fault);
+    }
     tracked.keys.push(("interval", seconds(interval.into())));
     // A script that takes longer than its interval has failed, where nothing else is said.
     tracked.keys.push(("timeout", seconds(timeout.unwrap_or(interval).into())));
@@ -94,6 +98,8 @@ pub struct Instance {
     /// Where adverts shall go to single hosts.
     unicast: Option<Origin>,
     advert_int: Option<Origin>,
+    /// Interfaces that its VIPs name.
+    links: Vec<String>,
 }
 
 /// What `authentication` says.
@@ -131,6 +137,7 @@ pub fn read(statement: &Statement, context: &mut Context, writer: &mut Writer) -
         auth: Auth::default(),
         unicast: None,
         advert_int: None,
+        links: Vec::new(),
     };
     instance.router.keys.extend(context.vrrp_defaults.iter().cloned());
     walk(statement.statements(), Block("vrrp_instance"), &place, writer, |statement, writer| {
@@ -149,6 +156,18 @@ impl Instance {
     pub fn write(mut self, groups: &[SyncGroup], context: &Context, writer: &mut Writer) {
         let (origin, place) = (self.origin.clone(), self.place.clone());
         let group = groups.iter().find(|group| group.members.contains(&self.router.name));
+        for link in std::mem::take(&mut self.links) {
+            let is_own = self.router.nic.as_ref() == Some(&link);
+            let is_tracked = self.router.tracks.iter().any(|track| is_link(track, &link));
+            if !is_own && !is_tracked {
+                self.router.tracks.push(format!("{{ nic = {} }}", quoted(&link)));
+            }
+        }
+        if self.is_owner() {
+            self.forget_weights("of the owner of the addresses (priority 255)", &origin, &place, writer);
+        } else if group.is_some_and(|group| !group.weights) {
+            self.forget_weights("of an instance of a group", &origin, &place, writer);
+        }
         for track in group.iter().flat_map(|group| &group.tracks) {
             if !self.router.tracks.contains(track) {
                 self.router.tracks.push(track.clone());
@@ -167,6 +186,30 @@ impl Instance {
         self.complete(&origin, &place, context, writer);
         self.router.keys = last_of_each(self.router.keys, |(_, key, _)| *key);
         self.router.write(&origin, writer);
+    }
+
+    /// Whether it has the priority of who owns the addresses, which is also that of a `MASTER` that names none.
+    fn is_owner(&self) -> bool {
+        let usual = if self.master == Some(true) { PRIORITY_OWNER } else { PRIORITY_DEFAULT };
+        self.router.priority.unwrap_or(usual) == PRIORITY_OWNER
+    }
+
+    /// What counts with a weight counts neither in an instance of a group, unless the group says so, nor for who owns the addresses:
+    /// scripts and files are left out, interfaces have no weight.
+    fn forget_weights(&mut self, whose: &str, origin: &Origin, place: &str, writer: &mut Writer) {
+        let mut forgotten = false;
+        self.router.tracks.retain_mut(|track| {
+            let (kept, without) = without_weight(track);
+            forgotten |= !kept || without != *track;
+            *track = without;
+            kept
+        });
+        if forgotten {
+            let wrong = format!("a weight in the tracks {whose}");
+            let holds = "keepalived ignores such scripts and files, and such weights of interfaces";
+            let advice = "remove it; in a group, track it there, or write sync_group_tracking_weight";
+            writer.ignored(origin, place, Fault::new(wrong, holds, advice));
+        }
     }
 
     fn take(&mut self, statement: &Statement, place: &str, context: &mut Context, writer: &mut Writer) {
@@ -208,9 +251,9 @@ impl Instance {
                 self.strict = values.boolean().or(self.strict);
                 return;
             }
-            "virtual_ipaddress" => return addresses(statement, router, true, place, context, writer),
-            "virtual_ipaddress_excluded" => {
-                return addresses(statement, router, false, place, context, writer);
+            "virtual_ipaddress" | "virtual_ipaddress_excluded" => {
+                let told = statement.keyword() == "virtual_ipaddress";
+                return addresses(statement, router, &mut self.links, told, place, context, writer);
             }
             "unicast_peer" => {
                 self.unicast = Some(origin.clone());
@@ -488,6 +531,7 @@ fn notify(
 fn addresses(
     statement: &Statement,
     router: &mut Router,
+    links: &mut Vec<String>,
     told: bool,
     place: &str,
     context: &mut Context,
@@ -513,6 +557,10 @@ fn addresses(
         if !address_words(line, vip, place, context, writer) {
             continue;
         }
+        let words = line.values();
+        let dev = words.iter().position(|word| word == "dev").and_then(|at| words.get(at + 1));
+        let follows = dev.filter(|dev| *dev != "lo" && !words.iter().any(|word| word == "no_track"));
+        links.extend(follows.cloned());
         if router.addresses.contains(&vip) || router.excluded.contains(&vip) {
             let wrong = format!("{vip} is there twice");
             let holds = "an address is there once, and adverts tell it once; keepalived's count it twice";
@@ -608,6 +656,32 @@ pub struct SyncGroup {
     keys: Vec<(Origin, &'static str, String)>,
     /// What all members depend on.
     tracks: Vec<String>,
+    /// Whether weights count (`sync_group_tracking_weight`).
+    weights: bool,
+}
+
+/// Whether a part of `track` is about this NIC.
+fn is_link(track: &str, nic: &str) -> bool {
+    let head = format!("{{ nic = {}", quoted(nic));
+    track.strip_prefix(&head).is_some_and(|rest| rest.starts_with([',', ' ']))
+}
+
+/// Whether a part of `track` counts in a group without weights, and what it is then.
+fn without_weight(track: &str) -> (bool, String) {
+    let weight = |text: &str| text.find(", weight = ");
+    if track.starts_with("{ nic = ") {
+        return match weight(track) {
+            Some(at) => (true, format!("{} }}", &track[..at])),
+            None => (true, track.to_owned()),
+        };
+    }
+    let of_check = track.rfind("} ").or_else(|| track.rfind("},")).unwrap_or(0);
+    let counts = if track.contains("kind = \"file\"") {
+        !track.contains("factor = 0,")
+    } else {
+        track.contains("kind = \"script\"") && weight(&track[of_check..]).is_some()
+    };
+    (!counts, track.to_owned())
 }
 
 /// Reads a `vrrp_sync_group`.
@@ -620,6 +694,10 @@ pub fn read_group(statement: &Statement, context: &mut Context, writer: &mut Wri
         members: Vec::new(),
         keys: Vec::new(),
         tracks: Vec::new(),
+        weights: statement
+            .statements()
+            .iter()
+            .any(|line| ["global_tracking", "sync_group_tracking_weight"].contains(&line.keyword())),
     };
     walk(
         statement.statements(),
