@@ -73,6 +73,8 @@ static IN_FILE: LazyLock<Vec<Regex>> = LazyLock::new(|| {
         r#"(?m)(?:^|[\s{,."])url"?\s*=\s*["'][a-z]+://[^/"'\s]*/([^"'\s]+)"#.to_owned(),
         // keepalived's.
         r#"(?m)\bauth_pass\s+"?([^\s"]+)"#.to_owned(),
+        // Its `auth_hmac`; a file is none.
+        r#"(?m)\bkey\s+[0-9]+\s+(?:"([^"\n]+)|(hex:[^\s"]+|[^\s":]{32,}))"#.to_owned(),
     ])
 });
 
@@ -129,6 +131,7 @@ pub fn has_secrets(text: &str) -> bool {
         expressions(&[
             r#"(?m)^[^#\n]*(?:^|[\s{,."])secret"?\s*=\s*["'](.)"#.to_owned(),
             r#"(?m)^[^#\n]*\bauth_pass\s+(\S)"#.to_owned(),
+            r#"(?m)^[^#\n]*\bkey\s+[0-9]+\s+"?(hex:\S)"#.to_owned(),
             r#"(?im)^[^#\n]*(?:^|[\s{,."])send"?\s*=\s*["']+[^"'\n]*?((?:login|auth|pass|user) )"#.to_owned(),
         ])
     });
@@ -166,7 +169,7 @@ mod tests {
 
     #[test]
     fn what_looks_like_a_secret_is_masked() {
-        assert_eq!((IN_TEXT.len(), IN_FILE.len()), (6, 3), "all of them compile");
+        assert_eq!((IN_TEXT.len(), IN_FILE.len()), (6, 4), "all of them compile");
         for (text, wanted) in [
             ("https://bob:hunter2@host/x?a=1&token=t0&b=2", "https://***@host/x?a=1&token=***&b=2"),
             ("/bin/check --password hunter2 -v", "/bin/check --password *** -v"),
@@ -192,6 +195,8 @@ mod tests {
             ("webhook = { url = \"https://hooks.example.org/services/T0/hunter2\" }", "hunter2"),
             ("command = [\"/bin/x\", \"--token\", \"hunter2\"]", "hunter2"),
             ("  auth_pass hunter2", "hunter2"),
+            ("    key 1 hex:00hunter2", "hunter2"),
+            ("    key 1 \"hunter2 and more words, 32 of them\"", "hunter2"),
         ] {
             let starred = starred(line);
             assert!(!starred.contains(secret) && starred.len() == line.len(), "{starred}");
@@ -207,12 +212,19 @@ mod tests {
         for text in [
             "auth = { kind = \"password\", secret = \"x\" }",
             "auth_pass x",
+            "  key 1 hex:00",
             "send = \"LOGIN bob x\"",
             "url = \"https://a:b@c/\"",
         ] {
             assert!(has_secrets(text), "{text}");
         }
-        for text in ["send = \"PING\\r\\n\"", "# secret = \"x\"", "path = \"/login\"", "name = \"auth\""] {
+        for text in [
+            "send = \"PING\\r\\n\"",
+            "# secret = \"x\"",
+            "path = \"/login\"",
+            "name = \"auth\"",
+            "key 1 file:/x",
+        ] {
             assert!(!has_secrets(text), "{text}");
         }
     }

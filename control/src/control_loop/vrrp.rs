@@ -174,11 +174,12 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
         }
     }
 
-    /// Notices that the machine was asleep: what is due is counted by a clock that stood still meanwhile.
+    /// Reads the clocks: the time of day, and whether the machine was asleep: what is due is counted by a clock that stood still meanwhile.
     pub(super) fn notice_sleep(&mut self, now: Instant) {
         let read = |clock| clock_gettime(clock).map(Duration::from).unwrap_or_default();
         // In this order it is never too much by what passes between the two.
         let (boot, monotonic) = (read(ClockId::CLOCK_BOOTTIME), read(ClockId::CLOCK_MONOTONIC));
+        self.vrrp.machine.time_of_day(now, read(ClockId::CLOCK_REALTIME));
         let ahead = boot.saturating_sub(monotonic);
         let before = self.vrrp.ahead.replace(ahead).unwrap_or(ahead);
         let slept = ahead.saturating_sub(before);

@@ -170,7 +170,7 @@ pub fn routers(config: &Config, snapshot: &Snapshot, macs: &[Mac]) -> Vec<Instan
         excluded: vrrp.excluded.clone(),
         peers: vrrp.peers.iter().map(|&address| peer(vrrp, address)).collect(),
         virtual_mac: vrrp.virtual_mac,
-        auth: vrrp.auth,
+        auth: vrrp.auth.clone(),
         preempt: vrrp.preempt,
         start_grace: vrrp.start_grace,
         warn_after: vrrp.warn_after,

@@ -19,6 +19,7 @@ use super::notify::{Subject, Told};
 use super::output::{Cause, Counters, Due, Event, Listed, Output, Reason, Rival, Role};
 use super::router::Router;
 use super::settings::{Group, Instance, Key, Reading, Tracked};
+use super::trailer::TimeOfDay;
 
 /// All virtual routers.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +36,7 @@ pub struct Machine {
     told: BTreeMap<String, Told>,
     /// All that arrived before was given to the machine; none: whoever feeds it says nothing about that, and it is told all at once.
     heard_until: Option<Instant>,
+    time_of_day: TimeOfDay,
     stopped: bool,
 }
 
@@ -66,9 +68,16 @@ impl Machine {
         }
         self.told.retain(|name, _| groups.iter().any(|group| group.name == *name));
         self.groups = groups;
+        self.routers.iter_mut().for_each(|router| router.time_of_day = self.time_of_day);
         let placed = self.routers.iter().enumerate().map(|(place, router)| (router.settings.key(), place));
         self.places = placed.collect();
         self.reconsider(now, out);
+    }
+
+    /// It is so long after 1970; whoever signs adverts by their time needs to know.
+    pub fn time_of_day(&mut self, now: Instant, unix: Duration) {
+        self.time_of_day = TimeOfDay::told(now, unix);
+        self.routers.iter_mut().for_each(|router| router.time_of_day = self.time_of_day);
     }
 
     /// The names of NICs, by [`NicId`], as reasons have them from now on.

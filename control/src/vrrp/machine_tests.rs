@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use super::super::message::{self, Envelope};
 use super::super::refusal::Vips;
-use super::super::settings::{Announcing, Auth, Peer, Track, Version, VirtualMac, Vrid};
+use super::super::settings::{
+    Announcing, Auth, Hmac, HmacKey, HmacMode, Peer, Replay, Track, Version, VirtualMac, Vrid,
+};
 use super::super::{COMPLAINTS_MAX, LISTEN_PAUSE, PEERS_MAX};
 use super::super::{Event, Notify, To};
 use super::*;
 use crate::health::scripts::Script;
+use crate::secret::Secret;
 
 #[path = "interval_tests.rs"]
 mod intervals;
@@ -95,7 +98,7 @@ fn frame(of: &Instance, last: u8, priority: u8, sequence: u32) -> Vec<u8> {
     let [a, b, c, _] = source.octets();
     let theirs = Instance { source: IpAddr::from([a, b, c, last]), ..of.clone() };
     let to = message::group(Family::V4);
-    let packet = message::build(&theirs, priority, to, Envelope { identification: 1, sequence });
+    let packet = message::build(&theirs, priority, to, Envelope { identification: 1, sequence, trailer: 0 });
     [&[0xff; 6][..], &[2, 0, 0, 0, 0, last], &[8, 0], &packet].concat()
 }
 
@@ -805,4 +808,50 @@ fn what_is_not_for_it_is_counted() {
     machine.frame(now, FRONT, MAC, &frame(&forged, 9, 100, 0), out);
     let Counters { malformed, unknown, looped, refused, received, .. } = machine.counters();
     assert_eq!((malformed, unknown, looped, refused, received), (1, 2, 1, 1, 0));
+}
+
+#[test]
+fn signed_adverts_are_heeded_once_and_carry_the_time_of_day() {
+    const UNIX: u64 = 1_800_000_000;
+    let keys = vec![HmacKey { id: 9, secret: Secret::new(vec![0x5a; 32]) }];
+    let hmac = Hmac { keys, active: 9, replay: Replay::Time(None), mode: HmacMode::Enforce };
+    let ours = Instance { auth: Auth::Hmac(Arc::new(hmac)), ..front() };
+    let start = Instant::now();
+    let (mut machine, out) = (Machine::default(), &mut Vec::new());
+    machine.time_of_day(start, Duration::from_secs(UNIX));
+    machine.set(start, vec![ours.clone()], Vec::new(), out);
+    machine.watched(start, Tracked::Link(FRONT), true.into(), out);
+    let advert = |seconds: u64, counter: u64| {
+        let theirs = Instance { source: ip("192.0.2.77"), ..ours.clone() };
+        let envelope = Envelope { identification: 1, sequence: 1, trailer: seconds << 32 | counter };
+        let packet = message::build(&theirs, 254, message::group(Family::V4), envelope);
+        [&[0xff; 6][..], &[2, 0, 0, 0, 0, 77], &[8, 0], &packet].concat()
+    };
+    for (seconds, counter, received) in [
+        (UNIX, 1, 1),
+        // The same again, and the one before.
+        (UNIX, 1, 1),
+        (UNIX, 0, 1),
+        (UNIX, 2, 2),
+        (UNIX - 6, 3, 2),
+        (UNIX + 6, 4, 2),
+        // What was refused does not count for what comes next.
+        (UNIX, 3, 3),
+    ] {
+        machine.frame(start, FRONT, MAC, &advert(seconds, counter), out);
+        assert_eq!(machine.counters().received, received, "{seconds} {counter}");
+    }
+    assert_eq!(machine.list()[0].refused, [("replay", 2), ("stale", 2)]);
+    // Silence: this director's own adverts have its time, and each another number.
+    out.clear();
+    machine.tick(start + Duration::from_secs(20), out);
+    machine.stop(start + Duration::from_secs(20), out);
+    let sequences = out.iter().filter_map(|output| match output {
+        Output::Advert { packet, .. } => {
+            let trailer: &[u8; super::super::TRAILER] = packet.last_chunk()?;
+            Some(u64::from_be_bytes(*trailer[4..].first_chunk()?))
+        }
+        _ => None,
+    });
+    assert_eq!(sequences.collect::<Vec<_>>(), [(UNIX + 20) << 32, (UNIX + 20) << 32 | 1]);
 }

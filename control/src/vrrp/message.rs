@@ -1,4 +1,4 @@
-//! Adverts as bytes: versions 2 (RFC 3768, with the authentication of RFC 2338) and 3 (RFC 9568).
+//! Adverts as bytes: versions 2 (RFC 3768, with the authentication of RFC 2338) and 3 (RFC 9568), with and without a [`trailer`].
 //!
 //! What differs between the versions ends here: the interval's unit, the checksum (version 3 covers the pseudo header), the
 //! eight bytes behind the addresses of version 2.
@@ -15,7 +15,8 @@ use shunt_dataplane::wire::{self, Frame, Headers, IpHeader, IpVersion};
 
 use super::digest::{self, AH};
 use super::refusal::Refusal;
-use super::settings::{Auth, Instance, Version, Vrid};
+use super::settings::{Auth, Hmac, HmacMode, Instance, Version, Vrid};
+use super::trailer::{self, Bound, Trailer};
 
 /// TTL and hop limit of adverts: what arrives with less passed a router (RFC 9568, 5.1.1.3).
 pub const TTL: u8 = 255;
@@ -31,7 +32,7 @@ const PASSWORD: usize = 8;
 const INTERVAL_MASK: u16 = 0x0fff;
 
 /// Offsets in a message.
-mod field {
+pub(super) mod field {
     pub const PRIORITY: usize = 2;
     pub const AUTH_TYPE: usize = 4;
     pub const INTERVAL: usize = 4;
@@ -68,6 +69,18 @@ pub struct Heard {
     pub sender: Mac,
     checksum_holds: bool,
     proof: Proof,
+    trailer: Option<Trailer>,
+}
+
+/// What is remembered of the source of an advert, and the time of day.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Past {
+    /// The sequence number of the authentication header heard last.
+    pub header: Option<u32>,
+    /// That of the trailer.
+    pub trailer: Option<u64>,
+    /// The time of day.
+    pub unix: Duration,
 }
 
 /// What an advert proves itself by.
@@ -139,6 +152,13 @@ impl Heard {
         let (addresses, behind) = bytes[HEADER..].split_at_checked(usize::from(header[3]) * length)?;
         let addresses =
             (0..usize::from(header[3])).filter_map(|n| A::read(addresses, n * length)).map(Into::into);
+        // What stands behind the message. Nothing else is of a trailer's length.
+        let bound = Bound { version, vrid: Vrid(header[1]), source: headers.source.into() };
+        let rest = if version == Version::V2 { behind.get(PASSWORD..)? } else { behind };
+        let message = &bytes[..bytes.len() - rest.len()];
+        let trailer = rest.try_into().ok().and_then(|rest| Trailer::read(message, rest, bound));
+        // The kernel covers all of it for IPv6; for IPv4 the message is made whole before it is signed.
+        let summed = if trailer.is_some() && A::FAMILY == Family::V4 { message } else { bytes };
         let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
         let (interval, proof, sum) = match version {
             Version::V2 => {
@@ -153,7 +173,7 @@ impl Heard {
             }
             Version::V3 => {
                 let hundredths = word(field::INTERVAL) & INTERVAL_MASK;
-                let length = bytes.len() as u32;
+                let length = summed.len() as u32;
                 let sum = checksum::pseudo_header(headers.source, headers.destination, PROTOCOL, length);
                 (Duration::from_millis(10 * u64::from(hundredths)), proof, sum)
             }
@@ -167,16 +187,17 @@ impl Heard {
             destination: headers.destination.into(),
             ttl: headers.ttl,
             sender,
-            checksum_holds: sum.bytes(bytes).holds(),
+            checksum_holds: sum.bytes(summed).holds(),
             proof,
+            trailer,
         })
     }
 
-    /// Whether it is to be believed (RFC 9568, 7.1; RFC 3768, 7.1). `last` is the sequence number heard last from its source.
+    /// Whether it is to be believed (RFC 9568, 7.1; RFC 3768, 7.1). `past` is what is remembered of its source.
     ///
     /// # Errors
     /// The first thing that is wrong with it.
-    pub fn check(&self, ours: &Instance, last: Option<u32>) -> Result<(), Refusal> {
+    pub fn check(&self, ours: &Instance, past: &Past) -> Result<(), Refusal> {
         let Advert { version, interval, .. } = self.advert;
         let least = match ours.peers.iter().find(|peer| peer.address == self.source) {
             _ if ours.peers.is_empty() && !self.destination.is_multicast() => return Err(Refusal::Unicast),
@@ -194,31 +215,68 @@ impl Heard {
         if !self.checksum_holds {
             return Err(Refusal::Checksum);
         }
-        self.authenticate(&ours.auth, last)?;
+        self.authenticate(ours, past)?;
         if version == Version::V2 && interval != ours.interval {
             return Err(Refusal::Interval { theirs: interval, ours: ours.interval });
         }
         Ok(())
     }
 
-    fn authenticate(&self, ours: &Auth, last: Option<u32>) -> Result<(), Refusal> {
+    fn authenticate(&self, ours: &Instance, past: &Past) -> Result<(), Refusal> {
         let theirs = match self.proof {
+            _ if self.trailer.is_some() => HMAC_KIND,
             Proof::None => 0,
             Proof::Password(_) => 1,
             Proof::Header { .. } => 2,
             Proof::Other(kind) => kind,
         };
-        match (&self.proof, ours) {
+        match (&self.proof, &ours.auth) {
+            (Proof::None, Auth::Hmac(hmac)) => self.verify(hmac, ours.interval, past),
+            _ if self.trailer.is_some() => Err(Refusal::AuthKind { theirs, ours: auth_kind(&ours.auth) }),
             (Proof::None, Auth::None) => Ok(()),
             (Proof::Password(theirs), Auth::Password(ours)) if theirs == ours => Ok(()),
             (Proof::Password(_), Auth::Password(_)) => Err(Refusal::Password),
-            (Proof::Header { sequence, holds_for }, Auth::Header(key)) => match last {
+            (Proof::Header { sequence, holds_for }, Auth::Header(key)) => match past.header {
                 _ if !holds_for.holds(key) => Err(Refusal::Digest),
-                Some(last) if *sequence <= last => Err(Refusal::Replay { sequence: *sequence, last }),
+                Some(last) if *sequence <= last => {
+                    Err(Refusal::Replay { sequence: (*sequence).into(), last: last.into() })
+                }
                 _ => Ok(()),
             },
-            _ => Err(Refusal::AuthKind { theirs, ours: auth_kind(ours) }),
+            (_, auth) => Err(Refusal::AuthKind { theirs, ours: auth_kind(auth) }),
         }
+    }
+
+    /// Whether its trailer is to be believed. What costs little comes first, so that a flood of old ones costs no digests.
+    fn verify(&self, hmac: &Hmac, interval: Duration, past: &Past) -> Result<(), Refusal> {
+        let Some(trailer) = &self.trailer else {
+            return match hmac.mode {
+                HmacMode::Enforce => Err(Refusal::AuthKind { theirs: 0, ours: HMAC_KIND }),
+                HmacMode::Permissive | HmacMode::ReceiveOnly => Ok(()),
+            };
+        };
+        if !trailer.is_known {
+            return Err(Refusal::Trailer);
+        }
+        let window = hmac.window(interval);
+        let behind = trailer.behind(past.unix);
+        if let Some(window) = window.filter(|window| behind.unsigned_abs() > u32::from(*window)) {
+            return Err(Refusal::Stale { behind, window });
+        }
+        if !trailer.holds(hmac.key(trailer.key).ok_or(Refusal::KeyId(trailer.key))?) {
+            return Err(Refusal::Digest);
+        }
+        let is_new = |last: u64| trailer::is_new(trailer.sequence, last, past.unix, window);
+        match past.trailer {
+            Some(last) if !is_new(last) => Err(Refusal::Replay { sequence: trailer.sequence, last }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Its trailer.
+    #[must_use]
+    pub const fn trailer(&self) -> Option<&Trailer> {
+        self.trailer.as_ref()
     }
 
     /// The sequence number of its authentication header.
@@ -231,10 +289,18 @@ impl Heard {
     }
 }
 
+/// What stands for a trailer where kinds of authentication have numbers: the message itself says 0.
+const HMAC_KIND: u8 = 3;
+
 /// The number of a kind of authentication.
 const fn auth_kind(auth: &Auth) -> u8 {
+    if let Auth::Hmac(_) = auth { HMAC_KIND } else { wire_kind(auth) }
+}
+
+/// The same in a message of version 2.
+const fn wire_kind(auth: &Auth) -> u8 {
     match auth {
-        Auth::None => 0,
+        Auth::None | Auth::Hmac(_) => 0,
         Auth::Password(_) => 1,
         Auth::Header(_) => 2,
     }
@@ -247,6 +313,8 @@ pub struct Envelope {
     pub identification: u16,
     /// The sequence number of the authentication header.
     pub sequence: u32,
+    /// The sequence number of the trailer.
+    pub trailer: u64,
 }
 
 /// The multicast group that adverts of a family go to.
@@ -281,10 +349,10 @@ fn build_family<A: IpVersion>(
 ) -> Vec<u8> {
     let header = match instance.auth {
         Auth::Header(_) => AH,
-        Auth::None | Auth::Password(_) => 0,
+        Auth::None | Auth::Password(_) | Auth::Hmac(_) => 0,
     };
     let mut packet = vec![0; A::HEADER + header];
-    packet.extend(message(instance, priority, source, destination));
+    packet.extend(message(instance, priority, source, destination, envelope.trailer));
     let ip = IpHeader {
         source,
         destination,
@@ -301,7 +369,13 @@ fn build_family<A: IpVersion>(
     packet
 }
 
-fn message<A: IpVersion>(instance: &Instance, priority: u8, source: A, destination: A) -> Vec<u8> {
+fn message<A: IpVersion>(
+    instance: &Instance,
+    priority: u8,
+    source: A,
+    destination: A,
+    trailer: u64,
+) -> Vec<u8> {
     let addresses: Vec<A> = instance.addresses.iter().filter_map(|&address| A::from_ip(address)).collect();
     let mut bytes = vec![0; HEADER];
     let Vrid(vrid) = instance.vrid;
@@ -317,20 +391,28 @@ fn message<A: IpVersion>(instance: &Instance, priority: u8, source: A, destinati
         bytes.resize(at + length, 0);
         address.write(&mut bytes, at);
     }
-    let sum = match instance.version {
+    match instance.version {
         Version::V2 => {
-            bytes[field::AUTH_TYPE] = auth_kind(&instance.auth);
+            bytes[field::AUTH_TYPE] = wire_kind(&instance.auth);
             bytes[5] = instance.interval.as_secs() as u8;
             bytes.extend(if let Auth::Password(password) = instance.auth { password } else { [0; PASSWORD] });
-            Sum::ZERO
         }
         Version::V3 => {
             let hundredths = (instance.interval.as_millis() / 10) as u16 & INTERVAL_MASK;
             bytes[field::INTERVAL..field::CHECKSUM].copy_from_slice(&hundredths.to_be_bytes());
-            checksum::pseudo_header(source, destination, PROTOCOL, bytes.len() as u32)
         }
+    }
+    let whole = bytes.len();
+    if let Some(hmac) = instance.auth.hmac().filter(|hmac| hmac.signs()) {
+        let bound = Bound { version: instance.version, vrid: instance.vrid, source: source.into() };
+        trailer::write(&mut bytes, bound, hmac, trailer);
+    }
+    let summed = if A::FAMILY == Family::V4 { &bytes[..whole] } else { &bytes[..] };
+    let sum = match instance.version {
+        Version::V2 => Sum::ZERO,
+        Version::V3 => checksum::pseudo_header(source, destination, PROTOCOL, summed.len() as u32),
     };
-    let checksum = sum.bytes(&bytes).checksum();
+    let checksum = sum.bytes(summed).checksum();
     bytes[field::CHECKSUM..HEADER].copy_from_slice(&checksum.to_be_bytes());
     bytes
 }

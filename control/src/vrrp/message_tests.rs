@@ -5,9 +5,13 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use shunt_dataplane::id::NicId;
 
-use super::super::settings::{Announcing, Peer};
+use super::super::settings::{Announcing, HmacKey, Peer, Replay};
 use super::*;
+use crate::secret::Secret;
 
+/// The sequence number of the draft's examples, and its time.
+const TRAILED: u64 = 0x6800_0000_8000_0000;
+const TRAILED_AT: Duration = Duration::new(0x6800_0000, 500_000_000);
 const MAC: Mac = Mac([2, 0, 0, 0, 0xd0, 1]);
 
 fn ip(text: &str) -> IpAddr {
@@ -76,7 +80,7 @@ fn recorded() -> Vec<(&'static str, Instance, &'static str, Vec<u8>)> {
         ),
         (
             "version 2, authentication header",
-            Instance { auth: header, ..v2(&["192.0.2.10"]) },
+            Instance { auth: header.clone(), ..v2(&["192.0.2.10"]) },
             "224.0.0.18",
             bytes(
                 "45c0 0040 0001 0000 ff33 18b4 c000 0203 e000 0012
@@ -111,7 +115,7 @@ fn recorded() -> Vec<(&'static str, Instance, &'static str, Vec<u8>)> {
             "version 2, authentication header, unicast",
             Instance {
                 peers: vec![Peer { address: ip("192.0.2.4"), hop: ip("192.0.2.4"), ttl_min: 255 }],
-                auth: header,
+                auth: header.clone(),
                 ..instance(Version::V2, 1000, "192.0.2.4", &["192.0.2.10"])
             },
             "192.0.2.5",
@@ -125,7 +129,7 @@ fn recorded() -> Vec<(&'static str, Instance, &'static str, Vec<u8>)> {
 }
 
 fn envelope(sequence: u32) -> Envelope {
-    Envelope { identification: 1, sequence }
+    Envelope { identification: 1, sequence, trailer: TRAILED }
 }
 
 #[test]
@@ -142,7 +146,7 @@ fn keepaliveds_adverts_are_believed() {
         let Instance { version, vrid, interval, addresses, .. } = settings.clone();
         assert_eq!(heard.advert, Advert { version, vrid, priority: 150, interval, addresses }, "{what}");
         assert_eq!((heard.source, heard.destination, heard.ttl), (settings.source, ip(destination), 255));
-        assert_eq!(heard.check(&settings, None), Ok(()), "{what}");
+        assert_eq!(heard.check(&settings, &Past::default()), Ok(()), "{what}");
     }
 }
 
@@ -154,8 +158,9 @@ fn no_bit_of_an_advert_may_change_but_those_that_routers_change() {
         for bit in 8 * message..8 * packet.len() {
             let mut changed = packet.clone();
             changed[bit / 8] ^= 0x80 >> (bit % 8);
-            let believed = Heard::read(&frame(&changed), MAC)
-                .is_some_and(|heard| heard.advert.vrid == Vrid(51) && heard.check(&settings, None).is_ok());
+            let believed = Heard::read(&frame(&changed), MAC).is_some_and(|heard| {
+                heard.advert.vrid == Vrid(51) && heard.check(&settings, &Past::default()).is_ok()
+            });
             assert!(!believed, "{what}: bit {bit}");
         }
     }
@@ -219,7 +224,11 @@ fn what_is_wrong_is_told() {
             frame[..6].copy_from_slice(&MAC.0);
         }
         let heard = Heard::read(&frame, MAC).unwrap();
-        assert_eq!(heard.check(ours, last), want, "{sent:?} to {ours:?}");
+        assert_eq!(
+            heard.check(ours, &Past { header: last, ..Past::default() }),
+            want,
+            "{sent:?} to {ours:?}"
+        );
         if let Err(refusal) = want {
             assert!(!refusal.to_string().is_empty());
         }
@@ -227,7 +236,7 @@ fn what_is_wrong_is_told() {
     let mut broken = build(&v3, 150, ip(group), envelope(7));
     broken[26] ^= 1;
     let heard = Heard::read(&frame(&broken), MAC).unwrap();
-    assert_eq!(heard.check(&v3, None), Err(Checksum));
+    assert_eq!(heard.check(&v3, &Past::default()), Err(Checksum));
 }
 
 #[test]
@@ -269,7 +278,99 @@ proptest! {
             packet[10..12].copy_from_slice(&sum.to_be_bytes());
         }
         if let Some(heard) = Heard::read(&frame(&packet), MAC) {
-            let _ = heard.check(&settings, None);
+            let _ = heard.check(&settings, &Past::default());
+        }
+    }
+}
+
+/// The key of the draft's examples.
+fn hmac(mode: HmacMode, replay: Replay) -> Auth {
+    let keys = vec![HmacKey { id: 1, secret: Secret::new((0..32).collect()) }];
+    Auth::Hmac(Arc::new(Hmac { keys, active: 1, replay, mode }))
+}
+
+#[test]
+fn a_signed_advert_is_the_drafts_byte_by_byte() {
+    let mut settings = instance(Version::V3, 1000, "fe80::10", &["fe80::100"]);
+    settings.auth = hmac(HmacMode::Enforce, Replay::Time(Some(5)));
+    settings.peers = vec![Peer { address: ip("fe80::20"), hop: ip("fe80::20"), ttl_min: 255 }];
+    let packet = build(&settings, 200, ip("fe80::20"), envelope(1));
+    let want = bytes(
+        "3133c8010064a2e9 fe800000000000000000000000000100 010100006800000080000000 c8c56146ebfd66ee10ec4d8186461b78",
+    );
+    assert_eq!(packet[40..], want);
+    let v4 =
+        Instance { auth: settings.auth, ..instance(Version::V3, 1000, "198.51.100.10", &["192.0.2.100"]) };
+    let packet = build(&v4, 200, ip("224.0.0.18"), envelope(1));
+    // The draft's example has the checksum of the message alone; here it covers the pseudo header, as keepalived's.
+    let mut want =
+        bytes("3133c80100644402 c0000264 010100006800000080000000 1b84bc4e8e43892dc6d98448f8ee2265");
+    want[6..8].copy_from_slice(&packet[26..28]);
+    assert_eq!(packet[20..], want);
+}
+
+#[test]
+fn what_is_wrong_with_a_trailer_is_told() {
+    use Refusal::{AuthKind, Digest, KeyId, Replay as Again, Stale, Trailer as Unknown};
+    let (time, monotonic) = (Replay::Time(Some(5)), Replay::Monotonic);
+    let of = |version, auth| Instance { auth, ..instance(version, 1000, "192.0.2.3", &["192.0.2.10"]) };
+    for version in [Version::V2, Version::V3] {
+        let with = |mode, replay| of(version, hmac(mode, replay));
+        let (enforce, plain) = (with(HmacMode::Enforce, time), of(version, Auth::None));
+        let mut other = hmac(HmacMode::Enforce, time);
+        let mut second = hmac(HmacMode::Enforce, time);
+        if let (Auth::Hmac(other), Auth::Hmac(second)) = (&mut other, &mut second) {
+            Arc::make_mut(other).keys[0].secret = Secret::new(vec![7; 64]);
+            let second = Arc::make_mut(second);
+            (second.active, second.keys[0].id) = (2, 2);
+        }
+        let at = |seconds: i64| Duration::from_secs((TRAILED_AT.as_secs() as i64 + seconds) as u64);
+        let past = |trailer, unix| Past { header: None, trailer, unix };
+        let new = |seconds| past(None, at(seconds));
+        for (sent, ours, past, want) in [
+            (&enforce, &enforce, new(5), Ok(())),
+            (&enforce, &enforce, new(-5), Ok(())),
+            (&enforce, &enforce, new(6), Err(Stale { behind: 6, window: 5 })),
+            (&enforce, &enforce, new(-6), Err(Stale { behind: -6, window: 5 })),
+            (&enforce, &with(HmacMode::Enforce, monotonic), new(90_000), Ok(())),
+            (&enforce, &with(HmacMode::Permissive, time), new(0), Ok(())),
+            (&enforce, &with(HmacMode::ReceiveOnly, time), new(0), Ok(())),
+            (&enforce, &plain, new(0), Err(AuthKind { theirs: 3, ours: 0 })),
+            (&plain, &enforce, new(0), Err(AuthKind { theirs: 0, ours: 3 })),
+            (&plain, &with(HmacMode::Permissive, time), new(0), Ok(())),
+            (&plain, &with(HmacMode::ReceiveOnly, time), new(0), Ok(())),
+            (&with(HmacMode::ReceiveOnly, time), &plain, new(0), Ok(())),
+            (&of(version, other), &enforce, new(0), Err(Digest)),
+            (&of(version, second), &enforce, new(0), Err(KeyId(2))),
+            (&enforce, &enforce, past(Some(TRAILED - 1), at(0)), Ok(())),
+            (&enforce, &enforce, past(Some(TRAILED), at(0)), Err(Again { sequence: TRAILED, last: TRAILED })),
+            // What was heard last is itself outside the window: the clock of whoever sent it was put back.
+            (&enforce, &enforce, past(Some(TRAILED + (6 << 32)), at(0)), Ok(())),
+            (
+                &enforce,
+                &with(HmacMode::Enforce, monotonic),
+                past(Some(TRAILED + (6 << 32)), at(0)),
+                Err(Again { sequence: TRAILED, last: TRAILED + (6 << 32) }),
+            ),
+        ] {
+            let packet = build(sent, 150, ip("224.0.0.18"), envelope(7));
+            let heard = Heard::read(&frame(&packet), MAC).unwrap();
+            assert_eq!(heard.check(ours, &past), want, "{sent:?} to {ours:?}");
+            if let Err(refusal) = want {
+                assert!(!refusal.to_string().is_empty());
+            }
+        }
+        let whole = build(&enforce, 150, ip("224.0.0.18"), envelope(7));
+        for bit in 8 * 20..8 * whole.len() {
+            let mut packet = whole.clone();
+            packet[bit / 8] ^= 0x80 >> (bit % 8);
+            let verdict = Heard::read(&frame(&packet), MAC)
+                .filter(|heard| heard.advert.vrid == Vrid(51))
+                .map(|heard| heard.check(&enforce, &new(0)));
+            assert!(!matches!(verdict, Some(Ok(()))), "{version:?}: bit {bit}");
+            if (bit / 8 + 28).checked_sub(whole.len()).is_some_and(|at| [0, 2, 3].contains(&at)) {
+                assert_eq!(verdict, Some(Err(Unknown)), "{version:?}: bit {bit}");
+            }
         }
     }
 }

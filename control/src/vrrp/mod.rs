@@ -14,6 +14,7 @@ mod refusal;
 mod rival;
 mod router;
 mod settings;
+mod trailer;
 
 pub use lateness::Lateness;
 pub use machine::Machine;
@@ -23,9 +24,12 @@ pub use output::{
 };
 pub use refusal::{Complaint, Refusal, Vips};
 pub use settings::{
-    Announcing, Auth, Group, INTERVAL_MAX_V2, INTERVAL_MAX_V3, INTERVAL_MIN_V2, INTERVAL_MIN_V3, Instance,
-    Key, Peer, Reading, Track, Tracked, Version, VirtualMac, Vrid,
+    Announcing, Auth, Group, HMAC_KEY_MAX, HMAC_KEY_MIN, HMAC_WINDOW_MAX, HMAC_WINDOW_MIN, Hmac, HmacKey,
+    HmacMode, INTERVAL_MAX_V2, INTERVAL_MAX_V3, INTERVAL_MIN_V2, INTERVAL_MIN_V3, Instance, Key, Peer,
+    Reading, Replay, Track, Tracked, Version, VirtualMac, Vrid,
 };
+
+pub use trailer::TRAILER;
 
 use std::time::Duration;
 

@@ -35,7 +35,7 @@ pub enum Refusal {
     NotPeer,
     /// Another kind of authentication.
     AuthKind {
-        /// Theirs, as the number of the protocol: 0 none, 1 password, 2 header.
+        /// Theirs, as the number of the protocol: 0 none, 1 password, 2 header; 3 is a trailer.
         theirs: u8,
         /// Ours.
         ours: u8,
@@ -47,9 +47,20 @@ pub enum Refusal {
     /// An old authenticated advert, sent again.
     Replay {
         /// Its sequence number.
-        sequence: u32,
+        sequence: u64,
         /// The one heard before.
-        last: u32,
+        last: u64,
+    },
+    /// A trailer of a kind that nobody knows.
+    Trailer,
+    /// A trailer by a key of a number that is not configured.
+    KeyId(u8),
+    /// A trailer whose time is too far from this director's.
+    Stale {
+        /// How many seconds its clock is behind this one.
+        behind: i32,
+        /// How many are believed.
+        window: u16,
     },
     /// From the address that this director's own adverts come from, but from another MAC.
     OwnAddress(Mac),
@@ -71,7 +82,7 @@ pub enum Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const AUTH: [&str; 3] = ["none", "a password", "an authentication header"];
+        const AUTH: [&str; 4] = ["none", "a password", "an authentication header", "an HMAC trailer"];
         let kind = |number: u8| AUTH.get(usize::from(number)).copied().unwrap_or("one that nobody knows");
         match *self {
             Self::Version { theirs, ours } => write!(
@@ -100,6 +111,18 @@ impl fmt::Display for Refusal {
             Self::Replay { sequence, last } => {
                 write!(f, "its sequence number {sequence} does not come after {last}: an old one sent again")
             }
+            Self::Trailer => f.write_str("its HMAC trailer is of a kind that nobody knows"),
+            Self::KeyId(id) => {
+                write!(
+                    f,
+                    "its HMAC is by key {id}, which this director does not have: set the same keys on both"
+                )
+            }
+            Self::Stale { behind, window } => write!(
+                f,
+                "its time is {}, and {window} s are believed: an old one sent again, or clocks that differ: set both by NTP",
+                clocks(behind)
+            ),
             Self::OwnAddress(mac) => write!(
                 f,
                 "it comes from {mac} and from the address that this director's adverts come from: two hosts have it: give one \
@@ -133,11 +156,20 @@ impl Refusal {
             Self::Password => "password",
             Self::Digest => "digest",
             Self::Replay { .. } => "replay",
+            Self::Trailer => "trailer",
+            Self::KeyId(_) => "key_id",
+            Self::Stale { .. } => "stale",
             Self::OwnAddress(_) => "own_address",
             Self::Addresses { .. } => "addresses",
             Self::Interval { .. } => "interval",
         }
     }
+}
+
+/// How another clock stands to this one.
+fn clocks(behind: i32) -> String {
+    let word = if behind < 0 { "ahead of" } else { "behind" };
+    format!("{} s {word} this director's", behind.unsigned_abs())
 }
 
 /// What is wrong with an advert that is heeded all the same.
@@ -152,6 +184,13 @@ pub enum Complaint {
     },
     /// Both say that the VIPs are their own.
     TwoOwners,
+    /// The time of its trailer is more than half of the window off.
+    Clock {
+        /// How many seconds its clock is behind this one.
+        behind: i32,
+        /// How many are believed.
+        window: u16,
+    },
     /// Its interval is longer than is believed.
     Interval {
         /// Theirs.
@@ -172,6 +211,11 @@ impl fmt::Display for Complaint {
             ),
             Self::TwoOwners => f.write_str(
                 "it owns the VIPs (priority 255), and so does this director: only one can: set priority 254 or less on the other",
+            ),
+            Self::Clock { behind, window } => write!(
+                f,
+                "its time is {}, and adverts that are more than {window} s off are refused: set both by NTP",
+                clocks(behind)
             ),
             Self::Interval { theirs, believed, ours } => write!(
                 f,

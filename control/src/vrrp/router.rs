@@ -25,6 +25,7 @@ use super::notify::{Subject, Told};
 use super::output::{Counters, Due, Event, Listed, Output, PeerListed, Reason, Role, To};
 use super::rival::Rivalry;
 use super::settings::Instance;
+use super::trailer::{self, TimeOfDay};
 use super::{LISTEN_PAUSE, PRIORITY_OWNER, PRIORITY_STOP};
 use heard::{Complaints, Peer};
 
@@ -51,6 +52,9 @@ pub(super) struct Router {
     announcements: Announcements,
     identification: u16,
     sequence: u32,
+    /// The sequence number of the last trailer.
+    trailer: Option<u64>,
+    pub time_of_day: TimeOfDay,
     sent: u64,
     /// When it sent the last one.
     spoke: Option<Instant>,
@@ -111,6 +115,8 @@ impl Router {
             announcements: Announcements::default(),
             identification: 0,
             sequence: 0,
+            trailer: None,
+            time_of_day: TimeOfDay::default(),
             sent: 0,
             spoke: None,
             longest_gap: Duration::ZERO,
@@ -312,10 +318,16 @@ impl Router {
         let peers = self.settings.peers.iter().map(|peer| (peer.address, To::Neighbour(peer.hop)));
         let all: Vec<_> = if self.settings.peers.is_empty() { vec![group] } else { peers.collect() };
         self.sequence = self.sequence.wrapping_add(1);
+        if let Some(hmac) = self.settings.auth.hmac() {
+            let window = hmac.window(self.settings.interval);
+            self.trailer = Some(trailer::next(self.trailer, self.time_of_day.at(now), window));
+        }
         self.spoke = Some(now);
         for (destination, to) in all {
             self.identification = self.identification.wrapping_add(1);
-            let envelope = Envelope { identification: self.identification, sequence: self.sequence };
+            let (identification, sequence, trailer) =
+                (self.identification, self.sequence, self.trailer.unwrap_or_default());
+            let envelope = Envelope { identification, sequence, trailer };
             let packet = message::build(&self.settings, priority, destination, envelope);
             self.sent += 1;
             // Peers are spoken to as by any host: they may be behind a router.

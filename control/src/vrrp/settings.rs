@@ -77,16 +77,111 @@ impl Version {
     }
 }
 
-/// How adverts of version 2 prove where they come from (RFC 2338, 5.3.6; RFC 3768 took it out, keepalived has it).
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
+/// How adverts prove where they come from.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub enum Auth {
     /// Not at all.
     #[default]
     None,
-    /// A password that everybody on the link can read; filled up with zeros.
+    /// Version 2: a password that everybody on the link can read; filled up with zeros (RFC 2338, 5.3.6; RFC 3768 took it out,
+    /// keepalived has it).
     Password([u8; 8]),
-    /// An IPsec authentication header with HMAC-MD5-96 (RFC 2402, RFC 2403) and this key.
+    /// Version 2: an IPsec authentication header with HMAC-MD5-96 (RFC 2402, RFC 2403) and this key.
     Header([u8; 8]),
+    /// Either version: a trailer with HMAC-SHA256 (keepalived 2.4: `auth_hmac`).
+    Hmac(Arc<Hmac>),
+}
+
+impl Auth {
+    /// The settings of its trailers.
+    #[must_use]
+    pub fn hmac(&self) -> Option<&Hmac> {
+        match self {
+            Self::Hmac(hmac) => Some(hmac),
+            _ => None,
+        }
+    }
+}
+
+/// The shortest key of a trailer.
+pub const HMAC_KEY_MIN: usize = 32;
+/// The longest one.
+pub const HMAC_KEY_MAX: usize = 64;
+/// The shortest window in seconds.
+pub const HMAC_WINDOW_MIN: u16 = 1;
+/// The longest one.
+pub const HMAC_WINDOW_MAX: u16 = 300;
+/// The least window where none is said.
+const HMAC_WINDOW_USUAL_MIN: u64 = 5;
+
+/// How adverts are signed and checked by trailers; names and defaults are keepalived's (`auth_hmac`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hmac {
+    /// The keys that are believed.
+    pub keys: Vec<HmacKey>,
+    /// The number of the one that signs.
+    pub active: u8,
+    /// What is no replay.
+    pub replay: Replay,
+    /// How far all directors have them yet.
+    pub mode: HmacMode,
+}
+
+/// A key that directors share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HmacKey {
+    /// Its number in trailers.
+    pub id: u8,
+    /// Its bytes.
+    pub secret: Secret<Vec<u8>>,
+}
+
+/// What tells a new advert from one that was recorded and sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replay {
+    /// Its time is within so many seconds of this director's, and its sequence number grows; none: three intervals, 5 at least.
+    Time(Option<u16>),
+    /// Its sequence number grows.
+    Monotonic,
+}
+
+/// What is sent and asked for while a pair is moved to trailers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HmacMode {
+    /// Adverts are signed, and believed with a trailer alone.
+    #[default]
+    Enforce,
+    /// Adverts are signed, and believed without a trailer, too.
+    Permissive,
+    /// Adverts are not signed, and believed without a trailer, too.
+    ReceiveOnly,
+}
+
+impl Hmac {
+    /// The key of this number.
+    #[must_use]
+    pub fn key(&self, id: u8) -> Option<&[u8]> {
+        self.keys.iter().find(|key| key.id == id).map(|key| key.secret.expose().as_slice())
+    }
+
+    /// Whether adverts are signed.
+    #[must_use]
+    pub fn signs(&self) -> bool {
+        self.mode != HmacMode::ReceiveOnly
+    }
+
+    /// How many seconds an advert's time may be off, with adverts of this interval; none where time does not count.
+    #[must_use]
+    pub fn window(&self, interval: Duration) -> Option<u16> {
+        match self.replay {
+            Replay::Monotonic => None,
+            Replay::Time(Some(window)) => Some(window),
+            Replay::Time(None) => {
+                let usual = (3 * interval.as_secs()).clamp(HMAC_WINDOW_USUAL_MIN, HMAC_WINDOW_MAX.into());
+                Some(u16::try_from(usual).unwrap_or(HMAC_WINDOW_MAX))
+            }
+        }
+    }
 }
 
 impl fmt::Debug for Auth {
@@ -96,6 +191,7 @@ impl fmt::Debug for Auth {
             Self::None => f.write_str("None"),
             Self::Password(password) => f.debug_tuple("Password").field(&Secret::new(password)).finish(),
             Self::Header(key) => f.debug_tuple("Header").field(&Secret::new(key)).finish(),
+            Self::Hmac(hmac) => f.debug_tuple("Hmac").field(hmac).finish(),
         }
     }
 }
@@ -227,7 +323,7 @@ pub struct Instance {
     pub peers: Vec<Peer>,
     /// The MAC of its VIPs; none for the NIC's.
     pub virtual_mac: Option<VirtualMac>,
-    /// How adverts of version 2 are authenticated.
+    /// How adverts are authenticated.
     pub auth: Auth,
     /// How long a director of lower priority may go on as master when this one is there; none: for good.
     pub preempt: Option<Duration>,

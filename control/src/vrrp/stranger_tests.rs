@@ -204,8 +204,12 @@ fn other_virtual_routers_are_counted_alone() {
     assert!(heard(&mut timeline, 4000, &other, 9, 255).is_empty());
     let source = ip("fe80::9");
     let other = Instance { source, addresses: vec![ip("2001:db8::10")], ..front() };
-    let packet =
-        message::build(&other, 255, message::group(Family::V6), Envelope { identification: 1, sequence: 1 });
+    let packet = message::build(
+        &other,
+        255,
+        message::group(Family::V6),
+        Envelope { identification: 1, sequence: 1, trailer: 0 },
+    );
     let frame = [&[0xff; 6][..], &[2, 0, 0, 0, 0, 9], &[0x86, 0xdd], &packet].concat();
     assert!(arrived(&mut timeline, 4100, &frame).is_empty());
     assert_eq!((timeline.machine.counters().unknown, role(&timeline)), (2, Role::Master));

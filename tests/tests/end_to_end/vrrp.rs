@@ -215,6 +215,33 @@ fn beside_keepalived_version_2_header() {
     beside_keepalived("192.0.2.10", shunt, keepalived, SECOND);
 }
 
+/// Directors that sign their adverts, and one whose key differs: it is heard and not believed.
+#[test]
+fn directors_with_the_same_key_share_a_vip_and_another_one_is_refused() {
+    let link = Link::new("192.0.2.10");
+    let beside = link.lab.beside();
+    let signed = |priority: u8, byte: &str| {
+        let key = byte.repeat(32);
+        format!(
+            "{SLOW}\npriority = {priority}\nauth = {{ kind = \"hmac\", active_key = 1, keys = [{{ id = 1, secret = \"hex:{key}\" }}] }}"
+        )
+    };
+    let backup = link.director(&beside, "two", 3, &signed(100, "5a"));
+    wait_for_role(&backup, "master");
+    let master = link.director(&link.lab, "one", 2, &signed(200, "5a"));
+    wait_for_role(&master, "master");
+    let status = wait_for_role(&backup, "backup");
+    assert_eq!(status.vrrp[0].reason, "192.0.2.2 is master with priority 200");
+    assert_eq!(status.vrrp[0].refused.values().sum::<u64>(), 0, "{:?}", status.vrrp[0].refused);
+    // Another key: both are masters, and each says why.
+    master.reload(&link.lab, &link.configuration(&link.lab, "one", 2, &signed(200, "a5")));
+    let refused = |status: &Status| status.vrrp[0].refused.get("digest").is_some_and(|count| *count > 0);
+    backup.wait_until("adverts refused", |status| refused(status) && role(status) == "master");
+    master.wait_until("adverts refused", refused);
+    master.reload(&link.lab, &link.configuration(&link.lab, "one", 2, &signed(200, "5a")));
+    wait_for_role(&backup, "backup");
+}
+
 /// What keepalived needs by itself in the same place, to compare with.
 #[test]
 fn keepalived_alone() {

@@ -15,7 +15,9 @@ use super::{Seen, unique_names};
 use crate::config::document::{Document, VrrpDocument, VrrpGroupDocument, nearest};
 use crate::config::problem::{At, Fault, Findings};
 use crate::config::{ADOPT_DEFAULT, MTU_DEFAULT, Vrrp, Watch, duration};
-use crate::vrrp::{Announcing, Auth, Group, PRIORITY_OWNER, Track, Tracked, Version, VirtualMac, Vrid};
+use crate::vrrp::{
+    Announcing, Auth, Group, Hmac, PRIORITY_OWNER, TRAILER, Track, Tracked, Version, VirtualMac, Vrid,
+};
 
 /// The interval when none is configured.
 const INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
@@ -154,7 +156,8 @@ fn most_addresses(vrrp: &VrrpDocument, document: &Document) -> usize {
     let nic = vrrp.nic.as_ref().and_then(|name| nic_of(document, &name.value));
     let nic = nic.and_then(|nic| document.nics.get(nic.index()));
     let mtu = nic.and_then(|nic| nic.mtu.as_ref()).map_or(MTU_DEFAULT, |mtu| mtu.value);
-    let room = usize::from(mtu).saturating_sub(60);
+    let signs = vrrp.auth.as_ref().and_then(|auth| auth.value.hmac()).is_some_and(Hmac::signs);
+    let room = usize::from(mtu).saturating_sub(if signs { 60 + TRAILER } else { 60 });
     (if family(vrrp) == Family::V6 { room / 16 } else { room / 4 }).min(u8::MAX.into())
 }
 
@@ -168,12 +171,18 @@ fn check_version(vrrp: &VrrpDocument, findings: &mut Findings<'_>) {
             findings.error(&vrrp.place, &written.at, fault);
         }
     }
-    if let Some(auth) = vrrp.auth.as_ref().filter(|_| version == Version::V3) {
-        let holds = "version 3 has no authentication (RFC 9568, 9)";
+    if let Some(auth) =
+        vrrp.auth.as_ref().filter(|auth| version == Version::V3 && auth.value.hmac().is_none())
+    {
+        let holds = "version 3 has neither password nor header (RFC 9568, 9)";
         findings.error(
             &vrrp.place,
             &auth.at,
-            Fault::new("authentication in version 3", holds, "remove auth, or choose version = 2"),
+            Fault::new(
+                "authentication in version 3",
+                holds,
+                "choose kind = \"hmac\" on all directors, or version = 2",
+            ),
         );
     }
     let Some(interval) = &vrrp.interval else { return };
@@ -303,7 +312,7 @@ fn build(
         ttl_min: vrrp.ttl_min.as_ref().map(|ttl| ttl.value),
         accept: vrrp.accept.as_ref().is_none_or(|accept| accept.value),
         virtual_mac: virtual_mac(vrrp),
-        auth: vrrp.auth.as_ref().map_or(Auth::None, |auth| auth.value),
+        auth: vrrp.auth.as_ref().map_or(Auth::None, |auth| auth.value.clone()),
         preempt: vrrp
             .preempt
             .as_ref()

@@ -130,12 +130,21 @@ fn auth(place: &str, before: &Vrrp, after: &Vrrp, changes: &mut Changes) {
         Auth::None => "none",
         Auth::Password(_) => "password",
         Auth::Header(_) => "header",
+        Auth::Hmac(_) => "hmac",
     };
     let (old, new) = (kind(&before.auth), kind(&after.auth));
     if old != new {
         changes.add(Kind::Changed, place, format!("auth {old} -> {new}"), false);
     } else if before.auth != after.auth {
-        changes.add(Kind::Changed, place, format!("auth {new}: another secret"), false);
+        changes.add(
+            Kind::Changed,
+            place,
+            format!(
+                "auth {new}: {}",
+                if new == "hmac" { "other keys or settings" } else { "another secret" }
+            ),
+            false,
+        );
     }
 }
 

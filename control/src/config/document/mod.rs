@@ -3,6 +3,7 @@
 //! serde stops at the first error, so the spanned TOML tree is walked by hand. What can be said about one value alone
 //! (its type, its range, its spelling) is said here; what needs two of them is said in `check`.
 
+mod auth;
 mod check;
 mod forward;
 mod import;

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
+use super::auth;
 use super::nic::host;
 use super::service::within;
-use super::{CheckDocument, Section, name, nearest, place, required};
+use super::{CheckDocument, Section, name, place, required};
 use crate::config::limit;
 use crate::config::problem::{At, Fault, Findings, Span};
 use crate::vrrp::{Auth, Notify, Version};
@@ -145,7 +146,7 @@ impl VrrpDocument {
             excluded: section.parse_list("excluded", vip),
             peers: section.parse_list("peers", vip),
             ttl_min: section.integer("ttl_min", 1..=u8::MAX, "(a TTL)"),
-            auth: auth(&mut section),
+            auth: auth::read(&mut section),
             accept: section.boolean("accept"),
             use_vmac: section.boolean("use_vmac"),
             vmac_xmit_base: section.boolean("vmac_xmit_base"),
@@ -270,55 +271,4 @@ fn vip(text: &str) -> Result<IpAddr, Fault> {
 fn version(section: &mut Section<'_, '_, '_, '_>) -> Option<At<Version>> {
     let number: At<u8> = section.integer("version", 2..=3, "(of the protocol)")?;
     Some(At::new(if number.value == 2 { Version::V2 } else { Version::V3 }, number.at))
-}
-
-/// `auth = { kind = "password", secret = "…" }`.
-fn auth(section: &mut Section<'_, '_, '_, '_>) -> Option<At<Auth>> {
-    let (at, table) = section.table("auth")?;
-    let place = format!("{}, auth", section.place());
-    let mut inner = Section::new(section.findings(), &place, table, &at, &["kind", "secret"], &[]);
-    type Make = fn([u8; 8]) -> Auth;
-    let kinds: &[(&str, Make)] = &[("password", Auth::Password), ("header", Auth::Header)];
-    let kind = inner.parse("kind", |text| auth_kind(text, kinds));
-    let secret = inner.parse("secret", secret);
-    for (key, holds, example) in [
-        ("kind", "authentication is by password (PASS) or header (AH)", "kind = \"password\""),
-        ("secret", "all directors of a virtual router have the same secret", "secret = \"…\""),
-    ] {
-        if !inner.has(key) {
-            inner.missing(required(key, holds, example));
-        }
-    }
-    Some(At::new((kind?.value)(secret?.value), at))
-}
-
-/// A kind of authentication.
-fn auth_kind<T: Copy>(text: &str, kinds: &[(&str, T)]) -> Result<T, Fault> {
-    if let Some((_, make)) = kinds.iter().find(|(word, _)| *word == text) {
-        return Ok(*make);
-    }
-    let holds = "kind is one of password, header";
-    if text == "hmac" {
-        let wrong = "keepalived 2.4's auth_hmac is not supported: the documentation at hand does not say how its 28 bytes are laid out";
-        let advice =
-            "choose one of these on both directors, or none and filter VRRP (protocol 112) in front of them";
-        return Err(Fault::new(wrong, holds, advice));
-    }
-    let near = nearest(text, &["password", "header"]);
-    let advice =
-        near.map_or_else(|| "choose one of these".to_owned(), |near| format!("did you mean \"{near}\"?"));
-    Err(Fault::new("unknown kind", holds, advice))
-}
-
-fn secret(text: &str) -> Result<[u8; 8], Fault> {
-    let mut bytes = [0; 8];
-    match bytes.get_mut(..text.len()).filter(|_| !text.is_empty()) {
-        Some(place) => place.copy_from_slice(text.as_bytes()),
-        None => {
-            let wrong = format!("a secret of {} bytes", text.len());
-            let holds = "version 2 carries 1 to 8 bytes; keepalived cuts longer ones off";
-            return Err(Fault::new(wrong, holds, "write the first eight"));
-        }
-    }
-    Ok(bytes)
 }

@@ -268,12 +268,7 @@ const VRRP_INSTANCE: Keywords = &[
     (Supported("`addresses`"), "virtual_ipaddress"),
     (Supported("`excluded`"), "virtual_ipaddress_excluded"),
     (Supported("`auth`"), "authentication"),
-    (
-        Refused(
-            "remove it on both directors: how its 28 bytes are laid out is not known here (docs/decisions.md)",
-        ),
-        "auth_hmac",
-    ),
+    (Supported("`auth`"), "auth_hmac"),
     (Supported("`source`"), "mcast_src_ip unicast_src_ip"),
     (Supported("`peers`, `ttl_min`"), "unicast_peer"),
     (Instead("adverts leave with a TTL of 255"), "unicast_ttl"),
@@ -350,6 +345,13 @@ const VRRP_INSTANCE: Keywords = &[
     (Supported("`notify_master_rx_lower_pri`"), "notify_master_rx_lower_pri"),
     (Instead("this director needs no socket buffers"), "kernel_rx_buf_size"),
     (Instead("the link of every NIC is watched"), "linkbeat_use_polling"),
+];
+const AUTH_HMAC: Keywords = &[
+    (Supported("`auth.keys`"), "key"),
+    (Supported("`auth.active_key`"), "active_key"),
+    (Supported("`auth.replay`"), "anti_replay"),
+    (Supported("`auth.window`"), "time_window"),
+    (Supported("`auth.mode`"), "mode"),
 ];
 const AUTHENTICATION: Keywords =
     &[(Supported("`auth.kind`"), "auth_type"), (Supported("`auth.secret`"), "auth_pass")];
@@ -516,6 +518,7 @@ pub const BLOCKS: &[(&str, &[Keywords])] = &[
     ("vrrp_sync_group", &[VRRP_SYNC_GROUP]),
     ("vrrp_instance", &[VRRP_INSTANCE]),
     ("authentication", &[AUTHENTICATION]),
+    ("auth_hmac", &[AUTH_HMAC]),
     ("virtual_server_group", &[VIRTUAL_SERVER_GROUP]),
     ("virtual_server", &[VIRTUAL_SERVER]),
     ("real_server", &[REAL_SERVER]),

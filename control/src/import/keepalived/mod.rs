@@ -2,6 +2,7 @@
 //!
 //! Files → lines ([`expand`]) → statements ([`tree`]) → TOML, keyword by keyword; [`keywords`] says what becomes of each.
 
+mod auth_hmac;
 mod checks;
 pub mod expand;
 mod global;
@@ -100,6 +101,7 @@ fn read_vrrp(
                 writer.tell(line.origin(), &place, "virtual_routes", Fate::Instead(stays));
                 global::routes(line, &place, context, writer);
             }
+            auth_hmac::read_files(statement, files, &mut context.key_files);
             instances.extend(vrrp::read(statement, context, writer));
         }
         _ => {}

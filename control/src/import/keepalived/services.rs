@@ -41,6 +41,8 @@ pub struct Context {
     pub disabled: BTreeSet<String>,
     /// Programs that are not there, of scripts that are not tracked.
     pub gone: BTreeSet<String>,
+    /// What files of keys of `auth_hmac` hold; none where one cannot be read.
+    pub key_files: BTreeMap<String, Option<String>>,
     /// `vrrp_version`.
     pub version: Option<u8>,
     /// `vrrp_strict`.

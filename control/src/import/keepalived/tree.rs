@@ -141,6 +141,7 @@ impl Inner {
             ("file", "SSL") => Self::Keywords("SSL"),
             ("file", "virtual_server") => Self::Keywords("virtual_server"),
             ("vrrp_instance", "authentication") => Self::Keywords("authentication"),
+            ("vrrp_instance", "auth_hmac") => Self::Keywords("auth_hmac"),
             ("virtual_server", "real_server") => Self::Keywords("real_server"),
             (
                 "real_server",

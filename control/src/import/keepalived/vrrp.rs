@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use super::auth_hmac::AuthHmac;
 use super::keywords::Block;
 use super::scripts::{command, first_script, list};
 use super::services::Context;
@@ -95,6 +96,7 @@ pub struct Instance {
     nopreempt: Option<Origin>,
     preempt_delay: Option<(Origin, f64)>,
     auth: Auth,
+    hmac: Option<AuthHmac>,
     /// Where adverts shall go to single hosts.
     unicast: Option<Origin>,
     advert_int: Option<Origin>,
@@ -135,6 +137,7 @@ pub fn read(statement: &Statement, context: &mut Context, writer: &mut Writer) -
         nopreempt: None,
         preempt_delay: None,
         auth: Auth::default(),
+        hmac: None,
         unicast: None,
         advert_int: None,
         links: Vec::new(),
@@ -260,6 +263,10 @@ impl Instance {
                 return peers(statement, router, place, writer);
             }
             "authentication" => return self.authentication(statement, place, writer),
+            "auth_hmac" => {
+                let hmac = self.hmac.get_or_insert_with(|| AuthHmac::new(origin.clone()));
+                return hmac.read(statement, &context.key_files, place, writer);
+            }
             "track_interface" | "track_script" | "track_file" | "track_process" => {
                 let own = router.nic.clone();
                 return tracks(statement, &mut router.tracks, own.as_deref(), place, context, writer);
@@ -349,6 +356,7 @@ impl Instance {
         if let Some(at) = &self.auth.origin {
             let reason = match (self.auth.kind, &self.auth.password) {
                 (None, _) => Some("auth_type is missing"),
+                _ if self.hmac.is_some() => Some("auth_hmac takes its place"),
                 _ if strict => Some("vrrp_strict forbids authentication"),
                 _ if version == 3 => Some("version 3 has no authentication"),
                 (_, None) => Some("auth_pass is missing"),
@@ -437,6 +445,10 @@ impl Instance {
         }
         if let Some((at, delay)) = self.preempt_delay.take() {
             keys.push((at, "preempt_delay", seconds(delay)));
+        }
+        if let Some(hmac) = &self.hmac {
+            let value = hmac.write(strict, place, writer);
+            keys.extend(value.map(|value| (hmac.origin.clone(), "auth", value)));
         }
         if let (Some(at), Some(password)) = (&self.auth.origin, &self.auth.password) {
             let kind = self.auth.kind.unwrap_or("password");

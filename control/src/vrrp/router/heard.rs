@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use shunt_dataplane::id::Mac;
 
-use super::super::message::Heard;
+use super::super::message::{Heard, Past};
 use super::super::output::{Cause, Counters, Event, Output, Rival, Role};
 use super::super::refusal::{Complaint, Refusal, Vips};
 use super::super::settings::Instance;
@@ -24,6 +24,8 @@ pub(super) struct Peer {
     pub(super) partner: Option<(Mac, Duration)>,
     pub(super) received: u64,
     pub(super) sequence: Option<u32>,
+    /// The sequence number of the last trailer that was believed.
+    pub(super) trailer: Option<u64>,
     pub(super) refused: Option<Refusal>,
     pub(super) complaint: Option<Complaint>,
     pub(super) complained: Option<Instant>,
@@ -57,12 +59,15 @@ impl Router {
         out: &mut Vec<Output>,
     ) -> Option<(IpAddr, u8)> {
         let from = heard.source;
-        let last = self.peers.get(&from).and_then(|peer| {
+        let peer = self.peers.get(&from);
+        let header = peer.and_then(|peer| {
             // One that was silent for so long may have begun anew.
             let silence = self.settings.master_down(self.priority, self.settings.interval);
             peer.sequence.filter(|_| peer.heeded.is_some_and(|heeded| now < heeded + silence))
         });
-        if let Err(refusal) = heard.check(&self.settings, last).and_then(|()| self.check_addresses(heard)) {
+        let unix = self.time_of_day.at(now);
+        let past = Past { header, trailer: peer.and_then(|peer| peer.trailer), unix };
+        if let Err(refusal) = heard.check(&self.settings, &past).and_then(|()| self.check_addresses(heard)) {
             counters.refused += 1;
             self.refuse(now, heard, refusal, out);
             return None;
@@ -160,7 +165,7 @@ impl Router {
 
     /// Learns of a director by its advert; tells how long its last one is ago.
     fn meet(&mut self, now: Instant, heard: &Heard, out: &mut Vec<Output>) -> Duration {
-        let complaint = self.complaint(heard);
+        let complaint = self.complaint(now, heard);
         let (nic, patience) = (self.settings.nic, self.patience(Some(heard.advert.interval)));
         let peer = self.peer(now, heard.source);
         let gap = peer.heeded.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
@@ -168,6 +173,7 @@ impl Router {
         peer.priority = Some(heard.advert.priority);
         peer.interval = Some(heard.advert.interval);
         peer.sequence = heard.sequence();
+        peer.trailer = heard.trailer().map(|trailer| trailer.sequence).or(peer.trailer);
         peer.received += 1;
         let partner = Some((heard.sender, patience));
         if std::mem::replace(&mut peer.partner, partner) != partner {
@@ -188,7 +194,7 @@ impl Router {
     }
 
     /// What is wrong with an advert that is heeded.
-    fn complaint(&self, heard: &Heard) -> Option<Complaint> {
+    fn complaint(&self, now: Instant, heard: &Heard) -> Option<Complaint> {
         let advert = &heard.advert;
         let Instance { addresses, interval, .. } = &self.settings;
         let believed = self.settings.master_interval(Some(advert.interval));
@@ -198,6 +204,13 @@ impl Router {
         }
         if (advert.priority, self.priority) == (PRIORITY_OWNER, PRIORITY_OWNER) {
             return Some(Complaint::TwoOwners);
+        }
+        let window = self.settings.auth.hmac().and_then(|hmac| hmac.window(*interval));
+        if let (Some(trailer), Some(window)) = (heard.trailer(), window) {
+            let behind = trailer.behind(self.time_of_day.at(now));
+            if behind.unsigned_abs() > u32::from(window / 2) {
+                return Some(Complaint::Clock { behind, window });
+            }
         }
         (believed < advert.interval).then_some(Complaint::Interval {
             theirs: advert.interval,
@@ -274,6 +287,7 @@ impl Router {
             partner: None,
             received: 0,
             sequence: None,
+            trailer: None,
             refused: None,
             complaint: None,
             complained: None,
