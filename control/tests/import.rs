@@ -92,8 +92,8 @@ impl Files for Names {
         Disk.read(path)
     }
 
-    fn matching(&self, pattern: &str) -> Vec<PathBuf> {
-        Disk.matching(pattern)
+    fn matching(&self, pattern: &str, braces: bool) -> Vec<PathBuf> {
+        Disk.matching(pattern, braces)
     }
 
     fn addresses(&self, name: &str) -> Vec<IpAddr> {
@@ -284,7 +284,7 @@ impl Files for One {
         Ok(self.0.clone())
     }
 
-    fn matching(&self, _: &str) -> Vec<PathBuf> {
+    fn matching(&self, _: &str, _: bool) -> Vec<PathBuf> {
         Vec::new()
     }
 }
@@ -297,8 +297,8 @@ impl Files for On {
         self.0.read(path)
     }
 
-    fn matching(&self, pattern: &str) -> Vec<PathBuf> {
-        self.0.matching(pattern)
+    fn matching(&self, pattern: &str, braces: bool) -> Vec<PathBuf> {
+        self.0.matching(pattern, braces)
     }
 
     fn interfaces(&self) -> Vec<(String, ipnet::IpNet)> {

@@ -12,6 +12,7 @@
 pub mod capability;
 pub mod clock;
 pub mod eal;
+pub mod glob;
 pub mod hash;
 pub mod log;
 pub mod mbuf;

@@ -18,8 +18,13 @@ pub trait Files {
     /// What keeps it from being read.
     fn read(&self, path: &Path) -> io::Result<String>;
 
-    /// The files that a pattern names, as glob(3) finds them, sorted.
-    fn matching(&self, pattern: &str) -> Vec<PathBuf>;
+    /// What a pattern names, as glob(3) finds it, with or without csh's braces.
+    fn matching(&self, pattern: &str, braces: bool) -> Vec<PathBuf>;
+
+    /// True for a file that is none to be run, which is what keepalived includes.
+    fn is_plain(&self, _path: &Path) -> bool {
+        true
+    }
 
     /// The addresses that a name has on this machine now; none where nobody is asked.
     fn addresses(&self, _name: &str) -> Vec<IpAddr> {
@@ -58,17 +63,14 @@ impl Files for Disk {
         Ok(text(std::fs::read(path)?))
     }
 
-    fn matching(&self, pattern: &str) -> Vec<PathBuf> {
-        // glob(3) leaves hidden files to patterns that name their dot.
-        let options = glob::MatchOptions {
-            case_sensitive: true,
-            require_literal_separator: true,
-            require_literal_leading_dot: true,
-        };
-        let found = glob::glob_with(pattern, options).into_iter().flatten();
-        let mut found: Vec<PathBuf> = found.flatten().filter(|path| path.is_file()).collect();
-        found.sort();
-        found
+    fn matching(&self, pattern: &str, braces: bool) -> Vec<PathBuf> {
+        dpdk_sys::glob::glob(pattern.as_ref(), braces).unwrap_or_default()
+    }
+
+    fn is_plain(&self, path: &Path) -> bool {
+        use std::os::unix::fs::PermissionsExt as _;
+        let metadata = std::fs::metadata(path);
+        metadata.is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 == 0)
     }
 
     fn addresses(&self, name: &str) -> Vec<IpAddr> {
@@ -119,13 +121,17 @@ fn text(bytes: Vec<u8>) -> String {
         .unwrap_or_else(|error| error.as_bytes().iter().copied().map(char::from).collect())
 }
 
-/// What csh's braces in a pattern stand for: `a{b,{c,d}}` for `ab`, `ac` and `ad`.
+/// What csh's braces in a pattern stand for, as glob(3) reads them: `a{b,{c,d}}` for `ab`, `ac` and `ad`. A brace behind a backslash is
+/// none, and one that is not closed neither.
 #[must_use]
 pub fn braces(pattern: &str) -> Vec<String> {
-    let Some(open) = pattern.find('{') else { return vec![pattern.to_owned()] };
-    let mut depth = 0;
+    let mut marks = Marks(pattern.bytes().enumerate());
+    let Some((open, _)) = marks.by_ref().find(|(_, byte)| *byte == b'{') else {
+        return vec![pattern.to_owned()];
+    };
+    let mut depth = 1;
     let mut parts = vec![open + 1];
-    for (at, byte) in pattern.bytes().enumerate().skip(open) {
+    for (at, byte) in marks {
         match byte {
             b'{' => depth += 1,
             b',' if depth == 1 => parts.push(at + 1),
@@ -142,6 +148,21 @@ pub fn braces(pattern: &str) -> Vec<String> {
     vec![pattern.to_owned()]
 }
 
+/// The bytes of a pattern that are not behind a backslash, with their places.
+struct Marks<'p>(std::iter::Enumerate<std::str::Bytes<'p>>);
+
+impl Iterator for Marks<'_> {
+    type Item = (usize, u8);
+
+    fn next(&mut self) -> Option<(usize, u8)> {
+        let (at, byte) = self.0.next()?;
+        if byte == b'\\' {
+            self.0.next();
+        }
+        Some((at, byte))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::braces;
@@ -154,5 +175,6 @@ mod tests {
         );
         assert_eq!(braces("a{b"), ["a{b"]);
         assert_eq!(braces("{a}{b,c}"), ["ab", "ac"]);
+        assert_eq!(braces("a\\{b,c}{d,e\\,f}"), ["a\\{b,c}d", "a\\{b,c}e\\,f"]);
     }
 }

@@ -109,8 +109,8 @@ impl Files for Bare {
         Disk.read(path)
     }
 
-    fn matching(&self, pattern: &str) -> Vec<std::path::PathBuf> {
-        Disk.matching(pattern)
+    fn matching(&self, pattern: &str, braces: bool) -> Vec<std::path::PathBuf> {
+        Disk.matching(pattern, braces)
     }
 
     fn addresses(&self, name: &str) -> Vec<IpAddr> {

@@ -1,6 +1,11 @@
 //! keepalived.conf as the live source: what it says holds, and a reload takes what it says now.
 
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+use std::process::Command;
+
 use shunt::api::Status;
+use shunt::import::{Dialect, Disk};
 use shunt_tests::topology::arms::{Arms, ROUTER, Running, real_mac};
 use shunt_tests::topology::frames::{Packet, Transport, at};
 
@@ -113,4 +118,130 @@ fn an_instance_follows_files_and_processes() {
     std::fs::remove_file(&load).unwrap();
     wait("master", 110);
     running.director.wait_logged("tracked \"load\" passes: -30 for the priority");
+}
+
+/// What begins the names of the keywords that nobody knows and files are told by.
+const MARK: &str = "mark_";
+
+/// A file with a keyword that nobody knows, and a virtual server of its own.
+fn marked(port: usize) -> String {
+    format!(
+        "{MARK}{port}\nvirtual_server 192.0.2.10 {port} {{\n protocol TCP\n real_server 192.0.2.21 80 {{\n  weight 1\n }}\n}}\n"
+    )
+}
+
+/// The files that keepalived includes by this line, in its order, each once.
+fn included_by_keepalived(main: &Path) -> Vec<String> {
+    let mut command = Command::new("keepalived");
+    let said = command.args(["--config-test", "--log-console", "-f"]).arg(main).output().expect("keepalived");
+    let said = String::from_utf8_lossy(&said.stderr).into_owned() + &String::from_utf8_lossy(&said.stdout);
+    let marks = said.split('\'').filter_map(|word| word.strip_prefix(MARK));
+    let mut files: Vec<String> = Vec::new();
+    for mark in marks.take_while(|mark| *mark != "end") {
+        if files.iter().all(|file| file != mark) {
+            files.push(mark.to_owned());
+        }
+    }
+    assert!(said.contains("mark_end"), "keepalived said:\n{said}");
+    files
+}
+
+/// The same by an import.
+fn included_here(main: &Path) -> Vec<String> {
+    let imported = Dialect::Keepalived.import(main, &Disk, "main");
+    let listens = imported.text.lines().filter_map(|line| line.strip_prefix("listen = \"192.0.2.10:"));
+    listens.map(|listen| listen.trim_end_matches('"').to_owned()).collect()
+}
+
+#[test]
+fn include_finds_what_keepalived_finds() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let names = [
+        "a.conf",
+        "b.conf",
+        "B.conf",
+        "c1.conf",
+        "c-d.conf",
+        "c].conf",
+        ".hidden.conf",
+        "e[1].conf",
+        "f{x}.conf",
+        "g\\h.conf",
+        "i j.conf",
+        "x.conf",
+        "{b,a.conf",
+        "[b.conf",
+    ];
+    for (number, name) in names.iter().enumerate() {
+        std::fs::write(path(name), marked(8000 + number)).unwrap();
+    }
+    std::fs::set_permissions(path("x.conf"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::create_dir(path("d.conf")).unwrap();
+    std::fs::write(path("d.conf/s.conf"), marked(8100)).unwrap();
+    symlink("a.conf", path("l.conf")).unwrap();
+    symlink("nowhere", path("k.conf")).unwrap();
+    // What the name of an including file's folder has in it is no pattern.
+    std::fs::create_dir(path("o[d]d")).unwrap();
+    std::fs::write(path("o[d]d/inner"), "include p?{conf,none}\n").unwrap();
+    std::fs::write(path("o[d]d/p.conf"), marked(8200)).unwrap();
+    let main = path("main");
+    let mut found = 0;
+    for pattern in [
+        "*.conf",
+        "?.conf",
+        "[ab].conf",
+        "[!a].conf",
+        "[^a].conf",
+        "[^[:lower:]].conf",
+        "[a-c].conf",
+        "[[:upper:]].conf",
+        "[[:alpha:]][[:digit:]].conf",
+        "[[:nonsense:]].conf",
+        "{b,a}.conf",
+        "{b,b}.conf",
+        "{b,[[:upper:]]}.conf",
+        "{a,{c1,b}}.conf",
+        "{,a}.conf",
+        "{a}.conf",
+        "{b,a.conf",
+        "\\{b,a.conf",
+        "f{x}.conf",
+        "f\\{x\\}.conf",
+        "\\a.conf",
+        "e[1].conf",
+        "e\\[1\\].conf",
+        "e[[]1].conf",
+        "g\\h.conf",
+        "g\\\\h.conf",
+        "g[\\]h.conf",
+        "g[\\\\]h.conf",
+        ".*.conf",
+        "[.]hidden.conf",
+        "?hidden.conf",
+        "c[-1]*.conf",
+        "c[1-]*.conf",
+        "c[]-]*.conf",
+        "[b.conf",
+        "\\[b.conf",
+        "*/*.conf",
+        "d.con?/s.conf",
+        "d?conf",
+        "{d.conf/s,a}.conf",
+        "./a.conf",
+        "i j.conf",
+        "x.conf",
+        "k.conf",
+        "~/a.conf",
+        "**.conf",
+        "none*.conf",
+        "o\\[d\\]d/inner",
+        "a.conf b.conf",
+    ] {
+        std::fs::write(&main, format!("include {pattern}\n{MARK}end\n")).unwrap();
+        let wanted = included_by_keepalived(&main);
+        assert_eq!(included_here(&main), wanted, "{pattern}");
+        found += wanted.len();
+    }
+    assert!(found >= 50, "only {found} files were included");
 }

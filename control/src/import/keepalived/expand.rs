@@ -11,6 +11,7 @@ use crate::config::problem::{Fault, printable};
 use crate::import::files::{Files, braces};
 use crate::import::note::Origin;
 use crate::import::writer::Writer;
+use dpdk_sys::glob::escape;
 
 /// A line with everything put in its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,9 +159,10 @@ impl<'a> Expansion<'a> {
             writer.ignored(from, PLACE, fault);
             return true;
         }
-        let pattern = self.folder.join(pattern).display().to_string();
+        // keepalived goes to the folder: what its name has in it is no pattern.
+        let pattern = Path::new(&escape(self.folder.as_os_str())).join(pattern).display().to_string();
         for one in braces(&pattern) {
-            let found = self.files.matching(&one);
+            let found = self.files.matching(&one, false);
             let wild = one.contains(['*', '?', '[']);
             if found.is_empty() {
                 let required = if wild { check.found_by_wildcard } else { check.found || check.readable };
@@ -181,6 +183,17 @@ impl<'a> Expansion<'a> {
                 }
             }
             for path in found {
+                if !self.files.is_plain(&path) {
+                    let wrong = format!("{} is a folder, or a file that may be executed", path.display());
+                    let fault =
+                        Fault::new(wrong, "keepalived includes neither", "name files, and `chmod -x` them");
+                    if check.readable {
+                        writer.refuse(from, PLACE, fault);
+                    } else {
+                        writer.ignored(from, PLACE, fault);
+                    }
+                    continue;
+                }
                 self.file(&path, from, depth + 1, check.readable || check.found, writer);
             }
         }

@@ -16,7 +16,7 @@ impl Files for Given {
         true
     }
 
-    fn matching(&self, pattern: &str) -> Vec<PathBuf> {
+    fn matching(&self, pattern: &str, _: bool) -> Vec<PathBuf> {
         let pattern = glob::Pattern::new(pattern).unwrap();
         let options = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::default() };
         self.0.keys().filter(|path| pattern.matches_path_with(path, options)).cloned().collect()

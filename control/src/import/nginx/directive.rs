@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::config::problem::Fault;
-use crate::import::files::{Files, braces};
+use crate::import::files::Files;
 use crate::import::note::Origin;
 use crate::import::writer::Writer;
 
@@ -82,9 +82,8 @@ fn expand(
         if directive.name() == "include" && directive.block.is_none() {
             let pattern = directive.words.get(1).map(String::as_str).unwrap_or_default();
             let pattern = path.parent().map(|folder| folder.join(pattern)).unwrap_or_default();
-            let found =
-                braces(&pattern.display().to_string()).into_iter().flat_map(|one| files.matching(&one));
-            for path in found {
+            // Without braces, as nginx asks glob(3).
+            for path in files.matching(&pattern.display().to_string(), false) {
                 expanded.extend(read(&path, files, &directive.origin, depth + 1, writer));
             }
             continue;
