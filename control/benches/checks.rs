@@ -104,7 +104,7 @@ fn target(number: u32, server: SocketAddr, kind: &CheckKind) -> Target {
         alpha: false,
     };
     let key = RealKey { listen, protocol: Protocol::Tcp, address: to };
-    Target { key, checks: vec![Arc::new(check)], passive: None, slow_start: Duration::ZERO }
+    Target { key, checks: vec![Arc::new(check)], passive: None, slow_start: Duration::ZERO, group: None }
 }
 
 /// A server at every address of loopback, and how many connections it took.

@@ -378,6 +378,8 @@ pub struct Pool {
     pub quorum: u32,
     /// So much less loses the quorum and so much more gains it (keepalived: `hysteresis`).
     pub hysteresis: u32,
+    /// Services of one group make a check that they have in common once (keepalived: `virtual_server_group`).
+    pub check_group: Option<Arc<str>>,
     /// Real servers begin down until their checks succeed (keepalived: `alpha`).
     pub alpha: bool,
     /// Those that say nothing have weight 0 while they are down (keepalived: `inhibit_on_failure`).
@@ -441,6 +443,7 @@ impl Default for Pool {
         Self {
             quorum: 1,
             hysteresis: 0,
+            check_group: None,
             alpha: false,
             inhibit_on_failure: false,
             sorry_server: None,

@@ -52,7 +52,7 @@ fn publications(config: &Config, step: Duration) -> u64 {
     while now < start + Duration::from_secs(3) {
         machine.tick(now, &mut started);
         for check in started.drain(..) {
-            let change = machine.result(now, check.key, check.serial, Err(Failure::Refused));
+            let change = machine.result(now, check.key, check.serial, Err(Failure::Refused)).pop();
             change.into_iter().for_each(|change| gathering.add(now, change));
         }
         let told = gathering.take(now);

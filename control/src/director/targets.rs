@@ -45,6 +45,7 @@ pub fn checks(config: &Config, snapshot: &Snapshot) -> Vec<Target> {
                 checks: real.checks.iter().map(check).collect(),
                 passive: real.passive.rules(),
                 slow_start: service.pool.slow_start,
+                group: service.pool.check_group.clone(),
             });
         }
     }

@@ -251,7 +251,7 @@ async fn drive(mut inbox: UnboundedReceiver<Command>, tools: Tools, mut on_chang
                         // Fewer at once until it is counted again.
                         machine.set_most(machine.running() / 2);
                     }
-                    if let Some(change) = machine.result(now, key, serial, result) {
+                    for change in machine.result(now, key, serial, result) {
                         gathering.add(now, change);
                     }
                 }

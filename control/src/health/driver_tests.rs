@@ -35,6 +35,7 @@ fn target(to: SocketAddr) -> Target {
         checks: vec![Arc::new(check(CheckKind::Tcp, to))],
         passive: None,
         slow_start: Duration::ZERO,
+        group: None,
     }
 }
 

@@ -4,6 +4,9 @@
 //! again, at most [`CHECKS_RUNNING_MAX`] run at once, and checks that begin together begin spread, which they stay
 //! since each keeps its own beat.
 //!
+//! Real servers of one group and address, each of another service, make a check that they have in common once: the first of them makes it and all
+//! hear what it gave.
+//!
 //! A real server is up while all its checks say so, and not too much of what workers saw of it failed. When it comes back its weight may grow in [`RAMP_STEPS`] steps.
 
 use std::collections::BTreeSet;
@@ -130,6 +133,8 @@ struct Entry {
     running: Option<u64>,
     /// True until its first time is chosen.
     fresh: bool,
+    /// Another real server of the group makes it.
+    follows: bool,
 }
 
 /// Why something changed.
@@ -143,12 +148,20 @@ enum Because {
     Growth,
 }
 
+/// A check of a real server, by its place among them.
+type Place = (RealKey, u16);
+
+fn entry_of(reals: &HashMap<RealKey, Real>, (key, place): Place) -> Option<&Entry> {
+    reals.get(&key)?.entries.get(usize::from(place))
+}
+
 #[derive(Debug)]
 struct Real {
     entries: Vec<Entry>,
     /// What workers saw, where that counts.
     watch: Option<Watch>,
     slow_start: Duration,
+    group: Option<Arc<str>>,
     told: Verdict,
     since: Instant,
     /// When it came back, while its weight still grows.
@@ -163,6 +176,8 @@ pub struct Machine {
     due: BTreeSet<(Instant, RealKey, u16)>,
     /// Weights that grow next.
     ramps: BTreeSet<(Instant, RealKey)>,
+    /// Who hears what a check of another one gives.
+    followers: HashMap<Place, Vec<Place>>,
     running: usize,
     /// Checks that may run at once.
     most: usize,
@@ -175,6 +190,7 @@ impl Default for Machine {
             reals: HashMap::new(),
             due: BTreeSet::new(),
             ramps: BTreeSet::new(),
+            followers: HashMap::new(),
             running: 0,
             most: CHECKS_RUNNING_MAX,
             serial: 0,
@@ -188,14 +204,18 @@ impl Machine {
     /// one key the last one holds.
     pub fn set_targets(&mut self, now: Instant, targets: Vec<Target>) {
         let mut old = std::mem::take(&mut self.reals);
-        let mut new = Vec::new();
+        let mut keys = Vec::with_capacity(targets.len());
         for target in targets {
             let before = old.remove(&target.key);
-            let key = target.key;
-            let real = Real::new(now, target, before);
-            let fresh = real.entries.iter().enumerate().filter(|(_, entry)| entry.fresh);
+            keys.push(target.key);
+            self.reals.insert(target.key, Real::new(now, target, before));
+        }
+        self.share(&keys);
+        let mut new = Vec::new();
+        for key in keys {
+            let entries = self.reals.get(&key).into_iter().flat_map(|real| real.entries.iter().enumerate());
+            let fresh = entries.filter(|(_, entry)| entry.fresh);
             new.extend(fresh.map(|(place, entry)| (key, place, entry.check.clone())));
-            self.reals.insert(key, real);
         }
         let count = u32::try_from(new.len()).unwrap_or(u32::MAX).max(1);
         for (number, (key, place, check)) in new.into_iter().enumerate() {
@@ -214,11 +234,46 @@ impl Machine {
             for (place, entry) in real.entries.iter().enumerate() {
                 match entry.running {
                     Some(_) => self.running += 1,
+                    None if entry.follows => {}
                     None => drop(self.due.insert((entry.due, *key, place as u16))),
                 }
             }
         }
         self.ramps = self.reals.iter().filter_map(|(key, real)| Some((real.next_step()?, *key))).collect();
+    }
+
+    /// Finds checks that are the same within a group: the first one of these real servers makes it. One that is new takes over what that
+    /// one knows.
+    fn share(&mut self, keys: &[RealKey]) {
+        self.followers.clear();
+        let mut makers: HashMap<_, Vec<(Place, Arc<Check>)>> = HashMap::new();
+        for &key in keys {
+            let Some(real) = self.reals.get_mut(&key) else { continue };
+            let Some(group) = real.group.clone() else { continue };
+            for place in 0..real.entries.len() {
+                let check = real.entries[place].check.clone();
+                let own = (key, place as u16);
+                let known = makers.entry((group.clone(), key.address, check.to)).or_default();
+                match known.iter().find(|(maker, made)| *made == check && maker.0 != key) {
+                    None => known.push((own, check)),
+                    Some(&(maker, _)) => self.followers.entry(maker).or_default().push(own),
+                }
+            }
+        }
+        for (&maker, followers) in &self.followers {
+            let Some(made) = entry_of(&self.reals, maker) else { continue };
+            let (judge, last, said, fresh) = (made.judge.clone(), made.last.clone(), made.said, made.fresh);
+            for &(key, place) in followers {
+                let real = self.reals.get_mut(&key);
+                let Some(entry) = real.and_then(|real| real.entries.get_mut(usize::from(place))) else {
+                    continue;
+                };
+                entry.follows = true;
+                if std::mem::replace(&mut entry.fresh, false) && !fresh {
+                    (entry.judge, entry.last, entry.said) = (judge.clone(), last.clone(), said);
+                }
+            }
+        }
     }
 
     /// So many checks may run at once from now on, at least one and at most [`CHECKS_RUNNING_MAX`]; those that run go on.
@@ -261,33 +316,52 @@ impl Machine {
         grown
     }
 
-    /// A check ended. Says so when that changes what holds for the real server.
+    /// A check ended. Says what changed by that for the real server, and for those that share the check.
     pub fn result(
         &mut self,
         now: Instant,
         key: RealKey,
         serial: Serial,
         result: Result<Success, Failure>,
-    ) -> Option<Change> {
-        let real = self.reals.get_mut(&key)?;
-        let entry = real.entries.get_mut(usize::from(serial.place))?;
-        if entry.running != Some(serial.number) {
-            return None;
-        }
+    ) -> Vec<Change> {
+        let own = (key, serial.place);
+        let real = self.reals.get_mut(&key);
+        let entry = real.and_then(|real| real.entries.get_mut(usize::from(serial.place)));
+        let Some(entry) = entry.filter(|entry| entry.running == Some(serial.number)) else {
+            return Vec::new();
+        };
         entry.running = None;
         self.running -= 1;
-        if result.as_ref().is_err_and(|failure| failure.lack().is_some()) {
-            // It says nothing: the next beat asks again.
-            self.due.insert((entry.due, key, serial.place));
-            return None;
+        let lacks = result.as_ref().is_err_and(|failure| failure.lack().is_some());
+        let follows = entry.follows;
+        // Where it lacked something it says nothing: the next beat asks again.
+        let mut changes = Vec::new();
+        if !lacks {
+            for place in std::iter::once(own).chain(self.followers.get(&own).cloned().unwrap_or_default()) {
+                changes.extend(self.hear(now, place, result.clone()));
+            }
         }
+        if let Some(entry) = entry_of(&self.reals, own).filter(|_| !follows) {
+            self.due.insert((entry.due, key, serial.place));
+        }
+        changes
+    }
+
+    /// What a check gave, for one that waits for it.
+    fn hear(
+        &mut self,
+        now: Instant,
+        (key, place): Place,
+        result: Result<Success, Failure>,
+    ) -> Option<Change> {
+        let real = self.reals.get_mut(&key)?;
+        let entry = real.entries.get_mut(usize::from(place))?;
         let opinion = entry.judge.hear(now, result.is_ok());
         entry.against = if let Opinion::Doubted(count) = opinion { count } else { 0 };
         if let (Some(retry), true, true) = (entry.check.retry_interval, entry.judge.is_up(), result.is_err())
         {
             entry.due = now + retry;
         }
-        self.due.insert((entry.due, key, serial.place));
         entry.said = *result.as_ref().unwrap_or(&entry.said);
         entry.last = Some(result);
         let count = match opinion {
@@ -296,7 +370,7 @@ impl Machine {
             Opinion::Firm | Opinion::Doubted(_) => 1,
         };
         let step = real.next_step();
-        let change = real.tell(now, key, Because::Check(serial.place, count));
+        let change = real.tell(now, key, Because::Check(place, count));
         self.grow(key, step, change.is_some());
         change
     }
@@ -356,7 +430,10 @@ impl Real {
         let mut entries = Vec::with_capacity(target.checks.len());
         for (place, check) in target.checks.into_iter().enumerate() {
             let same = known.iter_mut().find(|one| one.as_ref().is_some_and(|entry| *entry.check == *check));
-            if let Some(entry) = same.and_then(Option::take) {
+            if let Some(mut entry) = same.and_then(Option::take) {
+                // It made none while it followed another one.
+                entry.due = entry.due.max(now.checked_sub(entry.check.interval).unwrap_or(now));
+                entry.follows = false;
                 entries.push(entry);
                 continue;
             }
@@ -376,12 +453,13 @@ impl Real {
                 due: now,
                 running: None,
                 fresh: true,
+                follows: false,
             });
         }
         if entries.is_empty() && watch.is_none() {
             told = Verdict::default();
         }
-        Self { entries, watch, slow_start: target.slow_start, told, since, returned }
+        Self { entries, watch, slow_start: target.slow_start, group: target.group, told, since, returned }
     }
 
     /// What holds now; the change when that is not what was told last.

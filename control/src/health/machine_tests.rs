@@ -17,6 +17,7 @@ pub fn target(n: u32, seconds: u64) -> Target {
         checks: vec![Arc::new(check(address, seconds))],
         passive: None,
         slow_start: Duration::ZERO,
+        group: None,
     }
 }
 
@@ -74,7 +75,7 @@ fn a_real_server_dies_and_returns() {
         let started = one(&mut machine, now);
         assert_eq!(machine.deadline(), None, "not again while it runs");
         let later = now + Duration::from_millis(500);
-        let got = machine.result(later, started.key, started.serial, result);
+        let got = machine.result(later, started.key, started.serial, result).pop();
         assert_eq!(
             got.as_ref().map(|change| (change.verdict.up, change.reason.as_str())),
             change,
@@ -100,7 +101,7 @@ fn a_thousand_checks_begin_spread_and_stay_so() {
             assert!(out.len() <= 1, "{} at {millisecond} ms", out.len());
             total += out.len();
             for started in out.drain(..) {
-                assert_eq!(machine.result(now, started.key, started.serial, GOOD), None);
+                assert_eq!(machine.result(now, started.key, started.serial, GOOD).pop(), None);
             }
         }
         assert_eq!(total, 1_000);
@@ -127,7 +128,7 @@ fn no_more_run_than_may() {
     machine.tick(now, &mut out);
     assert_eq!((out.len(), machine.deadline()), (CHECKS_RUNNING_MAX, None));
     for started in out.drain(..).take(10).collect::<Vec<_>>() {
-        machine.result(now, started.key, started.serial, GOOD);
+        machine.result(now, started.key, started.serial, GOOD).pop();
     }
     assert!(machine.deadline().is_some_and(|deadline| deadline <= now));
     machine.tick(now, &mut out);
@@ -144,7 +145,9 @@ fn new_targets_leave_the_unchanged_alone() {
         let mut out = Vec::new();
         machine.tick(now, &mut out);
         out.into_iter()
-            .filter_map(|started| machine.result(now, started.key, started.serial, Err(Failure::Refused)))
+            .filter_map(|started| {
+                machine.result(now, started.key, started.serial, Err(Failure::Refused)).pop()
+            })
             .count()
     };
     assert_eq!(fail(&mut machine, now), 0);
@@ -173,10 +176,10 @@ fn results_that_come_too_late_are_ignored() {
     let first = one(&mut machine, start);
     machine.set_targets(start, vec![target(1, 5)]);
     let second = one(&mut machine, start);
-    assert_eq!(machine.result(start, key, first.serial, Err(Failure::Refused)), None);
+    assert_eq!(machine.result(start, key, first.serial, Err(Failure::Refused)).pop(), None);
     assert_eq!(machine.list()[0].last, None);
-    machine.result(start, key, second.serial, GOOD);
-    assert_eq!(machine.result(start, key, second.serial, GOOD), None);
+    machine.result(start, key, second.serial, GOOD).pop();
+    assert_eq!(machine.result(start, key, second.serial, GOOD).pop(), None);
     assert_eq!(machine.running, 0);
     machine.set_targets(start, Vec::new());
     assert_eq!((machine.deadline(), machine.list().len()), (None, 0));
@@ -208,7 +211,7 @@ fn play(
         let position = waiting.iter().position(|started| started.serial.place == *place);
         let started =
             waiting.swap_remove(position.unwrap_or_else(|| panic!("{place} not due at {seconds} s")));
-        changes.extend(machine.result(now, started.key, started.serial, result.clone()));
+        changes.extend(machine.result(now, started.key, started.serial, result.clone()).pop());
     }
     changes
 }
@@ -393,14 +396,18 @@ fn checks_and_failures_both_have_to_let_it_serve() {
     machine.set_targets(start, vec![both]);
     machine.seen(start, key, seen(0, 0));
     let first = one(&mut machine, start);
-    assert_eq!(machine.result(start, key, first.serial, GOOD), None);
+    assert_eq!(machine.result(start, key, first.serial, GOOD).pop(), None);
     assert!(!machine.seen(at(1), key, seen(0, 1)).unwrap().verdict.up);
     assert_eq!(machine.list()[0].last.as_deref(), Some("1 connection refused in 10s: out for 10s"));
     let second = one(&mut machine, at(6));
-    assert_eq!(machine.result(at(6), key, second.serial, Err(Failure::Refused)), None, "down as before");
+    assert_eq!(
+        machine.result(at(6), key, second.serial, Err(Failure::Refused)).pop(),
+        None,
+        "down as before"
+    );
     assert_eq!(machine.seen(at(11), key, seen(0, 1)), None, "tried again, but for its check");
     let third = one(&mut machine, at(12));
-    assert!(machine.result(at(12), key, third.serial, GOOD).unwrap().verdict.up);
+    assert!(machine.result(at(12), key, third.serial, GOOD).pop().unwrap().verdict.up);
 }
 
 #[test]
@@ -414,12 +421,12 @@ fn what_the_director_lacks_is_no_verdict() {
         let check = one(&mut machine, now);
         // Two real failures at the begin, whose doubt stays as it is.
         let result = if number < 2 { Failure::Refused } else { Failure::Lack(Lack::Descriptors) };
-        assert_eq!(machine.result(now, check.key, check.serial, Err(result)), None, "{number}");
+        assert_eq!(machine.result(now, check.key, check.serial, Err(result)).pop(), None, "{number}");
         now += Duration::from_secs(6);
     }
     assert_eq!((machine.list()[0].against, machine.running()), (2, 0));
     let check = one(&mut machine, now);
-    let change = machine.result(now, check.key, check.serial, Err(Failure::Refused)).unwrap();
+    let change = machine.result(now, check.key, check.serial, Err(Failure::Refused)).pop().unwrap();
     assert!(!change.verdict.up, "the third failure");
 }
 
@@ -434,4 +441,77 @@ fn fewer_run_at_once_where_fewer_may() {
         machine.tick(now, &mut Vec::new());
         assert_eq!(machine.running(), running, "{most}");
     }
+}
+
+/// Ten services of one group with two real servers that all of them have.
+fn group(now: Instant, services: u8) -> (Machine, Vec<Target>) {
+    let targets: Vec<Target> = (0..services)
+        .flat_map(|service| {
+            (0..2).map(move |n| {
+                let mut target = Target { group: Some("G".into()), ..target(n, 6) };
+                target.key.listen = SocketAddr::from(([192, 0, 2, service], 80));
+                target
+            })
+        })
+        .collect();
+    let mut machine = Machine::default();
+    machine.set_targets(now, targets.clone());
+    (machine, targets)
+}
+
+#[test]
+fn services_of_a_group_make_a_check_once_and_all_hear_what_it_gave() {
+    let start = Instant::now();
+    let (mut machine, _) = group(start, 10);
+    let mut out = Vec::new();
+    let mut changes = Vec::new();
+    for beat in 0..3 {
+        let now = start + Duration::from_secs(1 + 6 * beat);
+        machine.tick(now, &mut out);
+        assert_eq!(out.len(), 2, "one check for each address");
+        for started in out.drain(..) {
+            let result =
+                if started.check.to.ip().to_string() == "10.0.0.1" { Err(Failure::Refused) } else { GOOD };
+            changes.extend(machine.result(now, started.key, started.serial, result));
+        }
+    }
+    assert_eq!(changes.len(), 10, "the real server is down in each service: {changes:?}");
+    assert!(changes.iter().all(|change| !change.verdict.up && change.turned));
+    assert_eq!(machine.list().iter().filter(|listed| listed.verdict.up).count(), 10);
+}
+
+#[test]
+fn a_service_that_joins_a_group_knows_what_the_others_know_and_goes_on_when_they_leave() {
+    let start = Instant::now();
+    let (mut machine, mut targets) = group(start, 2);
+    let mut out = Vec::new();
+    let mut fail = |machine: &mut Machine, now| {
+        machine.tick(now, &mut out);
+        let count = out.len();
+        let changes = out
+            .drain(..)
+            .flat_map(|started| machine.result(now, started.key, started.serial, Err(Failure::Refused)));
+        (count, changes.count())
+    };
+    let at = |seconds| start + Duration::from_secs(seconds);
+    assert_eq!([1, 7, 13].map(|second| fail(&mut machine, at(second))), [(2, 0), (2, 0), (2, 4)]);
+    // A third service: it is told down at the next beat, and not after three of its own.
+    let mut third = targets[0].clone();
+    third.key.listen = SocketAddr::from(([192, 0, 2, 99], 80));
+    targets.push(third);
+    machine.set_targets(at(14), targets.clone());
+    assert_eq!(fail(&mut machine, at(19)), (2, 1));
+    // The first service, which made the checks, is gone: the next one makes them, once.
+    targets.drain(..2);
+    machine.set_targets(at(20), targets.clone());
+    assert_eq!(fail(&mut machine, at(26)), (2, 0));
+    // What differs in a key is made for itself, and so is what is of no group.
+    let mut other = targets[0].clone();
+    other.key.listen = SocketAddr::from(([192, 0, 2, 98], 80));
+    other.checks = vec![Arc::new(Check { fall: 1, ..(*other.checks[0]).clone() })];
+    let mut alone = Target { group: None, ..targets[0].clone() };
+    alone.key.listen = SocketAddr::from(([192, 0, 2, 97], 80));
+    targets.extend([other, alone]);
+    machine.set_targets(at(27), targets);
+    assert_eq!(fail(&mut machine, at(33)).0, 4);
 }

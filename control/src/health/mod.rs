@@ -100,6 +100,8 @@ pub struct Target {
     pub passive: Option<passive::Rules>,
     /// How long its weight takes to grow after a return.
     pub slow_start: Duration,
+    /// With which others it shares the checks of its address that are the same.
+    pub group: Option<Arc<str>>,
 }
 
 /// A health check.

@@ -53,6 +53,7 @@ pub fn pool(
     Some(Pool {
         quorum,
         hysteresis: document.hysteresis.as_ref().map_or(0, |hysteresis| hysteresis.value),
+        check_group: document.check_group.as_ref().map(|group| group.value.as_str().into()),
         alpha: document.alpha.as_ref().is_some_and(|alpha| alpha.value),
         inhibit_on_failure: document.inhibit_on_failure.as_ref().is_some_and(|inhibit| inhibit.value),
         sorry_server,

@@ -68,6 +68,7 @@ fn pools(place: &str, before: &Pool, after: &Pool, changes: &mut Changes) {
     let Pool {
         quorum,
         hysteresis,
+        check_group,
         alpha,
         inhibit_on_failure,
         sorry_server,
@@ -81,6 +82,8 @@ fn pools(place: &str, before: &Pool, after: &Pool, changes: &mut Changes) {
     } = before;
     changes.compare(place, "quorum", quorum, &after.quorum, u32::to_string, false);
     changes.compare(place, "hysteresis", hysteresis, &after.hysteresis, u32::to_string, false);
+    let show_group = |group: &Option<Arc<str>>| group.as_deref().unwrap_or("none").to_owned();
+    changes.compare(place, "check_group", check_group, &after.check_group, show_group, false);
     changes.compare(place, "alpha", alpha, &after.alpha, bool::to_string, false);
     let key = "inhibit_on_failure";
     changes.compare(place, key, inhibit_on_failure, &after.inhibit_on_failure, bool::to_string, false);

@@ -65,6 +65,8 @@ pub struct PoolDocument {
     pub quorum: Option<At<u32>>,
     /// `hysteresis`.
     pub hysteresis: Option<At<u32>>,
+    /// `check_group`.
+    pub check_group: Option<At<String>>,
     /// `alpha`.
     pub alpha: Option<At<bool>>,
     /// `inhibit_on_failure`.
@@ -188,6 +190,7 @@ const KEYS: &[&str] = &[
     "check",
     "quorum",
     "hysteresis",
+    "check_group",
     "alpha",
     "inhibit_on_failure",
     "sorry_server",
@@ -303,6 +306,7 @@ impl PoolDocument {
         Self {
             quorum: section.integer("quorum", 1..=limit::QUORUM_MAX, "(a sum of weights)"),
             hysteresis: section.integer("hysteresis", 0..=limit::QUORUM_MAX, "(a sum of weights)"),
+            check_group: section.parse("check_group", super::name),
             alpha: section.boolean("alpha"),
             inhibit_on_failure: section.boolean("inhibit_on_failure"),
             sorry_server: sorry_server

@@ -47,6 +47,8 @@ pub struct Context {
     pub version: Option<u8>,
     /// `vrrp_strict`.
     pub strict: bool,
+    /// Names under which members of groups share checks.
+    pub check_groups: BTreeSet<String>,
     /// Instances that were written.
     pub instances: BTreeSet<String>,
     /// `lvs_timeouts`.
@@ -111,6 +113,8 @@ pub struct Server {
     sorry_keys: Vec<(&'static str, String)>,
     sorry_method: Option<Method>,
     reals: Vec<Real>,
+    /// Under which name all members of its group share checks.
+    group: Option<String>,
 }
 
 /// Reads a `virtual_server`; none where keepalived has none.
@@ -139,6 +143,7 @@ pub fn read(statement: &Statement, context: &mut Context, writer: &mut Writer) -
         sorry_keys: Vec::new(),
         sorry_method: None,
         reals: Vec::new(),
+        group: None,
     };
     if let [Listen::Address(address), ..] = server.listens.as_slice() {
         server.family = Some(address.is_ipv6());
@@ -165,6 +170,15 @@ pub fn read(statement: &Statement, context: &mut Context, writer: &mut Writer) -
         return None;
     }
     server.complete(writer);
+    if server.listens.len() > 1 && server.reals.iter().any(|real| !real.checks.is_empty()) {
+        // keepalived checks once for all members, and once for each virtual_server of a group.
+        let name = statement.words.get(2).map_or("group", String::as_str);
+        let is_free = |name: &String| !context.check_groups.contains(name);
+        let mut names =
+            std::iter::once(name.to_owned()).chain((2..).map(|number| format!("{name}-{number}")));
+        server.group = names.find(is_free);
+        context.check_groups.extend(server.group.clone());
+    }
     context.vips.extend(server.listens.iter().filter_map(|listen| match listen {
         Listen::Address(address) => Some(address.ip()),
         Listen::Mark { .. } => None,
@@ -614,6 +628,9 @@ impl Server {
         }
         if let Some(origin) = &self.one_packet {
             writer.key(origin, "one_packet", true);
+        }
+        if let Some(group) = &self.group {
+            writer.key(origin, "check_group", quoted(group));
         }
         // Scripts run once, and not for each member of a group.
         let is_script = |key: &str| ["quorum_up", "quorum_down"].contains(&key);
