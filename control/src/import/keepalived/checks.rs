@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::keywords::Block;
-use super::scripts::{command, list};
+use super::scripts::{command, list, user};
 use super::services::Context;
 use super::tracking::{FILE_WEIGHT, TrackedFile, Weight, weight_within};
 use super::tree::Statement;
@@ -364,6 +364,7 @@ impl Reader {
                 let types = ["A", "NS", "CNAME", "SOA", "MX", "TXT", "AAAA"].map(|word| (word, word));
                 values.choice_in_any_case(&types).map(|word| ("type", quoted(word)))
             }
+            ("https", "sni_name") => values.required("a server's name").map(|name| ("name", quoted(name))),
             ("dns", "name") => values.required("a domain name").map(|word| ("name", quoted(word))),
             ("script", "misc_path") => command(&mut values).map(|words| {
                 self.program = words.first().cloned();
@@ -375,9 +376,7 @@ impl Reader {
                 said.map(|time| ("timeout", seconds(time)))
             }
             ("script", "misc_dynamic") => Some(("dynamic", "true".to_owned())),
-            ("script", "user") => {
-                values.rest("a user, and a group if it is not the user's").map(|user| ("user", quoted(&user)))
-            }
+            ("script", "user") => user(&mut values).map(|user| ("user", quoted(&user))),
             ("udp", "payload") => values
                 .parse_rest("bytes in hexadecimal digits", bytes)
                 .map(|bytes| ("payload_hex", quoted(&bytes))),

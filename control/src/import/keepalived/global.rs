@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::keywords::Block;
+use super::scripts::user;
 use super::services::Context;
 use super::tree::Statement;
 use super::values::{Values, walk};
@@ -98,7 +99,7 @@ pub fn read(statement: &Statement, context: &mut Context, writer: &mut Writer) {
         match statement.keyword() {
             "lvs_timeouts" => timeouts(statement, context, writer),
             "script_user" => {
-                context.script_user = values.rest("a user, and a group if it is not the user's");
+                context.script_user = user(&mut values);
             }
             "vrrp_strict" => context.strict = true,
             "vrrp_version" => context.version = values.integer(2..=3).or(context.version),

@@ -42,6 +42,11 @@ impl Block {
     }
 }
 
+/// What DPVS's fork has and this director not yet.
+const DPVS_FULLNAT: &str = "DPVS's FULLNAT is not supported yet: remove it, and use NAT, DR or TUN";
+const DPVS_CLIENTS: &str = "DPVS's lists of clients that a service takes are not supported yet: remove it, and filter in front of the director";
+const DPVS_MATCH: &str = "DPVS's services by match are not supported yet: remove it; `[[masquerade]]` translates what hosts behind the director begin";
+
 const FILE: Keywords = &[
     (Supported("`[[vrrp]]`"), "vrrp_instance"),
     (Supported("`[[vrrp_group]]`"), "vrrp_sync_group"),
@@ -74,6 +79,9 @@ const FILE: Keywords = &[
         ),
         "bfd_instance",
     ),
+    (Refused(DPVS_FULLNAT), "local_address_group"),
+    (Refused(DPVS_CLIENTS), "deny_address_group allow_address_group"),
+    (Refused("DPVS's tunnels of the director itself are not supported yet: remove it"), "tunnel_group"),
     (Instead("announcements of all NICs are limited to a rate that switches take"), "garp_group"),
     (Instead("`track` takes a link as down as soon as it is"), "interface_up_down_delays"),
 ];
@@ -269,6 +277,12 @@ const VRRP_INSTANCE: Keywords = &[
     (Supported("`excluded`"), "virtual_ipaddress_excluded"),
     (Supported("`auth`"), "authentication"),
     (Supported("`auth`"), "auth_hmac"),
+    (
+        Differs(
+            "DPVS's word is not supported yet: the VIPs are at the NIC of `interface`: give that `[[nic]]` the device",
+        ),
+        "dpdk_interface",
+    ),
     (Supported("`source`"), "mcast_src_ip unicast_src_ip"),
     (Supported("`peers`, `ttl_min`"), "unicast_peer"),
     (Instead("adverts leave with a TTL of 255"), "unicast_ttl"),
@@ -320,6 +334,12 @@ const VRRP_INSTANCE: Keywords = &[
         Instead("a master that hears a lower priority answers with an advert at once, as the RFC has it"),
         "lower_prio_no_advert higher_prio_send_advert",
     ),
+    (
+        Differs(
+            "keepalived 2.2.7 does not know it, and later ones leave the pseudo header out of the checksum of version 3: they would not understand this director: remove it on all",
+        ),
+        "v3_checksum_as_v2",
+    ),
     (Instead("VIPs do not depend on each other here"), "promote_secondaries"),
     (Supported("`[[route]]`, which stays while this director is backup"), "virtual_routes"),
     (Refused("remove it: policy routing is the router's work"), "virtual_rules"),
@@ -332,7 +352,7 @@ const VRRP_INSTANCE: Keywords = &[
     (Ignored("old manual pages misspelled lvs_sync_daemon_interface so"), "lvs_sync_daemon_inteface"),
     (
         Ignored("later versions know it"),
-        "no_virtual_ipaddress owner_ignore_adverts thread_timer_expired timer_expired_backup v3_checksum_as_v2",
+        "no_virtual_ipaddress owner_ignore_adverts thread_timer_expired timer_expired_backup",
     ),
     (
         Instead(
@@ -378,6 +398,32 @@ const VIRTUAL_SERVER: Keywords = &[
     (Instead("`[notify] mail.events` says for all of them what mails are about"), "smtp_alert"),
     (Supported("`omega`"), "omega"),
     (Supported("`quorum`"), "quorum"),
+    (Refused(DPVS_FULLNAT), "laddr_group_name"),
+    (Refused(DPVS_CLIENTS), "daddr_group_name waddr_group_name"),
+    (Refused(DPVS_MATCH), "src-range dst-range oif iif"),
+    (
+        Refused("DPVS's PROXY protocol is not supported yet: remove it here and on the real servers"),
+        "proxy_protocol",
+    ),
+    (Refused("DPVS's scheduling by QUIC's connection ID is not supported yet: remove it"), "quic"),
+    (Refused("DPVS's hash of something else than the source is not supported yet: remove it"), "hash_target"),
+    (Differs("DPVS's SYN proxy is not supported yet: SYNs reach the real servers"), "syn_proxy"),
+    (
+        Differs("DPVS's limits of a service's rate are not supported yet: nothing is limited"),
+        "bps limit_proportion",
+    ),
+    (
+        Differs("DPVS's word is not supported yet: write `timeout = { tcp = … }` of the `[[service]]`"),
+        "establish_timeout",
+    ),
+    (
+        Differs("DPVS's word is not supported yet: connections stay with a real server of weight 0"),
+        "expire_quiescent_conn",
+    ),
+    (
+        Differs("DPVS's word is not supported yet: VIPs are at the NIC whose network they are in"),
+        "vip_bind_dev",
+    ),
     (Supported("`hysteresis`"), "hysteresis"),
     (Supported("`quorum_up`"), "quorum_up"),
     (Supported("`quorum_down`"), "quorum_down"),
@@ -450,7 +496,7 @@ const HTTP_GET_SSL_GET: Keywords = &[
     (Supported("`fall` of its checks, one more"), "nb_get_retry"),
     (Instead("checks speak HTTP/1.1"), "http_protocol"),
     (Instead("every URL is asked in each check"), "fast_recovery"),
-    (Ignored("later versions know it"), "sni_name"),
+    (Supported("`name` (keepalived 2.3 and later)"), "sni_name"),
     (Ignored("later versions know it"), "tls_compliant"),
     (Supported("`path` and what else is asked of it, one check each"), "url"),
     (Instead("the name of `host` is asked for always"), "enable_sni"),

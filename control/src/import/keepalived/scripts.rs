@@ -20,11 +20,24 @@ fn script(values: &mut Values<'_, '_>, context: &Context) -> Option<String> {
         values.ignored(wrong, holds, "install it, and import or reload anew");
         return None;
     }
-    let user = if user.is_empty() { context.script_user.clone() } else { Some(user.join(" ")) };
+    let user = if user.is_empty() { context.script_user.clone() } else { Some(named(&user)) };
     Some(match user {
         Some(user) => format!("{{ command = {}, user = {} }}", list(&command), quoted(&user)),
         None => list(&command),
     })
+}
+
+/// A user and a group; keepalived 2.4 takes a colon in front of the group.
+fn named(words: &[String]) -> String {
+    let words = words.iter().enumerate();
+    let words = words.map(|(at, word)| if at == 1 { word.strip_prefix(':').unwrap_or(word) } else { word });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// All values that are left: a user, and a group if it is not the user's.
+pub fn user(values: &mut Values<'_, '_>) -> Option<String> {
+    let words = values.rest("a user, and a group if it is not the user's")?;
+    Some(named(&words.split_whitespace().map(str::to_owned).collect::<Vec<_>>()))
 }
 
 /// A script under a key that may have been said already: of two the first one holds.

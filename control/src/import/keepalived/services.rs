@@ -113,6 +113,8 @@ pub struct Server {
     sorry_keys: Vec<(&'static str, String)>,
     sorry_method: Option<Method>,
     reals: Vec<Real>,
+    /// It asks for FULLNAT, which crosses families and was refused.
+    fullnat: bool,
     /// Under which name all members of its group share checks.
     group: Option<String>,
 }
@@ -143,6 +145,7 @@ pub fn read(statement: &Statement, context: &mut Context, writer: &mut Writer) -
         sorry_keys: Vec::new(),
         sorry_method: None,
         reals: Vec::new(),
+        fullnat: false,
         group: None,
     };
     if let [Listen::Address(address), ..] = server.listens.as_slice() {
@@ -249,6 +252,12 @@ fn listens(
             writer.ignored(statement.origin(), place, fault);
             None
         }
+        Some("match") => {
+            let holds = "DPVS's services by match have no address that clients reach";
+            let advice = "use `[[masquerade]]` for what hosts behind the director begin";
+            values.refuse_line("a virtual_server by match is not supported yet", holds, advice);
+            None
+        }
         _ => {
             let listen = values.endpoint().map(Listen::Address);
             values.end();
@@ -280,13 +289,12 @@ const WEIGHTS: (u32, u32) = (i32::MAX as u32, WEIGHT_MAX);
 
 /// `NAT`, `DR`, `TUN [type ipip|gue port N|gre [nocsum|csum|remcsum]]`.
 fn method(values: &mut Values<'_, '_>) -> Option<Method> {
-    if values.peek() == Some("FNAT") {
-        values.refuse_line(
-            "FULLNAT is not supported yet",
-            "clients would reach the real servers in another way",
-            "use NAT, DR or TUN",
-        );
-        return None;
+    for (word, name) in [("FNAT", "FULLNAT"), ("SNAT", "SNAT")] {
+        if values.peek() == Some(word) {
+            let holds = "clients would reach the real servers in another way";
+            values.refuse_line(&format!("{name} is not supported yet"), holds, "use NAT, DR or TUN");
+            return None;
+        }
     }
     let forward = values.choice(METHODS)?;
     let mut tunnel = Vec::new();
@@ -325,6 +333,14 @@ impl Server {
             "lvs_sched" | "lb_algo" => {
                 // A line without a scheduler leaves the one of before.
                 let named = values.required("a scheduler, such as wlc").is_some();
+                if statement.values().first().is_some_and(|word| word == "conhash") {
+                    let holds = "clients would be spread over the real servers in another way";
+                    return values.refuse_line(
+                        "DPVS's conhash is not supported yet",
+                        holds,
+                        "use mh, which hashes as consistently",
+                    );
+                }
                 let mut values = Values::of(statement, place, writer);
                 let scheduler = if named { values.choice(SCHEDULERS) } else { None };
                 self.scheduler = scheduler.map(str::to_owned).or(self.scheduler.take());
@@ -349,7 +365,10 @@ impl Server {
             }
             "flag-3" => values.ignored("flag-3", "no scheduler has a third flag", "remove it"),
             "ops" => self.one_packet = Some(origin()),
-            "lvs_method" | "lb_kind" => self.method = method(&mut values).or(self.method.take()),
+            "lvs_method" | "lb_kind" => {
+                self.fullnat |= values.peek() == Some("FNAT");
+                self.method = method(&mut values).or(self.method.take());
+            }
             "persistence_timeout" if values.peek().is_none() => self.persistence_timeout = Some(360),
             "persistence_timeout" => {
                 self.persistence_timeout = values.integer(1..=31 * 86_400).or(self.persistence_timeout);
@@ -434,7 +453,7 @@ impl Server {
             checks: Vec::new(),
         };
         let mut common = self.common.clone();
-        let mut inhibit = None;
+        let (mut inhibit, mut fullnat) = (None, self.fullnat);
         let mut checkers = Vec::new();
         walk(statement.statements(), Block("real_server"), &place, writer, |statement, writer| {
             if statement.block.is_some() {
@@ -458,6 +477,7 @@ impl Server {
                     None
                 }
                 "lvs_method" | "lb_kind" => {
+                    fullnat |= values.peek() == Some("FNAT");
                     real.method = method(&mut values).or(real.method.take());
                     None
                 }
@@ -478,7 +498,7 @@ impl Server {
             real.keys.extend(key);
         });
         let tunnelled = real.method.as_ref().or(self.method.as_ref()).is_some_and(|one| one.forward == "tun");
-        if !tunnelled && self.family.is_some_and(|is_ipv6| is_ipv6 != address.is_ipv6()) {
+        if !tunnelled && !fullnat && self.family.is_some_and(|is_ipv6| is_ipv6 != address.is_ipv6()) {
             let holds = "keepalived ignores it, for only tunnels cross families";
             let fault = Fault::new(
                 "a real server of another address family",

@@ -68,7 +68,16 @@ impl Process {
     /// True for keywords of the file that this process leaves to the other one.
     fn skips(self, keyword: &str) -> bool {
         match self {
-            Self::Vrrp => ["virtual_server", "virtual_server_group", "SSL"].contains(&keyword),
+            Self::Vrrp => [
+                "virtual_server",
+                "virtual_server_group",
+                "SSL",
+                "local_address_group",
+                "deny_address_group",
+                "allow_address_group",
+                "tunnel_group",
+            ]
+            .contains(&keyword),
             Self::Checkers => [
                 "vrrp_instance",
                 "vrrp_sync_group",
@@ -103,6 +112,9 @@ impl Inner {
             (
                 "file",
                 "virtual_server_group"
+                | "local_address_group"
+                | "deny_address_group"
+                | "allow_address_group"
                 | "static_ipaddress"
                 | "static_routes"
                 | "static_rules"
@@ -138,6 +150,8 @@ impl Inner {
             ("file", "track_group") => Self::Keywords("track_group"),
             ("file", "garp_group") => Self::Keywords("garp_group"),
             ("file", "bfd_instance") => Self::Keywords("bfd_instance"),
+            ("file", "tunnel_group") => Self::Keywords("tunnel_group"),
+            ("tunnel_group", "tunnel_entry") => Self::Lines,
             ("file", "SSL") => Self::Keywords("SSL"),
             ("file", "virtual_server") => Self::Keywords("virtual_server"),
             ("vrrp_instance", "authentication") => Self::Keywords("authentication"),

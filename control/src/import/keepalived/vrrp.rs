@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::auth_hmac::AuthHmac;
 use super::keywords::Block;
-use super::scripts::{command, first_script, list};
+use super::scripts::{command, first_script, list, user};
 use super::services::Context;
 use super::tracking::{Tracked, tracks, weight};
 use super::tree::Statement;
@@ -40,9 +40,7 @@ pub fn read_script(statement: &Statement, context: &mut Context, writer: &mut Wr
                 tracked.program = program.map(|program| (statement.origin().clone(), program));
                 command.map(|command| ("command", list(&command)))
             }
-            "user" => {
-                values.rest("a user, and a group if it is not the user's").map(|user| ("user", quoted(&user)))
-            }
+            "user" => user(&mut values).map(|user| ("user", quoted(&user))),
             // 0 is 1, as before keepalived 2.0.7.
             "interval" => {
                 interval = values.integer(0..=86_400_u32).map_or(interval, |time| time.max(1));
