@@ -375,3 +375,49 @@ proptest! {
         digest(&characters.into_iter().collect::<String>());
     }
 }
+
+/// What names the NICs of a file that is imported does not hold where the configuration names its own.
+const OF_NICS: &[&str] = &["no interface is named", "no address of the file is in a network of this machine"];
+
+/// `[import]` tells what `shunt import` tells, line by line.
+#[test]
+fn a_file_that_is_named_tells_what_one_that_is_imported_tells() {
+    let (mut different, mut count) = (Vec::new(), 0);
+    for entry in std::fs::read_dir(folder().join("keepalived")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "conf") {
+            continue;
+        }
+        let imported = Dialect::Keepalived.import(&path, &Disk, "main");
+        let mut nics: String = imported
+            .text
+            .split("\n\n")
+            .filter(|part| part.contains("[[nic]]"))
+            .map(|part| format!("{part}\n"))
+            .collect();
+        if nics.is_empty() {
+            nics = "[[nic]]\nname = \"eth0\"\ndevice = \"af_packet:eth0\"\naddresses = []\n".to_owned();
+        }
+        let nics = nics.replacen("addresses = []", "addresses = [\"192.0.2.2/24\", \"2001:db8::2/64\"]", 1);
+        let own = format!("[import]\nkeepalived = \"{}\"\nconfig_id = \"main\"\n{nics}", path.display());
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), own).unwrap();
+        let told = match Config::load(file.path(), &Machine::default()) {
+            Ok(checked) => checked.warnings,
+            Err(problems) => problems,
+        };
+        let told: Vec<String> = told.list.iter().map(|problem| told.line(problem)).collect();
+        for note in imported.notes {
+            let line = note.to_string();
+            if OF_NICS.iter().any(|words| line.contains(words)) {
+                continue;
+            }
+            count += 1;
+            if !told.contains(&line) {
+                different.push(line);
+            }
+        }
+    }
+    assert!(count > 100, "only {count} notes");
+    assert!(different.is_empty(), "not told by [import]:\n{}", different.join("\n"));
+}
