@@ -36,6 +36,24 @@ impl Keepalived {
     /// When it does not start.
     #[must_use]
     pub fn start_all(lab: &Lab, place: &Place, name: &str, instances: &str) -> Self {
+        Self::spawned(lab, name, instances, |mut command| place.run(move || command.spawn()))
+    }
+
+    /// The same in the test's own namespace.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn start_here(lab: &Lab, name: &str, instances: &str) -> Self {
+        Self::spawned(lab, name, instances, |mut command| command.spawn())
+    }
+
+    fn spawned(
+        lab: &Lab,
+        name: &str,
+        instances: &str,
+        spawn: impl FnOnce(Command) -> std::io::Result<Child>,
+    ) -> Self {
         let file = lab.write(&format!("{name}.conf"), &with_globals(name, instances));
         let [log, main, speaker] = ["log", "pid", "vrrp"].map(|end| lab.path(&format!("{name}.{end}")));
         let output = File::create(&log).expect("a log");
@@ -50,7 +68,7 @@ impl Keepalived {
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("a log"))
             .stderr(output);
-        let child = place.run(move || command.spawn().expect("keepalived: run scripts/install.sh"));
+        let child = spawn(command).expect("keepalived: run scripts/install.sh");
         let keepalived = Self { child, name: name.to_owned(), file, log, speaker };
         keepalived.wait_for("Entering BACKUP STATE");
         keepalived
@@ -77,6 +95,12 @@ impl Keepalived {
         let words = format!("({instance}) Entering ");
         let last = log.lines().rev().find_map(|line| line.split_once(&words));
         last.and_then(|(_, state)| state.split_whitespace().next()).unwrap_or_default().to_owned()
+    }
+
+    /// Its configuration.
+    #[must_use]
+    pub fn file(&self) -> &std::path::Path {
+        &self.file
     }
 
     /// Gives it other instances and groups.

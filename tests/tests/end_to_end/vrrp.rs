@@ -10,6 +10,7 @@ mod intervals;
 mod late;
 mod link;
 mod matrix;
+mod moving;
 mod strangers;
 mod threads;
 mod tracked;
