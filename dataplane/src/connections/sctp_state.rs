@@ -68,16 +68,16 @@ const INPUT: Transitions = [
 #[rustfmt::skip]
 const OUTPUT: Transitions = [
 //   NO  I1  IN  CS  CR  CW  CO  CE  ES  SS  SR  SA  RJ  CL
-    [NO, I1, IN, CS, CR, CW, CO, CE, ES, SS, SR, SA, RJ, CL], // Data
-    [NO, CW, CW, CW, CW, CW, CW, CW, ES, CW, CW, CW, CW, CW], // Init
-    [NO, CS, CS, CS, CR, CW, CO, CE, ES, SS, SR, SA, RJ, CL], // InitAck
-    [NO, CE, CE, CE, CE, CE, CE, CE, ES, SS, SR, SA, RJ, CL], // CookieEcho
-    [NO, ES, ES, ES, ES, ES, ES, ES, ES, SS, SR, SA, RJ, CL], // CookieAck
-    [NO, SS, SS, SS, SS, SS, SS, SS, SS, SS, SR, SA, RJ, CL], // Shutdown
-    [NO, SA, SA, SA, SA, CW, CO, CE, ES, SA, SA, SA, RJ, CL], // ShutdownAck
-    [NO, I1, IN, CS, CR, CW, CO, CE, ES, SS, SR, SA, RJ, CL], // ShutdownComplete
-    [NO, CL, CL, CL, CL, CW, CO, CE, ES, SS, SR, SA, RJ, CL], // Error
-    [NO, RJ, CL, CL, CL, CL, CL, CL, CL, CL, CL, CL, CL, CL], // Abort
+    [ES, I1, IN, CS, CR, CW, CO, CE, ES, SS, SR, SA, RJ, CL], // Data
+    [CW, CW, CW, CW, CW, CW, CW, CW, ES, CW, CW, CW, CW, CW], // Init
+    [CS, CS, CS, CS, CR, CW, CO, CE, ES, SS, SR, SA, RJ, CL], // InitAck
+    [CE, CE, CE, CE, CE, CE, CE, CE, ES, SS, SR, SA, RJ, CL], // CookieEcho
+    [ES, ES, ES, ES, ES, ES, ES, ES, ES, SS, SR, SA, RJ, CL], // CookieAck
+    [SS, SS, SS, SS, SS, SS, SS, SS, SS, SS, SR, SA, RJ, CL], // Shutdown
+    [SA, SA, SA, SA, SA, CW, CO, CE, ES, SA, SA, SA, RJ, CL], // ShutdownAck
+    [CL, I1, IN, CS, CR, CW, CO, CE, ES, SS, SR, SA, RJ, CL], // ShutdownComplete
+    [CL, CL, CL, CL, CL, CW, CO, CE, ES, SS, SR, SA, RJ, CL], // Error
+    [CL, RJ, CL, CL, CL, CL, CL, CL, CL, CL, CL, CL, CL, CL], // Abort
 ];
 
 /// For packets from the client of an association whose answers do not come by the director. States that only answers lead

@@ -79,8 +79,10 @@ impl Trace<'_> {
         let from = self.numbers.below(sources.len());
         let to = [&client, &vip, &real, &front, &behind];
         let to = to[self.numbers.below(to.len())];
-        // Nothing goes back to where it came from, which would be a redirect's or a spoofer's.
-        if sources[from] == to || !from_behind && *to == client || from_behind && *to == real {
+        // Nothing goes back to where it came from, which would be a redirect's or a spoofer's. docs/differences.md tells of those from
+        // the front to real servers.
+        if sources[from] == to || !from_behind && [&client, &real].contains(&to) || from_behind && *to == real
+        {
             return Ok(());
         }
         let packet = self.error(family, sources[from], to, &quoted);
