@@ -193,7 +193,18 @@ fn missing(text: &str) -> impl Iterator<Item = String> + '_ {
 
 /// What was said of the file last, before it ended.
 fn last_words(lines: &[String]) -> String {
-    let of_ending = ["Stopped", "pid ", "CPU usage", "Stopping", "Shutting", "Terminate"];
+    // What the process that started it says meanwhile is not about the file.
+    let of_ending = [
+        "Stopped",
+        "pid ",
+        "CPU usage",
+        "Stopping",
+        "Shutting",
+        "Terminate",
+        "Startup complete",
+        "Starting ",
+        "Keepalived_",
+    ];
     let words = lines.iter().rev().find(|line| {
         !line.starts_with(' ')
             && !line.starts_with('-')
