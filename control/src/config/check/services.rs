@@ -151,8 +151,8 @@ fn build_persistence(
     }
 }
 
-/// A service of all ports is persistent (kernel: `ip_vs_add_service`), and only NAT can give its packets another port. Of a firewall
-/// mark the kernel takes any port, which but NAT does nothing with.
+/// A service of all ports is persistent (kernel: `ip_vs_add_service`), and only NAT can give packets another port: of a firewall mark, as
+/// long as clients do not persist (kernel: `ip_vs_sched_persist`). Elsewhere checks alone use the port of a real server.
 fn check_all_ports(service: &ServiceDocument, listen: &At<SocketAddr>, findings: &mut Findings<'_>) {
     if listen.value.port() != 0 {
         return;
@@ -165,20 +165,27 @@ fn check_all_ports(service: &ServiceDocument, listen: &At<SocketAddr>, findings:
         );
         findings.error(&service.place, &listen.at, fault);
     }
-    if Mark::of(listen.value).is_some() {
-        return;
-    }
+    let is_mark = Mark::of(listen.value).is_some();
     for real in &service.reals {
         let method =
             real.forward.as_ref().or(service.forward.as_ref()).map_or(Method::Dr, |method| method.value);
-        if method == Method::Nat {
-            continue;
-        }
         let Some(address) =
             real.address.as_ref().filter(|address| address.value.1.is_some_and(|port| port.0 > 0))
         else {
             continue;
         };
+        if method == Method::Nat && service.persistence.is_some() {
+            let fault = Fault::new(
+                "a port that no packet gets",
+                "a client that persists keeps its real server for all ports, so that connections keep the port that the client asks \
+                 for, as in the kernel; checks alone use this one",
+                if is_mark { "leave the port out, or remove persistence" } else { "leave the port out" },
+            );
+            findings.warn(&real.place, &address.at, fault);
+        }
+        if method == Method::Nat || is_mark {
+            continue;
+        }
         let fault = Fault::new(
             "a port in a service of all ports",
             "connections keep the port that the client asks for",
