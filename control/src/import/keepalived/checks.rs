@@ -82,7 +82,9 @@ impl Common {
                 self.delay_loop = time.or(self.delay_loop);
             }
             "alpha" => self.alpha = values.boolean().or(self.alpha),
-            "virtualhost" => self.host = values.required("a host name").map(str::to_owned),
+            "virtualhost" => {
+                self.host = values.required("a host name").map(str::to_owned).or(self.host.take());
+            }
             _ => return false,
         }
         values.end();
@@ -371,7 +373,14 @@ impl Reader {
                 ("command", list(&words))
             }),
             ("script", "misc_timeout") => {
-                let said = values.integer(1..=86_400_u32).map(f64::from);
+                let said = values.seconds(1.0..=86_400.0).map(|said| {
+                    // keepalived reads a whole number, and passes over what follows it.
+                    if said.fract() > 0.0 {
+                        let holds = format!("keepalived reads {} s", said.trunc());
+                        values.differs(format!("misc_timeout {said}"), holds, "say whole seconds");
+                    }
+                    said.trunc()
+                });
                 self.common.script_timeout = said.or(self.common.script_timeout);
                 said.map(|time| ("timeout", seconds(time)))
             }

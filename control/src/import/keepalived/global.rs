@@ -156,7 +156,9 @@ impl Mail {
                     });
                 }
             }
-            "smtp_helo_name" => self.helo = values.required("a host name").map(str::to_owned),
+            "smtp_helo_name" => {
+                self.helo = values.required("a host name").map(str::to_owned).or(self.helo.take());
+            }
             "smtp_connect_timeout" => self.timeout = values.seconds(0.001..=4_294.0).or(self.timeout),
             _ => return false,
         }

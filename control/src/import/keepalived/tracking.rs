@@ -119,7 +119,7 @@ pub fn read_file(statement: &Statement, context: &mut Context, writer: &mut Writ
     walk(statement.statements(), Block("track_file"), &place, writer, |statement, writer| {
         let mut values = Values::of(statement, &place, writer);
         match statement.keyword() {
-            "file" => path = values.required("a path").map(str::to_owned),
+            "file" => path = values.required("a path").map(str::to_owned).or(path.take()),
             "weight" => file.weight = weight_within(&mut values, FILE_WEIGHT).unwrap_or(file.weight),
             _ => {
                 if values.peek().is_some_and(|word| word != "overwrite") {
@@ -172,7 +172,8 @@ pub fn read_process(statement: &Statement, context: &mut Context, writer: &mut W
     let mut tracked = Tracked {
         kind: Some("process"),
         keys: vec![("interval", seconds(LOOK))],
-        weight: Weight { number: 1, reverse: false },
+        // keepalived.conf(5) says 1, and keepalived 2.2.7 takes 0: without the process the instance is in fault.
+        weight: Weight::default(),
         program: None,
     };
     walk(statement.statements(), Block("vrrp_track_process"), &place, writer, |statement, writer| {
@@ -185,7 +186,9 @@ pub fn read_process(statement: &Statement, context: &mut Context, writer: &mut W
                 words.clear();
                 words.extend(std::iter::from_fn(|| values.word()).map(quoted));
             }
-            "param_match" => compare = values.choice(&[("initial", "beginning"), ("partial", "first")]),
+            "param_match" => {
+                compare = values.choice(&[("initial", "beginning"), ("partial", "first")]).or(compare);
+            }
             "full_command" => full = true,
             "weight" => tracked.weight = weight(&mut values).unwrap_or(tracked.weight),
             "quorum" => {

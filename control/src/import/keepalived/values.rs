@@ -20,6 +20,36 @@ pub struct Values<'s, 'w> {
     writer: &'w mut Writer,
 }
 
+/// Keywords, each with its block, that keepalived 2.2.7 passes over where their value is missing; it ends at all others that have to have one.
+const PASSED_OVER: &[(&str, &str)] = &[
+    ("global_defs", "script_user"),
+    ("global_defs", "smtp_helo_name"),
+    ("vrrp_script", "script"),
+    ("track_file", "file"),
+    ("track_file", "weight"),
+    ("vrrp_track_process", "param_match"),
+    ("vrrp_track_process", "weight"),
+    ("virtual_server", "virtualhost"),
+    ("real_server", "lb_kind"),
+    ("real_server", "virtualhost"),
+    ("HTTP_GET", "virtualhost"),
+    ("SSL_GET", "virtualhost"),
+    ("url", "virtualhost"),
+    ("url", "regex"),
+    ("url", "regex_min_offset"),
+    ("url", "regex_max_offset"),
+    ("MISC_CHECK", "misc_path"),
+    ("MISC_CHECK", "user"),
+    ("SMTP_CHECK", "helo_name"),
+    ("UDP_CHECK", "payload"),
+];
+
+/// The innermost block of a place: `url` of `virtual_server 192.0.2.10 80, real_server 192.0.2.21 80, HTTP_GET, url`.
+fn block_of(place: &str) -> &str {
+    let last = place.rsplit(", ").next().unwrap_or(place);
+    last.split(' ').next().unwrap_or(last)
+}
+
 impl<'s, 'w> Values<'s, 'w> {
     /// The values of a statement of a part of the file.
     pub fn of(statement: &'s Statement, place: &'s str, writer: &'w mut Writer) -> Self {
@@ -45,13 +75,23 @@ impl<'s, 'w> Values<'s, 'w> {
         self.statement.words.get(self.next).map(String::as_str)
     }
 
-    /// The next value, which has to be there, or keepalived ends when it reads the file; `holds` says what it is.
+    /// The next value, which has to be there: without it keepalived ends when it reads the file, or passes over the line
+    /// ([`PASSED_OVER`]); `holds` says what it is.
     pub fn required(&mut self, holds: &str) -> Option<&'s str> {
         let word = self.word();
         if word.is_none() {
-            let wrong = format!("{} has no value", self.statement.keyword());
-            let holds = format!("keepalived stops here; {holds}");
-            self.writer.refuse(self.statement.origin(), self.place, Fault::new(wrong, holds, "add it"));
+            let keyword = self.statement.keyword();
+            let wrong = format!("{keyword} has no value");
+            if PASSED_OVER.contains(&(block_of(self.place), keyword)) {
+                self.ignored(
+                    wrong,
+                    format!("keepalived ignores the line; {holds}"),
+                    "add it, or remove the line",
+                );
+            } else {
+                let fault = Fault::new(wrong, format!("keepalived stops here; {holds}"), "add it");
+                self.writer.refuse(self.statement.origin(), self.place, fault);
+            }
         }
         word
     }

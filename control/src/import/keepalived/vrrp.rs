@@ -36,8 +36,9 @@ pub fn read_script(statement: &Statement, context: &mut Context, writer: &mut Wr
         let key = match statement.keyword() {
             "script" => {
                 let command = command(&mut values);
-                let program = command.as_ref().and_then(|words| words.first().cloned());
-                tracked.program = program.map(|program| (statement.origin().clone(), program));
+                if let Some(program) = command.as_ref().and_then(|words| words.first().cloned()) {
+                    tracked.program = Some((statement.origin().clone(), program));
+                }
                 command.map(|command| ("command", list(&command)))
             }
             "user" => user(&mut values).map(|user| ("user", quoted(&user))),
@@ -53,7 +54,7 @@ pub fn read_script(statement: &Statement, context: &mut Context, writer: &mut Wr
             "rise" => Some(("rise", count(&mut values))),
             "fall" => Some(("fall", count(&mut values))),
             _ => {
-                tracked.weight = weight(&mut values).unwrap_or_default();
+                tracked.weight = weight(&mut values).unwrap_or(tracked.weight);
                 None
             }
         };
@@ -395,6 +396,11 @@ impl Instance {
                 self.preempt_delay = None;
                 ignored(&at, "preempt_delay has no effect", reason, "remove it");
             }
+        }
+        let key = |wanted: &str| self.router.keys.iter().position(|(_, key, _)| *key == wanted);
+        if let (Some(base), None) = (key("vmac_xmit_base"), key("use_vmac")) {
+            let (at, ..) = self.router.keys.remove(base);
+            ignored(&at, "vmac_xmit_base without use_vmac", "there is no virtual MAC", "remove it");
         }
         if let Some(at) = self.unicast.as_ref().filter(|_| self.router.peers.is_empty()) {
             let holds = "without a unicast_peer adverts go to the multicast group, as in keepalived";
