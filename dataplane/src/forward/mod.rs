@@ -51,7 +51,7 @@ use crate::snapshot::{Family, NicView, Snapshot};
 use crate::time::Tick;
 use crate::wire::ethernet;
 use crate::wire::plain::{Arrival, Plain};
-use crate::wire::{self, Headers, IpVersion as _, ipv4};
+use crate::wire::{self, Headers, ipv4};
 use decision::Case;
 pub use explain::{Explanation, Passes, Step, Transit};
 use gather::Gathered;
@@ -476,11 +476,12 @@ impl Forwarder {
                 if let Some(at) = staged.headers.options.malformed() {
                     return self.malformed(snapshot, packet, &staged.headers, at, now);
                 }
-                let is_cleared = ipv4::clear_behind_options(packet.bytes_mut(), &staged.headers);
+                let trailer = ipv4::clear_behind_options(packet.bytes_mut(), &staged.headers);
                 let verdict = self.whole(snapshot, packet, &staged, now);
-                if is_cleared && matches!(verdict, Verdict::HandOver(_) | Verdict::Punt(_)) {
-                    // Who takes it looks at the checksum again.
-                    Ipv4Addr::sum_header(packet.bytes_mut(), &staged.headers);
+                if let Some(trailer) =
+                    trailer.filter(|_| matches!(verdict, Verdict::HandOver(_) | Verdict::Punt(_)))
+                {
+                    trailer.put_back(packet.bytes_mut());
                 }
                 verdict
             }

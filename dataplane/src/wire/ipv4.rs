@@ -446,19 +446,48 @@ impl IpVersion for Ipv4Addr {
     }
 }
 
-/// Clears what follows the end of the options (kernel: `ip_options_compile`); true when there was something. The header
-/// checksum is the one that came until the packet is passed on, or [made anew](Ipv4Addr::sum_header).
+/// The most bytes of options.
+const OPTIONS_MAX: usize = 40;
+
+/// What followed the end of the options.
+#[derive(Clone, Copy, Debug)]
+pub struct Trailer {
+    /// Where it stood in the frame.
+    at: usize,
+    length: usize,
+    bytes: [u8; OPTIONS_MAX],
+}
+
+impl Trailer {
+    /// Puts it back where it was: whoever takes the packet gets it as it came.
+    #[cold]
+    pub fn put_back(&self, frame: &mut [u8]) {
+        let place = frame.get_mut(self.at..self.at + self.length);
+        if let (Some(place), Some(bytes)) = (place, self.bytes.get(..self.length)) {
+            place.copy_from_slice(bytes);
+        }
+    }
+}
+
+/// Clears what follows the end of the options (kernel: `ip_options_compile`); none when nothing does. The header checksum is the one that
+/// came until the packet is passed on.
 #[cold]
-pub fn clear_behind_options(frame: &mut [u8], headers: &Headers<Ipv4Addr>) -> bool {
-    let range = usize::from(headers.network)..usize::from(headers.transport);
-    let Some(header) = frame.get_mut(range).filter(|_| headers.options.is_trailed()) else { return false };
+pub fn clear_behind_options(frame: &mut [u8], headers: &Headers<Ipv4Addr>) -> Option<Trailer> {
+    let network = usize::from(headers.network);
+    let header = frame.get_mut(network..usize::from(headers.transport))?;
+    if !headers.options.is_trailed() {
+        return None;
+    }
     let mut at = HEADER;
     while let Some(&kind) = header.get(at).filter(|&&kind| kind != END) {
         let length = if kind == NOTHING { 1 } else { header.get(at + 1).map_or(1, |&length| length) };
         at += usize::from(length.max(1));
     }
-    header.get_mut(at..).unwrap_or_default().fill(END);
-    true
+    let behind = header.get_mut(at..)?;
+    let mut trailer = Trailer { at: network + at, length: behind.len(), bytes: [0; OPTIONS_MAX] };
+    trailer.bytes.get_mut(..behind.len())?.copy_from_slice(behind);
+    behind.fill(END);
+    Some(trailer)
 }
 
 /// Fills in the next place of the record route option; the header checksum is made anew.
