@@ -375,7 +375,7 @@ fn trackers(lines: &[Line<'_>], head: &str, kind: &str, objects: &mut Objects) {
     }
 }
 
-/// Of files a weight that counts the other way round is its opposite.
+/// Of files a weight that counts the other way round is its opposite. Others change a priority, 1 to 254, by no more than 253.
 pub fn weight_of(kind: &str, weight: &str) -> String {
     let weight = weight.split(" (").next().unwrap_or_default();
     let (number, reverse) = match weight.split_once(' ') {
@@ -383,6 +383,7 @@ pub fn weight_of(kind: &str, weight: &str) -> String {
         None => (weight, false),
     };
     let number: i64 = number.parse().unwrap_or_default();
+    let number = if kind == "track_file" { number } else { number.clamp(-253, 253) };
     match (kind, number, reverse) {
         ("track_file", number, true) if number != 0 => (-number).to_string(),
         (_, number, true) => format!("{number} reverse"),

@@ -384,8 +384,10 @@ fn url(http: &Http, fields: &mut Fields) {
     if let Some(host) = http.host.as_ref().filter(|host| !is_address(host)) {
         set(fields, "virtualhost", host);
     }
-    let codes: Vec<String> = http
-        .status
+    // keepalived has them in their order, whatever the file's.
+    let mut ranges = http.status.clone();
+    ranges.sort_by_key(|range| *range.start());
+    let codes: Vec<String> = ranges
         .iter()
         .map(|range| match (range.start(), range.end()) {
             (first, last) if first == last => first.to_string(),

@@ -64,7 +64,7 @@ impl Common {
                 self.connect_timeout = time.or(self.connect_timeout);
             }
             "retry" => {
-                let said = values.integer(retry..=u32::MAX);
+                let said = values.integer_as_far(retry..=u32::MAX);
                 if let Some(said) = said.filter(|said| *said > RETRY_MAX) {
                     let holds =
                         format!("a real server is down after {RETRY_MAX} failures more, the most here");
@@ -91,6 +91,9 @@ impl Common {
         true
     }
 }
+
+/// Seconds of a script that keepalived can count in microseconds.
+const MISC_TIMEOUT_MAX: f64 = 4294.0;
 
 /// Seconds that keepalived takes, within the shortest and longest time of this director's.
 fn time(values: &mut Values<'_, '_>, bounds: RangeInclusive<f64>, least: Duration) -> Option<f64> {
@@ -359,7 +362,9 @@ impl Reader {
                 );
                 None
             }
-            (_, "connect_port") => values.integer(1..=u16::MAX).map(|l4_port| ("port", l4_port.to_string())),
+            (_, "connect_port") => {
+                values.integer_as_far(1..=u16::MAX).map(|l4_port| ("port", l4_port.to_string()))
+            }
             (_, "bindto") => values.address().map(|address| ("from", quoted(&address.to_string()))),
             ("smtp", "helo_name") => values.rest("a name to greet with").map(|name| ("helo", quoted(&name))),
             ("dns", "type") => {
@@ -373,7 +378,7 @@ impl Reader {
                 ("command", list(&words))
             }),
             ("script", "misc_timeout") => {
-                let said = values.seconds(1.0..=86_400.0).map(|said| {
+                let said = values.seconds(1.0..=MISC_TIMEOUT_MAX).map(|said| {
                     // keepalived reads a whole number, and passes over what follows it.
                     if said.fract() > 0.0 {
                         let holds = format!("keepalived reads {} s", said.trunc());
@@ -454,6 +459,7 @@ fn url(statement: &Statement, place: &str, writer: &mut Writer) -> Vec<(&'static
     let mut flags = String::new();
     // As in PCRE, whose dot is no line feed.
     let mut off = "-s";
+    let mut codes = Vec::new();
     walk(statement.statements(), Block("url"), place, writer, |statement, writer| {
         let mut values = Values::of(statement, place, writer);
         let key = match statement.keyword() {
@@ -496,27 +502,25 @@ fn url(statement: &Statement, place: &str, writer: &mut Writer) -> Vec<(&'static
                         _ => {
                             let holds =
                                 "caseless, multiline, dotall, extended, ungreedy, utf and ucp are known";
-                            let wrong = format!("the option {word} of regular expressions is not supported");
-                            return writer.refuse(
-                                statement.origin(),
-                                place,
-                                Fault::new(wrong, holds, "remove it"),
-                            );
+                            let wrong = format!("{word} is no option of regular expressions");
+                            let holds = format!("keepalived ignores it, for {holds}");
+                            values.ignored(wrong, holds, "correct it, or remove it");
                         }
                     }
                 }
                 None
             }
             _ => {
-                let mut codes = Vec::new();
+                // Those of all lines count.
                 while values.peek().is_some() {
                     codes.extend(values.parse("status codes such as 200 or 200-299", status));
                 }
-                (!codes.is_empty()).then(|| ("status", format!("[{}]", codes.join(", "))))
+                None
             }
         };
         keys.extend(key);
     });
+    keys.extend((!codes.is_empty()).then(|| ("status", format!("[{}]", codes.join(", ")))));
     let mut keys = last_of_each(keys, |(key, _)| *key);
     if keys.iter().all(|(key, _)| *key != "answer_regex") {
         let all = keys.len();

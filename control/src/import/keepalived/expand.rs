@@ -160,9 +160,9 @@ impl<'a> Expansion<'a> {
             return true;
         }
         // keepalived goes to the folder: what its name has in it is no pattern.
-        let pattern = Path::new(&escape(self.folder.as_os_str())).join(pattern).display().to_string();
-        for one in braces(&pattern) {
-            let found = self.files.matching(&one, false);
+        let folder = escape(self.folder.as_os_str());
+        for one in braces(pattern) {
+            let found = self.files.matching(&Path::new(&folder).join(&one).display().to_string(), false);
             let wild = one.contains(['*', '?', '[']);
             if found.is_empty() {
                 let required = if wild { check.found_by_wildcard } else { check.found || check.readable };
@@ -174,7 +174,7 @@ impl<'a> Expansion<'a> {
                 } else {
                     ("keepalived goes on without it", "correct the name, or remove the line")
                 };
-                let wrong = format!("no file is {one}");
+                let wrong = format!("no file is {}", self.folder.join(&one).display());
                 if required {
                     let holds = "include names files that are there";
                     writer.refuse(from, PLACE, Fault::new(wrong, holds, advice));

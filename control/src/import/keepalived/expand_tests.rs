@@ -111,6 +111,15 @@ fn files_are_included_by_pattern_and_relative_to_the_including_one() {
 }
 
 /// keepalived#1446: definitions, conditions and sequences hold in include lines.
+/// What the name of a folder has in it is no pattern, and is told as it is.
+#[test]
+fn a_folder_may_have_any_name() {
+    let (lines, imported) = read(&[("/etc/keep-alived[1]/k.conf", "include x.conf\nend")], "main");
+    assert_eq!(lines, ["end"]);
+    let notes: Vec<&str> = imported.notes.iter().map(|note| note.fault.wrong.as_str()).collect();
+    assert_eq!(notes, ["no file is /etc/keep-alived[1]/x.conf"]);
+}
+
 #[test]
 fn include_lines_are_lines_as_others() {
     let files = [

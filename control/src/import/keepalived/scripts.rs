@@ -10,6 +10,9 @@ use super::words::quoted_words;
 use crate::import::files::Files;
 use crate::import::writer::quoted;
 
+/// Where programs without a path are looked for.
+const PROGRAMS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
 /// A script and, if it is said, its user and group: `"PATH ARGUMENTS" [user [group]]`, as TOML has it.
 fn script(values: &mut Values<'_, '_>, context: &Context) -> Option<String> {
     let (command, user) =
@@ -69,8 +72,16 @@ pub fn gone(statements: &[Statement], files: &dyn Files, found: &mut BTreeSet<St
         let words = statement.raw.as_deref().map_or_else(|| Ok(statement.words.clone()), quoted_words);
         let command = words.ok().and_then(|words| quoted_words(words.get(1)?).ok());
         let program = command.and_then(|words| words.into_iter().next());
-        found.extend(program.filter(|path| path.starts_with('/') && !files.is_program(Path::new(path))));
+        found.extend(program.filter(|program| !is_there(program, files)));
     }
+}
+
+/// True when a program can be started: by its path, or where programs are looked for.
+pub fn is_there(program: &str, files: &dyn Files) -> bool {
+    if program.contains('/') {
+        return files.is_program(&Path::new("/").join(program));
+    }
+    PROGRAMS.iter().any(|folder| files.is_program(&Path::new(folder).join(program)))
 }
 
 /// The command of a check: nothing may follow it.

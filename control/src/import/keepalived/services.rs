@@ -466,14 +466,14 @@ impl Server {
             }
             let mut values = Values::of(statement, &place, writer);
             let mut threshold = || {
-                let most = values.integer(0..=u32::MAX)?;
+                let most = values.integer_as_far(0..=u32::MAX)?;
                 Some(most.min(THRESHOLD_MAX).to_string())
             };
             let key = match statement.keyword() {
                 "uthreshold" => threshold().map(|most| ("u_threshold", most)),
                 "lthreshold" => threshold().map(|least| ("l_threshold", least)),
                 "weight" => {
-                    real.weight = values.integer(0..=WEIGHTS.0).unwrap_or(real.weight);
+                    real.weight = values.integer_as_far(0..=WEIGHTS.0).unwrap_or(real.weight);
                     None
                 }
                 "lvs_method" | "lb_kind" => {

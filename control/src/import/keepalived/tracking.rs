@@ -1,8 +1,7 @@
 //! What instances and groups depend on: `track_interface`, `track_script`, `track_file`, `track_process`.
 
-use std::path::Path;
-
 use super::keywords::Block;
+use super::scripts::is_there;
 use super::services::Context;
 use super::tree::Statement;
 use super::values::{Values, walk};
@@ -95,13 +94,27 @@ impl Weight {
 
 /// A weight of a script, a process or an interface.
 pub fn weight(values: &mut Values<'_, '_>) -> Option<Weight> {
-    let Weight { number, reverse } = weight_within(values, WEIGHT)?;
-    Some(Weight { number: number.clamp(-WEIGHT_MAX, WEIGHT_MAX), reverse })
+    largest(weight_within(values, WEIGHT)?, values)
+}
+
+/// A weight of a script: keepalived takes any.
+pub fn script_weight(values: &mut Values<'_, '_>) -> Option<Weight> {
+    largest(weight_within(values, i32::MIN + 1..=i32::MAX)?, values)
+}
+
+/// The largest weight that counts: a priority is 1 to 254.
+fn largest(said: Weight, values: &mut Values<'_, '_>) -> Option<Weight> {
+    let number = said.number.clamp(-WEIGHT_MAX, WEIGHT_MAX);
+    if number != said.number {
+        let holds = format!("{number} changes a priority as much");
+        values.differs(format!("a weight of {}", said.number), holds, "nothing needs to be done");
+    }
+    Some(Weight { number, ..said })
 }
 
 /// A weight within bounds, and `reverse` or `noreverse`.
 pub fn weight_within(values: &mut Values<'_, '_>, bounds: std::ops::RangeInclusive<i32>) -> Option<Weight> {
-    let number = values.integer(bounds)?;
+    let number = values.integer_as_far(bounds)?;
     let words = [("reverse", true), ("noreverse", false), ("no_reverse", false)];
     let reverse = values.peek().is_some() && values.choice(&words).unwrap_or(false);
     Some(Weight { number, reverse })
@@ -120,7 +133,7 @@ pub fn read_file(statement: &Statement, context: &mut Context, writer: &mut Writ
         let mut values = Values::of(statement, &place, writer);
         match statement.keyword() {
             "file" => path = values.required("a path").map(str::to_owned).or(path.take()),
-            "weight" => file.weight = weight_within(&mut values, FILE_WEIGHT).unwrap_or(file.weight),
+            "weight" => file.weight = weight_within(&mut values, WEIGHT).unwrap_or(file.weight),
             _ => {
                 if values.peek().is_some_and(|word| word != "overwrite") {
                     file.missing = values.integer(i64::from(i32::MIN)..=i64::from(i32::MAX)).unwrap_or(0);
@@ -148,7 +161,7 @@ pub fn disable(statement: &Statement, files: &dyn Files, context: &mut Context, 
     let Some((origin, program)) = context.scripts.get(name).and_then(|script| script.program.clone()) else {
         return;
     };
-    if !program.starts_with('/') || files.is_program(Path::new(&program)) {
+    if is_there(&program, files) {
         return;
     }
     let wrong = format!("{program} is no program on this machine");
@@ -261,7 +274,7 @@ pub fn tracks(
         }
         let mut values = Values::of(line, place, writer);
         let said = values.word().and_then(|_| match statement.keyword() {
-            "track_file" => weight_within(&mut values, FILE_WEIGHT),
+            "track_file" => weight_within(&mut values, WEIGHT),
             _ => weight(&mut values),
         });
         let (what, found) = match statement.keyword() {

@@ -113,6 +113,27 @@ impl<'s, 'w> Values<'s, 'w> {
         self.parse(&holds, |word| word.parse().ok().filter(|value| bounds.contains(value)))
     }
 
+    /// A whole number where keepalived complains of what it cannot read, and goes on with what it could: `12abc` is 12, and `abc` is 0.
+    pub fn integer_as_far<T: FromStr + PartialOrd + Display>(
+        &mut self,
+        bounds: RangeInclusive<T>,
+    ) -> Option<T> {
+        let Some(word) = self.peek().filter(|word| word.parse::<i128>().is_err()) else {
+            return self.integer(bounds);
+        };
+        let digits = word.bytes().take_while(u8::is_ascii_digit).count();
+        let read = if digits == 0 { "0" } else { &word[..digits] };
+        let Some(number) = read.parse().ok().filter(|number| bounds.contains(number)) else {
+            return self.integer(bounds);
+        };
+        self.next += 1;
+        let wrong = format!("{} cannot be {}", self.keyword(), printable(word, 60));
+        let origin = self.origin_of_last();
+        let fault = Fault::new(wrong, format!("keepalived complains, and takes {read}"), "correct it");
+        self.writer.ignored(origin, self.place, fault);
+        Some(number)
+    }
+
     /// Seconds with parts of them.
     pub fn seconds(&mut self, bounds: RangeInclusive<f64>) -> Option<f64> {
         let holds =

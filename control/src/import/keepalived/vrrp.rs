@@ -7,7 +7,7 @@ use super::auth_hmac::AuthHmac;
 use super::keywords::Block;
 use super::scripts::{command, first_script, list, user};
 use super::services::Context;
-use super::tracking::{Tracked, tracks, weight};
+use super::tracking::{Tracked, script_weight, tracks};
 use super::tree::Statement;
 use super::values::{Values, address, walk};
 use crate::config::problem::{Fault, printable};
@@ -15,6 +15,9 @@ use crate::import::note::{Fate, Origin};
 use crate::import::vrrp::Router;
 use crate::import::writer::{Writer, last_of_each, quoted, seconds};
 use crate::vrrp::PRIORITY_OWNER;
+
+/// The most failures, successes and repetitions that are counted here.
+const COUNT_MAX: u32 = 100;
 
 /// The priority where none is said.
 const PRIORITY_DEFAULT: u8 = 100;
@@ -54,7 +57,7 @@ pub fn read_script(statement: &Statement, context: &mut Context, writer: &mut Wr
             "rise" => Some(("rise", count(&mut values))),
             "fall" => Some(("fall", count(&mut values))),
             _ => {
-                tracked.weight = weight(&mut values).unwrap_or(tracked.weight);
+                tracked.weight = script_weight(&mut values).unwrap_or(tracked.weight);
                 None
             }
         };
@@ -78,7 +81,12 @@ pub fn read_script(statement: &Statement, context: &mut Context, writer: &mut Wr
 
 /// `rise` and `fall`: 1 where the value is none.
 fn count(values: &mut Values<'_, '_>) -> String {
-    values.integer(1..=100_u8).unwrap_or(1).to_string()
+    let said = values.integer(1..=u32::MAX).unwrap_or(1);
+    if said > COUNT_MAX {
+        let wrong = format!("{} {said}", values.keyword());
+        values.differs(wrong, format!("it is {COUNT_MAX}, the most here"), "see whether that will do");
+    }
+    said.min(COUNT_MAX).to_string()
 }
 
 /// A `vrrp_instance` as its lines say it, before they are compared with each other.
@@ -513,7 +521,12 @@ pub fn announcing(keyword: &str, values: &mut Values<'_, '_>) -> Option<(&'stati
         _ => return None,
     };
     if !is_time {
-        return values.integer(0..=u32::MAX).map(|count| (key, count.clamp(1, 100).to_string()));
+        let said = values.integer_as_far(0..=u32::MAX)?;
+        if said > COUNT_MAX {
+            let wrong = format!("{} {said}", values.keyword());
+            values.differs(wrong, format!("it is {COUNT_MAX}, the most here"), "nothing needs to be done");
+        }
+        return Some((key, said.clamp(1, COUNT_MAX).to_string()));
     }
     let time = values.seconds(0.0..=f64::from(u32::MAX))?;
     if time > ANNOUNCE_MAX {
