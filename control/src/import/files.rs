@@ -31,6 +31,11 @@ pub trait Files {
         Vec::new()
     }
 
+    /// True when this machine has such a user.
+    fn has_user(&self, _name: &str) -> bool {
+        true
+    }
+
     /// True when a path leads to a program that can be started.
     fn is_program(&self, _path: &Path) -> bool {
         true
@@ -78,6 +83,10 @@ impl Files for Disk {
         found.sort_unstable();
         found.dedup();
         found
+    }
+
+    fn has_user(&self, name: &str) -> bool {
+        !matches!(nix::unistd::User::from_name(name), Ok(None))
     }
 
     fn is_program(&self, path: &Path) -> bool {

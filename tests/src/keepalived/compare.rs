@@ -117,6 +117,10 @@ impl Files for Bare {
         Disk.addresses(name)
     }
 
+    fn has_user(&self, name: &str) -> bool {
+        Disk.has_user(name)
+    }
+
     fn is_program(&self, path: &Path) -> bool {
         Disk.is_program(path)
     }

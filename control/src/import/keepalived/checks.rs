@@ -157,10 +157,13 @@ pub fn read(
         "file" if reader.get("path").is_none() => Some("track_file"),
         _ => None,
     };
-    if let Some(program) = reader.program.as_ref().filter(|program| context.gone.contains(*program)) {
-        let wrong = format!("{program} is no program on this machine");
+    let lost = reader.program.as_ref().filter(|program| context.gone.has_program(program));
+    let lost = lost.map(|program| format!("{program} is no program on this machine"));
+    let lost = lost
+        .or_else(|| context.gone.user(&reader.keys).map(|user| format!("{user} is no user of this machine")));
+    if let Some(wrong) = lost {
         let holds = "keepalived leaves the check out, and the real server counts as up without it";
-        let fault = Fault::new(wrong, holds, "install it, and import or reload anew");
+        let fault = Fault::new(wrong, holds, "add what is missing, and import or reload anew");
         writer.ignored(statement.origin(), &place, fault);
         return Vec::new();
     }
@@ -348,7 +351,7 @@ impl Reader {
         }
         let mut values = Values::of(statement, place, writer);
         if keyword == "nb_get_retry" {
-            let said = values.integer(0..=u32::MAX).map(|said| said.min(RETRY_MAX));
+            let said = values.integer_as_far(0..=u32::MAX).map(|said| said.min(RETRY_MAX));
             self.common.retry = said.or(self.common.retry);
             return;
         }

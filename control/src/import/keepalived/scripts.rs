@@ -17,7 +17,7 @@ const PROGRAMS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "
 fn script(values: &mut Values<'_, '_>, context: &Context) -> Option<String> {
     let (command, user) =
         values.script("a program and its arguments, in quotation marks where it has some")?;
-    if let Some(program) = command.first().filter(|program| context.gone.contains(*program)) {
+    if let Some(program) = command.first().filter(|program| context.gone.has_program(program)) {
         let wrong = format!("{program} is no program on this machine");
         let holds = "keepalived leaves the script out then";
         values.ignored(wrong, holds, "install it, and import or reload anew");
@@ -61,18 +61,42 @@ pub fn first_script(
     script(values, context).map(|script| (key, script))
 }
 
-/// Adds the programs that are not there, of scripts that statements name.
-pub fn gone(statements: &[Statement], files: &dyn Files, found: &mut BTreeSet<String>) {
+/// What scripts need and this machine does not have.
+#[derive(Clone, Debug, Default)]
+pub struct Gone {
+    programs: BTreeSet<String>,
+    users: BTreeSet<String>,
+}
+
+impl Gone {
+    /// True when a script's program is not there.
+    pub fn has_program(&self, program: &str) -> bool {
+        self.programs.contains(program)
+    }
+
+    /// The user among keys, as TOML has it, when it is not there.
+    pub fn user<'k>(&self, keys: &'k [(&'static str, String)]) -> Option<&'k str> {
+        let (_, user) = keys.iter().find(|(key, _)| *key == "user")?;
+        user.trim_matches('"').split(' ').next().filter(|name| self.users.contains(*name))
+    }
+}
+
+/// Adds what is not there of what statements name.
+pub fn gone(statements: &[Statement], files: &dyn Files, found: &mut Gone) {
     for statement in statements {
         gone(statement.statements(), files, found);
         let keyword = statement.keyword();
+        if keyword == "user" {
+            let name = statement.words.get(1);
+            found.users.extend(name.filter(|name| !files.has_user(name)).cloned());
+        }
         if !(keyword.starts_with("notify") || ["misc_path", "quorum_up", "quorum_down"].contains(&keyword)) {
             continue;
         }
         let words = statement.raw.as_deref().map_or_else(|| Ok(statement.words.clone()), quoted_words);
         let command = words.ok().and_then(|words| quoted_words(words.get(1)?).ok());
         let program = command.and_then(|words| words.into_iter().next());
-        found.extend(program.filter(|program| !is_there(program, files)));
+        found.programs.extend(program.filter(|program| !is_there(program, files)));
     }
 }
 

@@ -9,7 +9,7 @@ use super::checks::{self, Check, Common};
 use super::global::{Mail, MailSwitches};
 use super::groups::{Groups, Listen};
 use super::keywords::Block;
-use super::scripts::first_script;
+use super::scripts::{Gone, first_script};
 use super::tracking::{Tracked, TrackedFile};
 use super::tree::Statement;
 use super::values::{Values, walk};
@@ -39,8 +39,8 @@ pub struct Context {
     pub sync_groups: Vec<SyncGroup>,
     /// Scripts whose programs are not there.
     pub disabled: BTreeSet<String>,
-    /// Programs that are not there, of scripts that are not tracked.
-    pub gone: BTreeSet<String>,
+    /// What scripts need and is not there.
+    pub gone: Gone,
     /// What files of keys of `auth_hmac` hold; none where one cannot be read.
     pub key_files: BTreeMap<String, Option<String>>,
     /// `vrrp_version`.

@@ -161,15 +161,17 @@ pub fn disable(statement: &Statement, files: &dyn Files, context: &mut Context, 
     let Some((origin, program)) = context.scripts.get(name).and_then(|script| script.program.clone()) else {
         return;
     };
-    if is_there(&program, files) {
-        return;
-    }
-    let wrong = format!("{program} is no program on this machine");
+    let keys = context.scripts.get(name).map(|script| script.keys.as_slice()).unwrap_or_default();
+    let wrong = match context.gone.user(keys) {
+        Some(user) => format!("{user} is no user of this machine"),
+        None if is_there(&program, files) => return,
+        None => format!("{program} is no program on this machine"),
+    };
     let holds = format!("keepalived disables {name} then, and so nothing depends on it");
     writer.ignored(
         &origin,
         &statement.line(),
-        Fault::new(wrong, holds, "install it, and import or reload anew"),
+        Fault::new(wrong, holds, "add what is missing, and import or reload anew"),
     );
     context.scripts.remove(name);
     context.disabled.insert(name.clone());
@@ -195,10 +197,15 @@ pub fn read_process(statement: &Statement, context: &mut Context, writer: &mut W
         let looks = |time: f64| ((time / LOOK).ceil() as u32 + 1).to_string();
         let delay = 0.0..=45.0;
         match statement.keyword() {
-            "process" => {
-                words.clear();
-                words.extend(std::iter::from_fn(|| values.word()).map(quoted));
+            "process" if !words.is_empty() => {
+                while values.word().is_some() {}
+                values.ignored(
+                    "process is said twice",
+                    "keepalived looks for the first one",
+                    "remove one of the two",
+                );
             }
+            "process" => words.extend(std::iter::from_fn(|| values.word()).map(quoted)),
             "param_match" => {
                 compare = values.choice(&[("initial", "beginning"), ("partial", "first")]).or(compare);
             }
@@ -309,7 +316,12 @@ pub fn tracks(
             Some(track) => tracks.push(track),
             None if context.disabled.contains(name) => {
                 let wrong = format!("the script {name} is disabled");
-                ignored(wrong, "its program is not there", "install it, and import or reload anew", writer);
+                ignored(
+                    wrong,
+                    "its program or its user is not there",
+                    "add what is missing, and import or reload anew",
+                    writer,
+                );
             }
             None => {
                 let wrong = format!("there is no {what} {name} in front of this line");

@@ -118,14 +118,21 @@ impl<'s, 'w> Values<'s, 'w> {
         &mut self,
         bounds: RangeInclusive<T>,
     ) -> Option<T> {
-        let Some(word) = self.peek().filter(|word| word.parse::<i128>().is_err()) else {
-            return self.integer(bounds);
-        };
-        let digits = word.bytes().take_while(u8::is_ascii_digit).count();
-        let read = if digits == 0 { "0" } else { &word[..digits] };
-        let Some(number) = read.parse().ok().filter(|number| bounds.contains(number)) else {
-            return self.integer(bounds);
-        };
+        let is_number = |word: &str| word.parse::<i128>().is_ok();
+        self.as_far(is_number, |byte| byte.is_ascii_digit(), &bounds).or_else(|| self.integer(bounds))
+    }
+
+    /// What the beginning of a word that is no number says, within bounds; none, and nothing read, for a number.
+    fn as_far<T: FromStr + PartialOrd>(
+        &mut self,
+        is_number: impl Fn(&str) -> bool,
+        belongs: impl Fn(u8) -> bool,
+        bounds: &RangeInclusive<T>,
+    ) -> Option<T> {
+        let word = self.peek().filter(|word| !is_number(word))?;
+        let read = word.bytes().take_while(|byte| belongs(*byte)).count();
+        let read = if read == 0 { "0" } else { &word[..read] };
+        let number = read.parse().ok().filter(|number| bounds.contains(number))?;
         self.next += 1;
         let wrong = format!("{} cannot be {}", self.keyword(), printable(word, 60));
         let origin = self.origin_of_last();
@@ -134,8 +141,12 @@ impl<'s, 'w> Values<'s, 'w> {
         Some(number)
     }
 
-    /// Seconds with parts of them.
+    /// Seconds with parts of them, as far as keepalived reads them.
     pub fn seconds(&mut self, bounds: RangeInclusive<f64>) -> Option<f64> {
+        let is_number = |word: &str| word.parse::<f64>().is_ok();
+        if let Some(read) = self.as_far(is_number, |byte| byte.is_ascii_digit() || byte == b'.', &bounds) {
+            return Some(read);
+        }
         let holds =
             format!("{} is seconds, {} to {}", self.statement.keyword(), bounds.start(), bounds.end());
         self.parse(&holds, |word| word.parse::<f64>().ok().filter(|value| bounds.contains(value)))

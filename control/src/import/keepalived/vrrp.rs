@@ -16,6 +16,8 @@ use crate::import::vrrp::Router;
 use crate::import::writer::{Writer, last_of_each, quoted, seconds};
 use crate::vrrp::PRIORITY_OWNER;
 
+/// Seconds of a script that keepalived can count in microseconds.
+const SCRIPT_SECONDS_MAX: u32 = 4294;
 /// The most failures, successes and repetitions that are counted here.
 const COUNT_MAX: u32 = 100;
 
@@ -47,11 +49,11 @@ pub fn read_script(statement: &Statement, context: &mut Context, writer: &mut Wr
             "user" => user(&mut values).map(|user| ("user", quoted(&user))),
             // 0 is 1, as before keepalived 2.0.7.
             "interval" => {
-                interval = values.integer(0..=86_400_u32).map_or(interval, |time| time.max(1));
+                interval = values.integer(0..=SCRIPT_SECONDS_MAX).map_or(interval, |time| time.max(1));
                 None
             }
             "timeout" => {
-                timeout = values.integer(0..=86_400_u32).map(|time| time.max(1)).or(timeout);
+                timeout = values.integer(0..=SCRIPT_SECONDS_MAX).map(|time| time.max(1)).or(timeout);
                 None
             }
             "rise" => Some(("rise", count(&mut values))),
