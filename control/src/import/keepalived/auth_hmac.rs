@@ -104,9 +104,14 @@ impl AuthHmac {
         self.keys.push((id, value));
     }
 
+    /// True when the key that signs is there.
+    pub fn has_effect(&self) -> bool {
+        self.keys.iter().any(|(id, _)| *id == self.active)
+    }
+
     /// The value of `auth`; none where keepalived goes on without it.
     pub fn write(&self, strict: bool, place: &str, writer: &mut Writer) -> Option<String> {
-        if self.keys.iter().all(|(id, _)| *id != self.active) {
+        if !self.has_effect() {
             let wrong = format!("auth_hmac has no effect: its active_key {} is not defined", self.active);
             let holds = "keepalived sends and believes adverts without it";
             writer.ignored(&self.origin, place, Fault::new(wrong, holds, "define the key"));

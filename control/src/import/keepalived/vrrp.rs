@@ -365,7 +365,9 @@ impl Instance {
         if let Some(at) = &self.auth.origin {
             let reason = match (self.auth.kind, &self.auth.password) {
                 (None, _) => Some("auth_type is missing"),
-                _ if self.hmac.is_some() => Some("auth_hmac takes its place"),
+                _ if self.hmac.as_ref().is_some_and(AuthHmac::has_effect) => {
+                    Some("auth_hmac takes its place")
+                }
                 _ if strict => Some("vrrp_strict forbids authentication"),
                 _ if version == 3 => Some("version 3 has no authentication"),
                 (_, None) => Some("auth_pass is missing"),
@@ -411,6 +413,19 @@ impl Instance {
         if let (Some(base), None) = (key("vmac_xmit_base"), key("use_vmac")) {
             let (at, ..) = self.router.keys.remove(base);
             ignored(&at, "vmac_xmit_base without use_vmac", "there is no virtual MAC", "remove it");
+        }
+        let is_near = |peer: &IpAddr| self.router.addresses.is_empty() || peer.is_ipv6() == is_ipv6;
+        let (peers, strangers) = std::mem::take(&mut self.router.peers).into_iter().partition(is_near);
+        self.router.peers = peers;
+        let strangers: Vec<IpAddr> = strangers;
+        for (at, peer) in self.unicast.iter().flat_map(|at| strangers.iter().map(move |peer| (at, peer))) {
+            let why = "adverts go by the family of the VIPs";
+            ignored(
+                at,
+                &format!("the unicast peer {peer} is of another family"),
+                why,
+                "name another address",
+            );
         }
         if let Some(at) = self.unicast.as_ref().filter(|_| self.router.peers.is_empty()) {
             let holds = "without a unicast_peer adverts go to the multicast group, as in keepalived";
