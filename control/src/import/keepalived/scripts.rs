@@ -100,10 +100,10 @@ pub fn gone(statements: &[Statement], files: &dyn Files, found: &mut Gone) {
     }
 }
 
-/// True when a program can be started: by its path, or where programs are looked for.
+/// True when a program can be started: by its path, or where programs are looked for. `</dev/tcp/127.0.0.1/80` is the shell's.
 pub fn is_there(program: &str, files: &dyn Files) -> bool {
     if program.contains('/') {
-        return files.is_program(&Path::new("/").join(program));
+        return program.starts_with('<') || files.is_program(&Path::new("/").join(program));
     }
     PROGRAMS.iter().any(|folder| files.is_program(&Path::new(folder).join(program)))
 }
