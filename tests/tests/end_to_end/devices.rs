@@ -10,7 +10,7 @@ use shunt_tests::topology::frames::{Mac, Packet, Transport, arp, at, ip};
 use shunt_tests::topology::hosts::Hosts;
 use shunt_tests::topology::wire::Wire;
 
-const SERVICES: &str = r#"
+pub const SERVICES: &str = r#"
 [[service]]
 name = "nat4"
 listen = "192.0.2.10:80"

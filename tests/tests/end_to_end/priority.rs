@@ -5,20 +5,7 @@ use shunt_tests::topology::frames::{
     BROADCAST, Mac, Packet, Transport, arp, at, ip, neighbour, ping, solicited,
 };
 
-const SERVICES: &str = r#"
-[[service]]
-name = "nat4"
-listen = "192.0.2.10:80"
-protocol = "tcp"
-forward = "nat"
-real = [{ address = "10.1.0.11:8080" }]
-[[service]]
-name = "tun6"
-listen = "[2001:db8:f::10]:80"
-protocol = "tcp"
-forward = "tun"
-real = [{ address = "[2001:db8:1::11]:80" }]
-"#;
+use crate::devices::SERVICES;
 
 /// The frame with a tag: priority, and VLAN id.
 fn tagged(frame: &[u8], priority: u8, vlan: u16) -> Vec<u8> {

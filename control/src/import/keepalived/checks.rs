@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::keywords::Block;
-use super::scripts::{command, list, user};
+use super::scripts::{self, command, list, user};
 use super::services::Context;
 use super::tracking::{FILE_WEIGHT, TrackedFile, Weight, weight_within};
 use super::tree::Statement;
@@ -92,9 +92,6 @@ impl Common {
     }
 }
 
-/// Seconds of a script that keepalived can count in microseconds.
-const MISC_TIMEOUT_MAX: f64 = 4294.0;
-
 /// Seconds that keepalived takes, within the shortest and longest time of this director's.
 fn time(values: &mut Values<'_, '_>, bounds: RangeInclusive<f64>, least: Duration) -> Option<f64> {
     let said = values.seconds(bounds)?;
@@ -157,10 +154,7 @@ pub fn read(
         "file" if reader.get("path").is_none() => Some("track_file"),
         _ => None,
     };
-    let lost = reader.program.as_ref().filter(|program| context.gone.has_program(program));
-    let lost = lost.map(|program| format!("{program} is no program on this machine"));
-    let lost = lost
-        .or_else(|| context.gone.user(&reader.keys).map(|user| format!("{user} is no user of this machine")));
+    let lost = reader.program.as_ref().and_then(|program| context.gone.lack(program, &reader.keys));
     if let Some(wrong) = lost {
         let holds = "keepalived leaves the check out, and the real server counts as up without it";
         let fault = Fault::new(wrong, holds, "add what is missing, and import or reload anew");
@@ -381,7 +375,7 @@ impl Reader {
                 ("command", list(&words))
             }),
             ("script", "misc_timeout") => {
-                let said = values.seconds(1.0..=MISC_TIMEOUT_MAX).map(|said| {
+                let said = values.seconds(1.0..=scripts::SECONDS_MAX.into()).map(|said| {
                     // keepalived reads a whole number, and passes over what follows it.
                     if said.fract() > 0.0 {
                         let holds = format!("keepalived reads {} s", said.trunc());

@@ -87,7 +87,7 @@ fn read_vrrp(
     walk(statements, Block("file"), "file", writer, |statement, writer| match statement.keyword() {
         "vrrp_script" => {
             vrrp::read_script(statement, context, writer);
-            tracking::disable(statement, files, context, writer);
+            tracking::disable(statement, context, writer);
         }
         "track_file" | "vrrp_track_file" => tracking::read_file(statement, context, writer),
         "vrrp_track_process" => tracking::read_process(statement, context, writer),

@@ -10,6 +10,8 @@ use super::words::quoted_words;
 use crate::import::files::Files;
 use crate::import::writer::quoted;
 
+/// Seconds of a script that keepalived can count in microseconds.
+pub const SECONDS_MAX: u32 = 4294;
 /// Where programs without a path are looked for.
 const PROGRAMS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
@@ -17,8 +19,7 @@ const PROGRAMS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "
 fn script(values: &mut Values<'_, '_>, context: &Context) -> Option<String> {
     let (command, user) =
         values.script("a program and its arguments, in quotation marks where it has some")?;
-    if let Some(program) = command.first().filter(|program| context.gone.has_program(program)) {
-        let wrong = format!("{program} is no program on this machine");
+    if let Some(wrong) = command.first().and_then(|program| context.gone.lack(program, &[])) {
         let holds = "keepalived leaves the script out then";
         values.ignored(wrong, holds, "install it, and import or reload anew");
         return None;
@@ -69,15 +70,14 @@ pub struct Gone {
 }
 
 impl Gone {
-    /// True when a script's program is not there.
-    pub fn has_program(&self, program: &str) -> bool {
-        self.programs.contains(program)
-    }
-
-    /// The user among keys, as TOML has it, when it is not there.
-    pub fn user<'k>(&self, keys: &'k [(&'static str, String)]) -> Option<&'k str> {
+    /// In words, what a program and the user among keys, as TOML has it, lack.
+    pub fn lack(&self, program: &str, keys: &[(&'static str, String)]) -> Option<String> {
+        if self.programs.contains(program) {
+            return Some(format!("{program} is no program on this machine"));
+        }
         let (_, user) = keys.iter().find(|(key, _)| *key == "user")?;
-        user.trim_matches('"').split(' ').next().filter(|name| self.users.contains(*name))
+        let name = user.trim_matches('"').split(' ').next().filter(|name| self.users.contains(*name))?;
+        Some(format!("{name} is no user of this machine"))
     }
 }
 
@@ -90,7 +90,9 @@ pub fn gone(statements: &[Statement], files: &dyn Files, found: &mut Gone) {
             let name = statement.words.get(1);
             found.users.extend(name.filter(|name| !files.has_user(name)).cloned());
         }
-        if !(keyword.starts_with("notify") || ["misc_path", "quorum_up", "quorum_down"].contains(&keyword)) {
+        if !(keyword.starts_with("notify")
+            || ["script", "misc_path", "quorum_up", "quorum_down"].contains(&keyword))
+        {
             continue;
         }
         let words = statement.raw.as_deref().map_or_else(|| Ok(statement.words.clone()), quoted_words);
@@ -101,7 +103,7 @@ pub fn gone(statements: &[Statement], files: &dyn Files, found: &mut Gone) {
 }
 
 /// True when a program can be started: by its path, or where programs are looked for. `</dev/tcp/127.0.0.1/80` is the shell's.
-pub fn is_there(program: &str, files: &dyn Files) -> bool {
+fn is_there(program: &str, files: &dyn Files) -> bool {
     if program.contains('/') {
         return program.starts_with('<') || files.is_program(&Path::new("/").join(program));
     }

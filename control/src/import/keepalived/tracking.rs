@@ -1,12 +1,10 @@
 //! What instances and groups depend on: `track_interface`, `track_script`, `track_file`, `track_process`.
 
 use super::keywords::Block;
-use super::scripts::is_there;
 use super::services::Context;
 use super::tree::Statement;
 use super::values::{Values, walk};
 use crate::config::problem::{Fault, printable};
-use crate::import::files::Files;
 use crate::import::note::{Fate, Origin};
 use crate::import::writer::{Writer, last_of_each, quoted, seconds};
 
@@ -156,17 +154,13 @@ pub fn read_file(statement: &Statement, context: &mut Context, writer: &mut Writ
 }
 
 /// Leaves out a script whose program is not there, as keepalived does.
-pub fn disable(statement: &Statement, files: &dyn Files, context: &mut Context, writer: &mut Writer) {
+pub fn disable(statement: &Statement, context: &mut Context, writer: &mut Writer) {
     let Some(name) = statement.words.get(1) else { return };
     let Some((origin, program)) = context.scripts.get(name).and_then(|script| script.program.clone()) else {
         return;
     };
     let keys = context.scripts.get(name).map(|script| script.keys.as_slice()).unwrap_or_default();
-    let wrong = match context.gone.user(keys) {
-        Some(user) => format!("{user} is no user of this machine"),
-        None if is_there(&program, files) => return,
-        None => format!("{program} is no program on this machine"),
-    };
+    let Some(wrong) = context.gone.lack(&program, keys) else { return };
     let holds = format!("keepalived disables {name} then, and so nothing depends on it");
     writer.ignored(
         &origin,

@@ -5,21 +5,20 @@ use std::net::IpAddr;
 
 use super::auth_hmac::AuthHmac;
 use super::keywords::Block;
-use super::scripts::{command, first_script, list, user};
+use super::scripts::{self, command, first_script, list, user};
 use super::services::Context;
 use super::tracking::{Tracked, script_weight, tracks};
 use super::tree::Statement;
 use super::values::{Values, address, walk};
+use crate::config::limit::CHECK_COUNT_MAX;
 use crate::config::problem::{Fault, printable};
 use crate::import::note::{Fate, Origin};
 use crate::import::vrrp::Router;
 use crate::import::writer::{Writer, last_of_each, quoted, seconds};
 use crate::vrrp::PRIORITY_OWNER;
 
-/// Seconds of a script that keepalived can count in microseconds.
-const SCRIPT_SECONDS_MAX: u32 = 4294;
 /// The most failures, successes and repetitions that are counted here.
-const COUNT_MAX: u32 = 100;
+const COUNT_MAX: u32 = CHECK_COUNT_MAX as u32;
 
 /// The priority where none is said.
 const PRIORITY_DEFAULT: u8 = 100;
@@ -49,11 +48,11 @@ pub fn read_script(statement: &Statement, context: &mut Context, writer: &mut Wr
             "user" => user(&mut values).map(|user| ("user", quoted(&user))),
             // 0 is 1, as before keepalived 2.0.7.
             "interval" => {
-                interval = values.integer(0..=SCRIPT_SECONDS_MAX).map_or(interval, |time| time.max(1));
+                interval = values.integer(0..=scripts::SECONDS_MAX).map_or(interval, |time| time.max(1));
                 None
             }
             "timeout" => {
-                timeout = values.integer(0..=SCRIPT_SECONDS_MAX).map(|time| time.max(1)).or(timeout);
+                timeout = values.integer(0..=scripts::SECONDS_MAX).map(|time| time.max(1)).or(timeout);
                 None
             }
             "rise" => Some(("rise", count(&mut values))),
