@@ -12,7 +12,7 @@ source "$repository/scripts/pair.sh"
 
 usage() {
     cat <<'TEXT'
-usage: scripts/demo.sh [--keep] [--workers N] [--hugepages] [METHOD...]
+usage: scripts/demo.sh [--keep] [--workers N] [--hugepages] [--binaries FOLDER] [METHOD...]
 
 METHOD is dr, nat, tun, or pair: two directors, of which the master is killed under load and comes back. All four in turn when
 none is given.
@@ -20,6 +20,8 @@ none is given.
   --keep        leave the last method's topology and director up, and say how to look around
   --workers N   N polling cores, and as many queues on each NIC (1)
   --hugepages   reserve hugepages of 2 MiB for the director, and give them back at the end
+  --binaries FOLDER
+                take the programs shunt and decapsulate from there, and build nothing
 
 Exit code: 0 all went well, 1 something did not, 2 wrong use. Ctrl-C at any moment leaves nothing behind.
 
@@ -33,7 +35,7 @@ wrong_use() {
     exit 2
 }
 
-keep='' hugepages='' workers=1
+keep='' hugepages='' workers=1 built=''
 methods=()
 failures=0
 
@@ -45,6 +47,13 @@ parse_arguments() {
             --workers)
                 [[ ${2:-} =~ ^[1-9][0-9]?$ ]] || wrong_use "--workers takes a number from 1 to the cores of this machine, not '${2:-}'"
                 workers=$2
+                shift
+                ;;
+            --binaries)
+                [[ -x ${2:-}/shunt && -x $2/decapsulate ]] ||
+                    wrong_use "--binaries takes a folder with the programs shunt and decapsulate: '${2:-}' has not both"
+                binaries=$(cd "$2" && pwd)
+                built=yes
                 shift
                 ;;
             -h | --help)
@@ -92,6 +101,10 @@ prepare() {
     install_packages
     require_namespaces
     require_tun
+    if [[ -n $built ]]; then
+        passed "installed; the programs are those of $binaries"
+        return 0
+    fi
     interruptible cargo build --release --locked --manifest-path "$repository/Cargo.toml" \
         -p shunt -p shunt-tests --bin shunt --bin decapsulate
     passed "installed and built"
@@ -168,7 +181,7 @@ lose_and_regain() {
 }
 
 look_around() {
-    local shunt='target/release/shunt' socket
+    local shunt=${binaries#"$repository/"}/shunt socket
     socket=$(director_socket)
     title "Left up: $topology_name"
     cat <<TEXT

@@ -5,7 +5,7 @@ director_pid=''
 # Pages of 2 MiB that a director of the demo takes: mempool, connection table and rings, with room to spare.
 hugepages_needed=256
 
-shunt() { "$repository/target/release/shunt" "$@"; }
+shunt() { "$binaries/shunt" "$@"; }
 director_socket() { printf '%s/shunt.sock\n' "$(topology_directory)"; }
 director_status() { shunt status --json -s "$(director_socket)" 2>/dev/null; }
 
@@ -31,7 +31,7 @@ start_director() {
         return 1
     fi
     began=$(milliseconds)
-    become_inside "$topology_name-director" "$repository/target/release/shunt" run -c "$directory/director.toml" \
+    become_inside "$topology_name-director" "$binaries/shunt" run -c "$directory/director.toml" \
         </dev/null >"$directory/director.log" 2>&1 &
     director_pid=$!
     if ! wait_until 15 all_reals_are_up; then

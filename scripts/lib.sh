@@ -3,6 +3,8 @@
 # Sourced, never run; the caller sets -euo pipefail.
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# Where the programs shunt and decapsulate are.
+binaries=$repository/target/release
 
 # Colour only on a terminal.
 if [[ -t 1 ]]; then

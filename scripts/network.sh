@@ -188,7 +188,7 @@ replies_from_itself_to_the_director() {
 start_decapsulation() {
     local name=$topology_name-$1 directory helper
     directory=$(topology_directory)
-    for helper in "$repository"/target/{release,debug}/decapsulate; do
+    for helper in "$binaries/decapsulate" "$repository/target/debug/decapsulate"; do
         [[ -x $helper ]] && break
     done
     [[ -x $helper ]] || die "the helper decapsulate is not built: cargo build -p shunt-tests --bin decapsulate"

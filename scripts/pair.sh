@@ -28,7 +28,7 @@ start_of_pair() {
     directory=$(topology_directory)
     pair_configuration "$1" >"$directory/pair$1.toml"
     began=$(milliseconds)
-    become_inside "$topology_name-$(pair_place "$1")" "$repository/target/release/shunt" run -c "$directory/pair$1.toml" \
+    become_inside "$topology_name-$(pair_place "$1")" "$binaries/shunt" run -c "$directory/pair$1.toml" \
         </dev/null >"$directory/pair$1.log" 2>&1 &
     pair_pids[$1]=$!
     if ! wait_until 15 pair_role_is "$1" "$2"; then
