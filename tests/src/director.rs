@@ -290,8 +290,8 @@ impl Director {
     #[must_use]
     pub fn explain(&self, arrival: &Arrival) -> Explanation {
         let mut room = self.buffer(&arrival.frame);
-        let packet = Packet::new(&mut room, self.room.0, arrival.frame.len(), arrival.nic);
-        self.workers[0].explain(&self.snapshot, &packet, self.now)
+        let mut packet = Packet::new(&mut room, self.room.0, arrival.frame.len(), arrival.nic);
+        self.workers[0].explain(&self.snapshot, &mut packet, self.now)
     }
 
     /// What the books of all workers lack; 0 as long as they balance, since nothing is held between bursts.

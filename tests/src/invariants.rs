@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
-use shunt_dataplane::forward::Verdict;
+use shunt_dataplane::forward::{Step, Verdict};
 use shunt_dataplane::id::{Mac, NicId};
+use shunt_dataplane::reason::DropReason;
 use shunt_dataplane::service::mark::Mark;
 use shunt_dataplane::snapshot::Plan;
 use shunt_dataplane::wire;
@@ -28,6 +29,34 @@ pub fn books_balance(director: &Director) {
     let counted =
         reals.map(|real| real.counters.sum(|cell| &cell.active) + real.counters.sum(|cell| &cell.inactive));
     assert_eq!(counted.sum::<u64>(), held, "active and inactive connections");
+}
+
+/// True when a verdict is what the last step of an explanation said, but for what shows only when it is done: a full table,
+/// a wrong checksum, missing room.
+#[must_use]
+pub fn comes_true(last: Option<&Step>, verdict: Verdict) -> bool {
+    match (last, verdict) {
+        (Some(Step::NextHop(hop)), Verdict::Send(nic)) => hop.nic == nic,
+        (Some(Step::Reply(kind, nic)), Verdict::Reply(out, reply)) => (*nic, *kind) == (out, reply),
+        (Some(Step::Punt(punt)), Verdict::Punt(got)) => *punt == got,
+        // What becomes of the datagram shows when all of it is there.
+        (Some(Step::Gather), Verdict::Gather | Verdict::Drop(_) | Verdict::Punt(_)) => true,
+        (Some(said), Verdict::Drop(reason)) => {
+            let shows_late = matches!(
+                reason,
+                DropReason::TableFull
+                    | DropReason::TemplatesFull
+                    | DropReason::ClientShare
+                    | DropReason::ServiceShare
+                    | DropReason::TransportChecksum
+                    | DropReason::ReplyLimit
+                    | DropReason::ReplyRoom
+                    | DropReason::NoHeadRoom
+            );
+            *said == Step::Drop(reason) || shows_late
+        }
+        _ => false,
+    }
 }
 
 /// What leaves is a whole IP packet in a frame of the NIC's, no larger than its MTU, whose IPv4 header checksum holds.

@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use shunt::ipvsadm::table::Table;
-use shunt_dataplane::forward::{BURST_MAX, Step, Verdict};
+use shunt_dataplane::forward::{BURST_MAX, Verdict};
 use shunt_dataplane::id::{Mac, WorkerId};
 use shunt_dataplane::reason::DropReason;
 use shunt_dataplane::service::masquerade::MasqueradeRule;
@@ -219,7 +219,7 @@ proptest! {
         for arrival in frames {
             let last = asked.explain(&arrival).pop();
             let outcome = asked.take(arrival.nic, &arrival.frame);
-            prop_assert!(comes_true(last.as_ref(), outcome.verdict), "{last:?}, but {:?}", outcome.verdict);
+            prop_assert!(invariants::comes_true(last.as_ref(), outcome.verdict), "{last:?}, but {:?}", outcome.verdict);
             prop_assert_eq!(&unasked.take(arrival.nic, &arrival.frame), &outcome);
             prop_assert_eq!(state(&asked), state(&unasked));
         }
@@ -271,31 +271,6 @@ proptest! {
         prop_assert_eq!(one.connections(), many.connections());
         prop_assert_eq!(table(&one), table(&many));
         prop_assert_eq!(many.held(), 0);
-    }
-}
-
-/// True when a verdict is what the last step of an explanation said, but for what shows only when it is done: a full table,
-/// a wrong checksum, missing room.
-fn comes_true(last: Option<&Step>, verdict: Verdict) -> bool {
-    match (last, verdict) {
-        (Some(Step::NextHop(hop)), Verdict::Send(nic)) => hop.nic == nic,
-        (Some(Step::Reply(kind, nic)), Verdict::Reply(out, reply)) => (*nic, *kind) == (out, reply),
-        (Some(Step::Punt(punt)), Verdict::Punt(got)) => *punt == got,
-        // What becomes of the datagram shows when all of it is there.
-        (Some(Step::Gather), Verdict::Gather | Verdict::Drop(_) | Verdict::Punt(_)) => true,
-        (Some(said), Verdict::Drop(reason)) => {
-            let shows_late = matches!(
-                reason,
-                DropReason::TableFull
-                    | DropReason::TemplatesFull
-                    | DropReason::ClientShare
-                    | DropReason::ServiceShare
-                    | DropReason::TransportChecksum
-                    | DropReason::ReplyRoom
-            );
-            *said == Step::Drop(reason) || shows_late
-        }
-        _ => false,
     }
 }
 

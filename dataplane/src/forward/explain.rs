@@ -112,10 +112,10 @@ pub enum Passes {
 }
 
 impl Forwarder {
-    /// Explains what would become of `packet` now.
+    /// Explains what would become of `packet` now. As when it is forwarded, tags that name no VLAN are taken off.
     #[must_use]
-    pub fn explain(&self, snapshot: &Snapshot, packet: &Packet<'_>, now: Tick) -> Explanation {
-        match self.parse(snapshot, packet) {
+    pub fn explain(&self, snapshot: &Snapshot, packet: &mut Packet<'_>, now: Tick) -> Explanation {
+        match self.parse_untagged(snapshot, packet) {
             Ok(Parsed::V4(staged)) => self.explain_decision(snapshot, packet, &staged, now),
             Ok(Parsed::V6(staged)) => self.explain_decision(snapshot, packet, &staged, now),
             Err(aside) => vec![aside.into()],
@@ -134,6 +134,7 @@ impl Forwarder {
             Some(at) => self.tell_of_option(&asked, at),
             None => self.decide(snapshot, packet, staged, now),
         };
+        let decided = if matches!(decided, Err(Aside::Gather)) { asked.gathers() } else { decided };
         match decided {
             Ok(decision) => {
                 let mut steps = vec![Step::Owner(self.worker)];

@@ -4,7 +4,7 @@
 use arrayvec::ArrayVec;
 
 use super::decide::Asked;
-use super::decision::{Case, no_connection};
+use super::decision::{Case, Decided, no_connection};
 use super::pieces::Cut;
 use super::{Aside, Forwarder, Punt, Tables, Verdict};
 use crate::address::Address;
@@ -68,14 +68,40 @@ pub(super) struct Gathered {
     pub mtu: u16,
 }
 
+impl<'s, A: Tables + IpVersion> Asked<'s, '_, A> {
+    /// What becomes of an IPv6 fragment that is not the last and whose data is no multiple of eight bytes: its sender is told where
+    /// it would be put together (RFC 8200, 4.5; kernel: `ip6_frag_queue`), and whom it passes looks at its header alone
+    /// (kernel: `nf_ct_frag6_gather`).
+    fn uneven(&self) -> Decided<'s, A> {
+        match self.local()? {
+            Some(Local::Vip) => {
+                let error = Error::ParameterProblem { at: ipv6::PAYLOAD_LENGTH };
+                let source = Some(self.headers.destination);
+                let then = self.error(error, ReplyKind::ParameterProblem, source, DropReason::Fragment);
+                Ok(no_connection(then))
+            }
+            // Ports that NAT would have to write stand in the first one.
+            None if self.headers.fragment == Fragment::Later => self.route(),
+            _ => Err(Aside::Drop(DropReason::Fragment)),
+        }
+    }
+
+    /// What is known beforehand of a fragment that is to be put together with others: nothing, but that it cannot be.
+    #[cold]
+    pub(super) fn gathers(&self) -> Decided<'s, A> {
+        match A::fragment_part(self.packet.bytes(), self.headers) {
+            Ok(part) if part.is_uneven => self.uneven(),
+            Ok(_) => Err(Aside::Gather),
+            Err(reason) => Err(Aside::Drop(reason)),
+        }
+    }
+}
+
 impl Forwarder {
     /// What becomes of a fragment: it is gathered for services and from NAT real servers, by the worker that owns the
     /// client, and routed else.
     #[cold]
-    pub(super) fn fragment<'s, A: Tables + IpVersion>(
-        &self,
-        asked: &Asked<'s, '_, A>,
-    ) -> super::decision::Decided<'s, A> {
+    pub(super) fn fragment<'s, A: Tables + IpVersion>(&self, asked: &Asked<'s, '_, A>) -> Decided<'s, A> {
         if asked.headers.link_group {
             return Err(Aside::Drop(DropReason::Group));
         }
@@ -108,10 +134,7 @@ impl Forwarder {
 
     /// An IPv6 fragment that is cut within its TCP header is put together with no other (RFC 8200, 4.5; kernel:
     /// `ipv6frag_thdr_truncated`): it goes on alone if it only passes.
-    fn cut_short<'s, A: Tables + IpVersion>(
-        &self,
-        asked: &Asked<'s, '_, A>,
-    ) -> super::decision::Decided<'s, A> {
+    fn cut_short<'s, A: Tables + IpVersion>(&self, asked: &Asked<'s, '_, A>) -> Decided<'s, A> {
         match asked.local()? {
             Some(Local::Elsewhere) => return Err(Aside::Drop(DropReason::NotMaster)),
             Some(Local::Own(_)) => return Err(Aside::Punt(Punt::Local)),
@@ -144,7 +167,7 @@ impl Forwarder {
             Ok(part) => part,
             Err(reason) => return Verdict::Drop(reason),
         };
-        let is_uneven = A::BITS > 32 && part.more && part.data.len() % 8 != 0;
+        let is_uneven = part.is_uneven;
         let counters = &self.counters;
         let of_family = &counters.fragments[A::FAMILY as usize];
         let reassembly = A::reassembly(&mut self.fragments);
@@ -167,8 +190,7 @@ impl Forwarder {
         verdict
     }
 
-    /// An IPv6 fragment that is not the last and whose data is no multiple of eight bytes: its sender is told (RFC 8200, 4.5; kernel:
-    /// `ip6_frag_queue`).
+    /// Takes an IPv6 fragment that is part of no datagram: the length of its data cannot be right.
     #[cold]
     fn uneven<A: Tables + IpVersion>(
         &mut self,
@@ -177,14 +199,10 @@ impl Forwarder {
         headers: &Headers<A>,
         now: Tick,
     ) -> Verdict {
-        let asked = Asked::new(snapshot, packet, headers, now);
-        if !matches!(asked.local(), Ok(Some(Local::Vip))) {
-            return Verdict::Drop(DropReason::Fragment);
+        match Asked::new(snapshot, packet, headers, now).uneven() {
+            Ok(decision) => self.commit(snapshot, packet, headers, decision, now),
+            Err(aside) => self.stand_aside::<A>(snapshot, aside),
         }
-        let error = Error::ParameterProblem { at: ipv6::PAYLOAD_LENGTH };
-        let kind = ReplyKind::ParameterProblem;
-        let told = asked.error(error, kind, Some(headers.destination), DropReason::Fragment);
-        self.commit(snapshot, packet, headers, no_connection(told), now)
     }
 
     /// Takes a datagram's buffer back, and notes how much memory is in use.

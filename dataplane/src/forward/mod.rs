@@ -466,11 +466,7 @@ impl Forwarder {
     #[cold]
     #[inline(never)]
     fn other(&mut self, snapshot: &Snapshot, packet: &mut Packet<'_>, now: Tick) -> Verdict {
-        let parsed = match self.parse(snapshot, packet) {
-            Err(Aside::Drop(DropReason::Vlan)) if untag(packet) => self.parse(snapshot, packet),
-            parsed => parsed,
-        };
-        match parsed {
+        match self.parse_untagged(snapshot, packet) {
             Ok(Parsed::V4(staged)) => {
                 self.notice_length(snapshot, packet, &staged.headers);
                 if let Some(at) = staged.headers.options.malformed() {
@@ -506,7 +502,15 @@ impl Forwarder {
         }
     }
 
-    /// Parses any frame and looks where its connection may be.
+    /// Parses any frame, without tags that name no VLAN.
+    fn parse_untagged(&self, snapshot: &Snapshot, packet: &mut Packet<'_>) -> Result<Parsed, Aside> {
+        match self.parse(snapshot, packet) {
+            Err(Aside::Drop(DropReason::Vlan)) if untag(packet) => self.parse(snapshot, packet),
+            parsed => parsed,
+        }
+    }
+
+    /// Parses a frame and looks where its connection may be.
     fn parse(&self, snapshot: &Snapshot, packet: &Packet<'_>) -> Result<Parsed, Aside> {
         let nic = snapshot.nic(packet.nic).ok_or(Aside::Drop(DropReason::NoRoute))?;
         match wire::parse(packet.bytes(), nic.mac_for(packet.bytes())) {

@@ -100,10 +100,9 @@ impl<A: IpVersion> Datagram<A> {
         let header = if start == 0 { part.header.len() } else { self.header_length };
         let last_known = self.end.is_some_and(|known| ends.is_some_and(|end| end != known) || end > known);
         let behind = ends.is_some() && self.kept.last().is_some_and(|last| last.range().end > end);
-        let uneven = part.more && part.data.len() % 8 != 0;
         // What has no data is no part of anything, unless it is all there is.
         let empty = part.data.is_empty() && (part.more || start > 0);
-        if last_known || behind || uneven || empty || end > DATA_MAX || header > HEADER_MAX {
+        if part.is_uneven || last_known || behind || empty || end > DATA_MAX || header > HEADER_MAX {
             return Err(DropReason::Fragment);
         }
         let place = self.kept.partition_point(|kept| kept.range().end <= start);

@@ -78,6 +78,8 @@ pub struct Part<'a, A> {
     pub dont_fragment: bool,
     /// ECN bits.
     pub ecn: u8,
+    /// IPv6: its data is no multiple of eight bytes, though it is not the last (RFC 8200, 4.5).
+    pub is_uneven: bool,
 }
 
 /// The place of a whole datagram.

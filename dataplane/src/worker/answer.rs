@@ -114,8 +114,8 @@ impl Worker {
     ) {
         let mut room = vec![0; HEAD_ROOM];
         room.extend_from_slice(frame);
-        let packet = Packet::new(&mut room, HEAD_ROOM, frame.len(), nic);
-        let explanation = self.forwarder.explain(snapshot, &packet, now);
+        let mut packet = Packet::new(&mut room, HEAD_ROOM, frame.len(), nic);
+        let explanation = self.forwarder.explain(snapshot, &mut packet, now);
         // A ring that nobody empties means that nobody waits for the answer.
         drop(self.ends.answers.push((question, Answer::Explanation(explanation))));
         drop(self.ends.answers.push((question, Answer::Done(None))));

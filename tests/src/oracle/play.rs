@@ -19,6 +19,7 @@ use super::commands::{self, Unknown};
 use super::compare;
 use super::scenario::{CommandResult, FrameOut, Recording, Scenario, Step, StepResult};
 use crate::director::{Arrival, Director, Outcome};
+use crate::invariants;
 use crate::network::everything_passes;
 
 /// What each step takes.
@@ -246,11 +247,14 @@ fn play_step(
 ) -> Result<StepResult, Unknown> {
     match step {
         Step::Frame { nic, frame, .. } => {
-            let outcome = director.take(NicId(*nic), &frame.0);
+            let arrival = Arrival { nic: NicId(*nic), frame: frame.0.clone() };
+            let explained = director.explain(&arrival);
+            let outcome = director.take(arrival.nic, &arrival.frame);
+            let comes_true = invariants::comes_true(explained.last(), outcome.verdict);
+            assert!(comes_true, "explained as {explained:?}, but {:?}", outcome.verdict);
             let sent = outcome.all_sent().map(|(nic, frame)| FrameOut::new(nic, frame));
             let mut sent = sent.collect::<Vec<_>>();
             if let Verdict::Punt(Punt::Unresolved(unresolved)) = outcome.verdict {
-                let arrival = Arrival { nic: NicId(*nic), frame: frame.0.clone() };
                 sent.extend(neighbours.resolve(unresolved, arrival, director));
             }
             let out = sent.into_iter().chain(answer(&outcome, NicId(*nic), director)).collect();

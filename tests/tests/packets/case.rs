@@ -9,7 +9,7 @@ use shunt_tests::director::{Arrival, Director, HEAD_ROOM, TAIL_ROOM};
 use shunt_tests::network::{self, BACK, FRONT, Form, ROUTER, nic_mac, real_mac};
 use shunt_tests::oracle::compare::masked;
 use shunt_tests::packets::ethernet;
-use shunt_tests::text;
+use shunt_tests::{invariants, text};
 
 /// A row of the table.
 #[derive(Clone)]
@@ -105,7 +105,11 @@ impl Case {
             }
         }
         director.publish(self.change);
+        let explained = director.explain(&self.packet);
         let got = director.take(self.packet.nic, &self.packet.frame);
+        if !invariants::comes_true(explained.last(), got.verdict) {
+            return Some(format!("{}: explained as {explained:?}, but {:?}\n", self.name, got.verdict));
+        }
         let sent = got.sent().map(|(_, frame)| masked(frame));
         let wanted = self.out.as_deref().map(masked);
         let leaves = if self.any_out { sent.is_some() } else { sent == wanted };
