@@ -140,6 +140,7 @@ show_method() {
         return 0
     fi
     check "director stops when asked" stop_director
+    [[ $method == nat ]] || check "scripts/real-server.sh: prepared, and as before when stopped" real_servers_are_put_back
     ((failures == 0)) || show_director_log
     topology_down "$topology_name"
 }

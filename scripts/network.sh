@@ -17,7 +17,6 @@ vip4=192.0.2.10
 vip6=2001:db8:f::10
 director_back4=10.1.0.1
 director_back6=2001:db8:1::1
-tunnel_device=tunnel0
 
 # The file that the web servers offer as /100M: made once, shared by all.
 large_file_bytes=$((100 * 1024 * 1024))
@@ -156,21 +155,59 @@ default_route() {
 accept_methods() {
     local real=$1 methods=" ${*:2} "
     if [[ $methods == *' dr '* || $methods == *' tun '* ]]; then
-        own_the_vip "$real"
+        if [[ $methods == *' tun '* ]]; then prepare_real_server "$real" tun; else prepare_real_server "$real" dr; fi
         default_route "$real" 10.1.0.254 2001:db8:1::fe
         [[ $methods != *' nat '* ]] || replies_from_itself_to_the_director "$real"
     else
         default_route "$real" "$director_back4" "$director_back6"
     fi
-    [[ $methods != *' tun '* ]] || start_decapsulation "$real"
 }
 
-# DR and TUN: the real server has the VIP and tells nobody on the network.
-own_the_vip() {
-    local name=$topology_name-$1
-    set_kernel "$name" ipv4/conf/all/arp_ignore=1 ipv4/conf/all/arp_announce=2
-    inside "$name" ip address add "$vip4/32" dev lo
-    inside "$name" ip address add "$vip6/128" dev lo nodad
+# DR and TUN: what an operator does on a real server. The helper stands for the kernel's ipip module, which not every kernel has.
+real_server() {
+    inside "$topology_name-$1" "$repository/scripts/real-server.sh" "$2" --state "$(topology_directory)/$1.real-server" "${@:3}"
+}
+
+prepare_real_server() {
+    local real=$1 helper options=()
+    if [[ $2 == tun ]]; then
+        for helper in "$binaries/decapsulate" "$repository/target/debug/decapsulate"; do
+            [[ -x $helper ]] && break
+        done
+        [[ -x $helper ]] || die "the helper decapsulate is not built: cargo build -p shunt-tests --bin decapsulate"
+        options=(--tunnel ipip --decapsulate "$helper")
+    fi
+    real_server_facts "$real" >"$(topology_directory)/$real.before"
+    real_server "$real" start "${options[@]}" "$vip4" "$vip6" >/dev/null
+    # What is done already is left alone.
+    real_server "$real" start "${options[@]}" "$vip4" "$vip6" >/dev/null
+}
+
+# What real-server.sh changes: addresses, and the settings of all interfaces.
+real_server_facts() {
+    # shellcheck disable=SC2016
+    inside "$topology_name-$1" bash -c 'ip -o address show | awk "{ print \$2, \$4 }"
+        grep -H . /proc/sys/net/ipv4/conf/*/{arp_ignore,arp_announce,rp_filter}'
+}
+
+# Whether all real servers are prepared, and as they were before when they are so no more.
+real_servers_are_put_back() {
+    local real said
+    for real in "${reals[@]}"; do
+        said=$(real_server "$real" status) || {
+            remark="$real: $(grep FAIL <<<"$said" | tr '\n' ';')"
+            return 1
+        }
+        real_server "$real" stop >/dev/null && real_server "$real" stop >/dev/null || return 1
+        if said=$(real_server "$real" status "$vip4"); then
+            remark="$real: status says that all holds after stop"
+            return 1
+        fi
+        said=$(diff "$(topology_directory)/$real.before" <(real_server_facts "$real")) || {
+            remark="$real differs: $(tr '\n' ';' <<<"$said")"
+            return 1
+        }
+    done
 }
 
 # NAT beside DR or TUN: what carries the real server's own address returns to the director, what carries the VIP does not.
@@ -182,22 +219,6 @@ replies_from_itself_to_the_director() {
     inside "$name" ip -6 route add 2001:db8:1::/64 dev eth0 table 100
     inside "$name" ip -6 route add default via "$director_back6" table 100
     inside "$name" ip -6 rule add from "2001:db8:1::$((number + 10))" table 100
-}
-
-# TUN: the helper instead of the kernel's ipip module, which not every kernel has.
-start_decapsulation() {
-    local name=$topology_name-$1 directory helper
-    directory=$(topology_directory)
-    for helper in "$binaries/decapsulate" "$repository/target/debug/decapsulate"; do
-        [[ -x $helper ]] && break
-    done
-    [[ -x $helper ]] || die "the helper decapsulate is not built: cargo build -p shunt-tests --bin decapsulate"
-    become_inside "$name" "$helper" "$tunnel_device" </dev/null >"$directory/$1.decapsulate.log" 2>&1 &
-    disown
-    wait_until 5 inside "$name" ip link show "$tunnel_device" >/dev/null 2>&1 ||
-        die "$1: decapsulation did not start: $(cat "$directory/$1.decapsulate.log")"
-    set_kernel "$name" "ipv4/conf/$tunnel_device/rp_filter=0"
-    inside "$name" ip link set "$tunnel_device" up
 }
 
 # A web server that says its own name, its health, and a large file.

@@ -28,6 +28,7 @@ mod passive;
 mod priority;
 mod processes;
 mod readers;
+mod real_server;
 mod reload;
 mod routing;
 mod service_way;
