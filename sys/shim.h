@@ -52,6 +52,7 @@ static const uint64_t SHIM_RX_L4_CKSUM_NONE = RTE_MBUF_F_RX_L4_CKSUM_NONE;
 static const uint64_t SHIM_RX_OFFLOAD_CHECKSUM = RTE_ETH_RX_OFFLOAD_CHECKSUM;
 static const uint64_t SHIM_RSS_IP = RTE_ETH_RSS_IP;
 static const uint64_t SHIM_RSS_ONE_SIDED = RTE_ETH_RSS_L3_SRC_ONLY | RTE_ETH_RSS_L3_DST_ONLY;
+static const uint32_t SHIM_DEV_INTR_LSC = RTE_ETH_DEV_INTR_LSC;
 static const int SHIM_SOCKET_ID_ANY = SOCKET_ID_ANY;
 
 /* rte_eal, rte_lcore, rte_log */

@@ -15,6 +15,8 @@ use crate::notify::time_of;
 use crate::threads::channel::{Receiver, Sender, channel};
 use crate::threads::{BEAT, Duty, Pulse};
 
+pub mod repeats;
+
 /// Bytes of lines that wait to be written; what has no room is lost and counted.
 pub const WAITING_MAX: usize = 16 << 20;
 /// How long the end of the process waits for lines to be written.

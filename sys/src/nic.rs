@@ -31,6 +31,9 @@ impl fmt::Display for NicId {
     }
 }
 
+/// The driver of a virtio device whose other end is a vhost-user socket.
+const VIRTIO_USER: &str = "net_virtio_user";
+
 /// Header bytes around the MTU that a received frame may have: Ethernet and two VLAN tags.
 const FRAME_OVERHEAD: usize = 14 + 2 * 4;
 
@@ -478,6 +481,12 @@ fn check(device: &Device, offer: &Offer, settings: &NicSettings) -> Result<(), N
     Ok(())
 }
 
+/// Whether the driver says by itself that a link has turned.
+fn can_tell_of_links(info: &ffi::rte_eth_dev_info) -> bool {
+    // SAFETY: rte_ethdev.h: dev_flags points at the flags of the port that the information was asked of, which is there.
+    unsafe { info.dev_flags.as_ref() }.is_some_and(|flags| flags & ffi::SHIM_DEV_INTR_LSC != 0)
+}
+
 fn configure(open: &OpenNic, settings: &NicSettings) -> Result<(), NicError> {
     let id = open.id().0;
     let info =
@@ -487,6 +496,11 @@ fn configure(open: &OpenNic, settings: &NicSettings) -> Result<(), NicError> {
     if open.driver.contains("af_packet") {
         // It says that it takes frames of 1518 bytes, and takes those that its ring's frames hold.
         conf.rxmode.mtu = conf.rxmode.mtu.min(MTU_OF_ETHERNET);
+    }
+    if open.driver == VIRTIO_USER && can_tell_of_links(&info) {
+        // Asked instead, it looks at its socket each time, and once the other end has gone it logs errors each time and leaves a
+        // descriptor with DPDK's interrupt thread that is closed with the device.
+        conf.intr_conf.set_lsc(1);
     }
     // Others would rather have it off than refuse it.
     conf.intr_conf.set_rxq((open.driver == descriptors::TAP).into());

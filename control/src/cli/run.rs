@@ -1,6 +1,8 @@
 //! `shunt run`: the director, in the foreground.
 
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use clap::Args;
 use dpdk_sys::log::LogLevel;
@@ -10,6 +12,7 @@ use super::output::complain;
 use crate::config::Config;
 use crate::config::check::Machine;
 use crate::director;
+use crate::log::repeats::Repeats;
 use crate::log::{Levels, Log};
 use crate::signals;
 use crate::starter::Starter;
@@ -70,11 +73,17 @@ fn run_here(arguments: &Arguments) -> Outcome {
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(log.clone()).with_target(false);
     // Only the first one takes effect, and this is the first.
     let _ = lines.with_ansi(super::output::colour_of_errors()).try_init();
-    dpdk_sys::log::set_sink(Box::new(|level, line| match level {
-        LogLevel::Error => tracing::error!("{line}"),
-        LogLevel::Warning => tracing::warn!("{line}"),
-        LogLevel::Info => tracing::info!("{line}"),
-        LogLevel::Debug => tracing::debug!("{line}"),
+    let repeats = Mutex::new(Repeats::default());
+    dpdk_sys::log::set_sink(Box::new(move |level, line| {
+        let told = repeats.lock().unwrap_or_else(PoisonError::into_inner).hear(Instant::now(), line);
+        let Some(before) = told else { return };
+        let more = if before > 0 { format!(" (and {before} times before)") } else { String::new() };
+        match level {
+            LogLevel::Error => tracing::error!("{line}{more}"),
+            LogLevel::Warning => tracing::warn!("{line}{more}"),
+            LogLevel::Info => tracing::info!("{line}{more}"),
+            LogLevel::Debug => tracing::debug!("{line}{more}"),
+        }
     }));
     if let Some(odd) = odd {
         tracing::warn!("{odd}");

@@ -148,6 +148,36 @@ impl Device {
         device
     }
 
+    /// True where the driver connects to the socket of another program when the NIC is opened, and not again when that program is
+    /// started anew (DPDK 22.11 to 24.11). Where it listens, or is vhost's client, it takes up whoever comes.
+    #[must_use]
+    pub fn connects_once(&self) -> bool {
+        let option = |of: &str, option: &str| of.split(',').any(|part| part.trim() == option);
+        match &self.kind {
+            Kind::VirtioUser(path) => !is_kernel_side(path) && !option(&self.extra, "server=1"),
+            Kind::Memif(_) => !option(&self.extra, "role=server"),
+            Kind::Raw(text) if text.starts_with("net_memif") => !option(text, "role=server"),
+            Kind::Raw(text) if text.starts_with("net_virtio_user") => {
+                let kernel = text.split(',').filter_map(|part| part.trim().strip_prefix("path="));
+                !kernel.into_iter().any(is_kernel_side) && !option(text, "server=1")
+            }
+            _ => false,
+        }
+    }
+
+    /// The socket at which the driver waits for its first client while the NIC is opened.
+    #[must_use]
+    pub fn waits_at(&self) -> Option<&str> {
+        let serves = |of: &str| of.split(',').any(|part| part.trim() == "server=1");
+        match &self.kind {
+            Kind::VirtioUser(path) => serves(&self.extra).then_some(path),
+            Kind::Raw(text) if text.starts_with("net_virtio_user") && serves(text) => {
+                text.split(',').find_map(|part| part.trim().strip_prefix("path="))
+            }
+            _ => None,
+        }
+    }
+
     /// True for a PCI function, which EAL allows by address; everything else is a virtual device that EAL creates.
     #[must_use]
     pub const fn is_pci(&self) -> bool {
@@ -283,6 +313,11 @@ impl fmt::Display for Device {
     }
 }
 
+/// Whether the other end of a virtio_user device is the kernel (vhost-net, vDPA) and no program's socket.
+fn is_kernel_side(path: &str) -> bool {
+    path.starts_with("/dev/vhost-")
+}
+
 /// A PCI address with or without its domain, and what follows a comma.
 fn pci(text: &str) -> Option<(String, String)> {
     let (address, extra) = text.split_once(',').unwrap_or((text, ""));
@@ -397,6 +432,32 @@ mod tests {
         }
         let xdp = Device::parse("af_xdp:eth1").unwrap();
         assert_eq!([MTU_OF_A_PAGE, MTU_OF_A_PAGE + 1].map(|mtu| xdp.frame_size(mtu)), [2048, 4096]);
+    }
+
+    #[test]
+    fn who_connects_once() {
+        for (text, once) in [
+            ("virtio_user:/v.sock", true),
+            ("virtio_user:/v.sock,server=1", false),
+            ("virtio_user:/dev/vhost-net", false),
+            ("net_virtio_user0,path=/v.sock,queues=2", true),
+            ("net_virtio_user0,server=1,path=/v.sock", false),
+            ("net_virtio_user0,path=/dev/vhost-vdpa-0", false),
+            ("memif:/m.sock", true),
+            ("memif:/m.sock,id=1,role=client", true),
+            ("memif:/m.sock,role=server", false),
+            ("net_memif0,socket=/m.sock,role=server", false),
+            ("net_memif0,socket=/m.sock", true),
+            ("net_vhost0,iface=/v.sock,client=1", false),
+            ("net_vhost0,iface=/v.sock", false),
+            ("tap:t0", false),
+            ("0000:3b:00.0", false),
+        ] {
+            let device = Device::parse(text).unwrap();
+            assert_eq!(device.connects_once(), once, "{text}");
+            let waits = text.contains("virtio_user") && text.contains("server=1");
+            assert_eq!(device.waits_at(), waits.then_some("/v.sock"), "{text}");
+        }
     }
 
     #[test]

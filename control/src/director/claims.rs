@@ -4,7 +4,7 @@
 //! written. The kernel lets a claim go with its holder.
 
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
 use super::StartError;
@@ -96,7 +96,16 @@ fn remove_dead_socket(device: &Device) {
         Kind::VirtioUser(path) if option(&device.extra, "server").as_deref() == Some("1") => {
             Some(path.clone())
         }
-        Kind::Raw(text) if text.starts_with("net_vhost") => option(text, "iface"),
+        Kind::Raw(text)
+            if text.starts_with("net_vhost") && option(text, "client").as_deref() != Some("1") =>
+        {
+            option(text, "iface")
+        }
+        Kind::Raw(text)
+            if text.starts_with("net_virtio_user") && option(text, "server").as_deref() == Some("1") =>
+        {
+            option(text, "path")
+        }
         Kind::Raw(text) if text.starts_with("net_memif") && text.contains("role=server") => {
             option(text, "socket")
         }
@@ -104,9 +113,11 @@ fn remove_dead_socket(device: &Device) {
     };
     let Some(path) = path else { return };
     let is_socket = std::fs::symlink_metadata(&path).is_ok_and(|there| there.file_type().is_socket());
-    // Whatever kind of socket it is: only one that nobody listens at refuses.
+    // Only one that nobody listens at refuses. These are no sockets of datagrams, so that who listens learns of nothing: a connection
+    // would be virtio_user's first and last client.
     let refused = |error: std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
-    if is_socket && UnixStream::connect(&path).is_err_and(refused) {
+    let tried = UnixDatagram::unbound().and_then(|socket| socket.connect(&path));
+    if is_socket && tried.is_err_and(refused) {
         let _ = std::fs::remove_file(&path);
     }
 }
@@ -130,6 +141,8 @@ fn of_path(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::ErrorKind;
+    use std::os::unix::net::UnixListener;
 
     fn claim(device: &str) -> Option<String> {
         name(&Device::parse(device).unwrap(), &Interfaces::default())
@@ -153,6 +166,32 @@ mod tests {
         ] {
             assert_eq!(claim(&one), claim(&other), "{one} {other}");
             assert!(claim(&one).is_some(), "{one}");
+        }
+    }
+
+    #[test]
+    fn a_dead_socket_is_removed_and_who_listens_at_a_live_one_learns_of_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let listens =
+            ["virtio_user:PATH,server=1", "net_virtio_user0,path=PATH,server=1", "net_vhost0,iface=PATH"]
+                .into_iter()
+                .chain(["memif:PATH,role=server", "net_memif0,socket=PATH,role=server"]);
+        let connects =
+            ["virtio_user:PATH", "net_vhost0,iface=PATH,client=1", "memif:PATH", "net_memif0,socket=PATH"];
+        for (device, removes) in
+            listens.map(|device| (device, true)).chain(connects.map(|device| (device, false)))
+        {
+            let device = Device::parse(&device.replace("PATH", &path.display().to_string())).unwrap();
+            let listener = UnixListener::bind(&path).unwrap();
+            listener.set_nonblocking(true).unwrap();
+            remove_dead_socket(&device);
+            let waiting = listener.accept().map_err(|error| error.kind());
+            assert!(path.exists() && waiting.is_err_and(|kind| kind == ErrorKind::WouldBlock), "{device}");
+            drop(listener);
+            remove_dead_socket(&device);
+            assert_eq!(path.exists(), !removes, "{device}");
+            let _ = std::fs::remove_file(&path);
         }
     }
 

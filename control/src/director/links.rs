@@ -142,6 +142,7 @@ pub(super) fn watched(config: &Config, ports: &super::nics::Ports) -> Vec<Watche
         interface: nic.device.kernel_interface().map(|(name, by_driver)| {
             (name.to_owned(), if by_driver { Maker::Driver } else { Maker::Others })
         }),
+        connects: nic.device.connects_once(),
         index: open.interface,
         mac: open.mac,
     };
@@ -210,7 +211,7 @@ impl Live {
                 self.mac_turned(id, mac);
             }
             Event::Open(id, interface) => {
-                if let Some(opened) = self.open_again(view, id, &interface) {
+                if let Some(opened) = self.open_again(view, id, interface.as_deref()) {
                     watch.opened(id, opened.interface, opened.mac);
                 }
             }

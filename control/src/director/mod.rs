@@ -9,6 +9,7 @@ pub mod claims;
 pub mod core;
 mod descriptors;
 mod events;
+mod first_client;
 mod ipvsadm;
 mod links;
 pub mod live;

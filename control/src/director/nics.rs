@@ -10,10 +10,12 @@ use nix::net::if_::if_nametoindex;
 use shunt_dataplane::id::{Mac, NicId};
 
 use super::StartError;
+use super::first_client::FirstClient;
 use crate::config::check::{Needed, available, pci};
 use crate::config::device::{Device, Kind};
 use crate::config::{self, Config, Hugepages, MTU_DEFAULT, limit};
 use crate::links::Interfaces;
+use crate::signals;
 
 /// Received packets that a queue holds.
 pub(super) const RX_DESCRIPTORS: u16 = 1024;
@@ -131,7 +133,11 @@ pub fn open(config: &Config) -> Result<Ports, StartError> {
     for (index, nic) in config.nics.iter().enumerate() {
         let place = format!("nic \"{}\"", nic.name);
         let devargs = nic.device.devargs(index, queues, rooms[index]);
-        let device = eal.probe(&devargs).map_err(|error| not_probed(&place, &nic.device, queues, &error))?;
+        let waits = FirstClient::of(nic)?;
+        let device = eal.probe(&devargs).map_err(|error| match signals::end_asked() {
+            Some(signal) if waits.is_some() => StartError::end(signal.as_str()),
+            _ => not_probed(&place, &nic.device, queues, &error),
+        })?;
         devices.push(device);
     }
     // Packets near the first NIC that is near anything.

@@ -1,4 +1,5 @@
-//! Opening a NIC again while the workers run: its interface was taken away and is back, and the sockets of before are of no use.
+//! Opening a NIC again while the workers run: its interface was taken away and is back, or the program at the other end of its socket
+//! has ended, and the sockets of before are of no use.
 //!
 //! Each worker gives its queues back before it runs the next generation, so that nobody polls a NIC that is being closed; what should
 //! leave by it meanwhile is dropped, since its link is down. Then it is opened as at the start, and each worker gets its new queues in
@@ -44,27 +45,21 @@ pub(super) struct Opened {
 }
 
 impl Live {
-    /// Closes a NIC and opens it on this interface; none when that failed, which is told: it is to be tried again.
-    pub(super) fn open_again(&self, view: &View, id: NicId, interface: &str) -> Option<Opened> {
+    /// Closes a NIC and opens it, on this interface where it is on one; none when that failed, which is told: it is to be tried again.
+    pub(super) fn open_again(&self, view: &View, id: NicId, interface: Option<&str>) -> Option<Opened> {
         let nic = view.config.nics.get(id.index())?;
         let opened = self.try_to_open(nic, id, interface);
+        let place = interface.map_or(String::new(), |interface| format!(" on interface {interface}"));
         let mut told = lock(&self.reopening.told);
         match opened {
             Ok(opened) => {
                 told.retain(|(of, _)| *of != id);
-                tracing::info!(
-                    "nic \"{}\": opened again on interface {interface}, with the MAC {}",
-                    nic.name,
-                    opened.mac
-                );
+                tracing::info!("nic \"{}\": opened again{place}, with the MAC {}", nic.name, opened.mac);
                 Some(opened)
             }
             Err(error) => {
                 if !told.contains(&(id, error.clone())) {
-                    tracing::error!(
-                        "nic \"{}\": cannot be opened again on interface {interface}: {error}",
-                        nic.name
-                    );
+                    tracing::error!("nic \"{}\": cannot be opened again{place}: {error}", nic.name);
                     told.retain(|(of, _)| *of != id);
                     told.push((id, error));
                 }
@@ -73,12 +68,12 @@ impl Live {
         }
     }
 
-    fn try_to_open(&self, nic: &config::Nic, id: NicId, interface: &str) -> Result<Opened, String> {
+    fn try_to_open(&self, nic: &config::Nic, id: NicId, interface: Option<&str>) -> Result<Opened, String> {
         let mut workers = lock(&self.reopening.workers);
         self.close(id, &mut workers)?;
         let queues = workers.len() as u16;
         let room = lock(&self.links).nics.get(id.index()).map_or(config::MTU_DEFAULT, |now| now.room);
-        let device = nic.device.on_interface(interface);
+        let device = interface.map_or(nic.device.clone(), |name| nic.device.on_interface(name));
         let device = self.reopening.eal.probe(&device.devargs(id.index(), queues, room));
         let device = device.map_err(|error| error.to_string())?;
         let settings = nics::nic_settings(queues, room, self.pool.clone());
@@ -100,7 +95,7 @@ impl Live {
         }
         self.next_edition(id)?;
         self.follow();
-        Ok(Opened { interface: if_nametoindex(interface).ok(), mac })
+        Ok(Opened { interface: interface.and_then(|name| if_nametoindex(name).ok()), mac })
     }
 
     /// Has all workers give their queues back, and closes the NIC.

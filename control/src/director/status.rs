@@ -154,7 +154,10 @@ fn nic(live: &Live, view: &View, place: usize) -> Nic {
     let now = lock(&live.links).nics.get(place).cloned();
     let known = now.as_ref().map(|now| now.link.clone());
     // Where nobody knows, not even the driver, packets are sent all the same.
-    let link = known.as_ref().filter(|_| link.is_some() || configured.device.kernel_interface().is_some());
+    let is_known = |known: &&NicLink| {
+        link.is_some() || !known.state.is_up() || configured.device.kernel_interface().is_some()
+    };
+    let link = known.as_ref().filter(is_known);
     let link = link.map(|link| link.state.is_up());
     let statistics = statistics.unwrap_or_default();
     let joins_fragments = open.is_some_and(dpdk_sys::Nic::joins_fragments);

@@ -12,6 +12,8 @@ use super::Interfaces;
 
 /// From one attempt to open a NIC again to the next.
 pub const RETRY: Duration = Duration::from_millis(500);
+/// How long a NIC that connects to another program may take until its link is up.
+pub const CONNECT_MAX: Duration = Duration::from_secs(2);
 
 /// How the interface behind a NIC comes to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub enum Maker {
 pub struct Watched {
     /// The interface behind it, and who makes it; none where the driver alone knows the link.
     pub interface: Option<(String, Maker)>,
+    /// Its driver connects to another program's socket when the NIC is opened, and never again.
+    pub connects: bool,
     /// The interface's index when the NIC was opened.
     pub index: Option<u32>,
     /// The MAC that the director uses on it.
@@ -49,6 +53,8 @@ pub enum State {
     Closed,
     /// The driver says that it is down.
     DriverDown,
+    /// The program at the other end of its socket has ended, or is not there yet.
+    Disconnected,
 }
 
 impl State {
@@ -84,6 +90,7 @@ impl NicLink {
                 Some(format!("interface {name} is there again, and the NIC is not open on it yet"))
             }
             State::DriverDown => Some("its driver says so".to_owned()),
+            State::Disconnected => Some("no program is at the other end of its socket".to_owned()),
         }
     }
 
@@ -100,6 +107,10 @@ impl NicLink {
             }
             State::Closed => Some(format!("it is tried again every {} ms", RETRY.as_millis())),
             State::DriverDown => Some(format!("check {device}")),
+            State::Disconnected => Some(format!(
+                "start the program that serves {device}: the NIC is opened again within {} ms",
+                RETRY.as_millis()
+            )),
         }
     }
 }
@@ -159,8 +170,8 @@ pub enum Event {
     Mac(NicId, Mac),
     /// The interface has another name; the NIC stays with it.
     Renamed(NicId, String, String),
-    /// Open the NIC again, on this interface.
-    Open(NicId, String),
+    /// Open the NIC again, on this interface where it is on one.
+    Open(NicId, Option<String>),
     /// The kernel holds an address of the director's.
     Holds(Held),
     /// It no longer does.
@@ -171,10 +182,13 @@ pub enum Event {
 #[derive(Debug)]
 struct Nic {
     watched: Watched,
-    /// Its interface was taken away: its sockets are of no use any more.
+    /// Its interface, or the program at its other end, was taken away: its sockets are of no use any more.
     lost: bool,
     /// What its driver says, where there is no interface.
     driver: Option<bool>,
+    /// Whether its link was up since it was opened, and when it was first found down otherwise.
+    connected: bool,
+    connecting: Option<Instant>,
     /// When it was tried to be opened again last.
     tried: Option<Instant>,
     told: Option<NicLink>,
@@ -194,7 +208,16 @@ impl Watch {
     /// Watches these NICs, by [`NicId`].
     #[must_use]
     pub fn new(nics: Vec<Watched>) -> Self {
-        let nic = |watched| Nic { watched, lost: false, driver: None, tried: None, told: None, mtu: None };
+        let nic = |watched| Nic {
+            watched,
+            lost: false,
+            driver: None,
+            connected: false,
+            connecting: None,
+            tried: None,
+            told: None,
+            mtu: None,
+        };
         Self {
             nics: nics.into_iter().map(nic).collect(),
             interfaces: Interfaces::default(),
@@ -233,7 +256,8 @@ impl Watch {
     /// A NIC was opened again.
     pub fn opened(&mut self, nic: NicId, index: Option<u32>, mac: Mac) {
         if let Some(nic) = self.nics.get_mut(nic.index()) {
-            (nic.lost, nic.tried) = (false, None);
+            (nic.lost, nic.tried, nic.driver) = (false, None, None);
+            (nic.connected, nic.connecting) = (false, None);
             (nic.watched.index, nic.watched.mac) = (index, mac);
         }
     }
@@ -310,6 +334,7 @@ impl Watch {
 
 impl Nic {
     fn events(&mut self, id: NicId, interfaces: &Interfaces, now: Instant, events: &mut Vec<Event>) {
+        self.connection(now);
         if let Some(open) = self.to_open(interfaces) {
             if self.tried.is_none_or(|tried| now.saturating_duration_since(tried) >= RETRY) {
                 self.tried = Some(now);
@@ -345,7 +370,12 @@ impl Nic {
 
     fn link(&self, interfaces: &Interfaces) -> NicLink {
         let Some((name, _)) = &self.watched.interface else {
-            let state = if self.driver == Some(false) { State::DriverDown } else { State::Up };
+            let state = match self.driver {
+                _ if self.lost => State::Disconnected,
+                Some(false) if self.watched.connects => State::Disconnected,
+                Some(false) => State::DriverDown,
+                Some(true) | None => State::Up,
+            };
             return NicLink { state, ..NicLink::default() };
         };
         let index = self.watched.index.filter(|_| !self.lost);
@@ -360,16 +390,32 @@ impl Nic {
         NicLink { state, interface: Some(name.clone()), mtu: interface.map(|interface| interface.mtu) }
     }
 
-    /// The interface that a NIC whose own was taken away can be opened on: that of the same name, the same one under another name, or
-    /// whatever its driver makes.
-    fn to_open(&self, interfaces: &Interfaces) -> Option<String> {
-        let (name, maker) = self.watched.interface.as_ref().filter(|_| self.lost)?;
+    /// Takes note of a driver that has lost the program at its other end.
+    fn connection(&mut self, now: Instant) {
+        match self.driver {
+            Some(true) => self.connected = true,
+            Some(false) if self.watched.connects => {
+                // The other end may take a while to answer.
+                let since = *self.connecting.get_or_insert(now);
+                self.lost |= self.connected || now.saturating_duration_since(since) >= CONNECT_MAX;
+            }
+            _ => {}
+        }
+    }
+
+    /// What a NIC that is of no use any more can be opened on: the interface of the same name, the same one under another name, or
+    /// whatever its driver makes; the socket of the other end, which is no interface.
+    fn to_open(&self, interfaces: &Interfaces) -> Option<Option<String>> {
+        if !self.lost {
+            return None;
+        }
+        let Some((name, maker)) = &self.watched.interface else { return Some(None) };
         if *maker == Maker::Driver || interfaces.named(name).is_some() {
-            return Some(name.clone());
+            return Some(Some(name.clone()));
         }
         let back = interfaces.get(self.watched.index?)?;
         // Another one may have got its number.
-        (back.mac == Some(self.watched.mac)).then(|| back.name.clone())
+        (back.mac == Some(self.watched.mac)).then(|| Some(back.name.clone()))
     }
 }
 

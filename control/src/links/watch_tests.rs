@@ -40,7 +40,8 @@ fn gone(index: u32, name: &str) -> RouteNetlinkMessage {
 
 /// A watch over one NIC on `eth1`, index 5, which is up; what follows from that is told already.
 fn watch(maker: Maker) -> Watch {
-    let watched = Watched { interface: Some(("eth1".into(), maker)), index: Some(5), mac: MAC };
+    let watched =
+        Watched { interface: Some(("eth1".into(), maker)), connects: false, index: Some(5), mac: MAC };
     let mut watch = Watch::new(vec![watched]);
     let mut all = Interfaces::default();
     all.set(5, interface("eth1"));
@@ -63,7 +64,7 @@ fn states(events: &[Event]) -> Vec<State> {
 
 fn opens(events: &[Event]) -> Vec<&str> {
     let of = |event: &Event| match event {
-        Event::Open(_, name) => Some(name.clone()),
+        Event::Open(_, name) => Some(name.clone().unwrap_or_default()),
         _ => None,
     };
     events.iter().filter_map(of).map(|name| &*name.leak()).collect()
@@ -192,7 +193,7 @@ fn addresses_that_the_kernel_takes_and_gives_up_are_told_on_whichever_interface(
 
 #[test]
 fn what_only_a_driver_knows_is_up_until_it_says_otherwise() {
-    let mut watch = Watch::new(vec![Watched { interface: None, index: None, mac: MAC }]);
+    let mut watch = Watch::new(vec![Watched { interface: None, connects: false, index: None, mac: MAC }]);
     let now = Instant::now();
     assert_eq!(watch.without_interface().collect::<Vec<_>>(), [FRONT]);
     for (said, state) in [
@@ -204,4 +205,37 @@ fn what_only_a_driver_knows_is_up_until_it_says_otherwise() {
         watch.driver_says(FRONT, said);
         assert_eq!(states(&watch.events(now)), state);
     }
+}
+
+/// A driver that connects once is of no use when the other end is gone, and has a while to connect after it was opened.
+#[test]
+fn a_nic_whose_other_end_is_gone_is_opened_again_until_it_is_connected() {
+    let mut watch = Watch::new(vec![Watched { interface: None, connects: true, index: None, mac: MAC }]);
+    let start = Instant::now();
+    let at = |milliseconds| start + Duration::from_millis(milliseconds);
+    let opened = |events: &[Event]| opens(events).len();
+    let most = CONNECT_MAX.as_millis() as u64;
+    // At the start it connects, as after each opening.
+    for begin in [0, 10_000] {
+        watch.driver_says(FRONT, Some(false));
+        let events = watch.events(at(begin));
+        assert_eq!((states(&events).len(), opened(&events)), (usize::from(begin == 0), 0), "{begin}");
+        assert_eq!(watch.events(at(begin + most - 1)), []);
+        watch.driver_says(FRONT, Some(true));
+        assert_eq!(states(&watch.events(at(begin + most))), [State::Up]);
+        // From then on nothing is waited for.
+        watch.driver_says(FRONT, Some(false));
+        let events = watch.events(at(begin + most + 1));
+        assert_eq!((states(&events), opened(&events)), (vec![State::Disconnected], 1));
+        // It is closed while it is tried: there is no driver to ask.
+        watch.driver_says(FRONT, None);
+        assert_eq!(watch.events(at(begin + most + 500)), []);
+        let events = watch.events(at(begin + most + 501));
+        assert_eq!((states(&events), opened(&events)), (vec![], 1));
+        watch.opened(FRONT, None, OTHER);
+    }
+    // The other end takes it and never answers.
+    watch.driver_says(FRONT, Some(false));
+    assert_eq!(watch.events(at(20_000)), []);
+    assert_eq!(opened(&watch.events(at(20_000 + most))), 1);
 }

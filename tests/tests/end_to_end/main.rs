@@ -25,6 +25,7 @@ mod operator;
 mod oracle;
 mod passing;
 mod passive;
+mod peers;
 mod priority;
 mod processes;
 mod readers;
