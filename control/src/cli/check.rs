@@ -10,6 +10,7 @@ use super::client::{Client, Failure, Target, run as speak};
 use super::output::{colour, complain, is_terminal, say, say_json};
 use crate::api::Running;
 use crate::config::Config;
+use crate::config::check::packets::Packets;
 use crate::config::check::{Checked, Machine, Needed, Size};
 use crate::config::diff::{Changes, diff};
 use crate::config::problem::{Fault, Problem, Problems, Severity};
@@ -132,16 +133,21 @@ fn shown(problems: &Problems, problem: &Problem) -> String {
 
 /// The last line.
 fn verdict(problems: &Problems, config: Option<&Config>) -> String {
+    let machine = Machine::here();
     let number = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
     let (errors, warnings) = (number(problems.errors(), "error"), number(problems.warnings(), "warning"));
     let Some(config) = config else { return format!("not usable: {errors}, {warnings}") };
     let reals = config.services.iter().map(|service| service.reals.len()).sum();
+    let packets = Packets::of(&config.runtime, &config.nics, machine.interfaces.as_ref());
+    let free = machine.hugepages.map_or(0, |reserved| reserved.free);
+    let pages = if packets.in_hugepages(free) { "hugepages" } else { "ordinary pages" };
     format!(
-        "usable: {}, {}, {}, {}; {warnings}; connection tables of {}",
+        "usable: {}, {}, {}, {}; {warnings}; connection tables of {}, packets of {} in {pages}",
         number(config.nics.len(), "NIC"),
         number(config.runtime.workers.len(), "worker"),
         number(config.services.len(), "service"),
         number(reals, "real server"),
         Size(Needed::of(&config.runtime).tables),
+        Size(packets.mebibytes() << 20),
     )
 }

@@ -4,31 +4,25 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use dpdk_sys::{
-    Eal, EalSettings, FreeHugepages, Memory, Mempool, Nic, NicSettings, NumaNode, RxQueue, TxQueue, mempool,
+    Eal, EalSettings, FreeHugepages, Memory, Mempool, Nic, NicSettings, NumaNode, RxQueue, TxQueue,
 };
 use nix::net::if_::if_nametoindex;
 use shunt_dataplane::id::{Mac, NicId};
 
 use super::StartError;
 use super::first_client::FirstClient;
+use crate::config::Config;
+use crate::config::check::packets::{Packets, RX_DESCRIPTORS, Reserved, TX_DESCRIPTORS};
 use crate::config::check::{Needed, available, pci};
 use crate::config::device::{Device, Kind};
-use crate::config::{self, Config, Hugepages, MTU_DEFAULT, limit};
+use crate::config::problem::Fault;
 use crate::links::Interfaces;
 use crate::signals;
 
-/// Received packets that a queue holds.
-pub(super) const RX_DESCRIPTORS: u16 = 1024;
-/// Packets that a queue holds until they are sent.
-const TX_DESCRIPTORS: u16 = 1024;
-/// Mbufs beyond what queues hold: bursts, rings, packets that wait for neighbours.
-const MBUFS_SPARE: u32 = 8192;
 /// Mbufs that each worker keeps at hand.
 const MBUF_CACHE: u32 = 256;
 /// Bytes of connection tables from which on it is told that they are made, since that takes some seconds.
 const TABLES_TOLD: u64 = 1 << 30;
-/// What DPDK needs beside mbufs, in MiB.
-const MEMORY_BASE: usize = 64;
 
 /// A NIC that is open.
 #[derive(Debug)]
@@ -76,7 +70,9 @@ pub fn preflight(config: &Config) -> Vec<StartError> {
     };
     let mut problems = Vec::new();
     let needed = Needed::of(&config.runtime);
-    if let Some((wrong, holds, advice)) = needed.too_much(available()) {
+    let packets = Packets::of(&config.runtime, &config.nics, Some(&interfaces));
+    let ordinary = packets.ordinary(FreeHugepages::read().bytes());
+    if let Some((wrong, holds, advice)) = needed.too_much(ordinary, available()) {
         problems.push(StartError::new("runtime.connections".to_owned(), wrong, holds, advice));
     } else if needed.tables > TABLES_TOLD {
         tracing::info!("{needed}: they are made now, which takes a while");
@@ -122,11 +118,10 @@ pub fn preflight(config: &Config) -> Vec<StartError> {
 /// # Errors
 /// The first thing that fails, with the driver's words.
 pub fn open(config: &Config) -> Result<Ports, StartError> {
-    let mbufs = mbufs(config);
     let interfaces = Interfaces::here().unwrap_or_default();
-    let rooms = rooms(config, &interfaces);
-    let data_room = data_room(config, &rooms);
-    let (settings, hugepages) = eal_settings(config, mbufs, data_room)?;
+    let packets = Packets::of(&config.runtime, &config.nics, Some(&interfaces));
+    let (settings, hugepages) = eal_settings(config, &packets)?;
+    let Packets { mbufs, data_room, rooms, .. } = packets;
     let eal = Eal::start(&settings).map_err(|error| StartError::of("runtime", &error))?;
     let queues = config.runtime.workers.len() as u16;
     let mut devices = Vec::new();
@@ -176,18 +171,6 @@ pub(super) fn nic_settings(queues: u16, room: u16, pool: Mempool) -> NicSettings
     }
 }
 
-/// Bytes of the largest IP packet that each NIC is opened for: what the file says, or what the interface behind it takes.
-fn rooms(config: &Config, interfaces: &Interfaces) -> Vec<u16> {
-    let room = |nic: &config::Nic| {
-        let interface = nic.device.interface().and_then(|name| interfaces.named(name));
-        let taken =
-            interface.map(|(_, interface)| interface.mtu.clamp(limit::MTU_MIN.into(), limit::MTU_MAX.into()));
-        let most = nic.device.mtu_most().map_or(limit::MTU_MAX, |(most, _)| most);
-        nic.mtu.or(taken.map(|mtu| most.min(mtu as u16))).unwrap_or(MTU_DEFAULT)
-    };
-    config.nics.iter().map(room).collect()
-}
-
 /// A device that DPDK does not bring up. What its driver says leaves open how to have more queues.
 fn not_probed(place: &str, device: &Device, queues: u16, error: &dyn std::fmt::Display) -> StartError {
     if let Kind::Pci(address) = &device.kind {
@@ -215,32 +198,14 @@ fn not_probed(place: &str, device: &Device, queues: u16, error: &dyn std::fmt::D
     )
 }
 
-fn eal_settings(config: &Config, mbufs: u32, data_room: u16) -> Result<(EalSettings, bool), StartError> {
+fn eal_settings(config: &Config, packets: &Packets) -> Result<(EalSettings, bool), StartError> {
     let runtime = &config.runtime;
-    let needed = runtime.memory.map_or_else(
-        || MEMORY_BASE + (mbufs as usize * (usize::from(data_room) + 256)).div_ceil(1 << 20) * 5 / 4,
-        |memory| memory as usize,
-    );
-    let free = FreeHugepages::read().bytes() >> 20;
-    let enough = free as usize >= needed;
-    let physical_addresses =
-        pci::want_physical_addresses(Path::new(pci::SYSFS), config.nics.iter().map(|nic| &nic.device));
-    let hugepages = match runtime.hugepages {
-        Hugepages::Never => false,
-        Hugepages::Auto => enough || physical_addresses,
-        Hugepages::Always if enough => true,
-        Hugepages::Always => {
-            return Err(StartError::new(
-                "runtime.hugepages".into(),
-                format!("{free} MiB of hugepages are free"),
-                format!("{needed} MiB are needed"),
-                format!(
-                    "reserve them: `echo {} >/proc/sys/vm/nr_hugepages`, or set hugepages = \"auto\"",
-                    needed / 2 + 1
-                ),
-            ));
-        }
-    };
+    let needed = packets.mebibytes() as usize;
+    let reserved = Reserved::here();
+    if let Some(Fault { wrong, holds, advice }) = packets.too_few_hugepages(&reserved) {
+        return Err(StartError::new("runtime.hugepages".into(), wrong, holds, advice));
+    }
+    let hugepages = packets.in_hugepages(reserved.free);
     let memory = if hugepages { Memory::Hugepages } else { Memory::Ordinary { mebibytes: needed } };
     let allow_pci =
         config.nics.iter().filter(|nic| nic.device.is_pci()).map(|nic| nic.device.to_string()).collect();
@@ -249,26 +214,12 @@ fn eal_settings(config: &Config, mbufs: u32, data_room: u16) -> Result<(EalSetti
         file_prefix: format!("shunt-{}", std::process::id()),
         main_core: usize::from(runtime.control_core),
         allow_pci,
-        physical_addresses,
+        physical_addresses: packets.want_physical_addresses(),
         extra: Vec::new(),
     };
     Ok((settings, hugepages))
 }
 
-/// As many as all queues can hold at once, and some.
-fn mbufs(config: &Config) -> u32 {
-    let queues = (config.nics.len() * config.runtime.workers.len()) as u32;
-    let held = queues * u32::from(RX_DESCRIPTORS + TX_DESCRIPTORS);
-    (held + MBUFS_SPARE).next_power_of_two() - 1
-}
-
-/// Room for the largest frame of any NIC behind the head room. af_packet does not check bounds when it receives.
-fn data_room(config: &Config, rooms: &[u16]) -> u16 {
-    let frame =
-        config.nics.iter().zip(rooms).map(|(nic, room)| nic.device.frame_size(*room)).max().unwrap_or(0);
-    let room = frame + usize::from(mempool::HEADROOM);
-    u16::try_from(room).unwrap_or(u16::MAX).max(mempool::DATA_ROOM)
-}
 /// The MAC that the director uses on a NIC: the NIC's own, or a locally administered one where it has none (net_ring).
 pub(super) fn mac_of(own: [u8; 6], number: usize) -> Mac {
     if own == [0; 6] { Mac([2, b's', b'h', b'u', 0, number as u8]) } else { Mac(own) }

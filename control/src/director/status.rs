@@ -15,7 +15,6 @@ use shunt_dataplane::worker::{ANSWER_RING_MAX, INJECT_RING_MAX, PUNT_RING_MAX};
 use super::core::View;
 use super::links::NicNow;
 use super::live::{Live, lock};
-use super::nics::RX_DESCRIPTORS;
 use super::workers::HAND_OVER_RING_MAX;
 use super::{status_neighbours, status_vrrp, tables};
 use crate::api::Status;
@@ -23,6 +22,7 @@ use crate::api::status::{
     Books, Cost, Evidence, LateThread, Limit, Masquerade, Nic, Notified, Quorum, Real, RealState, Service,
     Vip, Worker,
 };
+use crate::config::check::packets::RX_DESCRIPTORS;
 use crate::config::schedule::Place;
 use crate::config::{self, MTU_DEFAULT};
 use crate::control_loop::{CHECKS_WAITING_MAX, OWN_WAITING_MAX, RELEASED_MAX, Report};

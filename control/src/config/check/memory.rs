@@ -53,17 +53,21 @@ impl Needed {
         Self { tables: each * workers as u64, workers, connections }
     }
 
-    /// What is wrong where it does not fit, what holds, and what to do.
+    /// What is wrong where it does not fit beside packets that take so many bytes, what holds, and what to do.
     #[must_use]
-    pub fn too_much(&self, available: Option<u64>) -> Option<(String, String, String)> {
-        let available = available.filter(|available| self.tables > *available)?;
+    pub fn too_much(&self, packets: u64, available: Option<u64>) -> Option<(String, String, String)> {
+        let available = available.filter(|available| self.tables + packets > *available)?;
         let each = self.tables / self.workers.max(1) as u64 / u64::from(self.connections.max(1)).max(1);
-        let fit = available / self.workers.max(1) as u64 / each.max(1);
-        Some((
-            self.to_string(),
-            format!("{} are available here", Size(available)),
-            format!("set connections to {fit} at most, name fewer workers, or add memory"),
-        ))
+        let fit = available.saturating_sub(packets) / self.workers.max(1) as u64 / each.max(1);
+        let beside = match packets {
+            0 => String::new(),
+            packets => format!("; packets take {} in ordinary pages", Size(packets)),
+        };
+        let advice = match fit {
+            0 => "name fewer workers, or add memory".to_owned(),
+            fit => format!("set connections to {fit} at most, name fewer workers, or add memory"),
+        };
+        Some((format!("{self}{beside}"), format!("{} are available here", Size(available)), advice))
     }
 }
 
@@ -85,7 +89,9 @@ pub struct Size(pub u64);
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mebibytes = self.0 as f64 / f64::from(1 << 20);
-        if mebibytes < 1024.0 {
+        if mebibytes < 1.0 {
+            write!(f, "{} KiB", self.0 >> 10)
+        } else if mebibytes < 1024.0 {
             write!(f, "{mebibytes:.0} MiB")
         } else {
             write!(f, "{:.1} GiB", mebibytes / 1024.0)
@@ -100,20 +106,29 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_told_with_what_would() {
         let needed = Needed { tables: 2 * 120 * 1_000_000, workers: 2, connections: 1_000_000 };
-        assert_eq!(needed.too_much(None), None);
-        assert_eq!(needed.too_much(Some(needed.tables)), None);
-        let (wrong, holds, advice) = needed.too_much(Some(120_000_000)).unwrap();
+        assert_eq!(needed.too_much(0, None), None);
+        assert_eq!(needed.too_much(0, Some(needed.tables)), None);
+        let (wrong, holds, advice) = needed.too_much(0, Some(120_000_000)).unwrap();
         assert_eq!(
             wrong,
             "connection tables take 229 MiB: 1000000 connections of each family for each of 2 workers"
         );
         assert_eq!(holds, "114 MiB are available here");
         assert!(advice.starts_with("set connections to 500000 at most"), "{advice}");
+        // Packets in ordinary pages come out of the same memory.
+        let (wrong, _, advice) = needed.too_much(60_000_000, Some(needed.tables)).unwrap();
+        assert!(wrong.ends_with("2 workers; packets take 57 MiB in ordinary pages"), "{wrong}");
+        assert!(advice.starts_with("set connections to 750000 at most"), "{advice}");
+        let (_, _, advice) = needed.too_much(needed.tables, Some(1_000_000)).unwrap();
+        assert_eq!(advice, "name fewer workers, or add memory");
     }
 
     #[test]
     fn this_machine_tells_what_it_has() {
         assert!(available().is_some_and(|bytes| bytes > 0));
-        assert_eq!(Size(3 << 30).to_string(), "3.0 GiB");
+        assert_eq!(
+            [3 << 30, 3 << 20, 3 << 10, 0].map(|bytes| Size(bytes).to_string()),
+            ["3.0 GiB", "3 MiB", "3 KiB", "0 KiB"]
+        );
     }
 }

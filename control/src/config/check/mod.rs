@@ -9,6 +9,7 @@ mod masquerades;
 mod memory;
 mod networks;
 mod nics;
+pub mod packets;
 mod passive;
 pub mod pci;
 mod pool;
@@ -36,6 +37,7 @@ pub use machine::mtu_differs;
 pub use memory::{Needed, Size, available};
 use networks::Networks;
 pub use networks::everything;
+use packets::Reserved;
 
 /// A configuration and what might still be wrong with it.
 #[derive(Clone, Debug)]
@@ -59,6 +61,8 @@ pub struct Machine {
     pub scripts: bool,
     /// Bytes of memory that are available; none when unknown.
     pub memory: Option<u64>,
+    /// Its hugepages; none when unknown.
+    pub hugepages: Option<Reserved>,
 }
 
 impl Machine {
@@ -71,6 +75,7 @@ impl Machine {
             interfaces: Interfaces::here().ok(),
             scripts: true,
             memory: memory::available(),
+            hugepages: Some(Reserved::here()),
         }
     }
 }
@@ -140,6 +145,9 @@ impl Config {
         let runtime = runtime::check(&document.runtime, machine, &mut findings);
         let networks = Networks::gather(&document);
         let nics = nics::check(&document, &networks, machine, &mut findings);
+        if let Some(nics) = &nics {
+            runtime::check_memory(&document.runtime, (&runtime, nics), machine, &mut findings);
+        }
         let routes = nics::check_routes(&document, &networks, &mut findings);
         let services = services::check(&document, &networks, &mut findings);
         let marks = marks::check(&document, &mut findings);

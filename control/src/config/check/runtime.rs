@@ -2,10 +2,11 @@
 
 use shunt_dataplane::connections::Share;
 
+use super::packets::{Key, Packets};
 use super::{Machine, Needed, Seen};
 use crate::config::document::RuntimeDocument;
 use crate::config::problem::{At, Fault, Findings};
-use crate::config::{Idle, Runtime, limit};
+use crate::config::{Idle, Nic, Runtime, limit};
 
 /// Checks `[runtime]` and fills in what it leaves out.
 pub fn check(document: &RuntimeDocument, machine: &Machine, findings: &mut Findings<'_>) -> Runtime {
@@ -37,7 +38,6 @@ pub fn check(document: &RuntimeDocument, machine: &Machine, findings: &mut Findi
         check_workers(workers, &runtime, findings);
     }
     check_cores(document, &runtime, machine, findings);
-    check_memory(document, &runtime, machine, findings);
     runtime
 }
 
@@ -68,14 +68,26 @@ fn check_workers(workers: &At<Vec<At<u16>>>, runtime: &Runtime, findings: &mut F
     }
 }
 
-/// Warns of connection tables that are larger than this machine's memory.
-fn check_memory(
+/// Warns of connection tables and packets that are larger than this machine's memory.
+pub fn check_memory(
     document: &RuntimeDocument,
-    runtime: &Runtime,
+    (runtime, nics): (&Runtime, &[Nic]),
     machine: &Machine,
     findings: &mut Findings<'_>,
 ) {
-    let Some((wrong, holds, advice)) = Needed::of(runtime).too_much(machine.memory) else { return };
+    let packets = Packets::of(runtime, nics, machine.interfaces.as_ref());
+    for (key, fault) in packets.faults(machine) {
+        let at = match key {
+            Key::Hugepages => document.hugepages.as_ref().map(|hugepages| &hugepages.at),
+            Key::Memory => document.memory.as_ref().map(|memory| &memory.at),
+        };
+        match at {
+            Some(at) => findings.warn("runtime", at, fault),
+            None => findings.warn_missing("runtime", &document.at.clone().unwrap_or(0..0), fault),
+        }
+    }
+    let ordinary = machine.hugepages.map_or(0, |reserved| packets.ordinary(reserved.free));
+    let Some((wrong, holds, advice)) = Needed::of(runtime).too_much(ordinary, machine.memory) else { return };
     match &document.connections {
         Some(connections) => findings.warn("runtime", &connections.at, Fault::new(wrong, holds, advice)),
         None => {
