@@ -94,8 +94,13 @@ fn readme_is_short() {
 #[test]
 fn cells_of_tables_are_short() {
     let mut long = Vec::new();
-    for name in ["README.md", "docs/README.md", "docs/glossary.md"] {
-        let text = fs::read_to_string(repository().join(name)).unwrap();
+    let root = repository();
+    let mut pages = files(&root.join("docs/zh"), "md");
+    pages.extend(
+        ["README.md", "README.zh.md", "docs/README.md", "docs/glossary.md"].map(|name| root.join(name)),
+    );
+    for page in pages {
+        let (name, text) = (page.display(), fs::read_to_string(&page).unwrap());
         for (number, line) in prose(&text).filter(|(_, line)| line.starts_with('|')) {
             let cells = line.trim_matches('|').replace("\\|", "/");
             for cell in cells.split('|').map(str::trim).filter(|cell| cell.chars().count() > WIDEST_CELL) {
