@@ -97,7 +97,8 @@ fn cells_of_tables_are_short() {
     let root = repository();
     let mut pages = files(&root.join("docs/zh"), "md");
     pages.extend(
-        ["README.md", "README.zh.md", "docs/README.md", "docs/glossary.md"].map(|name| root.join(name)),
+        ["README.md", "README.zh.md", "docs/README.md", "docs/glossary.md", "docs/decisions.md"]
+            .map(|name| root.join(name)),
     );
     for page in pages {
         let (name, text) = (page.display(), fs::read_to_string(&page).unwrap());
@@ -109,6 +110,30 @@ fn cells_of_tables_are_short() {
         }
     }
     assert!(long.is_empty(), "cells of more than {WIDEST_CELL} characters:\n{}", long.join("\n"));
+}
+
+#[test]
+fn each_decision_has_a_date_and_a_line_in_the_index() {
+    let text = fs::read_to_string(repository().join("docs/decisions.md")).unwrap();
+    let mut index = HashSet::new();
+    let mut decisions = 0;
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if let Some(entry) = line.strip_prefix("  - ") {
+            let (date, link) = entry.split_once(" [").unwrap_or_else(|| panic!("{line}: a date and a link"));
+            index.insert(format!("*{date}.* {}", link.split_once("](").unwrap().0));
+        } else if let Some(title) = line.strip_prefix("### ") {
+            let body = lines.by_ref().find(|line| !line.is_empty()).unwrap_or_default();
+            let date = body.split_once(' ').unwrap_or_default().0;
+            assert!(
+                index.remove(&format!("{date} {title}")),
+                "{title}: begins with {date}: the index has no such line"
+            );
+            decisions += 1;
+        }
+    }
+    assert!(index.is_empty(), "in the index alone: {index:?}");
+    assert!(decisions > 50, "{decisions} decisions were found");
 }
 
 #[test]
