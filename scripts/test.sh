@@ -15,7 +15,9 @@ root, and no hugepages.
 
   --all   also the long runs: tests that are marked as ignored because they take long, adverts beside a reload of 5,000
           services, a minute of the soak, random cases and random commands beside the real kernel (qemu, which is
-          installed), how much of its IPVS they reach, and libFuzzer, a minute for each target
+          installed), how much of its IPVS they reach, libFuzzer, a minute for each target, whether no dependency asks for a
+          newer Rust than Cargo.toml names (and a build with that one where rustup has it), and `cargo deny check` where that is
+          installed
 
 Exit code: 0 all passed, 1 something did not, 2 wrong use.
 TEXT
@@ -94,6 +96,19 @@ cargo_tests() {
     count_failed=$((count_failed + failing))
 }
 
+# Dependencies for this platform that ask for a newer Rust than the workspace's rust-version.
+rust_is_old_enough() {
+    local wanted newer
+    wanted=$(wanted_rust)
+    newer=$(cargo metadata --format-version 1 --locked --filter-platform "$(rustc -vV | sed -n 's/^host: //p')" |
+        jq -r --arg wanted "$wanted" 'def parts: split(".") | map(tonumber) | .[0:2];
+            .packages[] | select(.rust_version and (.rust_version | parts) > ($wanted | parts)) | "\(.name) \(.version): \(.rust_version)"') || return 1
+    [[ -z $newer ]] || {
+        say "Cargo.toml says rust-version $wanted, and these ask for more: $newer"
+        return 1
+    }
+}
+
 run_logged() { "$@" 2>&1 | tee "$log"; }
 
 # A function, so that bash has read all of this file before it does anything.
@@ -129,6 +144,14 @@ main() {
             cargo run --release --locked --quiet --bin coverage -- --recordings 12 --cases 6 --at-least 25
     fi
     [[ -z $all ]] || part "fuzzing" scripts/fuzz.sh --for 60 --at-once 2 --seed 1
+    if [[ -n $all ]]; then
+        part "no dependency asks for a newer Rust than $(wanted_rust)" rust_is_old_enough
+        if rustup toolchain list 2>/dev/null | grep -q "^$(wanted_rust)"; then
+            part "a build with Rust $(wanted_rust)" env CARGO_TARGET_DIR="$repository/target/oldest" \
+                rustup run "$(wanted_rust)" cargo check --workspace --locked
+        fi
+        ! cargo deny --version >/dev/null 2>&1 || part "cargo deny check" cargo deny check
+    fi
     part "demo" scripts/demo.sh
     part "demo with two workers" scripts/demo.sh --workers 2
 
