@@ -71,16 +71,10 @@ impl Forwarder {
             method: Method::Dr,
             masqueraded: false,
         };
-        let index = match self.make(snapshot, &connection, now) {
+        let index = match self.make_of_none(snapshot, &connection, new.real, now) {
             Ok(index) => index,
             Err(reason) => return self.refused::<A>(reason),
         };
-        // It has no real server that would say that answers do not come by.
-        A::table_mut(&mut self.connections).entry_mut(index).awaits_answers();
-        let cell = new.real.counters.of(self.worker);
-        cell.inactive.add(1);
-        cell.connections.add(1);
-        self.counters.connections_made.add(1);
         let found = Found { index, direction: Direction::FromClient };
         let verdict = self.settle(snapshot, packet, headers, Some((found, new.real)), then, now);
         if new.one_packet {

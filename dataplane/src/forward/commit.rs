@@ -1,23 +1,16 @@
 //! Writes what was decided: connection and counters, then the packet in place.
 
-use super::choose::{self, Controlling};
-use super::decision::{Answer, Decision, New, Passage, Quoted, Subject, Then};
-use super::room::limits;
+use super::decision::{Answer, Decision, Passage, Quoted, Subject, Then};
+use super::lifecycle::observe;
 use super::{Forwarder, Punt, Tables, Verdict};
 use crate::address::Address;
-use crate::connections::Timeouts;
-use crate::connections::{
-    Activity, Beside, ConnectionIndex, Direction, Ending, Entry, Found, Full, NewConnection, NewTemplate,
-    Template, TemplateIndex,
-};
+use crate::connections::{Direction, Entry, Found};
 use crate::counters::{RealCell, WorkerCounters};
-use crate::flow::Flow;
-use crate::id::{NicId, Protocol, WorkerId};
+use crate::id::{NicId, Protocol};
 use crate::packet::Packet;
 use crate::reason::{DropReason, Evidence, ReplyKind};
 use crate::reply;
 use crate::rewrite::{self, dr, mss, nat, tun};
-use crate::service::schedulers::Learned;
 use crate::service::{NextHop, Real};
 use crate::snapshot::Snapshot;
 use crate::time::Tick;
@@ -155,7 +148,7 @@ impl Forwarder {
                 self.count_spared::<A>(snapshot);
                 notice_checksum(&self.counters, packet, headers);
                 let Some(flow) = headers.flow() else { return Verdict::Drop(DropReason::TransportHeader) };
-                let found = match self.insert(snapshot, (flow, flow.destination), &new, now) {
+                let found = match self.make(snapshot, (flow, flow.destination), &new, now) {
                     Ok(found) => found,
                     Err(reason) => return self.refused::<A>(reason),
                 };
@@ -300,111 +293,6 @@ impl Forwarder {
         count(&cell.packets_out, &cell.bytes_out, headers.ip_length() as u64);
     }
 
-    /// Makes a connection (kernel: `ip_vs_conn_new`, `ip_vs_bind_dest`). `locality` as in [`Self::choose`].
-    ///
-    /// # Errors
-    /// Why there is no room for it.
-    pub(super) fn insert<A: Tables + IpVersion>(
-        &mut self,
-        snapshot: &Snapshot,
-        (flow, locality): (Flow<A>, A),
-        new: &New<'_>,
-        now: Tick,
-    ) -> Result<Found, DropReason> {
-        let real = new.real;
-        let twice = new.replaces.is_some_and(|old| self.replace::<A>(snapshot, old, real, now));
-        let template = match &new.template {
-            Controlling::None => None,
-            Controlling::Existing(index) => Some(*index),
-            Controlling::New(stale) => {
-                let template = (snapshot.service(new.service))
-                    .and_then(|service| choose::new_template(service, real, &flow))
-                    .ok_or(DropReason::NoReal)?;
-                Some(self.make_template(snapshot, real, &template, *stale, now)?)
-            }
-        };
-        let connection = NewConnection {
-            flow,
-            real: real.id,
-            // A tunnel may be of the other family; then the real server knows its address.
-            real_address: A::from_ip(real.address).unwrap_or(A::UNSPECIFIED),
-            real_port: new.real_port,
-            method: real.method,
-            masqueraded: false,
-        };
-        let index = self.make_of_service(snapshot, &connection, new.service, now)?;
-        if !new.is_judged {
-            A::table_mut(&mut self.connections).entry_mut(index).leave_unjudged();
-        }
-        if let Some(template) = template {
-            A::table_mut(&mut self.connections).control(index, template, now);
-        }
-        if let Some(choice) = new.choice {
-            if let Some(cursor) = self.cursors.get_mut(new.service.index()) {
-                *cursor = choice.cursor;
-            }
-            let learns = choice.learned != Learned::Nothing;
-            if let Some(service) = snapshot.service(new.service).filter(|_| learns) {
-                self.localities.learn(service, locality.into(), choice.learned, now);
-            }
-        }
-        let cell = real.counters.of(self.worker);
-        cell.inactive.add(1);
-        cell.connections.add(1);
-        if let Some(overload) = &real.overload {
-            let total = real.counters.connections();
-            // In the kernel the old one ends at the next tick.
-            if twice {
-                overload.update(total + 1);
-            }
-            overload.update(total);
-        }
-        self.counters.connections_made.add(1);
-        Ok(Found { index, direction: Direction::FromClient })
-    }
-
-    /// Makes a template, in the place of one that has become stale.
-    ///
-    /// # Errors
-    /// Why there is no room for it.
-    fn make_template<A: Tables>(
-        &mut self,
-        snapshot: &Snapshot,
-        real: &Real,
-        new: &NewTemplate<A>,
-        stale: Option<TemplateIndex>,
-        now: Tick,
-    ) -> Result<TemplateIndex, DropReason> {
-        let Self { worker, connections, counters, .. } = self;
-        let table = A::table_mut(connections);
-        if let Some(stale) = stale {
-            table.templates_mut().set_stale(stale);
-        }
-        let of_family = &counters.tables[A::FAMILY as usize];
-        let ended = |entry: &Entry<A>, ending| ended(snapshot, *worker, counters, entry, ending);
-        let template_gone = |template: &Template<A>, ending| {
-            template_ended(snapshot, *worker, template);
-            if let Ending::Reclaimed(kind) = ending {
-                of_family.reclaimed.at(kind as usize).add(1);
-            }
-        };
-        let made = table.make_template(new, &limits(snapshot), now, ended, template_gone);
-        let index = made.map_err(|full| match full {
-            Full::Table => DropReason::TemplatesFull,
-            Full::Client => DropReason::ClientShare,
-            Full::Service => DropReason::ServiceShare,
-        })?;
-        real.counters.of(*worker).persistent.add(1);
-        Ok(index)
-    }
-
-    #[cold]
-    pub(super) fn remove<A: Tables>(&mut self, snapshot: &Snapshot, index: ConnectionIndex, now: Tick) {
-        let table = A::table_mut(&mut self.connections);
-        expired(snapshot, self.worker, &self.counters, table.entry(index));
-        table.remove(index, now);
-    }
-
     /// Makes the reply in the packet's room.
     #[cold]
     pub(super) fn reply<A: Tables + IpVersion>(
@@ -460,45 +348,6 @@ impl From<Result<NicId, DropReason>> for Verdict {
             Err(reason) => Self::Drop(reason),
         }
     }
-}
-
-/// State, time and activity of a connection that sees a packet.
-#[inline(always)]
-fn observe<A: Address>(
-    found: Found,
-    entry: &mut Entry<A>,
-    beside: &mut Beside<A>,
-    cell: &RealCell,
-    timeouts: &Timeouts,
-    headers: &Headers<A>,
-    now: Tick,
-) {
-    let change = entry.observe(headers.tcp_flags.0, found.direction, now, timeouts);
-    if change != Activity::Unchanged {
-        activity(cell, change, entry, found.direction, now);
-        beside.follow(found.index, entry, change);
-    }
-}
-
-/// A connection began or ceased to count as active.
-#[cold]
-fn activity<A: Address>(
-    cell: &RealCell,
-    change: Activity,
-    entry: &mut Entry<A>,
-    direction: Direction,
-    now: Tick,
-) {
-    if let Some(evidence) = entry.evidence(change, direction) {
-        cell.witness(evidence, now);
-    }
-    let (up, down) = match change {
-        Activity::Unchanged | Activity::Assures | Activity::Moved => return,
-        Activity::BecameActive => (&cell.active, &cell.inactive),
-        Activity::BecameInactive => (&cell.inactive, &cell.active),
-    };
-    up.add(1);
-    down.subtract(1);
 }
 
 /// Counts a client's packet that went no further as the kernel does: it came in, and an error about a
@@ -596,56 +445,4 @@ const fn is_noticed(direction: Direction, verdict: Verdict) -> bool {
 pub(super) fn count(packets: &crate::counters::Counter, bytes: &crate::counters::Counter, length: u64) {
     packets.add(1);
     bytes.add(length);
-}
-
-/// A template's time has come.
-pub(super) fn template_ended<A: Address>(snapshot: &Snapshot, worker: WorkerId, template: &Template<A>) {
-    let Some(real) = snapshot.real(template.real()) else { return };
-    real.counters.of(worker).persistent.subtract(1);
-    if let Some(overload) = &real.overload {
-        overload.update(real.counters.connections());
-    }
-}
-
-/// A connection ended for another one.
-pub(super) fn ended<A: Address>(
-    snapshot: &Snapshot,
-    worker: WorkerId,
-    counters: &WorkerCounters,
-    entry: &Entry<A>,
-    ending: Ending,
-) {
-    expired(snapshot, worker, counters, entry);
-    if let Ending::Reclaimed(kind) = ending {
-        counters.tables[A::FAMILY as usize].reclaimed.at(kind as usize).add(1);
-    }
-}
-
-/// A connection's time has come.
-pub(super) fn expired<A: Address>(
-    snapshot: &Snapshot,
-    worker: WorkerId,
-    counters: &WorkerCounters,
-    entry: &Entry<A>,
-) {
-    let Some(real) = snapshot.real(entry.real()) else {
-        counters.connections_expired.add(1);
-        return;
-    };
-    uncount(entry, real, worker, counters);
-    if let Some(overload) = &real.overload {
-        overload.update(real.counters.connections());
-    }
-}
-
-/// A connection of a real server counts no more.
-pub(super) fn uncount<A: Address>(
-    entry: &Entry<A>,
-    real: &Real,
-    worker: WorkerId,
-    counters: &WorkerCounters,
-) {
-    counters.connections_expired.add(1);
-    let cell = real.counters.of(worker);
-    if entry.counts_as_active() { &cell.active } else { &cell.inactive }.subtract(1);
 }

@@ -1,9 +1,9 @@
 //! Defence against floods, where the operator asks for it (kernel: `update_defense_level`, `ip_vs_random_dropentry`,
 //! `ip_vs_todrop`). What the kernel reckons in free memory is here what is free of the connection table.
 
-use super::{Aside, Connections, Forwarder, Tables, Verdict, commit};
+use super::{Aside, Connections, Forwarder, Tables, Verdict};
 use crate::address::Address;
-use crate::connections::{Entry, Table, TcpState};
+use crate::connections::{Ending, Entry, Table, TcpState};
 use crate::reason::DropReason;
 use crate::snapshot::{Snapshot, Sysctls};
 use crate::time::{TICKS_PER_SECOND, Tick};
@@ -87,11 +87,11 @@ impl Forwarder {
         }
         self.defended = now;
         let always = snapshot.sysctls.drop_entry == ALWAYS;
-        let Self {
-            worker, connections: Connections { v4, v6 }, counters, defended_to: (to_v4, to_v6), ..
-        } = self;
-        half_open(v4, to_v4, always, now, |entry| commit::expired(snapshot, *worker, counters, entry));
-        half_open(v6, to_v6, always, now, |entry| commit::expired(snapshot, *worker, counters, entry));
+        let (mut to_v4, mut to_v6) = self.defended_to;
+        let (Connections { v4, v6 }, ends) = self.tables_and_ends(snapshot);
+        half_open(v4, &mut to_v4, always, now, |entry| ends.connection(entry, Ending::Over));
+        half_open(v6, &mut to_v6, always, now, |entry| ends.connection(entry, Ending::Over));
+        self.defended_to = (to_v4, to_v6);
     }
 }
 

@@ -7,7 +7,7 @@
 use super::decide::Asked;
 use super::decision::{Case, Decided, Decision, Subject, Then, no_connection};
 use super::{Aside, Forwarder, Punt, Tables, Verdict};
-use crate::connections::{Activity, Direction, Entry, Found, NewConnection};
+use crate::connections::{Direction, Entry, Found, NewConnection};
 use crate::flow::Flow;
 use crate::id::{L4Port, Protocol};
 use crate::packet::Packet;
@@ -16,12 +16,9 @@ use crate::rewrite;
 use crate::service::masquerade::{Leave, PORTS, TRIES_MAX, candidate_port};
 use crate::service::{Method, NextHop, Real};
 use crate::snapshot::{Family, Local, Snapshot};
-use crate::time::{TICKS_PER_SECOND, Tick, Ticks};
+use crate::time::Tick;
 use crate::wire::checksum::Sum;
 use crate::wire::{Headers, IpVersion, array, icmp, put};
-
-/// How long an echo waits for its answer (kernel: `nf_conntrack_icmp_timeout`).
-const ECHO_TIMEOUT: Ticks = Ticks(30 * TICKS_PER_SECOND);
 
 /// The flow of an ICMP echo: its identifier stands for the port of who asked, and who answers has port 0. `headers` may be those of a
 /// quoted packet.
@@ -264,14 +261,10 @@ impl Forwarder {
         now: Tick,
     ) -> Verdict {
         let (connection, direction, real) = new;
-        let index = match self.make(snapshot, &connection, now) {
+        let index = match self.make_of_none(snapshot, &connection, real, now) {
             Ok(index) => index,
             Err(reason) => return self.refused::<A>(reason),
         };
-        let cell = real.counters.of(self.worker);
-        cell.inactive.add(1);
-        cell.connections.add(1);
-        self.counters.connections_made.add(1);
         let found = Found { index, direction };
         match connection.flow.protocol {
             Protocol::Icmp => self.settle_echo(snapshot, packet, headers, (found, real), then, now),
@@ -290,19 +283,16 @@ impl Forwarder {
         then: Then<'_, A>,
         now: Tick,
     ) -> Verdict {
-        let (entry, beside) = A::table_mut(&mut self.connections).entry_and_beside(found.index);
         match then {
             Then::Forward(hop) | Then::Fragment(hop) => {
-                entry.set_expires(now.after(ECHO_TIMEOUT));
-                if entry.observe_echo() {
-                    beside.follow(found.index, entry, Activity::Moved);
-                }
+                self.observe_echo::<A>(found.index, now);
                 let cell = real.counters.of(self.worker);
                 let (packets, bytes) = match found.direction {
                     Direction::FromClient => (&cell.packets_in, &cell.bytes_in),
                     Direction::FromReal => (&cell.packets_out, &cell.bytes_out),
                 };
                 super::commit::count(packets, bytes, headers.ip_length() as u64);
+                let entry = A::table(&self.connections).entry(found.index);
                 pass_echo(packet, headers, entry, found.direction, hop);
                 self.split(packet, &then, None, Verdict::Send(hop.nic))
             }

@@ -18,6 +18,7 @@ mod gather;
 mod icmp;
 mod incomplete;
 mod ipsec;
+mod lifecycle;
 mod malformed;
 mod masquerade;
 mod over;

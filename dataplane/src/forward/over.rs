@@ -1,37 +1,18 @@
 //! Connections and templates that are given up for a packet before their time. The kernel ends them at its next tick: until then
 //! they are there beside what takes their place.
 
-use super::commit::{count_told, uncount};
+use super::commit::count_told;
 use super::decision::Then;
 use super::{Forwarder, Tables, Verdict};
 use crate::connections::{ConnectionIndex, TemplateIndex};
 use crate::packet::Packet;
 use crate::reason::{DropReason, ReplyKind};
-use crate::service::{Real, Standing};
+use crate::service::Standing;
 use crate::snapshot::Snapshot;
 use crate::time::Tick;
 use crate::wire::{Headers, IpVersion};
 
 impl Forwarder {
-    /// Takes a connection out for a new one of `real`; true when that had it too and its overload is left to the caller.
-    #[cold]
-    pub(super) fn replace<A: Tables>(
-        &mut self,
-        snapshot: &Snapshot,
-        old: ConnectionIndex,
-        real: &Real,
-        now: Tick,
-    ) -> bool {
-        if A::table(&self.connections).entry(old).real() != real.id {
-            self.remove::<A>(snapshot, old, now);
-            return false;
-        }
-        let table = A::table_mut(&mut self.connections);
-        uncount(table.entry(old), real, self.worker, &self.counters);
-        table.remove(old, now);
-        true
-    }
-
     /// What happens to a packet for which a connection and a template were given up. In the kernel the connection lives until
     /// the next tick, and the error that its client is told counts as its answer.
     pub(super) fn settle_over<A: Tables + IpVersion>(
@@ -69,8 +50,6 @@ impl Forwarder {
         if let Some(connection) = connection {
             self.remove::<A>(snapshot, connection, now);
         }
-        if let Some(template) = template {
-            A::table_mut(&mut self.connections).templates_mut().set_stale(template);
-        }
+        self.set_stale::<A>(template);
     }
 }

@@ -1,6 +1,5 @@
 //! Room for new connections in a table that is full or nearly so: who gets it, and who pays ([`crate::connections::Rank`]).
 
-use super::commit::ended;
 use super::{Aside, Forwarder, Tables, Verdict};
 use crate::address::Address;
 use crate::connections::{ConnectionIndex, Entry, Full, Limits, NewConnection};
@@ -22,7 +21,8 @@ pub(super) const fn limits<A: Address>(snapshot: &Snapshot) -> Limits<'static, A
     Limits { client_share: snapshot.client_share, of_service: None }
 }
 
-const fn reason(full: Full) -> DropReason {
+/// Why a packet is dropped that finds no room.
+pub(super) const fn reason(full: Full) -> DropReason {
     match full {
         Full::Table => DropReason::TableFull,
         Full::Client => DropReason::ClientShare,
@@ -41,26 +41,11 @@ impl Forwarder {
         room.map_err(|full| Aside::Drop(reason(full)))
     }
 
-    /// Makes a connection of no service.
+    /// Puts a connection of a service into its table; where that is nearly full, as one of its service's share.
     ///
     /// # Errors
     /// Why there is no room for it.
-    pub(super) fn make<A: Tables>(
-        &mut self,
-        snapshot: &Snapshot,
-        new: &NewConnection<A>,
-        now: Tick,
-    ) -> Result<ConnectionIndex, DropReason> {
-        let Self { worker, connections, counters, .. } = self;
-        let gone = |entry: &Entry<A>, ending| ended(snapshot, *worker, counters, entry, ending);
-        A::table_mut(connections).insert(new, &limits(snapshot), now, gone).map_err(reason)
-    }
-
-    /// Makes a connection of a service.
-    ///
-    /// # Errors
-    /// Why there is no room for it.
-    pub(super) fn make_of_service<A: Tables>(
+    pub(super) fn put_within_share<A: Tables>(
         &mut self,
         snapshot: &Snapshot,
         new: &NewConnection<A>,
@@ -68,13 +53,13 @@ impl Forwarder {
         now: Tick,
     ) -> Result<ConnectionIndex, DropReason> {
         if !A::table(&self.connections).is_nearly_full() {
-            return self.make(snapshot, new, now);
+            return self.put(snapshot, new, &limits(snapshot), now);
         }
-        self.make_within_share(snapshot, new, service, now)
+        self.put_in_nearly_full(snapshot, new, service, now)
     }
 
     #[cold]
-    fn make_within_share<A: Tables>(
+    fn put_in_nearly_full<A: Tables>(
         &mut self,
         snapshot: &Snapshot,
         new: &NewConnection<A>,
@@ -82,17 +67,15 @@ impl Forwarder {
         now: Tick,
     ) -> Result<ConnectionIndex, DropReason> {
         if !self.is_over_share::<A>(snapshot, service, now) {
-            let made = self.make(snapshot, new, now)?;
+            let made = self.put(snapshot, new, &limits(snapshot), now)?;
             if let Some(held) = self.held.get_mut(service.index()) {
                 held.connections += 1;
             }
             return Ok(made);
         }
-        let Self { worker, connections, counters, .. } = self;
-        let gone = |entry: &Entry<A>, ending| ended(snapshot, *worker, counters, entry, ending);
         let own = |entry: &Entry<A>| snapshot.real(entry.real()).is_some_and(|real| real.service == service);
         let limits = Limits { of_service: Some(&own), ..limits(snapshot) };
-        A::table_mut(connections).insert(new, &limits, now, gone).map_err(reason)
+        self.put(snapshot, new, &limits, now)
     }
 
     /// True when a service holds more than its share of the table.

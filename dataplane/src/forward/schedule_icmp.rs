@@ -13,11 +13,8 @@ use crate::reason::DropReason;
 use crate::service::Method;
 use crate::service::table::FTP_DATA;
 use crate::snapshot::{Local, Snapshot};
-use crate::time::{TICKS_PER_SECOND, Tick, Ticks};
+use crate::time::Tick;
 use crate::wire::{Headers, IpVersion};
-
-/// How long a connection lives that only an error spoke of (kernel: `ip_vs_conn_new`).
-const UNSEEN: Ticks = Ticks(3 * TICKS_PER_SECOND);
 
 impl Forwarder {
     /// What becomes of an ICMP error about an answer that a client's `flow` would have had; none when no service has it.
@@ -87,11 +84,11 @@ impl Forwarder {
         then: Then<'_, A>,
         now: Tick,
     ) -> Verdict {
-        let found = match self.insert(snapshot, (flow, flow.source), new, now) {
+        let found = match self.make(snapshot, (flow, flow.source), new, now) {
             Ok(found) => found,
             Err(reason) => return self.refused::<A>(reason),
         };
-        A::table_mut(&mut self.connections).entry_mut(found.index).set_expires(now.after(UNSEEN));
+        self.leave_unseen::<A>(found.index, now);
         if let Then::Drop(DropReason::TransportChecksum) = then {
             return Verdict::Drop(DropReason::TransportChecksum);
         }

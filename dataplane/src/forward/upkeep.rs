@@ -3,11 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{Connections, Forwarder, commit};
+use super::lifecycle::Ends;
+use super::{Connections, Forwarder};
 use crate::address::Address;
-use crate::connections::{Entry, Table, Template};
-use crate::counters::WorkerCounters;
-use crate::id::WorkerId;
+use crate::connections::{Ending, Entry, Table, Template};
 use crate::service::schedulers::{Cursor, Scheduler};
 use crate::service::{Real, Service, Standing};
 use crate::snapshot::Snapshot;
@@ -50,27 +49,29 @@ impl Forwarder {
         if snapshot.sysctls.drop_entry > 0 {
             self.defend(snapshot, now);
         }
-        let Self { worker, connections: Connections { v4, v6 }, counters, .. } = self;
-        v4.sweep_turn(now, |entry| commit::expired(snapshot, *worker, counters, entry));
-        v6.sweep_turn(now, |entry| commit::expired(snapshot, *worker, counters, entry));
-        v4.templates_mut().sweep_turn(now, |template| commit::template_ended(snapshot, *worker, template));
-        v6.templates_mut().sweep_turn(now, |template| commit::template_ended(snapshot, *worker, template));
+        let (Connections { v4, v6 }, ends) = self.tables_and_ends(snapshot);
+        v4.sweep_turn(now, |entry| ends.connection(entry, Ending::Over));
+        v6.sweep_turn(now, |entry| ends.connection(entry, Ending::Over));
+        v4.templates_mut().sweep_turn(now, |template| ends.template(template, Ending::Over));
+        v6.templates_mut().sweep_turn(now, |template| ends.template(template, Ending::Over));
     }
 
     /// Ends connections of real servers that were removed, a bounded number of them (kernel: `ip_vs_expire_nodest_conn_flush`).
     #[cold]
     fn flush_turn(&mut self, snapshot: &Snapshot, now: Tick) {
-        let Self { worker, connections: Connections { v4, v6 }, counters, flushed, .. } = self;
-        flush(v4, &mut flushed.0, snapshot, now, *worker, counters);
-        flush(v6, &mut flushed.1, snapshot, now, *worker, counters);
+        let (mut to_v4, mut to_v6) = self.flushed;
+        let (Connections { v4, v6 }, ends) = self.tables_and_ends(snapshot);
+        flush(v4, &mut to_v4, snapshot, now, ends);
+        flush(v6, &mut to_v6, snapshot, now, ends);
+        self.flushed = (to_v4, to_v6);
     }
 
     /// Ends connections whose time has come: looks at `budget` entries of each table, on from where the last
     /// call stopped.
     pub fn expire(&mut self, snapshot: &Snapshot, now: Tick, budget: usize) {
-        let Self { worker, connections: Connections { v4, v6 }, counters, .. } = self;
-        v4.sweep(now, budget, |entry| commit::expired(snapshot, *worker, counters, entry));
-        v6.sweep(now, budget, |entry| commit::expired(snapshot, *worker, counters, entry));
+        let (Connections { v4, v6 }, ends) = self.tables_and_ends(snapshot);
+        v4.sweep(now, budget, |entry| ends.connection(entry, Ending::Over));
+        v6.sweep(now, budget, |entry| ends.connection(entry, Ending::Over));
     }
 }
 
@@ -89,8 +90,7 @@ fn flush<A: Address>(
     looked_at: &mut usize,
     snapshot: &Snapshot,
     now: Tick,
-    worker: WorkerId,
-    counters: &WorkerCounters,
+    ends: Ends<'_>,
 ) {
     let connections = table.pass();
     let all = connections + table.templates().pass() as usize;
@@ -98,10 +98,10 @@ fn flush<A: Address>(
     let budget = FLUSH_ENTRIES.min(all.saturating_sub(*looked_at));
     // Connections first: a template goes when it controls none.
     let of_connections = budget.min(connections.saturating_sub(*looked_at));
-    let ended = |entry: &Entry<A>| commit::expired(snapshot, worker, counters, entry);
+    let ended = |entry: &Entry<A>| ends.connection(entry, Ending::Over);
     let mut place = *looked_at as u32;
     table.sweep_from(&mut place, now, of_connections, |entry| removed(entry.real()), ended);
-    let ended = |template: &Template<A>| commit::template_ended(snapshot, worker, template);
+    let ended = |template: &Template<A>| ends.template(template, Ending::Over);
     let of_templates = (budget - of_connections) as u32;
     let mut place = looked_at.saturating_sub(connections) as u32;
     let unwanted = |template: &Template<A>| removed(template.real());
