@@ -3,16 +3,19 @@
 //! It stands where `worker` stands in the real one: it keeps the books that `worker` keeps and carries packets
 //! from one worker to the one that owns them. It makes no frame.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use shunt::ipvsadm::ledger::Ledger;
+use shunt_dataplane::address::Address;
+use shunt_dataplane::connections::{Exported, Record, Table};
 use shunt_dataplane::counters::WorkerCounters;
 use shunt_dataplane::flow::{HashKey, Owners};
-use shunt_dataplane::forward::{BURST_MAX, Capacity, Explanation, Forwarder, Verdict, Verdicts};
+use shunt_dataplane::forward::{BURST_MAX, Capacity, Explanation, Forwarder, Refused, Verdict, Verdicts};
 use shunt_dataplane::id::{NicId, WorkerId};
 use shunt_dataplane::packet::Packet;
-use shunt_dataplane::snapshot::{Plan, Registry, Snapshot};
+use shunt_dataplane::snapshot::{Plan, RealName, Registry, Snapshot};
 use shunt_dataplane::time::{Tick, Ticks};
 
 /// Bytes free in front of each frame, as in an mbuf of DPDK.
@@ -82,17 +85,23 @@ impl Director {
     /// generation 1.
     #[must_use]
     pub fn new(workers: u8, connections: u32, plan: Plan) -> Self {
+        Self::with_key(workers, connections, plan, KEY)
+    }
+
+    /// The same with a hash key of its own.
+    #[must_use]
+    pub fn with_key(workers: u8, connections: u32, plan: Plan, key: HashKey) -> Self {
         let shortest = |is_v4: bool, bits| {
             let services = plan.services.iter().filter(|service| service.listen.is_ipv4() == is_v4);
             let masks = services.filter_map(|service| service.settings.persistence).map(|one| one.netmask);
             masks.fold(bits, u8::min)
         };
         let owners =
-            Owners { workers, netmask_v4: shortest(true, 32), netmask_v6: shortest(false, 128), key: KEY };
+            Owners { workers, netmask_v4: shortest(true, 32), netmask_v6: shortest(false, 128), key };
         let mut registry = Registry::new(owners);
         let snapshot = registry.compile(&plan);
         let capacity = Capacity { v4: connections, v6: connections };
-        let worker = |id| Forwarder::new(WorkerId(id), capacity, KEY, Arc::new(WorkerCounters::default()));
+        let worker = |id| Forwarder::new(WorkerId(id), capacity, key, Arc::new(WorkerCounters::default()));
         Self {
             plan,
             registry,
@@ -300,6 +309,47 @@ impl Director {
         self.workers.iter().map(|worker| worker.counters().held()).sum()
     }
 
+    /// Every worker looks at all its connections and templates for those whose time has come.
+    pub fn sweep(&mut self) {
+        for worker in &mut self.workers {
+            worker.expire(&self.snapshot, self.now, usize::MAX);
+        }
+    }
+
+    /// What the director knows of connections and templates.
+    #[must_use]
+    pub fn records(&self) -> Records {
+        let mut records = Records::default();
+        for worker in &self.workers {
+            records.v4.append(&mut exported(worker.v4(), &self.snapshot, self.now));
+            records.v6.append(&mut exported(worker.v6(), &self.snapshot, self.now));
+        }
+        records
+    }
+
+    /// Takes in what another director knew.
+    ///
+    /// # Errors
+    /// Why one of them is not taken in.
+    pub fn admit(&mut self, records: &Records) -> Result<(), Refused> {
+        let Self { registry, snapshot, workers, now, .. } = self;
+        let owner = |client: IpAddr| match client {
+            IpAddr::V4(client) => snapshot.owners.of(client),
+            IpAddr::V6(client) => snapshot.owners.of(client),
+        };
+        for record in &records.v4 {
+            let real = registry.numbered(&record.real()).ok_or(Refused::UnknownReal)?;
+            let worker = &mut workers[owner(record.client().into()).index()];
+            worker.admit_v4(snapshot, &record.with_real(real), *now)?;
+        }
+        for record in &records.v6 {
+            let real = registry.numbered(&record.real()).ok_or(Refused::UnknownReal)?;
+            let worker = &mut workers[owner(record.client().into()).index()];
+            worker.admit_v6(snapshot, &record.with_real(real), *now)?;
+        }
+        Ok(())
+    }
+
     /// Every connection of every worker, in a fixed order: what two directors that did the same agree in.
     #[must_use]
     pub fn connections(&self) -> Vec<String> {
@@ -311,6 +361,26 @@ impl Director {
         lines.sort();
         lines
     }
+}
+
+/// Connections and templates outside their tables.
+#[derive(Debug, Default)]
+pub struct Records {
+    /// IPv4.
+    pub v4: Vec<Record<Ipv4Addr, RealName>>,
+    /// IPv6.
+    pub v6: Vec<Record<Ipv6Addr, RealName>>,
+}
+
+/// What a table gives out, a few places at a time.
+fn exported<A: Address>(table: &Table<A>, snapshot: &Snapshot, now: Tick) -> Vec<Record<A, RealName>> {
+    let (mut exported, mut records, mut more) = (Exported::default(), Vec::new(), true);
+    while more {
+        more = table.export(&mut exported, 7, now, |record| {
+            records.extend(snapshot.real_name(record.real()).map(|real| record.with_real(real)));
+        });
+    }
+    records
 }
 
 /// Books a verdict as `worker` does, on NICs that take everything.

@@ -7,6 +7,7 @@ use crate::time::{TICKS_PER_SECOND, Tick, Ticks};
 use crate::wire::sctp::Event;
 
 use super::reclaim::Rank;
+use super::record::{ConnectionRecord, Control, Marks, State};
 use super::sctp_state::SctpState;
 use super::table::NewConnection;
 use super::tcp_state::{ACK, Activity, RST, SYN, TcpState, Timeouts};
@@ -132,6 +133,69 @@ impl<A: Address> Entry<A> {
             state: tunnelled | if masqueraded { MASQUERADED } else { 0 },
             flags: IN_USE | INACTIVE | answers | protocol_flag(flow.protocol),
             ..Self::UNUSED
+        }
+    }
+
+    /// The connection of a record; when it ends is the caller's to say.
+    pub(super) fn of_record(record: &ConnectionRecord<A>) -> Self {
+        let marks = record.marks;
+        let mut entry = Self::new(&NewConnection {
+            flow: record.client_flow(),
+            real: record.real,
+            real_address: record.real_address,
+            real_port: record.real_port,
+            method: record.method,
+            masqueraded: marks.masqueraded,
+        });
+        match record.state {
+            State::Tcp(state) => entry.state |= state as u8,
+            State::Sctp(state) => entry.set_sctp_state(state),
+            State::Udp { seen } | State::Icmp { seen } => entry.state |= u8::from(seen),
+        }
+        if record.state.is_active() {
+            entry.flags &= !INACTIVE;
+        }
+        match (marks.answered, record.method) {
+            (true, Method::Nat) if entry.flags & (UDP | SCTP) == 0 => entry.flags |= ANSWERED,
+            (true, _) => entry.flags &= !NO_OUTPUT,
+            (false, _) => {}
+        }
+        if marks.opened {
+            entry.state |= OPENED;
+        }
+        if !marks.judged {
+            entry.leave_unjudged();
+        }
+        if record.template != Control::Free {
+            entry.control();
+        }
+        entry
+    }
+
+    /// Its protocol and state.
+    pub(super) fn protocol_state(&self) -> State {
+        let seen = self.state & STATE != 0;
+        match self.protocol() {
+            Protocol::Tcp => State::Tcp(self.state()),
+            Protocol::Udp => State::Udp { seen },
+            Protocol::Sctp => State::Sctp(self.sctp_state()),
+            Protocol::Icmp => State::Icmp { seen },
+        }
+    }
+
+    /// What its record says beside that, but for [`Marks::foremost`].
+    pub(super) fn marks(&self) -> Marks {
+        let answered = match (self.is_nat(), self.protocol()) {
+            (true, Protocol::Tcp) => self.flags & ANSWERED != 0,
+            (true, _) => false,
+            (false, _) => self.flags & NO_OUTPUT == 0,
+        };
+        Marks {
+            opened: self.is_opened(),
+            answered,
+            judged: self.is_judged(),
+            masqueraded: self.state & MASQUERADED != 0,
+            foremost: true,
         }
     }
 

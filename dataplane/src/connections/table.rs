@@ -414,43 +414,71 @@ impl<A: Address> Table<A> {
         now: Tick,
         mut ended: impl FnMut(&Entry<A>, Ending),
     ) -> Result<ConnectionIndex, Full> {
-        let hash = self.hash(&new.flow);
-        let made = Entry::new(new);
-        let answer =
-            (new.method == Method::Nat).then(|| made.answer_flow()).map(|flow| (flow, self.hash(&flow)));
+        let mut made = Entry::new(new);
+        made.set_expires(now.after(UNOBSERVED));
+        debug_assert_eq!(made.rank(), Some(Rank::Begun));
+        self.put(made, Some(Rank::Begun), true, limits, now, &mut ended)
+    }
+
+    /// Puts a connection in. `foremost` as in [`super::record::Marks`].
+    ///
+    /// # Errors
+    /// As [`Self::insert`].
+    #[inline(always)]
+    pub(super) fn put(
+        &mut self,
+        made: Entry<A>,
+        rank: Option<Rank>,
+        foremost: bool,
+        limits: &Limits<'_, A>,
+        now: Tick,
+        mut ended: impl FnMut(&Entry<A>, Ending),
+    ) -> Result<ConnectionIndex, Full> {
+        let (flow, holder) = (made.client_flow(), made.holder());
+        let hash = self.hash(&flow);
+        let answer = made.is_nat().then(|| made.answer_flow()).map(|flow| (flow, self.hash(&flow)));
         if let Some((_, hash)) = answer {
             self.prefetch_bucket(hash);
         }
-        if let Some(older) = self.find_even_expired(hash, &new.flow) {
+        if let Some(older) = self.find_even_expired(hash, &flow) {
             ended(self.entry(older), Ending::Over);
             self.remove(older, now);
         }
         if self.is_nearly_full() {
-            self.make_room(new.holder(), limits, now, &mut ended)?;
+            self.make_room(holder, limits, now, &mut ended)?;
         }
         let place = self.take_unused().ok_or(Full::Table)?;
-        let entry = &mut self.entries[place as usize];
-        *entry = made;
-        entry.set_expires(now.after(UNOBSERVED));
+        self.entries[place as usize] = made;
         if !self.slots.insert(hash, place) {
             self.release(place);
             return Err(Full::Table);
         }
-        if answer.is_some_and(|(flow, answer)| !self.insert_answer(hash, &flow, answer, place)) {
+        let before = match &answer {
+            Some((flow, hash)) if !foremost => self.first_answered(*hash, flow, now),
+            _ => None,
+        };
+        if answer.is_some_and(|(flow, answer)| !self.insert_answer(hash, &flow, answer, (place, before))) {
             self.slots.remove(hash, place);
             self.release(place);
             return Err(Full::Table);
         }
-        self.holders.add(new.holder());
-        debug_assert_eq!(self.entries[place as usize].rank(), Some(Rank::Begun));
-        self.beside.reclaim.put_in(place, Rank::Begun);
+        self.holders.add(holder);
+        if let Some(rank) = rank {
+            self.beside.reclaim.put_in(place, rank);
+        }
         Ok(ConnectionIndex(place))
     }
 
     /// Lets a connection be found by its answers, too. Where those of several look the same, since a client used one port for
     /// services with one real server, they are taken for those of the connection that was made last (kernel: `ip_vs_conn_hash`,
-    /// `ip_vs_conn_out_get`). False when there is no room.
-    fn insert_answer(&mut self, hash: u64, flow: &Flow<A>, answer: u64, place: u32) -> bool {
+    /// `ip_vs_conn_out_get`), or of the one that they were taken for `before`. False when there is no room.
+    fn insert_answer(
+        &mut self,
+        hash: u64,
+        flow: &Flow<A>,
+        answer: u64,
+        (place, before): (u32, Option<u32>),
+    ) -> bool {
         if !self.slots.insert(answer, place) {
             return false;
         }
@@ -459,10 +487,31 @@ impl<A: Address> Table<A> {
             let other = &entries[other as usize];
             (other.is_nat() && other.answer_flow() == *flow).then(|| key.flow(&other.client_flow()))
         };
-        if !slots.look_alike(hash, answer) {
-            slots.bring_forward(answer, place, alike);
+        let in_front = before.unwrap_or(place);
+        let other = alike(in_front).unwrap_or(hash);
+        if !slots.look_alike(other, answer) {
+            slots.bring_forward(answer, in_front, alike);
         }
         true
+    }
+
+    /// The connection that the answers of this flow are taken for.
+    fn first_answered(&self, answer: u64, flow: &Flow<A>, now: Tick) -> Option<u32> {
+        self.slots.find(answer, |place| {
+            let entry = &self.entries[place as usize];
+            let answered = entry.direction_of(flow) == Some(Direction::FromReal);
+            (answered && !entry.is_expired(now)).then_some(place)
+        })
+    }
+
+    /// True for a connection that its answers are taken for, and for one whose answers do not come by.
+    pub(super) fn is_foremost(&self, index: ConnectionIndex, now: Tick) -> bool {
+        let entry = self.entry(index);
+        let answer = || {
+            let flow = entry.answer_flow();
+            self.first_answered(self.hash(&flow), &flow, now)
+        };
+        !entry.is_nat() || answer() == Some(index.0)
     }
 
     /// Sees to it that there is an unused entry, if there can be one.

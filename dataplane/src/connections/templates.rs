@@ -14,6 +14,7 @@ use crate::time::{TICKS_PER_SECOND, Tick, Ticks};
 
 use super::holders::Holders;
 use super::reclaim::{Rank, Reclaim};
+use super::record::TemplateRecord;
 use super::table::{ConnectionIndex, Ending, Full, Limits, OWN_LOOKS, is_nearly_full};
 use crate::reason::Reclaimed;
 
@@ -88,6 +89,32 @@ impl<A: Address> Template<A> {
         &self.key
     }
 
+    /// True when no client finds it any more.
+    #[must_use]
+    pub const fn is_stale(&self) -> bool {
+        self.stale
+    }
+
+    /// Its record; none for one that no client finds any more.
+    #[must_use]
+    pub fn record(&self, now: Tick) -> Option<TemplateRecord<A>> {
+        if self.stale {
+            return None;
+        }
+        let mut extended = self.clone();
+        extended.extend(now);
+        Some(TemplateRecord {
+            key: self.key,
+            real: self.real,
+            real_address: self.real_address,
+            real_port: self.real_port,
+            timeout: extended.timeout,
+            left: extended.expires.remaining(now),
+            assured: self.assured,
+            opened: self.opened,
+        })
+    }
+
     /// The real server.
     #[must_use]
     pub const fn real(&self) -> RealId {
@@ -159,6 +186,13 @@ pub struct NewTemplate<A> {
     pub real_port: L4Port,
     /// How long it lives after the last connection was made.
     pub timeout: Ticks,
+}
+
+impl<A: Copy> From<&TemplateRecord<A>> for NewTemplate<A> {
+    fn from(record: &TemplateRecord<A>) -> Self {
+        let TemplateRecord { key, real, real_address, real_port, timeout, .. } = *record;
+        Self { key, real, real_address, real_port, timeout }
+    }
 }
 
 /// The templates of one worker and address family. Has no memory before [`Self::prepare`].
@@ -328,6 +362,30 @@ impl<A: Address> Templates<A> {
         template.controls += 1;
         template.expires = now.after(template.timeout);
         self.controlling[connection as usize] = index.0;
+        self.reclaim.shift(index.0, self.entries[index.0 as usize].rank());
+    }
+
+    /// The template that controls a connection.
+    #[must_use]
+    pub(super) fn of(&self, connection: ConnectionIndex) -> Option<&Template<A>> {
+        let place = *self.controlling.get(connection.0 as usize)?;
+        self.entries.get(place as usize)
+    }
+
+    /// A connection that was taken in is controlled by it, as it was where it comes from: time goes on.
+    pub(super) fn attach(&mut self, index: TemplateIndex, connection: ConnectionIndex) {
+        self.entries[index.0 as usize].controls += 1;
+        self.controlling[connection.0 as usize] = index.0;
+        self.reclaim.shift(index.0, self.entries[index.0 as usize].rank());
+    }
+
+    /// It is known elsewhere as well: what is known there holds here.
+    pub(super) fn renew(&mut self, index: TemplateIndex, record: &TemplateRecord<A>, expires: Tick) {
+        let template = &mut self.entries[index.0 as usize];
+        template.timeout = record.timeout;
+        template.expires = expires;
+        template.assured |= record.assured;
+        template.opened |= record.opened;
         self.reclaim.shift(index.0, self.entries[index.0 as usize].rank());
     }
 

@@ -1,14 +1,17 @@
 //! The life of a connection: the one file through which connections and templates are made, change their activity, move and end, with
 //! what is counted of them. Who wants to hear of these moments is told here.
 
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use super::choose::{self, Controlling};
 use super::decision::New;
 use super::room::{limits, reason};
 use super::{Connections, Forwarder, Tables};
 use crate::address::Address;
 use crate::connections::{
-    Activity, Beside, ConnectionIndex, Direction, Ending, Entry, Found, Full, Limits, NewConnection,
-    NewTemplate, Template, TemplateIndex, Timeouts,
+    Activity, Admitted, Beside, ConnectionIndex, Direction, Ending, Entry, Found, Full, Limits,
+    NewConnection, NewTemplate, Record, Template, TemplateIndex, Timeouts,
 };
 use crate::counters::{RealCell, WorkerCounters};
 use crate::flow::Flow;
@@ -214,6 +217,72 @@ impl Forwarder {
         Ok(index)
     }
 
+    /// Takes in an IPv4 connection or template that another process or director knew.
+    ///
+    /// # Errors
+    /// Why it is not taken in.
+    pub fn admit_v4(
+        &mut self,
+        snapshot: &Snapshot,
+        record: &Record<Ipv4Addr>,
+        now: Tick,
+    ) -> Result<(), Refused> {
+        self.admit(snapshot, record, now)
+    }
+
+    /// The same of IPv6.
+    ///
+    /// # Errors
+    /// Why it is not taken in.
+    pub fn admit_v6(
+        &mut self,
+        snapshot: &Snapshot,
+        record: &Record<Ipv6Addr>,
+        now: Tick,
+    ) -> Result<(), Refused> {
+        self.admit(snapshot, record, now)
+    }
+
+    /// It counts for its real server as any connection does, but not as a new one (kernel: `ip_vs_proc_conn`).
+    fn admit<A: Tables>(
+        &mut self,
+        snapshot: &Snapshot,
+        record: &Record<A>,
+        now: Tick,
+    ) -> Result<(), Refused> {
+        if self.seen != snapshot.generation {
+            self.take_up(snapshot);
+        }
+        let owner = snapshot.owners.of(record.client());
+        if owner != self.worker {
+            return Err(Refused::OtherWorker(owner));
+        }
+        if record.left() == Ticks(0) {
+            return Err(Refused::Over);
+        }
+        let real = snapshot.real(record.real()).filter(|real| is_meant(real, record));
+        let real = real.ok_or(Refused::UnknownReal)?;
+        let (connections, ends) = self.tables_and_ends(snapshot);
+        let table = A::table_mut(connections);
+        let ended = |entry: &Entry<A>, ending| ends.connection(entry, ending);
+        let template_ended = |template: &Template<A>, ending| ends.template(template, ending);
+        let admitted = table.admit(record, &limits(snapshot), now, ended, template_ended);
+        let cell = real.counters.of(self.worker);
+        match admitted.map_err(Refused::Full)? {
+            Admitted::Connection(index) => {
+                let is_active = A::table(&self.connections).entry(index).counts_as_active();
+                if is_active { &cell.active } else { &cell.inactive }.add(1);
+                self.counters.connections_made.add(1);
+            }
+            Admitted::Template => cell.persistent.add(1),
+            Admitted::KnownTemplate => {}
+        }
+        if let Some(overload) = &real.overload {
+            overload.update(real.counters.connections());
+        }
+        Ok(())
+    }
+
     /// Nobody finds this template any more.
     pub(super) fn set_stale<A: Tables>(&mut self, template: Option<TemplateIndex>) {
         if let Some(template) = template {
@@ -264,6 +333,39 @@ impl Forwarder {
         }
     }
 }
+
+/// Whether a record means this real server: its number may be another one's by now. Connections of what stands for a real server
+/// have addresses of their own.
+fn is_meant<A: Tables>(real: &Real, record: &Record<A>) -> bool {
+    let address = A::from_ip(real.address).unwrap_or(A::UNSPECIFIED);
+    real.is_masquerade() || address == record.real_address()
+}
+
+/// Why a record is not taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Its real server is not, or no longer, configured.
+    UnknownReal,
+    /// Another worker owns its client.
+    OtherWorker(WorkerId),
+    /// Its time is over.
+    Over,
+    /// There is no room for it.
+    Full(Full),
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownReal => f.write_str("its real server is not configured"),
+            Self::OtherWorker(worker) => write!(f, "worker {worker} owns its client"),
+            Self::Over => f.write_str("its time is over"),
+            Self::Full(full) => full.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Refused {}
 
 /// State, time and activity of a connection that sees a packet.
 #[inline(always)]

@@ -56,6 +56,7 @@ use crate::wire::{self, Headers, ipv4};
 use decision::Case;
 pub use explain::{Explanation, Passes, Step, Transit};
 use gather::Gathered;
+pub use lifecycle::Refused;
 pub use pieces::{PIECES_MAX, Pieces};
 
 /// Packets in the largest burst.

@@ -72,6 +72,9 @@ impl Forwarder {
         let (Connections { v4, v6 }, ends) = self.tables_and_ends(snapshot);
         v4.sweep(now, budget, |entry| ends.connection(entry, Ending::Over));
         v6.sweep(now, budget, |entry| ends.connection(entry, Ending::Over));
+        let templates = u32::try_from(budget).unwrap_or(u32::MAX);
+        v4.templates_mut().sweep(now, templates, |template| ends.template(template, Ending::Over));
+        v6.templates_mut().sweep(now, templates, |template| ends.template(template, Ending::Over));
     }
 }
 

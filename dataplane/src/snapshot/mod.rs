@@ -6,6 +6,7 @@
 
 mod compile;
 mod plan;
+mod real_name;
 mod registry;
 mod scoped;
 mod sysctl;
@@ -29,6 +30,7 @@ use crate::service::table::ServiceTable;
 use crate::service::{NextHop, Real, Service, Unresolved, Way};
 use crate::wire::ethernet;
 pub use plan::{LinkVip, NeighbourPlan, NicPlan, Others, Plan, RealPlan, RoutePlan, ServicePlan};
+pub use real_name::RealName;
 pub use registry::Registry;
 pub use scoped::ScopedMap;
 pub use sysctl::Sysctls;
