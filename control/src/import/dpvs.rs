@@ -9,7 +9,7 @@ use crate::config::problem::{Fault, printable};
 
 /// What takes the place of a section, or why there is none.
 const SECTIONS: &[(&str, &str)] = &[
-    ("global_defs", "RUST_LOG says how much is logged"),
+    ("global_defs", "SHUNT_LOG says how much is logged"),
     ("netif_defs", "write a [[nic]] for each device, by its PCI address"),
     ("worker_defs", "write workers of [runtime]: a core for each queue"),
     ("timer_defs", "timers of connections are those of [timeout]"),

@@ -22,7 +22,7 @@ const INSTEAD: &[(&str, &str)] = &[
     ("logfile", "the log goes to the standard error"),
     ("logfacility", "the log goes to the standard error"),
     ("use_logd", "the log goes to the standard error"),
-    ("debug", "RUST_LOG says how much is logged"),
+    ("debug", "SHUNT_LOG says how much is logged"),
     ("udpport", "VRRP has no port"),
     ("baud", "directors hear each other by VRRP, which needs a NIC"),
     ("serial", "directors hear each other by VRRP, which needs a NIC"),

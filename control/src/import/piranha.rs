@@ -48,7 +48,7 @@ const GLOBAL_INSTEAD: &[(&str, &str)] = &[
     ("nat_nmask", "addresses of a [[nic]] have their length"),
     ("rsh_command", "nothing is asked by a remote shell"),
     ("rup_command", "nothing is asked by a remote shell"),
-    ("debug_level", "RUST_LOG says how much is logged"),
+    ("debug_level", "SHUNT_LOG says how much is logged"),
     ("monitor_links", "the link of every NIC is watched"),
     ("reservation_conflict_action", "the higher priority is master"),
 ];

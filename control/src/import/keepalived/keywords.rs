@@ -361,7 +361,7 @@ const VRRP_INSTANCE: Keywords = &[
         "skip_check_adv_addr",
     ),
     (Supported("as `vrrp_strict`, for this instance"), "strict_mode"),
-    (Instead("`RUST_LOG` says how much is logged"), "debug"),
+    (Instead("`SHUNT_LOG` says how much is logged"), "debug"),
     (Supported("`notify_master_rx_lower_pri`"), "notify_master_rx_lower_pri"),
     (Instead("this director needs no socket buffers"), "kernel_rx_buf_size"),
     (Instead("the link of every NIC is watched"), "linkbeat_use_polling"),
