@@ -164,11 +164,16 @@ void shim_pktmbuf_free(struct rte_mbuf *mbuf)
 
 /*
  * Relaxed tail synchronisation: a producer that is preempted in the middle of an enqueue does not hold up the
- * others, which matters where a worker shares its CPU.
+ * others, which matters where a worker shares its CPU. By default they wait for it once they are an eighth of the
+ * ring ahead; without that bound they are ahead by what the ring holds, and then it is full.
  */
 struct rte_ring *shim_ring_create(const char *name, unsigned int capacity, int socket)
 {
-	return rte_ring_create(name, capacity, socket, RING_F_EXACT_SZ | RING_F_MP_RTS_ENQ | RING_F_SC_DEQ);
+	struct rte_ring *ring =
+		rte_ring_create(name, capacity, socket, RING_F_EXACT_SZ | RING_F_MP_RTS_ENQ | RING_F_SC_DEQ);
+	if (ring != NULL)
+		rte_ring_set_prod_htd_max(ring, UINT32_MAX);
+	return ring;
 }
 
 struct rte_ring *shim_ring_create_single(const char *name, unsigned int capacity, int socket)
