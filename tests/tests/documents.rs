@@ -4,6 +4,9 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use shunt::config::Config;
+use shunt::config::check::Machine;
+
 /// The characters of a table's cell at most, where a page promises it.
 const WIDEST_CELL: usize = 200;
 /// Lines of README at most.
@@ -37,6 +40,26 @@ fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
         code ^= fence;
         (!code && !fence).then_some((index + 1, line))
     })
+}
+
+/// The blocks of code of a language, each with its first line's number.
+fn blocks(text: &str, language: &str) -> Vec<(usize, String)> {
+    let mut found: Vec<(usize, String)> = Vec::new();
+    let mut inside = None;
+    for (index, line) in text.lines().enumerate() {
+        match (line.trim_start().strip_prefix("```"), inside) {
+            (Some(_), Some(_)) => inside = None,
+            (Some(its), None) => {
+                inside = Some(its == language);
+                if its == language {
+                    found.push((index + 2, String::new()));
+                }
+            }
+            (None, Some(true)) => found.last_mut().unwrap().1.push_str(&format!("{line}\n")),
+            _ => {}
+        }
+    }
+    found
 }
 
 /// The anchors that a reader's link can name: headings as GitHub writes them.
@@ -112,6 +135,46 @@ fn cells_of_tables_are_short() {
         }
     }
     assert!(long.is_empty(), "cells of more than {WIDEST_CELL} characters:\n{}", long.join("\n"));
+}
+
+/// A block may be a part of a file: what it lacks is taken from an example.
+#[test]
+fn configurations_in_documents_are_usable() {
+    let root = repository();
+    let example = fs::read_to_string(root.join("conf/dr.toml")).unwrap();
+    let (nics, service) = example.split_once("[[service]]").unwrap();
+    let service = service.split_once("[[service]]").unwrap().0;
+    let (before_check, behind_check) = service.split_once("check ").unwrap();
+    let behind_check = behind_check.split_once('\n').unwrap().1;
+
+    let folder = tempfile::tempdir().unwrap();
+    let keepalived = folder.path().join("keepalived.conf");
+    let moving = fs::read_to_string(root.join("docs/zh/migrating.md")).unwrap();
+    let shown =
+        blocks(&moving, "").into_iter().find(|(_, block)| block.starts_with("vrrp_instance")).unwrap();
+    fs::write(&keepalived, shown.1).unwrap();
+
+    let mut wrong = Vec::new();
+    let mut looked_at = 0;
+    for page in files(&root, "md") {
+        let text = fs::read_to_string(&page).unwrap();
+        for (number, block) in blocks(&text, "toml") {
+            looked_at += 1;
+            let block = block.replace("/etc/keepalived/keepalived.conf", &keepalived.display().to_string());
+            let whole = if block.contains("[[nic]]") {
+                block
+            } else if block.starts_with('[') {
+                format!("{nics}{block}")
+            } else {
+                format!("{nics}[[service]]{before_check}{block}{behind_check}")
+            };
+            if let Err(problems) = Config::check_on("block", &whole, &Machine::default()) {
+                wrong.push(format!("{}:{number}: {problems}", page.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(looked_at >= 10, "{looked_at} configurations were found");
 }
 
 #[test]
