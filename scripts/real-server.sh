@@ -16,7 +16,8 @@ status  one line for each thing that has to hold.
 start and stop may be repeated: what is done already is left alone.
 
   --tunnel KIND   also take packets out of tunnels: ipip, gre, or gue:PORT with the UDP port that the director sends to.
-                  DR needs no tunnel. May be given several times.
+                  DR needs no tunnel. May be given several times. The kernel's device for gre takes packets without
+                  checksums alone: leave tunnel_checksum of the director at "none".
   --outer FAMILY  the family of this host's address that tunnels come to, where it is not that of the VIPs: ipv4 or ipv6
   --decapsulate PROGRAM
                   on a kernel without tunnel modules: the program `decapsulate` of shunt, which is started and does it instead
