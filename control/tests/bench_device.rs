@@ -1,12 +1,17 @@
 //! `shunt bench --device`: the worker on NICs of software, with the generator at their far ends, in one process.
 
 use std::process::{Command, Output};
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 use shunt::config::device::Device;
 use shunt::director::claims;
 
+/// One at a time: each takes two CPUs.
+static ONE: Mutex<()> = Mutex::new(());
+
 fn bench(arguments: &[&str]) -> Output {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     Command::new(env!("CARGO_BIN_EXE_shunt"))
         .args(["bench", "--seconds", "0.02", "--repetitions", "2", "--hugepages", "false", "--flows", "200"])
         .args(arguments)
@@ -74,6 +79,69 @@ fn the_rate_without_loss_on_rings() {
     }
 }
 
+/// All of RFC 2544's on memif: what was offered and delivered at the highest rate stands in the same trials as the rate without loss.
+#[test]
+fn all_benchmarks_of_rfc_2544_on_memif() {
+    let folder = tempfile::tempdir().unwrap();
+    let device = format!("memif:{}", folder.path().join("m.sock").display());
+    let json = folder.path().join("out.json");
+    let output = bench(&[
+        "--device",
+        &device,
+        "--method",
+        "nat",
+        "--family",
+        "ipv4",
+        "--protocol",
+        "udp",
+        "--rfc2544",
+        "--trial",
+        "0.05",
+        "--resolution",
+        "20",
+        "--tolerate",
+        "100",
+        "--searches",
+        "2",
+        "--json",
+        json.to_str().unwrap(),
+    ]);
+    let (said, complained) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && complained.is_empty(), "{complained}");
+    for wanted in [
+        "throughput (RFC 2544, 26.1)",
+        "ASKED MPPS",
+        "as much as is taken",
+        "frame loss rate (26.3)",
+        "back-to-back frames (26.4)",
+        "GBIT/S",
+    ] {
+        assert!(said.contains(wanted), "{wanted}: {said}");
+    }
+    let cells: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(json).unwrap()).unwrap();
+    assert_eq!(cells.len(), 2);
+    for cell in &cells {
+        let on_device = &cell["device"];
+        let found = &on_device["zero_loss"];
+        let highest = found["highest"].as_array().unwrap();
+        assert_eq!(highest.len(), 2, "{found}");
+        let delivered = |trial: &Value| {
+            (trial["received"].as_f64().unwrap() / trial["seconds"].as_f64().unwrap()).round()
+        };
+        let least = highest.iter().map(delivered).fold(f64::MAX, f64::min);
+        assert_eq!(on_device["delivered_per_second"]["min"].as_f64(), Some(least), "{found}");
+        let rate = found["packets_per_second"].as_f64().unwrap();
+        let gigabits = found["gigabits_per_second"].as_f64().unwrap();
+        assert!((gigabits - rate * (64.0 + 20.0) * 8.0 / 1e9).abs() < 1e-3, "{found}");
+        assert!(found["part_of_link"].is_null(), "a virtual NIC has no rate: {found}");
+        let [least, most] = ["min", "max"].map(|which| found["searches"][which].as_f64().unwrap());
+        assert!(0.0 < least && least <= rate && rate <= most, "{found}");
+        assert!((2..=10).contains(&found["frame_loss"].as_array().unwrap().len()), "{found}");
+        assert!(found["back_to_back"]["max"].as_f64() >= Some(1.0), "{found}");
+    }
+}
+
 #[test]
 fn virtio_user_before_vhost() {
     let folder = tempfile::tempdir().unwrap();
@@ -100,6 +168,10 @@ fn what_cannot_be_measured_says_what_to_do() {
     let holder = format!("--generator: process {}", std::process::id());
     assert!(held.contains(&holder) && held.contains(" has af_packet:lo: "), "{held}");
     drop(claims);
+    let same = said(&["--device", "ring:a", "--core", "1", "--generator-core", "1"]);
+    assert!(same.contains("--generator-core is 1, which is the worker's"), "{same}");
+    let no_search = said(&["--device", "ring:a", "--searches", "3"]);
+    assert!(no_search.contains("--zero-loss") && no_search.contains("--rfc2544"), "{no_search}");
     let unknown = said(&["--device", "eth1"]);
     assert!(unknown.contains("af_packet:eth1"), "{unknown}");
 }

@@ -215,6 +215,13 @@ impl Traffic {
         self.shapes[0].len()
     }
 
+    /// Bytes of a frame in the mean, with its FCS.
+    #[must_use]
+    pub fn mean_frame(&self) -> f64 {
+        let bytes: usize = self.shapes[0].iter().map(|shape| shape.bytes.len() + FCS).sum();
+        bytes as f64 / self.sizes().max(1) as f64
+    }
+
     /// Makes the mbuf a frame of a flow; `size` is below [`Self::sizes`].
     #[inline]
     pub fn write(&self, kind: Kind, size: usize, flow: u32, mbuf: &mut Mbuf) {

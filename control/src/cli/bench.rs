@@ -1,6 +1,7 @@
 //! `shunt bench`: how fast the director is on this machine.
 
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::{ArgAction, Args, ValueEnum};
@@ -199,11 +200,29 @@ pub(super) fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
+/// Lines of DPDK's that are kept for an error.
+const DPDK_LINES_MAX: usize = 100;
+
 /// Measures, prints, and writes what was asked for.
 pub fn run(arguments: &Arguments) -> Outcome {
+    // What DPDK says is of interest when it fails.
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let keep = said.clone();
+    dpdk_sys::log::set_sink(Box::new(move |_, line| {
+        // Nobody is there after that to tell it.
+        if line.starts_with("PANIC") {
+            complain(line);
+        }
+        let mut lines = keep.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.len() < DPDK_LINES_MAX {
+            lines.push(line.to_owned());
+        }
+    }));
     match measure(arguments) {
         Ok(()) => Outcome::Done,
         Err(error) => {
+            let lines = std::mem::take(&mut *said.lock().unwrap_or_else(PoisonError::into_inner));
+            lines.iter().for_each(|line| complain(&format!("DPDK: {line}")));
             complain(&format!("shunt bench: {error}"));
             Outcome::No
         }

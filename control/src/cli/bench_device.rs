@@ -6,8 +6,8 @@ use clap::Args;
 
 use super::output::say;
 use super::table::Table;
-use crate::bench::device::search::Search;
-use crate::bench::device::{self, Links, NICS_MAX, OnDevice, Setup};
+use crate::bench::device::search::{Search, Trial};
+use crate::bench::device::{self, Benchmarks, Links, NICS_MAX, OnDevice, Setup, ZeroLoss};
 use crate::bench::loops::another_core;
 use crate::bench::measure::Effort;
 use crate::bench::report::Cell;
@@ -29,8 +29,15 @@ pub struct OnNic {
     #[arg(long, value_name = "CORE", requires = "device", help_heading = "On a NIC")]
     generator_core: Option<usize>,
     /// Look for the highest rate without loss (RFC 2544, 26.1)
-    #[arg(long, requires = "device", help_heading = "On a NIC")]
+    #[arg(long, requires = "device", group = "searching", help_heading = "On a NIC")]
     zero_loss: bool,
+    /// The same, and latency, frame loss rate and back-to-back frames at it (RFC 2544, 26.2 to 26.4)
+    #[arg(long, requires = "device", group = "searching", help_heading = "On a NIC")]
+    rfc2544: bool,
+    /// How often the rate is looked for: the middle one is told, and the least and the most
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100),
+          requires = "searching", help_heading = "On a NIC")]
+    searches: u32,
     /// Seconds of each trial; RFC 2544 asks for 60
     #[arg(long, default_value_t = 1.0, value_name = "SECONDS", value_parser = super::bench::seconds,
           requires = "zero_loss", help_heading = "On a NIC")]
@@ -66,6 +73,12 @@ impl OnNic {
     /// # Errors
     /// When there is no other.
     pub fn generator_core(&self, worker_core: usize) -> Result<usize, BenchError> {
+        if self.generator_core == Some(worker_core) {
+            return Err(BenchError::new(&format!(
+                "--generator-core is {worker_core}, which is the worker's (--core, or the last one that this process may use): each takes a CPU \
+                 of its own: name another"
+            )));
+        }
         self.generator_core.or_else(|| another_core(worker_core)).ok_or_else(|| {
             BenchError::new(
                 "worker and generator take a CPU each, and this process may use one: allow it another",
@@ -97,7 +110,12 @@ impl OnNic {
             devices: self.device.clone(),
             generators: self.generator.clone(),
             worker_core,
-            zero_loss: self.zero_loss.then(|| (search, Duration::from_secs_f64(self.trial))),
+            zero_loss: (self.zero_loss || self.rfc2544).then(|| Benchmarks {
+                search,
+                length: Duration::from_secs_f64(self.trial),
+                searches: self.searches,
+                all: self.rfc2544,
+            }),
         })
     }
 }
@@ -140,6 +158,8 @@ const HEAD: &[&str] = &[
     "DELIVERED MPPS",
     "WORKER BUSY",
     "WITHOUT LOSS MPPS",
+    "GBIT/S",
+    "OF LINK",
     "OF HIGHEST",
 ];
 
@@ -156,13 +176,7 @@ pub fn print(cells: &[Cell]) {
             format!("{} {} {} {} {}", cell.method, cell.direction, cell.family, cell.protocol, cell.flows);
         say(&format!("{name}: cycles a packet by stage: {}", stages.join(", ")));
         if let Some(found) = &on_device.zero_loss {
-            say(&format!(
-                "{name}: {} trials of {} s, to {:.1} % of the highest rate, {} % loss allowed",
-                found.trials.len(),
-                found.trial_seconds,
-                found.resolution * 100.0,
-                found.tolerated * 100.0
-            ));
+            tell(&name, found);
         }
     }
 }
@@ -183,6 +197,72 @@ fn row(cell: &Cell, on_device: &OnDevice) -> Vec<String> {
         format!("{:.2}", on_device.delivered_per_second.median / 1e6),
         format!("{:.0} %", on_device.worker_busy * 100.0),
         found.map_or_else(String::new, |found| format!("{:.2}", found.packets_per_second / 1e6)),
+        found.map_or_else(String::new, |found| format!("{:.3}", found.gigabits_per_second)),
+        found.map_or_else(String::new, |found| percents(found.part_of_link)),
         found.map_or_else(String::new, |found| format!("{:.0} %", found.part_of_highest * 100.0)),
     ]
+}
+
+/// A part in percent; `-` where there is nothing that it is a part of.
+fn percents(part: Option<f64>) -> String {
+    part.map_or_else(|| "-".to_owned(), |part| format!("{:.1} %", part * 100.0))
+}
+
+/// What was found at rates that were tried, for one cell.
+fn tell(name: &str, found: &ZeroLoss) {
+    say(&format!(
+        "{name}: throughput (RFC 2544, 26.1): {} trials of {} s, to {:.1} % of the highest rate, {} % loss allowed; {} searches: {:.3} to {:.3} Mpps",
+        found.trials.len(),
+        found.trial_seconds,
+        found.resolution * 100.0,
+        found.tolerated * 100.0,
+        found.highest.len(),
+        found.searches.min / 1e6,
+        found.searches.max / 1e6,
+    ));
+    let highest = found.highest.iter().map(|trial| ("as much as is taken", trial));
+    let at_rates = found.trials.iter().map(|trial| ("at a rate", trial));
+    say(trials(highest.chain(at_rates), found.tolerated).text().trim_end());
+    if let Some(latency) = &found.latency {
+        say(&format!(
+            "{name}: latency (26.2) at {:.3} Mpps, in microseconds: least {:.1}, mean {:.1}, median {:.1}, 99 % within {:.1}, most {:.1}; {} packets",
+            found.packets_per_second / 1e6,
+            latency.min,
+            latency.mean,
+            latency.median,
+            latency.p99,
+            latency.max,
+            latency.samples,
+        ));
+    }
+    if !found.frame_loss.is_empty() {
+        say(&format!("{name}: frame loss rate (26.3)"));
+        say(trials(found.frame_loss.iter().map(|trial| ("at a tenth less", trial)), 0.0).text().trim_end());
+    }
+    if let Some(frames) = &found.back_to_back {
+        say(&format!(
+            "{name}: back-to-back frames (26.4): {:.0} without loss; {:.0} to {:.0}",
+            frames.median, frames.min, frames.max
+        ));
+    }
+}
+
+const TRIALS: &[&str] = &["SENT", "ASKED MPPS", "OFFERED MPPS", "OFFERED", "RECEIVED", "LOST", "LOSS", ""];
+
+fn trials<'t>(all: impl Iterator<Item = (&'static str, &'t Trial)>, tolerated: f64) -> Table {
+    let mut table = Table::new(TRIALS, &(1..TRIALS.len() - 1).collect::<Vec<_>>());
+    for (sent, trial) in all {
+        let asked = trial.asked_per_second;
+        table.row(vec![
+            sent.to_owned(),
+            if asked > 0.0 { format!("{:.3}", asked / 1e6) } else { "-".to_owned() },
+            format!("{:.3}", trial.offered_per_second() / 1e6),
+            trial.offered.to_string(),
+            trial.received.to_string(),
+            trial.offered.saturating_sub(trial.received).to_string(),
+            format!("{:.4} %", trial.loss() * 100.0),
+            if trial.loss() <= tolerated { "passes" } else { "" }.to_owned(),
+        ]);
+    }
+    table
 }

@@ -16,8 +16,8 @@ use crate::bench::{BenchError, Shape};
 const STEP: usize = 32;
 /// How long a packet that is looked at may take.
 const STEP_WITHIN: Duration = Duration::from_millis(2000);
-/// Nothing came for so long: nothing will.
-const QUIET: Duration = Duration::from_millis(20);
+/// Nothing came for so long: nothing will. A worker that the system keeps from its CPU for longer than that loses what it holds.
+const QUIET: Duration = Duration::from_millis(100);
 /// How often the trial is looked at while it runs: shorter than what a system usually lets a thread run.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// How long to wait for late packets (RFC 2544, 23: two seconds).
@@ -30,6 +30,8 @@ pub enum Rate {
     PerSecond(f64),
     /// As many as NICs take.
     Full,
+    /// So many one behind the other, then none; what a NIC does not take at once is lost.
+    BackToBack(u64),
 }
 
 /// Sends and receives at the far ends of the director's NICs.
@@ -152,26 +154,76 @@ impl<'a> Generator<'a> {
         length: Duration,
         mut look: impl FnMut(),
     ) -> Result<Trial, BenchError> {
+        let mut next_look = Duration::ZERO;
+        self.send(kind, flows, rate, length, |elapsed, _, _| {
+            if elapsed >= next_look {
+                look();
+                next_look = elapsed + LOOK_EVERY;
+            }
+        })
+    }
+
+    /// How long packets take at a rate, from when they are handed to the generator's NIC until they come back: of one after the other.
+    /// Packets come back in their order, so that the number of one says when; none where some were lost.
+    ///
+    /// # Errors
+    /// When there are no buffers.
+    pub fn latency(
+        &mut self,
+        kind: Kind,
+        flows: u32,
+        rate: Rate,
+        length: Duration,
+    ) -> Result<Option<Vec<Duration>>, BenchError> {
+        let mut samples = Vec::new();
+        // The turn that sends a packet begins when the one before it ends.
+        let (mut on_its_way, mut turn) = (None, Duration::ZERO);
+        let trial = self.send(kind, flows, rate, length, |elapsed, sent, received| {
+            match on_its_way {
+                Some((number, since)) if received >= number => {
+                    samples.push(elapsed.saturating_sub(since));
+                    on_its_way = None;
+                }
+                None if sent > received => on_its_way = Some((sent, turn)),
+                _ => {}
+            }
+            turn = elapsed;
+        })?;
+        Ok((trial.offered == trial.received).then_some(samples))
+    }
+
+    /// Sends; `each` is told the time, how many were sent and how many came back, in every turn.
+    fn send(
+        &mut self,
+        kind: Kind,
+        flows: u32,
+        rate: Rate,
+        length: Duration,
+        mut each: impl FnMut(Duration, u64, u64),
+    ) -> Result<Trial, BenchError> {
         let (inward, outward) = self.ways(kind);
+        // What came too late for the trial before belongs to none.
+        while self.ends[outward].receive(&mut MbufBurst::new()) > 0 {}
         let mut draw = Draw::new(flows, 7);
         let (mut offered, mut received) = (0_u64, 0_u64);
         let (mut burst, mut came) = (MbufBurst::new(), MbufBurst::new());
         let start = self.clock.now();
-        let (mut elapsed, mut next_look) = (Duration::ZERO, Duration::ZERO);
-        while elapsed < length {
+        let mut elapsed = Duration::ZERO;
+        while elapsed < length && rate != Rate::BackToBack(offered) {
             let count = match rate {
                 Rate::Full => self.burst - burst.len().min(self.burst),
                 Rate::PerSecond(rate) => {
                     let due = (elapsed.as_secs_f64() * rate) as u64;
                     due.saturating_sub(offered).min(self.burst as u64) as usize
                 }
+                Rate::BackToBack(frames) => (frames - offered).min(self.burst as u64) as usize,
             };
             if count > 0 {
                 let Self { pool, traffic, size, .. } = self;
                 let mut next = || (kind, draw.flow());
                 if fill(pool, traffic, count, size, &mut burst, &mut next) {
                     offered += count as u64;
-                } else if matches!(rate, Rate::PerSecond(_)) {
+                } else if rate != Rate::Full {
                     return Err(BenchError::new("no buffers are left for the generator"));
                 }
             }
@@ -184,22 +236,19 @@ impl<'a> Generator<'a> {
             received += self.ends[outward].receive(&mut came) as u64;
             came.clear();
             elapsed = self.clock.now() - start;
-            if elapsed >= next_look {
-                look();
-                next_look = elapsed + LOOK_EVERY;
-            }
+            each(elapsed, offered, received);
         }
         offered -= burst.clear() as u64;
-        received += self.late(outward);
+        received += self.late(outward, offered.saturating_sub(received));
         let asked = match rate {
-            Rate::Full => 0.0,
+            Rate::Full | Rate::BackToBack(_) => 0.0,
             Rate::PerSecond(rate) => rate,
         };
         Ok(Trial { asked_per_second: asked, offered, received, seconds: elapsed.as_secs_f64() })
     }
 
-    /// Waits for packets that are still on their way.
-    fn late(&mut self, outward: usize) -> u64 {
+    /// Waits for so many packets that are still on their way.
+    fn late(&mut self, outward: usize, missing: u64) -> u64 {
         let start = self.clock.now();
         let (mut last, mut count) = (start, 0);
         let mut came = MbufBurst::new();
@@ -209,7 +258,7 @@ impl<'a> Generator<'a> {
                 count += came.clear() as u64;
                 last = now;
             }
-            if now - last > QUIET || now - start > LATE {
+            if count >= missing || now - last > QUIET || now - start > LATE {
                 return count;
             }
         }

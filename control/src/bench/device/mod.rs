@@ -49,8 +49,21 @@ pub struct Setup {
     pub generators: Vec<Device>,
     /// The worker's CPU; the generator runs on the calling thread.
     pub worker_core: usize,
-    /// Look for the highest rate without loss, with trials of this length.
-    pub zero_loss: Option<(Search, Duration)>,
+    /// Look for the highest rate without loss.
+    pub zero_loss: Option<Benchmarks>,
+}
+
+/// RFC 2544's, of one cell.
+#[derive(Clone, Copy, Debug)]
+pub struct Benchmarks {
+    /// How to look for the highest rate.
+    pub search: Search,
+    /// How long each trial is.
+    pub length: Duration,
+    /// How often it is looked for.
+    pub searches: u32,
+    /// The others too: latency, frame loss rate, back-to-back frames.
+    pub all: bool,
 }
 
 /// What a cell has besides when it was measured on NICs.
@@ -73,8 +86,20 @@ pub struct OnDevice {
 /// The highest rate without loss (RFC 2544, 26.1).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ZeroLoss {
-    /// Packets in a second.
+    /// Packets in a second: of all searches the middle one.
     pub packets_per_second: f64,
+    /// What each search found.
+    #[serde(default)]
+    pub searches: Spread,
+    /// The same in Gbit/s on the wire, with preamble and gap (20 bytes a frame).
+    #[serde(default)]
+    pub gigabits_per_second: f64,
+    /// As a part of the link's rate, where it has one: virtual NICs have none.
+    #[serde(default)]
+    pub part_of_link: Option<f64>,
+    /// The trials at the highest rate, one for each search: what was offered and what came back.
+    #[serde(default)]
+    pub highest: Vec<Trial>,
     /// The same as a part of the highest rate that the generator reached.
     pub part_of_highest: f64,
     /// The interval at which the search ended, as a part of the highest rate.
@@ -85,6 +110,49 @@ pub struct ZeroLoss {
     pub trial_seconds: f64,
     /// All trials, in order.
     pub trials: Vec<Trial>,
+    /// Microseconds that packets took at that rate (26.2), where none was lost meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency: Option<Latency>,
+    /// Trials at tenths of the highest rate (26.3).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub frame_loss: Vec<Trial>,
+    /// The most packets one behind the other without loss (26.4), of each search.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub back_to_back: Option<Spread>,
+}
+
+/// How long packets took, in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Latency {
+    /// Packets of which it was taken.
+    pub samples: u64,
+    /// The least.
+    pub min: f64,
+    /// The mean, as the RFC has it.
+    pub mean: f64,
+    /// The one in the middle.
+    pub median: f64,
+    /// What 99 % do not exceed.
+    pub p99: f64,
+    /// The most.
+    pub max: f64,
+}
+
+impl Latency {
+    fn of(samples: &[Duration]) -> Option<Self> {
+        let mut sorted: Vec<f64> = samples.iter().map(|sample| sample.as_secs_f64() * 1e6).collect();
+        sorted.sort_by(f64::total_cmp);
+        let at =
+            |part: f64| sorted.get(((sorted.len() as f64 * part) as usize).min(sorted.len() - 1)).copied();
+        Some(Self {
+            samples: sorted.len() as u64,
+            min: *sorted.first()?,
+            mean: sorted.iter().sum::<f64>() / sorted.len() as f64,
+            median: at(0.5)?,
+            p99: at(0.99)?,
+            max: *sorted.last()?,
+        })
+    }
 }
 
 /// The NICs, open. Opened once: not every driver survives both ends being closed and opened again in one process.
@@ -224,6 +292,9 @@ pub fn measure(
         ))
     };
     generator.open(flows).map_err(said)?;
+    // What drivers of virtual NICs say of it means nothing.
+    let real = setup.devices.first().is_some_and(Device::is_pci);
+    let link_megabits = links.nics.first().filter(|_| real).and_then(Nic::link).map(|link| link.megabits);
     let kinds: &[Kind] =
         if shape.method == Method::Nat { &[Kind::Request, Kind::Answer] } else { &[Kind::Request] };
     let mut cells = Vec::new();
@@ -232,9 +303,15 @@ pub fn measure(
         let mut cell = Cell::new(shape, kind, flows.into());
         cell.kind = "device".to_owned();
         cell.table_capacity = capacity.into();
-        let on_device = full_rate(bench, &running, &mut generator, kind, flows, effort, &mut cell)?;
-        let zero_loss = match setup.zero_loss {
-            Some((search, length)) => Some(no_loss(&mut generator, kind, flows, search, length)?),
+        let mut on_device = full_rate(bench, &running, &mut generator, kind, flows, effort, &mut cell)?;
+        let zero_loss = match &setup.zero_loss {
+            Some(benchmarks) => {
+                let found = no_loss(&mut generator, kind, flows, benchmarks, link_megabits)?;
+                // Both figures come from the same trials.
+                let delivered = |trial: &Trial| (trial.received as f64 / trial.seconds.max(1e-9)).round();
+                on_device.delivered_per_second = Spread::of(found.highest.iter().map(delivered).collect());
+                Some(found)
+            }
             None => None,
         };
         let devices = setup.devices.iter().map(ToString::to_string).collect();
@@ -334,30 +411,76 @@ fn full_rate(
     })
 }
 
-/// The highest rate without loss.
+/// How long a burst may take to be sent.
+const LATE_BURST: Duration = Duration::from_secs(2);
+/// Packets one behind the other at most: what goes through without end is no burst any more.
+const BACK_TO_BACK_MOST: u64 = 1 << 20;
+/// Bytes of the wire beside a frame: preamble and gap.
+const WIRE_OVERHEAD: f64 = 20.0;
+
+/// The highest rate without loss, and what else is asked for.
 fn no_loss(
     generator: &mut Generator<'_>,
     kind: Kind,
     flows: u32,
-    search: Search,
-    length: Duration,
+    benchmarks: &Benchmarks,
+    link_megabits: Option<u32>,
 ) -> Result<ZeroLoss, BenchError> {
-    let highest = generator.trial(kind, flows, Rate::Full, length, || ())?.offered_per_second();
-    let (rate, trials) = search::zero_loss(search, highest, |rate| {
-        generator.trial(kind, flows, Rate::PerSecond(rate), length, || ())
-    })?;
-    // A generator that fell behind offered less than it was asked for.
-    let offered = |trial: &&Trial| trial.asked_per_second == rate && trial.loss() <= search.tolerated;
-    let reached =
-        trials.iter().rev().find(offered).map_or(rate, |trial| trial.offered_per_second().min(rate));
-    Ok(ZeroLoss {
-        packets_per_second: reached.round(),
-        part_of_highest: (reached / highest.max(1.0) * 1000.0).round() / 1000.0,
+    let Benchmarks { search, length, searches, all } = *benchmarks;
+    let (mut highest, mut trials, mut found) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..searches.max(1) {
+        let top = generator.trial(kind, flows, Rate::Full, length, || ())?;
+        let (rate, tried) = search::zero_loss(search, top.offered_per_second(), |rate| {
+            generator.trial(kind, flows, Rate::PerSecond(rate), length, || ())
+        })?;
+        // A generator that fell behind offered less than it was asked for.
+        let offered = |trial: &&Trial| trial.asked_per_second == rate && trial.loss() <= search.tolerated;
+        let reached = tried.iter().rev().find(offered).map(|trial| trial.offered_per_second().min(rate));
+        found.push(reached.unwrap_or(rate).round());
+        highest.push(top);
+        trials.extend(tried);
+    }
+    let spread = Spread::of(found);
+    let (rate, top) =
+        (spread.median, Spread::of(highest.iter().map(Trial::offered_per_second).collect()).median);
+    let gigabits = rate * (generator.traffic.mean_frame() + WIRE_OVERHEAD) * 8.0 / 1e9;
+    let link = link_megabits.filter(|megabits| (1..u32::MAX).contains(megabits));
+    let mut result = ZeroLoss {
+        packets_per_second: rate,
+        searches: spread,
+        gigabits_per_second: (gigabits * 1e4).round() / 1e4,
+        part_of_link: link.map(|megabits| gigabits * 1000.0 / f64::from(megabits)),
+        highest,
+        part_of_highest: (rate / top.max(1.0) * 1000.0).round() / 1000.0,
         resolution: search.resolution,
         tolerated: search.tolerated,
         trial_seconds: length.as_secs_f64(),
         trials,
-    })
+        latency: None,
+        frame_loss: Vec::new(),
+        back_to_back: None,
+    };
+    if !all {
+        return Ok(result);
+    }
+    for _ in 0..search.attempts.max(1) {
+        let samples = generator.latency(kind, flows, Rate::PerSecond(rate), length)?;
+        result.latency = samples.as_deref().and_then(Latency::of);
+        if result.latency.is_some() {
+            break;
+        }
+    }
+    result.frame_loss =
+        search::frame_loss(top, |rate| generator.trial(kind, flows, Rate::PerSecond(rate), length, || ()))?;
+    let mut bursts = Vec::new();
+    for _ in 0..searches.max(1) {
+        let frames = search::back_to_back(search, BACK_TO_BACK_MOST, |frames| {
+            generator.trial(kind, flows, Rate::BackToBack(frames), length.max(LATE_BURST), || ())
+        })?;
+        bursts.push(frames as f64);
+    }
+    result.back_to_back = Some(Spread::of(bursts));
+    Ok(result)
 }
 
 /// The plan of the rig; with two NICs clients are behind the first and real servers behind the second.

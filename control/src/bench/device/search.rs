@@ -79,6 +79,58 @@ pub fn zero_loss<E>(
     Ok((low, trials))
 }
 
+/// The part that is lost at the highest rate and at each tenth of it less, until two in a row lose none (RFC 2544, 26.3).
+///
+/// # Errors
+/// The trial's.
+pub fn frame_loss<E>(highest: f64, mut trial: impl FnMut(f64) -> Result<Trial, E>) -> Result<Vec<Trial>, E> {
+    let mut trials: Vec<Trial> = Vec::new();
+    for tenths in (1..=10).rev() {
+        trials.push(trial(highest * f64::from(tenths) / 10.0)?);
+        if trials.iter().rev().take_while(|trial| trial.loss() == 0.0).count() == 2 {
+            break;
+        }
+    }
+    Ok(trials)
+}
+
+/// The most packets one behind the other, up to `most`, of which none is lost: longer bursts as long as none is lost, shorter ones otherwise
+/// (RFC 2544, 26.4), to the resolution of the number that is found.
+///
+/// # Errors
+/// The trial's.
+pub fn back_to_back<E>(
+    search: Search,
+    most: u64,
+    mut burst: impl FnMut(u64) -> Result<Trial, E>,
+) -> Result<u64, E> {
+    let mut passes = |frames: u64| {
+        for _ in 0..search.attempts.max(1) {
+            if burst(frames)?.loss() == 0.0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    let (mut low, mut high) = (0, 1);
+    while passes(high)? {
+        low = high;
+        if high == most {
+            return Ok(most);
+        }
+        high = (high * 2).min(most);
+    }
+    while high - low > 1 && (high - low) as f64 > low as f64 * search.resolution {
+        let middle = low.midpoint(high);
+        if passes(middle)? {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    Ok(low)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,6 +176,38 @@ mod tests {
         assert!((690_000.0..=700_001.0).contains(&rate), "{rate}");
         let dead = |asked| Ok::<_, ()>(Trial { received: 0, ..director(asked) });
         assert_eq!(zero_loss(SEARCH, 1e6, dead).unwrap().0, 0.0);
+    }
+
+    #[test]
+    fn frame_loss_is_told_in_tenths_until_two_lose_none() {
+        let trials = frame_loss(1e6, |asked| Ok::<_, ()>(director(asked))).unwrap();
+        let told: Vec<_> =
+            trials.iter().map(|trial| (trial.offered / 1000, (trial.loss() * 100.0) as u32)).collect();
+        assert_eq!(told, [(1000, 37), (900, 30), (800, 21), (700, 10), (600, 0), (500, 0)]);
+        let dead = |asked| Ok::<_, ()>(Trial { received: 0, ..director(asked) });
+        assert_eq!(frame_loss(1e6, dead).unwrap().len(), 10);
+    }
+
+    #[test]
+    fn the_longest_burst_is_what_the_queue_holds() {
+        let queue = |frames: u64| {
+            let received = frames.min(1024);
+            Ok::<_, ()>(Trial { asked_per_second: 0.0, offered: frames, received, seconds: 0.001 })
+        };
+        let found = back_to_back(SEARCH, 65_536, queue).unwrap();
+        assert!((1013..=1024).contains(&found), "{found}");
+        let one = |frames: u64| {
+            Ok::<_, ()>(Trial {
+                asked_per_second: 0.0,
+                offered: frames,
+                received: frames.min(1),
+                seconds: 0.001,
+            })
+        };
+        assert_eq!(back_to_back(SEARCH, 65_536, one).unwrap(), 1);
+        let dead = |frames| Ok::<_, ()>(Trial { received: 0, ..queue(frames)? });
+        assert_eq!(back_to_back(SEARCH, 65_536, dead).unwrap(), 0);
+        assert_eq!(back_to_back(SEARCH, 1000, queue).unwrap(), 1000, "nothing is lost");
     }
 
     #[test]
