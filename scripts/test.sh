@@ -15,9 +15,9 @@ root, and no hugepages.
 
   --all   also the long runs: tests that are marked as ignored because they take long, adverts beside a reload of 5,000
           services, a minute of the soak, random cases and random commands beside the real kernel (qemu, which is
-          installed), how much of its IPVS they reach, real-server.sh beside that kernel's tunnels, libFuzzer, a minute for
-          each target, whether a dependency asks for a newer Rust than Cargo.toml names (and a build with that one where
-          rustup has it), and `cargo deny check` where that is installed
+          installed), random files beside the real keepalived, how much of its IPVS they reach, real-server.sh beside that
+          kernel's tunnels, libFuzzer, a minute for each target, whether a dependency asks for a newer Rust than Cargo.toml
+          names (and a build with that one where rustup has it), and `cargo deny check` where that is installed
 
 Exit code: 0 all passed, 1 something did not, 2 wrong use.
 TEXT
@@ -140,6 +140,8 @@ main() {
             cargo run --release --locked --quiet --bin compare -- --seed 1000 --cases 40
         part "random commands beside the kernel" \
             cargo run --release --locked --quiet --bin compare -- --commands --seed 1000 --cases 10
+        part "random files beside keepalived" \
+            cargo run --release --locked --quiet --bin keepalived -- --seed 1 --cases 1000
         part "what is reached of the kernel" \
             cargo run --release --locked --quiet --bin coverage -- --recordings 12 --cases 6 --at-least 25
         part "a real server behind each kind of tunnel, on a kernel that has them" scripts/kernel-tunnels.sh target/kernel-guest

@@ -201,12 +201,19 @@ pub fn service_plan(service: &Service, state: &State) -> ServicePlan {
 #[must_use]
 pub fn with_sorry_server(service: &Service, state: &State) -> ServicePlan {
     let mut plan = service_plan(service, state);
-    let known = |sorry: &Real| service.reals.iter().any(|real| real.address == sorry.address);
-    // ipvsadm may have made it a real server.
-    if let Some(sorry) = service.pool.sorry_server.as_deref().filter(|sorry| !known(sorry)) {
-        let serves = service.is_sorry(state);
-        let weight = if serves || !sorry.inhibit_on_failure { sorry.weight } else { 0 };
-        plan.reals.push(real_plan(sorry, weight, serves || sorry.inhibit_on_failure));
+    let Some(sorry) = service.pool.sorry_server.as_deref() else { return plan };
+    let serves = service.is_sorry(state);
+    // It may be one of the real servers, too.
+    match service.reals.iter().position(|real| real.address == sorry.address) {
+        Some(at) => {
+            if let Some(real) = plan.reals.get_mut(at).filter(|_| serves) {
+                *real = real_plan(sorry, sorry.weight, true);
+            }
+        }
+        None => {
+            let weight = if serves || !sorry.inhibit_on_failure { sorry.weight } else { 0 };
+            plan.reals.push(real_plan(sorry, weight, serves || sorry.inhibit_on_failure));
+        }
     }
     plan
 }

@@ -32,8 +32,8 @@ pub trait Files {
     }
 
     /// True when this machine has such a user.
-    fn has_user(&self, _name: &str) -> bool {
-        true
+    fn has_user(&self, name: &str) -> bool {
+        name != super::keepalived::SCRIPT_USER
     }
 
     /// True when a path leads to a program that can be started.

@@ -32,7 +32,16 @@ impl Interfaces {
         Self::Known(nics)
     }
 
-    /// The name of the NIC that an interface is.
+    /// The name of the NIC that an interface is, if there is one.
+    #[must_use]
+    pub fn find(&self, interface: &str) -> Option<String> {
+        let Self::Known(nics) = self else { return Some(interface.to_owned()) };
+        let by_interface = nics.iter().find(|(on, _)| on.as_deref() == Some(interface));
+        let found = by_interface.or_else(|| nics.iter().find(|(_, name)| name == interface));
+        found.map(|(_, name)| name.clone())
+    }
+
+    /// The name of the NIC that an interface is; without one it is refused.
     pub fn nic(
         &mut self,
         interface: &str,
@@ -40,22 +49,16 @@ impl Interfaces {
         place: &str,
         writer: &mut Writer,
     ) -> Option<String> {
-        match self {
-            Self::Known(nics) => {
-                let by_interface = nics.iter().find(|(on, _)| on.as_deref() == Some(interface));
-                let found = by_interface.or_else(|| nics.iter().find(|(_, name)| name == interface));
-                if found.is_none() {
-                    let wrong = format!("no [[nic]] is {interface}");
-                    let holds = "a [[nic]] runs on the interface, or has its name";
-                    writer.refuse(origin, place, Fault::new(wrong, holds, "name the [[nic]] so, or add it"));
-                }
-                found.map(|(_, name)| name.clone())
-            }
-            Self::Gathered(interfaces) => {
-                interfaces.entry(interface.to_owned()).or_insert_with(|| origin.clone());
-                Some(interface.to_owned())
-            }
+        if let Self::Gathered(interfaces) = self {
+            interfaces.entry(interface.to_owned()).or_insert_with(|| origin.clone());
         }
+        let found = self.find(interface);
+        if found.is_none() {
+            let wrong = format!("no [[nic]] is {interface}");
+            let holds = "a [[nic]] runs on the interface, or has its name";
+            writer.refuse(origin, place, Fault::new(wrong, holds, "name the [[nic]] so, or add it"));
+        }
+        found
     }
 
     /// Writes a `[[nic]]` for each that was gathered, with the addresses that it has on this machine but for the VIPs, and

@@ -60,23 +60,12 @@ pub fn read(lines: &[String], objects: &mut Objects) {
             _ => {}
         }
     }
-    part_doubles(&mut servers);
+    let mut checks = BTreeMap::new();
     for server in servers {
-        server.write(objects);
+        server.write(objects, &mut checks);
     }
-}
-
-/// Checks say whose they are by where a virtual server listens. Of several at one place the first one was given all; each has as many.
-fn part_doubles(servers: &mut [Server]) {
-    let called: Vec<String> = servers.iter().map(|server| server.called.clone()).collect();
-    for (number, server) in servers.iter_mut().enumerate() {
-        for real in &mut server.reals {
-            let same = called.iter().skip(number).filter(|other| **other == called[number]).count();
-            let is_first = !called[..number].contains(&called[number]);
-            if same > 1 && is_first && real.checks.len() % same == 0 {
-                real.checks.truncate(real.checks.len() / same);
-            }
-        }
+    for (real, checks) in checks {
+        write_checks(&real, checks, objects);
     }
 }
 
@@ -171,12 +160,11 @@ fn server(lines: &[Line<'_>], groups: &BTreeMap<String, Vec<Listen>>) -> Server 
             }
             "Quorum up notify script" => set(fields, "quorum_up", script(value)),
             "Quorum down notify script" => set(fields, "quorum_down", script(value)),
-            "sorry server" | "sorry server (inactive)" => {
+            "sorry server" | "sorry server (duplicates rs)" => {
                 sorry = true;
                 let address = endpoint(value).map_or_else(|| value.to_owned(), |address| address.to_string());
                 set(fields, "sorry_server", address);
             }
-            "alpha is ON" | "alpha is OFF" => set(fields, "alpha", yes(&key["alpha is ".len()..])),
             "omega is ON" | "omega is OFF" => set(fields, "omega", yes(&key["omega is ".len()..])),
             _ => {}
         }
@@ -188,6 +176,11 @@ fn server(lines: &[Line<'_>], groups: &BTreeMap<String, Vec<Listen>>) -> Server 
     }
     if !server.fields.contains_key("persistence_timeout") {
         set(&mut server.fields, "persistence_timeout", 0);
+    }
+    // Without any weight the quorum is not reached, as one of 1.
+    if server.fields.get("quorum").is_some_and(|quorum| quorum == "0") {
+        set(&mut server.fields, "quorum", 1);
+        set(&mut server.fields, "hysteresis", 0);
     }
     server
 }
@@ -328,19 +321,35 @@ fn check(lines: &[Line<'_>], host: Option<&str>) -> Vec<Fields> {
     if urls.is_empty() {
         return vec![fields];
     }
-    let complete = urls.into_iter().zip(statuses).map(|(mut url, status)| {
+    let complete = urls.into_iter().zip(statuses).flat_map(|(mut url, status)| {
         url.extend(fields.clone());
         set(&mut url, "status_code", status.join(" "));
         if let Some(host) = &host {
             url.entry("virtualhost".to_owned()).or_insert_with(|| host.clone());
         }
-        url
+        demands(url)
     });
     complete.collect()
 }
 
+/// A check of this director demands one thing of an answer: a digest, or a match.
+fn demands(url: Fields) -> Vec<Fields> {
+    if !(url.contains_key("digest") && url.contains_key("regex")) {
+        return vec![url];
+    }
+    let (mut digest, mut regex) = (url.clone(), url);
+    digest.retain(|key, _| !key.starts_with("regex"));
+    regex.remove("digest");
+    vec![digest, regex]
+}
+
 /// What says nothing beside another field: the delay before a try that is never made, a script's time that is its interval.
 pub fn settle(fields: &mut Fields) {
+    if fields.get("kind").is_some_and(|kind| kind == "PING_CHECK") {
+        let address =
+            fields.get("connect").and_then(|at| at.rsplit_once(':')).map(|(address, _)| address.to_owned());
+        fields.extend(address.map(|address| ("connect".to_owned(), address)));
+    }
     if fields.get("retry").is_some_and(|retry| retry == "0") {
         fields.remove("delay_before_retry");
     }
@@ -405,8 +414,8 @@ fn read_files(lines: &[Line<'_>], servers: &mut [Server]) {
 
 impl Server {
     /// As an object for each place where it listens. Of two at one place the kernel has the settings of the first, and the real
-    /// servers of both.
-    fn write(self, objects: &mut Objects) {
+    /// servers of both; a real server of both is taken out when a check of either fails.
+    fn write(self, objects: &mut Objects, checks: &mut BTreeMap<String, Vec<Fields>>) {
         for (number, listen) in self.listens.iter().enumerate() {
             // Scripts of a group run once, whatever the number of its members.
             let own = |fields: &Fields| {
@@ -426,22 +435,32 @@ impl Server {
             }
             for real in &self.reals {
                 let Some(mut address) = real.address else { continue };
-                if matches!(listen, Listen::Mark(_)) {
-                    address.set_port(0);
+                let is_nat = real.fields.get("lvs_method").is_some_and(|method| method == "nat");
+                match listen {
+                    Listen::Mark(_) => address.set_port(0),
+                    // The port of a group's real server has no effect.
+                    Listen::Address(listen) if !is_nat => address.set_port(listen.port()),
+                    Listen::Address(_) => {}
                 }
                 let name = format!("{name}, real_server {address}");
-                if objects.contains_key(&name) {
-                    continue;
+                if !objects.contains_key(&name) {
+                    objects.insert(name.clone(), own(&real.fields));
                 }
-                objects.insert(name.clone(), own(&real.fields));
-                write_checks(&name, real.checks.clone(), objects);
+                checks.entry(name).or_default().extend(real.checks.clone());
             }
         }
     }
 }
 
-/// Checks of a real server, as objects of their own; those of one kind in their order.
-pub fn write_checks(real: &str, mut checks: Vec<Fields>, objects: &mut Objects) {
+/// Checks of a real server, as objects of their own; those of one kind in their order, and the same one once.
+pub fn write_checks(real: &str, checks: Vec<Fields>, objects: &mut Objects) {
+    let mut told: Vec<Fields> = Vec::new();
+    for check in checks {
+        if !told.contains(&check) {
+            told.push(check);
+        }
+    }
+    let mut checks = told;
     checks.sort_by_key(|check| check.get("kind").cloned());
     for (number, check) in checks.into_iter().enumerate() {
         let kind = check.get("kind").cloned().unwrap_or_default();

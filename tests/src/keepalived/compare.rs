@@ -210,9 +210,7 @@ fn filled(text: &str, config: &Config) -> String {
         taken.extend(vrrp.vips().map(|(_, vip)| vip).chain(vrrp.peers.iter().copied()));
         let networks = named.entry(nic.clone()).or_default();
         networks.extend(vrrp.vips().map(|(_, vip)| vip));
-        if !vrrp.peers.is_empty() && vrrp.source.is_none() {
-            networks.extend(vrrp.peers.iter().copied());
-        }
+        networks.extend(vrrp.peers.iter().copied());
         own.entry(nic).or_default().extend(vrrp.source);
     }
     let rest = named.entry(first).or_default();
@@ -276,7 +274,13 @@ fn differences(theirs: &Objects, ours: &Objects, imported: &Imported, file: &Pat
     let mut found = Vec::new();
     let names: BTreeSet<&String> = theirs.keys().chain(ours.keys()).collect();
     let none = super::Fields::new();
+    let is_there = |name: &str| theirs.contains_key(name) && ours.contains_key(name);
     for name in names {
+        // Checks of a real server that only one of them has are no difference of their own.
+        let parts: Vec<&str> = name.split(", ").collect();
+        if parts.len() == 3 && !is_there(&parts[..2].join(", ")) {
+            continue;
+        }
         let mut push = |field: &str, keepalived: Option<String>, shunt: Option<String>| {
             let notice = explains(name, field, &imported.notes).map(|note| short(note, file));
             found.push(Difference {
@@ -313,13 +317,15 @@ const ABOUT: &[(&str, &[&str])] = &[
     ("sorry_server lvs_method", &["sorry"]),
     ("connect", &["connect_ip", "connect_port", "port"]),
     ("accept", &["vrrp_strict"]),
-    ("delay_before_retry", &["retry", "delay_before_retry"]),
+    ("misc_timeout", &["delay_loop"]),
+    ("delay_before_retry", &["retry", "delay_loop"]),
     ("auth_pass", &["authentication", "password"]),
     ("auth_type", &["authentication"]),
     ("weight", &["weights"]),
     ("lb_algo", &["scheduler"]),
     ("persistence_timeout", &["persistence"]),
     ("quorum", &["weights"]),
+    ("down_timer_adverts", &["vrrp_down_timer_adverts"]),
 ];
 
 /// The notice that explains why a field differs.

@@ -28,6 +28,9 @@ impl<'a> Line<'a> {
     }
 }
 
+/// The kernel's timeouts, in seconds, which hold where nothing is said.
+pub const TIMEOUTS: [(&str, u32); 3] = [("tcp", 900), ("tcpfin", 120), ("udp", 300)];
+
 /// What both of keepalived's processes have read.
 #[must_use]
 pub fn objects(verdict: &Verdict) -> Objects {
@@ -40,6 +43,13 @@ pub fn objects(verdict: &Verdict) -> Objects {
         }
     }
     checks::read(&verdict.checkers.lines, &mut objects);
+    let fields = object(&mut objects, "global_defs");
+    for (word, seconds) in TIMEOUTS {
+        let key = format!("lvs_timeouts {word}");
+        if fields.get(&key).is_some_and(|time| *time == seconds.to_string()) {
+            fields.remove(&key);
+        }
+    }
     mails(verdict, &mut objects);
     objects
 }
@@ -104,38 +114,49 @@ fn vrrp(lines: &[String], objects: &mut Objects) {
     {
         fields.remove("garp_master_refresh_repeat");
     }
-    let own: Vec<(String, String)> = objects
-        .iter()
-        .filter(|(name, _)| name.starts_with("vrrp_instance "))
-        .filter_map(|(name, fields)| Some((name.clone(), fields.get("interface")?.clone())))
-        .collect();
-    for (name, interface) in own {
-        forget_own_link(object(objects, &name), &interface);
+    let instances: Vec<String> =
+        objects.keys().filter(|name| name.starts_with("vrrp_instance ")).cloned().collect();
+    let made = made_interfaces(&sections);
+    for name in instances {
+        forget_own_link(object(objects, &name), &made);
     }
 }
 
-/// The list of what an instance tracks itself, with the weights that hold.
-const OWN_LINKS: &str = "own track_interface";
+/// The interfaces that keepalived makes for virtual MACs, and those below them.
+fn made_interfaces(sections: &[(&str, Vec<Line<'_>>)]) -> BTreeMap<String, String> {
+    let mut made = BTreeMap::new();
+    let mut name = "";
+    for line in sections.iter().filter(|(section, _)| *section == "Interfaces").flat_map(|(_, lines)| lines) {
+        if line.indent == 1 && line.key == "Name" {
+            name = line.value;
+        } else if line.key.starts_with("VMAC type") {
+            let below = line.value.split([',', ' ']).next().unwrap_or_default();
+            made.insert(name.to_owned(), below.to_owned());
+        }
+    }
+    made
+}
 
-/// Every instance depends on its own interfaces, which is no setting.
-fn forget_own_link(fields: &mut super::Fields, interface: &str) {
-    let own = fields.remove(OWN_LINKS).unwrap_or_default();
-    let Some(tracked) = fields.get("track_interface") else { return };
-    let name_of = |word: &str| word.split(' ').next().unwrap_or_default().to_owned();
-    let own: BTreeMap<String, &str> = own.split(", ").map(|word| (name_of(word), word)).collect();
-    let tracked: Vec<&str> = tracked.split(", ").collect();
-    let tracked = tracked.iter().map(|word| own.get(&name_of(word)).copied().unwrap_or(word));
-    let tracked = tracked.collect::<Vec<_>>().join(", ");
-    let is_own = |word: &&str| {
-        let name = word.split_whitespace().next().unwrap_or_default();
-        name == interface || name == "lo" || name.starts_with("vrrp.") || name.starts_with("vrrp6.")
-    };
-    let kept: Vec<&str> = tracked.split(", ").filter(|word| !is_own(word)).collect();
-    let kept = kept.join(", ");
-    if kept.is_empty() {
-        fields.remove("track_interface");
-    } else {
-        set(fields, "track_interface", kept);
+/// Every instance depends on its own interface, which is no setting. One that was made is there while the one below it is. Who owns the
+/// addresses depends on none that only changes priorities.
+fn forget_own_link(fields: &mut super::Fields, made: &BTreeMap<String, String>) {
+    let Some(tracked) = fields.remove("track_interface") else { return };
+    let own = fields.get("interface").cloned().unwrap_or_default();
+    let is_owner = fields.get("priority").is_some_and(|priority| priority == "255");
+    let mut kept: BTreeMap<String, &str> = BTreeMap::new();
+    for word in tracked.split(", ") {
+        let (name, weight) = word.split_once(" weight ").unwrap_or((word, "0"));
+        let name = made.get(name).map_or(name, String::as_str);
+        let is_weighted = !weight.starts_with('0');
+        if name == own || name == "lo" || is_owner && is_weighted {
+            continue;
+        }
+        if !is_weighted || !kept.contains_key(name) {
+            kept.insert(name.to_owned(), weight);
+        }
+    }
+    for (name, weight) in kept {
+        add(fields, "track_interface", &format!("{name} weight {weight}"));
     }
 }
 
@@ -237,7 +258,7 @@ fn instances(lines: &[Line<'_>], objects: &mut Objects) {
         if !list.is_empty() {
             // `192.0.2.10/24 dev eth0 …`, `eth1 weight 0`
             let word = line.key.split([' ', '/']).next().unwrap_or_default();
-            add(fields, list, if list == OWN_LINKS { line.key } else { word });
+            add(fields, list, word);
             continue;
         }
         list = match line.key {
@@ -245,7 +266,6 @@ fn instances(lines: &[Line<'_>], objects: &mut Objects) {
             "Virtual IP Excluded :" => "virtual_ipaddress_excluded",
             "Unicast Peer :" => "unicast_peer",
             "Virtual Routes :" => "virtual_routes",
-            "Tracked interfaces :" => OWN_LINKS,
             _ => "",
         };
         if list.is_empty() {

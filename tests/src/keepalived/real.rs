@@ -142,7 +142,11 @@ impl Keepalived {
         } else if output.status.code() == Some(NOTHING) {
             End::Nothing
         } else if lines.iter().any(|line| line.contains("exited due to")) {
-            End::Silent
+            if lines.iter().any(|line| line.contains("------< ")) {
+                End::Silent
+            } else {
+                End::Ends("it breaks down while it reads the file".to_owned())
+            }
         } else {
             End::Ends(last_words(&lines))
         };

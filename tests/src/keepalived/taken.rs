@@ -10,12 +10,12 @@ use shunt::health::scripts::Script;
 use shunt::notify::What;
 use shunt::vrrp::{Auth, Tracked, Version};
 use shunt_dataplane::connections::TcpState;
-use shunt_dataplane::connections::Timeouts;
 use shunt_dataplane::service::Method;
 use shunt_dataplane::service::mark::Mark;
 use shunt_dataplane::service::tunnel::{Tunnel, TunnelChecksum};
 
 use super::checks::{service, settle, write_checks};
+use super::dump::TIMEOUTS;
 use super::{Fields, Objects, add, object, program, set};
 
 /// All that the configuration sets up.
@@ -49,14 +49,12 @@ const fn yes(is: bool) -> &'static str {
 
 fn globals(config: &Config, objects: &mut Objects) {
     let fields = object(objects, "global_defs");
-    let usual = Timeouts::default();
-    let of = |timeouts: &Timeouts| {
-        let tcp = |state: TcpState| timeouts.tcp[state as usize];
-        [("tcp", tcp(TcpState::Established)), ("tcpfin", tcp(TcpState::FinWait)), ("udp", timeouts.udp)]
-    };
-    for ((word, time), (_, usual)) in of(&config.timeouts).into_iter().zip(of(&usual)) {
-        if time != usual {
-            set(fields, &format!("lvs_timeouts {word}"), time.as_duration().as_secs());
+    let tcp = |state: TcpState| config.timeouts.tcp[state as usize];
+    let times = [tcp(TcpState::Established), tcp(TcpState::FinWait), config.timeouts.udp];
+    for ((word, usual), time) in TIMEOUTS.into_iter().zip(times) {
+        let seconds = time.as_duration().as_secs();
+        if seconds != u64::from(usual) {
+            set(fields, &format!("lvs_timeouts {word}"), seconds);
         }
     }
     let Some(mail) = &config.notify.mail else { return };
@@ -243,7 +241,6 @@ fn virtual_server(config: &Service, objects: &mut Objects) {
         set(fields, "persistence_granularity", mask);
     }
     let pool = &config.pool;
-    set(fields, "alpha", yes(pool.alpha));
     set(fields, "omega", yes(pool.omega));
     set(fields, "quorum", pool.quorum);
     set(fields, "hysteresis", pool.hysteresis);

@@ -9,9 +9,12 @@ pub const ADDRESSES: &[&str] =
 pub const INTERFACES: &[&str] = &["eth0", "eth1"];
 
 const SWITCH: &[&str] = &["", "", "on", "off", "true", "false", "yes", "no", "maybe"];
-const NUMBERS: &[&str] =
-    &["0", "1", "2", "3", "5", "10", "60", "255", "256", "-1", "1.5", "x", "", "65536", "010", "0x10"];
-const SECONDS: &[&str] = &["1", "2", "3", "5", "10", "0.5", "1.25", "0", "30", "-1", "abc", "", "100000"];
+const NUMBERS: &[&str] = &[
+    "0", "1", "2", "3", "5", "10", "60", "255", "256", "-1", "1.5", "x", "", "65536", "010", "0x10", "12abc",
+    "-5x",
+];
+const SECONDS: &[&str] =
+    &["1", "2", "3", "5", "10", "0.5", "1.25", "0", "30", "-1", "abc", "", "100000", "12abc", "1.5x", "1e3"];
 const SMALL_SECONDS: &[&str] = &["1", "2", "3", "5", "10", "30", "60"];
 const SCRIPTS: &[&str] = &[
     "/bin/true",
@@ -31,9 +34,9 @@ const SCHEDULERS: &[&str] = &[
 ];
 const METHODS: &[&str] =
     &["NAT", "DR", "TUN", "nat", "dr", "TUN type gre", "TUN type gue port 6080 csum", "DR x", ""];
-const WEIGHTS: &[&str] = &["1", "2", "3", "10", "100", "0", "255", "65535", "65536", "-1", "x"];
+const WEIGHTS: &[&str] = &["1", "2", "3", "10", "100", "0", "255", "65535", "65536", "-1", "x", "7x"];
 const TRACK_WEIGHTS: &[&str] =
-    &["", "", "5", "-5", "20", "-254", "254", "253", "300", "2 reverse", "-3 reverse", "x"];
+    &["", "", "5", "-5", "20", "-254", "254", "253", "300", "2 reverse", "-3 reverse", "x", "5x"];
 const HEXADECIMAL: &[&str] = &["00aabb", "0a xx 4x", "ff", "12 34", "zz", "1", ""];
 const REGEX: &[&str] = &["\"ok\"", "ok", "\"^HTTP\"", "\"a b\"", "'x'"];
 const NAMES: &[&str] = &["www.example.org", "\"a.example.org\"", "x", "a_b.example.org", ""];

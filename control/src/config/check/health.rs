@@ -142,6 +142,11 @@ fn ports(
     have_ports: bool,
     findings: &mut Findings<'_>,
 ) {
+    if let Some(l4_port) = check.l4_port.as_ref().filter(|l4_port| l4_port.value == 0) {
+        let fault =
+            Fault::new("a check of port 0", "nobody answers there: what it checks is down", "name the port");
+        findings.warn(place, &l4_port.at, fault);
+    }
     let Some(kind) = check.kind.as_ref().filter(|kind| kind.asks_a_port() && check.l4_port.is_none()) else {
         return;
     };

@@ -87,7 +87,9 @@ fn settings(service: &ServiceDocument, findings: &mut Findings<'_>) -> Settings 
     }
     let one_packet = service.one_packet.as_ref().filter(|one_packet| one_packet.value);
     let is_udp = service.protocol.as_ref().is_none_or(|protocol| protocol.value == Protocol::Udp);
-    if let Some(one_packet) = one_packet.filter(|_| !is_udp) {
+    // Of a mark's packets those of UDP stand alone.
+    let is_mark = service.listen.as_ref().is_some_and(|listen| Mark::of(listen.value).is_some());
+    if let Some(one_packet) = one_packet.filter(|_| !is_udp && !is_mark) {
         let holds = "only udp has packets that stand alone";
         findings.error(
             &service.place,

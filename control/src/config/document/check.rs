@@ -181,7 +181,7 @@ impl CheckDocument {
             kind: word.and_then(|word| kind(&mut section, word)),
             by_service: section.word("way", WAYS, &[]),
             address: section.parse("address", address),
-            l4_port: section.integer("port", 1..=u16::MAX, "(a TCP or UDP port)"),
+            l4_port: section.integer("port", 0..=u16::MAX, "(a TCP or UDP port)"),
             from: section.parse("from", from),
             interval: time(&mut section, "interval", interval_min, interval_max),
             timeout: time(&mut section, "timeout", timeout_min, interval_max),

@@ -1,6 +1,6 @@
 //! Checkers of a real server (`TCP_CHECK { … }`) become checks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -20,10 +20,16 @@ use crate::import::writer::{Writer, last_of_each, quoted, seconds};
 
 /// What a `UDP_CHECK` without payload sends, in hexadecimal digits: "keepalived check - keepalived ch".
 const UDP_PAYLOAD: &str = "6b656570616c6976656420636865636b202d206b656570616c69766564206368";
+/// Kinds of checks that ask for a port.
+const KINDS_OF_PORTS: &[&str] = &["tcp", "http", "https", "smtp", "dns", "udp"];
 /// The name that an `SMTP_CHECK` says without `helo_name`.
 const HELO: &str = "smtpchecker.keepalived.org";
 /// The longest beginning of an answer that is compared where the answer may be shorter, in bytes.
 const REPLY_MAX: usize = 100;
+/// The longest datagram that IPv4 carries, in bytes.
+const DATAGRAM_MAX: u16 = 65_507;
+/// The longest answer where `UDP_CHECK` names none, in bytes.
+const UDP_REPLY_MAX: u8 = 255;
 /// The longest `connect_timeout` that keepalived takes, in seconds.
 const SECONDS_MAX: f64 = 4_294.967_295;
 /// The longest time of other keywords, in seconds.
@@ -50,8 +56,8 @@ pub struct Common {
     pub alpha: Option<bool>,
     /// `virtualhost`.
     pub host: Option<String>,
-    /// `misc_timeout`.
-    pub script_timeout: Option<f64>,
+    /// `misc_timeout`, in seconds; 0 is the interval.
+    pub script_timeout: Option<u32>,
 }
 
 impl Common {
@@ -64,17 +70,14 @@ impl Common {
                 self.connect_timeout = time.or(self.connect_timeout);
             }
             "retry" => {
-                let said = values.integer_as_far(retry..=u32::MAX);
-                if let Some(said) = said.filter(|said| *said > RETRY_MAX) {
-                    let holds =
-                        format!("a real server is down after {RETRY_MAX} failures more, the most here");
-                    values.differs(format!("retry {said}"), holds, "nothing needs to be done");
-                }
-                self.retry = said.map(|said| said.min(RETRY_MAX)).or(self.retry);
+                // Of a checker as far as it can be read, of others as a whole.
+                let bounds = retry..=u32::MAX;
+                let said = if retry == 0 { values.integer_as_far(bounds) } else { values.integer(bounds) };
+                self.retry = said.map(|said| retries(said, &mut values)).or(self.retry);
             }
             "delay_before_retry" => {
                 self.delay_before_retry =
-                    time(&mut values, 0.0..=DELAY_MAX, Duration::ZERO).or(self.delay_before_retry);
+                    time(&mut values, 0.0..=DELAY_MAX, CHECK_INTERVAL_MIN).or(self.delay_before_retry);
             }
             "warmup" => self.warmup = time(&mut values, 0.0..=DELAY_MAX, Duration::ZERO).or(self.warmup),
             "delay_loop" => {
@@ -90,6 +93,15 @@ impl Common {
         values.end();
         true
     }
+}
+
+/// As many retries as this director makes.
+fn retries(said: u32, values: &mut Values<'_, '_>) -> u32 {
+    if said > RETRY_MAX {
+        let holds = format!("a real server is down after {RETRY_MAX} failures more, the most here");
+        values.differs(format!("retry {said}"), holds, "nothing needs to be done");
+    }
+    said.min(RETRY_MAX)
 }
 
 /// Seconds that keepalived takes, within the shortest and longest time of this director's.
@@ -113,6 +125,14 @@ pub struct Check {
 }
 
 impl Check {
+    /// Whether it asks for a port that it does not name.
+    #[must_use]
+    pub fn asks_a_port(&self) -> bool {
+        let kind =
+            self.keys.iter().find(|(key, _)| *key == "kind").map_or("", |(_, kind)| kind.trim_matches('"'));
+        KINDS_OF_PORTS.contains(&kind) && self.keys.iter().all(|(key, _)| *key != "port")
+    }
+
     /// As an inline table.
     #[must_use]
     pub fn toml(&self) -> String {
@@ -121,10 +141,12 @@ impl Check {
     }
 }
 
-/// Reads a checker of a real server; each URL of `HTTP_GET` is a check of its own.
+/// Reads a checker of a real server; each URL of `HTTP_GET` is a check of its own. `knows_port`: the service has a port, which is
+/// asked where the real server has none.
 pub fn read(
     statement: &Statement,
     real: SocketAddr,
+    knows_port: bool,
     outer: &Common,
     context: &Context,
     place: &str,
@@ -132,7 +154,7 @@ pub fn read(
 ) -> Vec<Check> {
     let files = &context.track_files;
     let place = format!("{place}, {}", statement.keyword());
-    let mut reader = Reader::of(outer.clone());
+    let mut reader = Reader::of(real, outer.clone());
     let (kind, block, retry, delay) = match statement.keyword() {
         "TCP_CHECK" => ("tcp", "TCP_CHECK", 1, Some(1.0)),
         "HTTP_GET" => ("http", "HTTP_GET, SSL_GET", 1, Some(3.0)),
@@ -178,7 +200,11 @@ pub fn read(
             reader.keys.push(("user", quoted(user)));
         }
     }
-    if kind == "udp" && reader.get("require_reply").is_none() && reader.get("expect_regex").is_none() {
+    let answers = reader.get("require_reply").is_some() || reader.get("expect_regex").is_some();
+    if kind == "udp" && answers && reader.get("max_reply").is_none() {
+        reader.keys.push(("max_reply", UDP_REPLY_MAX.to_string()));
+    }
+    if kind == "udp" && !answers {
         let all = reader.keys.len();
         reader.keys.retain(|(key, _)| !["min_reply", "max_reply"].contains(key));
         if reader.keys.len() < all {
@@ -191,17 +217,23 @@ pub fn read(
     if kind == "smtp" && reader.get("helo").is_none() {
         reader.keys.push(("helo", quoted(HELO)));
     }
-    let asks_a_port = ["tcp", "http", "https", "smtp", "dns", "udp"].contains(&kind);
-    if asks_a_port && real.port() == 0 && reader.get("port").is_none() {
+    if KINDS_OF_PORTS.contains(&kind) && real.port() == 0 && reader.get("port").is_none() {
         let wrong = "connect_port is missing, and the real server has no port";
-        let holds = "the service's port is asked, where keepalived asks port 0";
-        let fault = Fault::new(wrong, holds, "add the port to real_server");
-        writer.notice(statement.origin(), &place, fault);
+        let (holds, advice) = if knows_port {
+            ("the service's port is asked, where keepalived asks port 0", "add the port to real_server")
+        } else {
+            reader.keys.push(("port", "0".to_owned()));
+            (
+                "port 0 is asked, where nobody answers, as by keepalived: the real server is down",
+                "add connect_port",
+            )
+        };
+        writer.notice(statement.origin(), &place, Fault::new(wrong, holds, advice));
     }
     if kind == "udp" && reader.get("payload_hex").is_none() {
         reader.keys.push(("payload_hex", quoted(UDP_PAYLOAD)));
     }
-    let asked = reader.asked(real);
+    let asked = reader.asked();
     let times = times(kind, &reader.common, retry, delay);
     let check = |own: &[(&'static str, String)]| {
         let is_own = own.iter().any(|(key, _)| *key == "host");
@@ -250,17 +282,13 @@ fn times(kind: &str, common: &Common, retry: u32, delay: Option<f64>) -> Vec<(&'
     }
     let mut times = vec![("interval", seconds(interval))];
     // A script may take as long as until the next one, where it says no time of its own.
-    let timeout = if kind == "script" { interval } else { common.connect_timeout.unwrap_or(5.0) };
-    if common.script_timeout.is_none() {
-        times.push(("timeout", seconds(timeout)));
-    }
+    let script_timeout = common.script_timeout.filter(|time| *time > 0).map_or(interval, f64::from);
+    let timeout = if kind == "script" { script_timeout } else { common.connect_timeout.unwrap_or(5.0) };
+    times.push(("timeout", seconds(timeout)));
     let retry = common.retry.unwrap_or(retry);
     times.push(("fall", (retry + 1).to_string()));
     if retry > 0 {
-        times.push((
-            "retry_interval",
-            seconds(common.delay_before_retry.or(delay).unwrap_or(interval).max(0.01)),
-        ));
+        times.push(("retry_interval", seconds(common.delay_before_retry.or(delay).unwrap_or(interval))));
     }
     times.push(("rise", "1".to_owned()));
     if let Some(warmup) = common.warmup {
@@ -273,6 +301,8 @@ fn times(kind: &str, common: &Common, retry: u32, delay: Option<f64>) -> Vec<(&'
 }
 
 struct Reader {
+    /// The real server.
+    real: SocketAddr,
     common: Common,
     keys: Vec<(&'static str, String)>,
     urls: Vec<Vec<(&'static str, String)>>,
@@ -292,8 +322,9 @@ struct Host {
 }
 
 impl Reader {
-    const fn of(common: Common) -> Self {
+    const fn of(real: SocketAddr, common: Common) -> Self {
         Self {
+            real,
             common,
             keys: Vec::new(),
             urls: Vec::new(),
@@ -308,8 +339,67 @@ impl Reader {
         self.keys.iter().find(|(known, _)| *known == key).map(|(_, value)| value.as_str())
     }
 
+    /// Whom the check asks, as far as it is read.
+    fn asked_address(&self) -> IpAddr {
+        let said = self.keys.iter().rfind(|(key, _)| *key == "address");
+        let said = said.and_then(|(_, address)| address.trim_matches('"').parse().ok());
+        said.unwrap_or(self.real.ip())
+    }
+
+    /// `bindto`: without effect where it is not of the family of whom the check asks by then.
+    fn source(&mut self, values: &mut Values<'_, '_>) -> Option<(&'static str, String)> {
+        let from = values.address()?;
+        let asked = self.asked_address();
+        if from.is_ipv4() != asked.is_ipv4() {
+            let wrong = format!("bindto {from} is not of the family of {asked}");
+            values.ignored(wrong, "keepalived ignores it", "name an own address of that family");
+            self.keys.retain(|(key, _)| *key != "from");
+            return None;
+        }
+        Some(("from", quoted(&from.to_string())))
+    }
+
+    /// `connect_ip`.
+    fn target(&self, values: &mut Values<'_, '_>) -> Option<(&'static str, String)> {
+        let address = values.address()?;
+        let from = self.keys.iter().rfind(|(key, _)| *key == "from").map(|(_, from)| from.contains(':'));
+        if from.is_some_and(|is_ipv6| is_ipv6 != address.is_ipv6()) {
+            let wrong = "connect_ip of another family than the bindto before it is not supported";
+            values.refuse_line(wrong, "keepalived's check always fails then", "name addresses of one family");
+        }
+        Some(("address", quoted(&address.to_string())))
+    }
+
+    /// The name that a DNS check asks for: the first that is said, without empty labels.
+    fn domain<'s>(&self, values: &mut Values<'s, '_>) -> Option<&'s str> {
+        let holds = "a domain name";
+        if self.get("name").is_some() && values.peek().is_some() {
+            values.word();
+            values.ignored(
+                "name is said twice",
+                "keepalived asks for the first one",
+                "remove one of the two",
+            );
+            return None;
+        }
+        // keepalived 2.2.7 looks for the label's end one letter late in front.
+        let has_empty_label = |word: &str| {
+            word != "."
+                && (word.starts_with('.') || word.contains("..") || word.as_bytes().get(1) == Some(&b'.'))
+        };
+        let word = values.required(holds)?;
+        if has_empty_label(word) {
+            values.ignore_last(
+                "a label of a domain name is not empty, and the first one has two letters or more",
+            );
+            return None;
+        }
+        Some(word)
+    }
+
     /// The Host header where no virtualhost is named: whom the check asks.
-    fn asked(&self, real: SocketAddr) -> String {
+    fn asked(&self) -> String {
+        let real = self.real;
         let address = self.get("address").and_then(|address| address.trim_matches('"').parse().ok());
         let l4_port = self.get("port").and_then(|l4_port| l4_port.parse().ok()).unwrap_or(real.port());
         let asked = SocketAddr::new(address.unwrap_or(real.ip()), l4_port);
@@ -330,7 +420,7 @@ impl Reader {
     ) {
         if statement.keyword() == "url" {
             let place = format!("{place}, url");
-            self.urls.push(url(statement, &place, writer));
+            self.urls.extend(demands(url(statement, &place, writer)));
             return;
         }
         if statement.keyword() == "host" {
@@ -345,12 +435,12 @@ impl Reader {
         }
         let mut values = Values::of(statement, place, writer);
         if keyword == "nb_get_retry" {
-            let said = values.integer_as_far(0..=u32::MAX).map(|said| said.min(RETRY_MAX));
-            self.common.retry = said.or(self.common.retry);
+            let said = values.integer_as_far(0..=u32::MAX);
+            self.common.retry = said.map(|said| retries(said, &mut values)).or(self.common.retry);
             return;
         }
         let key = match (kind, keyword) {
-            (_, "connect_ip") => values.address().map(|address| ("address", quoted(&address.to_string()))),
+            (_, "connect_ip") => self.target(&mut values),
             ("ping", "connect_port") => {
                 values.ignored(
                     "a port of a ping",
@@ -362,29 +452,22 @@ impl Reader {
             (_, "connect_port") => {
                 values.integer_as_far(1..=u16::MAX).map(|l4_port| ("port", l4_port.to_string()))
             }
-            (_, "bindto") => values.address().map(|address| ("from", quoted(&address.to_string()))),
+            (_, "bindto") => self.source(&mut values),
             ("smtp", "helo_name") => values.rest("a name to greet with").map(|name| ("helo", quoted(&name))),
             ("dns", "type") => {
                 let types = ["A", "NS", "CNAME", "SOA", "MX", "TXT", "AAAA"].map(|word| (word, word));
                 values.choice_in_any_case(&types).map(|word| ("type", quoted(word)))
             }
             ("https", "sni_name") => values.required("a server's name").map(|name| ("name", quoted(name))),
-            ("dns", "name") => values.required("a domain name").map(|word| ("name", quoted(word))),
+            ("dns", "name") => self.domain(&mut values).map(|word| ("name", quoted(word))),
             ("script", "misc_path") => command(&mut values).map(|words| {
                 self.program = words.first().cloned();
                 ("command", list(&words))
             }),
             ("script", "misc_timeout") => {
-                let said = values.seconds(1.0..=scripts::SECONDS_MAX.into()).map(|said| {
-                    // keepalived reads a whole number, and passes over what follows it.
-                    if said.fract() > 0.0 {
-                        let holds = format!("keepalived reads {} s", said.trunc());
-                        values.differs(format!("misc_timeout {said}"), holds, "say whole seconds");
-                    }
-                    said.trunc()
-                });
+                let said = values.integer_as_far(0..=scripts::SECONDS_MAX);
                 self.common.script_timeout = said.or(self.common.script_timeout);
-                said.map(|time| ("timeout", seconds(time)))
+                None
             }
             ("script", "misc_dynamic") => Some(("dynamic", "true".to_owned())),
             ("script", "user") => user(&mut values).map(|user| ("user", quoted(&user))),
@@ -393,14 +476,13 @@ impl Reader {
                 .map(|bytes| ("payload_hex", quoted(&bytes))),
             ("udp", "require_reply") if values.peek().is_none() => Some(("require_reply", "true".to_owned())),
             ("udp", "require_reply") => {
-                let holds = "bytes in hexadecimal digits, x for any";
-                values.parse_rest(holds, reply).map(|regex| ("expect_regex", quoted(&regex)))
+                let holds = "it is bytes in hexadecimal digits, x for any, and the last one is not ff: any answer will do";
+                let regex = values.parse_rest(holds, reply).map(|regex| ("expect_regex", quoted(&regex)));
+                Some(regex.unwrap_or_else(|| ("require_reply", "true".to_owned())))
             }
-            ("udp", "min_reply_length") => {
-                values.integer(0..=65_507_u32).map(|bytes| ("min_reply", bytes.to_string()))
-            }
-            ("udp", "max_reply_length") => {
-                values.integer(0..=65_507_u32).map(|bytes| ("max_reply", bytes.to_string()))
+            ("udp", "min_reply_length" | "max_reply_length") => {
+                let key = if keyword.starts_with("min") { "min_reply" } else { "max_reply" };
+                values.integer(0..=u16::MAX).map(|bytes| (key, bytes.min(DATAGRAM_MAX).to_string()))
             }
             ("file", "track_file") => values.required("the name of a track_file").and_then(|name| {
                 let Some(file) = files.get(name) else {
@@ -469,6 +551,10 @@ fn url(statement: &Statement, place: &str, writer: &mut Writer) -> Vec<(&'static
                 }
                 ("path", quoted(&asked))
             }),
+            "digest" if keys.iter().any(|(key, _)| *key == "digest") => {
+                values.ignored("digest is said twice", "the first one holds", "remove one of the two");
+                None
+            }
             "digest" => {
                 let holds = "it is an MD5 digest of 32 hexadecimal digits, as genhash prints it";
                 let is_digest =
@@ -480,12 +566,8 @@ fn url(statement: &Statement, place: &str, writer: &mut Writer) -> Vec<(&'static
             "virtualhost" => values.required("a host name").map(|host| ("host", quoted(host))),
             "regex" => values.quoted("a regular expression").map(|regex| ("answer_regex", regex)),
             "regex_no_match" => Some(("answer_without", "true".to_owned())),
-            "regex_min_offset" => {
-                values.integer(0..=ANSWER_MAX).map(|bytes| ("answer_min", bytes.to_string()))
-            }
-            "regex_max_offset" => {
-                values.integer(0..=ANSWER_MAX).map(|bytes| ("answer_max", bytes.to_string()))
-            }
+            "regex_min_offset" => offset(&mut values).map(|bytes| ("answer_min", bytes)),
+            "regex_max_offset" => offset(&mut values).map(|bytes| ("answer_max", bytes)),
             "regex_options" => {
                 while let Some(word) = values.word() {
                     match word {
@@ -517,7 +599,7 @@ fn url(statement: &Statement, place: &str, writer: &mut Writer) -> Vec<(&'static
         };
         keys.extend(key);
     });
-    keys.extend((!codes.is_empty()).then(|| ("status", format!("[{}]", codes.join(", ")))));
+    keys.extend((!codes.is_empty()).then(|| ("status", status_ranges(&codes))));
     let mut keys = last_of_each(keys, |(key, _)| *key);
     if keys.iter().all(|(key, _)| *key != "answer_regex") {
         let all = keys.len();
@@ -541,6 +623,33 @@ fn url(statement: &Statement, place: &str, writer: &mut Writer) -> Vec<(&'static
     keys
 }
 
+/// A URL of which a digest and a regular expression are demanded is asked for twice: a check demands one thing.
+fn demands(keys: Vec<(&'static str, String)>) -> Vec<Vec<(&'static str, String)>> {
+    let has = |key: &str| keys.iter().any(|(known, _)| *known == key);
+    if !(has("digest") && has("answer_regex")) {
+        return vec![keys];
+    }
+    let without = |prefix: &str| keys.iter().filter(|(key, _)| !key.starts_with(prefix)).cloned().collect();
+    vec![without("answer_"), without("digest")]
+}
+
+/// Where a match begins or ends: 0 where keepalived cannot read it.
+fn offset(values: &mut Values<'_, '_>) -> Option<String> {
+    let word = values.word();
+    let said = word.filter(|_| values.peek().is_none()).and_then(|word| word.parse::<u64>().ok());
+    let Some(said) = said else {
+        let wrong = format!("{} is no number", values.keyword());
+        values.ignored(wrong, "keepalived complains, and takes 0", "correct it, or remove it");
+        return Some("0".to_owned());
+    };
+    let most = ANSWER_MAX as u64;
+    if said > most {
+        let holds = format!("it is {most}, the most that is looked at");
+        values.differs(format!("{} {said}", values.keyword()), holds, "nothing needs to be done");
+    }
+    Some(said.min(most).to_string())
+}
+
 /// A path that can be asked for: it begins with `/` and has no blanks.
 fn path_of(path: &str) -> String {
     let mut asked = String::from(if path.starts_with('/') { "" } else { "/" });
@@ -554,13 +663,29 @@ fn path_of(path: &str) -> String {
     asked
 }
 
-/// One status code as it is, or a range of them as text.
-fn status(word: &str) -> Option<String> {
+/// A status code, or a range of them: first and last.
+fn status(word: &str) -> Option<(u16, u16)> {
     let code = |text: &str| text.parse::<u16>().ok().filter(|code| (100..=599).contains(code));
-    match word.split_once('-') {
-        Some((first, last)) => (code(first)? <= code(last)?).then(|| quoted(word)),
-        None => code(word).map(|code| code.to_string()),
+    let (first, last) = word.split_once('-').unwrap_or((word, word));
+    let range = (code(first)?, code(last)?);
+    (range.0 <= range.1).then_some(range)
+}
+
+/// Ranges of status codes as TOML has them, each code once.
+fn status_ranges(ranges: &[(u16, u16)]) -> String {
+    let codes: BTreeSet<u16> = ranges.iter().flat_map(|(first, last)| *first..=*last).collect();
+    let mut joined: Vec<(u16, u16)> = Vec::new();
+    for code in codes {
+        match joined.last_mut() {
+            Some((_, last)) if *last + 1 == code => *last = code,
+            _ => joined.push((code, code)),
+        }
     }
+    let word = |(first, last): &(u16, u16)| match first == last {
+        true => first.to_string(),
+        false => quoted(&format!("{first}-{last}")),
+    };
+    format!("[{}]", joined.iter().map(word).collect::<Vec<_>>().join(", "))
 }
 
 /// keepalived's free form of bytes: groups of digits, each of whole bytes but for the last digit of an odd group.
@@ -575,7 +700,10 @@ fn groups(text: &str, digit: impl Fn(char) -> bool) -> Option<Vec<(char, char)>>
             bytes.push(if let [high, low] = pair { (*high, *low) } else { ('0', pair[0]) });
         }
     }
-    (!bytes.is_empty()).then_some(bytes)
+    // keepalived 2.2.7 takes a last byte of ff for a digit that it does not know.
+    let is_taken =
+        |(high, low): &(char, char)| !(high.eq_ignore_ascii_case(&'f') && low.eq_ignore_ascii_case(&'f'));
+    bytes.last().is_some_and(is_taken).then_some(bytes)
 }
 
 fn bytes(text: &str) -> Option<String> {
@@ -621,8 +749,8 @@ mod tests {
             ("[2001:db8::1]:8080", &[], "[2001:db8::1]:8080"),
         ] {
             let keys = keys.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
-            let reader = Reader { keys, ..Reader::of(Common::default()) };
-            assert_eq!(reader.asked(real.parse().unwrap()), host);
+            let reader = Reader { keys, ..Reader::of(real.parse().unwrap(), Common::default()) };
+            assert_eq!(reader.asked(), host);
         }
     }
 

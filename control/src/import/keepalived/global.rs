@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::keywords::Block;
-use super::scripts::user;
+use super::scripts::{SECONDS_MAX, user};
 use super::services::Context;
 use super::tree::Statement;
 use super::values::{Values, walk};
@@ -101,8 +101,9 @@ pub fn read(statement: &Statement, context: &mut Context, writer: &mut Writer) {
             "script_user" => {
                 context.script_user = user(&mut values);
             }
+            "enable_script_security" => context.script_security = true,
             "vrrp_strict" => context.strict = true,
-            "vrrp_version" => context.version = values.integer(2..=3).or(context.version),
+            "vrrp_version" => context.version = values.integer_as_far(2..=3).or(context.version),
             "vrrp_min_garp" => {
                 if values.boolean() == Some(true) {
                     let least = [("garp_repeat", "1".to_owned()), ("garp_delay", seconds(0.0))];
@@ -159,7 +160,10 @@ impl Mail {
             "smtp_helo_name" => {
                 self.helo = values.required("a host name").map(str::to_owned).or(self.helo.take());
             }
-            "smtp_connect_timeout" => self.timeout = values.seconds(0.001..=4_294.0).or(self.timeout),
+            "smtp_connect_timeout" => {
+                let said = values.integer_as_far(0..=SECONDS_MAX);
+                self.timeout = said.map(|time| f64::from(time.max(1))).or(self.timeout);
+            }
             _ => return false,
         }
         true
@@ -245,11 +249,20 @@ pub fn asked(vrrp: &[Statement], checkers: &[Statement]) -> Asked {
 
 fn timeouts(statement: &Statement, context: &mut Context, writer: &mut Writer) {
     let mut values = Values::of(statement, "global_defs", writer);
+    if statement.values().len() < 2 {
+        let holds = "keepalived ignores the line, for a time follows tcp, tcpfin and udp";
+        return values.ignored("lvs_timeouts without a time", holds, "write lvs_timeouts tcp 900");
+    }
     while values.peek().is_some() {
         let key = values.choice(&[("tcp", "tcp"), ("tcpfin", "tcpfin"), ("udp", "udp")]);
-        let Some(key) = key else { break };
-        let Some(time) = values.integer(1..=31 * 86_400_u32) else { break };
-        context.timeouts.push((statement.origin().clone(), key, seconds(time.into())));
+        let Some(key) = key else { continue };
+        if values.peek().is_none() {
+            return values.ignored(format!("{key} has no time"), "keepalived ignores it", "add one");
+        }
+        // 0 leaves the kernel's.
+        let time = values.integer(0..=31 * 86_400_u32).filter(|time| *time > 0);
+        let time = time.map(|time| (statement.origin().clone(), key, seconds(time.into())));
+        context.timeouts.extend(time);
     }
 }
 

@@ -16,6 +16,7 @@ mod values;
 mod vrrp;
 pub mod words;
 
+pub(in crate::import) use scripts::USER as SCRIPT_USER;
 pub(in crate::import) use services::netmask;
 
 use std::collections::BTreeSet;
@@ -50,6 +51,13 @@ pub fn import(path: &Path, files: &dyn Files, config_id: &str, interfaces: Inter
     let globals = vrrp.iter().filter(|statement| statement.keyword() == "global_defs");
     for statement in globals {
         global::read(statement, &mut context, &mut writer);
+    }
+    if context.script_user.is_none() {
+        if files.has_user(scripts::USER) {
+            context.script_user = Some(scripts::USER.to_owned());
+        } else {
+            context.gone.default_user = context.script_security;
+        }
     }
     global::write(&context, global::asked(&vrrp, &checkers), &mut writer);
     let mut routers = Writer::default();

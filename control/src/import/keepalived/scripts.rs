@@ -15,14 +15,22 @@ pub const SECONDS_MAX: u32 = 4294;
 /// Where programs without a path are looked for.
 const PROGRAMS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
+/// The value of a script that is left out, which is not written.
+pub const LEFT_OUT: &str = "";
+/// Whom scripts run as where no user is named, if there is such a user.
+pub const USER: &str = "keepalived_script";
+
 /// A script and, if it is said, its user and group: `"PATH ARGUMENTS" [user [group]]`, as TOML has it.
 fn script(values: &mut Values<'_, '_>, context: &Context) -> Option<String> {
     let (command, user) =
         values.script("a program and its arguments, in quotation marks where it has some")?;
-    if let Some(wrong) = command.first().and_then(|program| context.gone.lack(program, &[])) {
+    let named_user: Vec<_> = user.first().map(|user| ("user", quoted(user))).into_iter().collect();
+    if let Some(wrong) = command.first().and_then(|program| context.gone.lack(program, &named_user)) {
         let holds = "keepalived leaves the script out then";
         values.ignored(wrong, holds, "install it, and import or reload anew");
-        return None;
+        // One of a program that is not there stands in the way of a second one all the same.
+        let program = command.first().is_some_and(|program| context.gone.programs.contains(program));
+        return program.then(|| LEFT_OUT.to_owned());
     }
     let user = if user.is_empty() { context.script_user.clone() } else { Some(named(&user)) };
     Some(match user {
@@ -67,6 +75,8 @@ pub fn first_script(
 pub struct Gone {
     programs: BTreeSet<String>,
     users: BTreeSet<String>,
+    /// Scripts without a user of their own have none at all.
+    pub default_user: bool,
 }
 
 impl Gone {
@@ -75,7 +85,11 @@ impl Gone {
         if self.programs.contains(program) {
             return Some(format!("{program} is no program on this machine"));
         }
-        let (_, user) = keys.iter().find(|(key, _)| *key == "user")?;
+        let Some((_, user)) = keys.iter().find(|(key, _)| *key == "user") else {
+            let wrong =
+                format!("enable_script_security without script_user, and {USER} is no user of this machine");
+            return self.default_user.then_some(wrong);
+        };
         let name = user.trim_matches('"').split(' ').next().filter(|name| self.users.contains(*name))?;
         Some(format!("{name} is no user of this machine"))
     }
@@ -96,6 +110,9 @@ pub fn gone(statements: &[Statement], files: &dyn Files, found: &mut Gone) {
             continue;
         }
         let words = statement.raw.as_deref().map_or_else(|| Ok(statement.words.clone()), quoted_words);
+        if let Some(name) = words.as_ref().ok().and_then(|words| words.get(2)) {
+            found.users.extend((!files.has_user(name)).then(|| name.clone()));
+        }
         let command = words.ok().and_then(|words| quoted_words(words.get(1)?).ok());
         let program = command.and_then(|words| words.into_iter().next());
         found.programs.extend(program.filter(|program| !is_there(program, files)));

@@ -9,7 +9,7 @@ use super::checks::{self, Check, Common};
 use super::global::{Mail, MailSwitches};
 use super::groups::{Groups, Listen};
 use super::keywords::Block;
-use super::scripts::{Gone, first_script};
+use super::scripts::{Gone, LEFT_OUT, first_script};
 use super::tracking::{Tracked, TrackedFile};
 use super::tree::Statement;
 use super::values::{Values, walk};
@@ -33,6 +33,8 @@ pub struct Context {
     pub ca: Option<String>,
     /// `script_user`.
     pub script_user: Option<String>,
+    /// `enable_script_security`.
+    pub script_security: bool,
     /// Scripts that are tracked.
     pub scripts: BTreeMap<String, Tracked>,
     /// `vrrp_sync_group`s.
@@ -86,6 +88,8 @@ struct Real {
     method: Option<Method>,
     keys: Vec<(&'static str, String)>,
     checks: Vec<Check>,
+    /// The kernel takes it.
+    is_kept: bool,
 }
 
 /// A `virtual_server`.
@@ -109,6 +113,8 @@ pub struct Server {
     keys: Vec<(Origin, &'static str, String)>,
     flags: Vec<&'static str>,
     one_packet: Option<Origin>,
+    /// Where `alpha` stands.
+    alpha: Option<Origin>,
     sorry: Option<(Origin, SocketAddr)>,
     sorry_keys: Vec<(&'static str, String)>,
     sorry_method: Option<Method>,
@@ -141,6 +147,7 @@ pub fn read(statement: &Statement, context: &mut Context, writer: &mut Writer) -
         keys: Vec::new(),
         flags: Vec::new(),
         one_packet: None,
+        alpha: None,
         sorry: None,
         sorry_keys: Vec::new(),
         sorry_method: None,
@@ -161,9 +168,10 @@ pub fn read(statement: &Statement, context: &mut Context, writer: &mut Writer) -
         }
     });
     server.keys = last_of_each(server.keys, |(_, key, _)| *key);
+    server.keys.retain(|(_, _, value)| value != LEFT_OUT);
     for real in reals {
         if let Some(real) = server.real(real, context, writer) {
-            server.add(real, "keepalived removes this one", writer);
+            server.add(real, writer);
         }
     }
     if server.reals.is_empty() {
@@ -208,17 +216,21 @@ pub fn write(mut servers: Vec<Server>, writer: &mut Writer) {
             is_new
         });
         if let Some(first) = first.and_then(|first| before.get_mut(first)) {
+            // Its own settings reach its real servers all the same.
+            server.own_settings(first);
+            first.spread_alpha();
             let wrong = format!("the same virtual server stands at line {} already", first.origin.line);
             let holds = "its settings hold, as in the kernel, and these real servers are added to it";
             let fault = Fault::new(wrong, holds, "make one virtual_server of the two");
             writer.notice(&server.origin, &server.place, fault);
-            for real in std::mem::take(&mut server.reals) {
-                first.add(real, "the first one holds", writer);
-            }
+            first.reals.append(&mut server.reals);
             server.listens.clear();
         }
     }
-    for server in &servers {
+    for server in &mut servers {
+        server.name_ports();
+        server.join(writer);
+        server.write_alpha();
         for (number, listen) in server.listens.iter().enumerate() {
             server.write(listen, number, writer);
         }
@@ -284,6 +296,8 @@ const SCHEDULERS: &[(&str, &str)] = &[
     ("nq", "nq"),
     ("twos", "twos"),
 ];
+/// The persistence of a service of all ports, and where no time is said, in seconds.
+const PERSISTENCE: u32 = 360;
 /// The largest weight of keepalived, and of this director.
 const WEIGHTS: (u32, u32) = (i32::MAX as u32, WEIGHT_MAX);
 
@@ -321,7 +335,8 @@ impl Server {
     }
 
     fn take(&mut self, statement: &Statement, context: &Context, writer: &mut Writer) {
-        let place = &self.place;
+        let place = self.place.clone();
+        let place = &place;
         // Said once, and not of each check.
         if statement.keyword() != "alpha" && self.common.take(statement, 1, place, writer) {
             return;
@@ -369,15 +384,11 @@ impl Server {
                 self.fullnat |= values.peek() == Some("FNAT");
                 self.method = method(&mut values).or(self.method.take());
             }
-            "persistence_timeout" if values.peek().is_none() => self.persistence_timeout = Some(360),
+            "persistence_timeout" if values.peek().is_none() => self.persistence_timeout = Some(PERSISTENCE),
             "persistence_timeout" => {
                 self.persistence_timeout = values.integer(1..=31 * 86_400).or(self.persistence_timeout);
             }
-            "persistence_granularity" => {
-                self.netmask = values
-                    .parse("it is a netmask such as 255.255.255.0, or bits of an IPv6 address", netmask)
-                    .or(self.netmask);
-            }
+            "persistence_granularity" => self.granularity(&mut values),
             "protocol" => {
                 let known = [("TCP", "tcp"), ("UDP", "udp"), ("SCTP", "sctp")];
                 self.protocol = values.choice_in_any_case(&known).or(self.protocol);
@@ -386,18 +397,16 @@ impl Server {
                 self.family = self.family.or(values.choice(&[("inet", false), ("inet6", true)]));
             }
             "inhibit_on_failure" => self.inhibit = true,
-            "alpha" | "omega" => {
-                let name = if statement.keyword() == "alpha" { "alpha" } else { "omega" };
-                key = Some((name, "true".to_owned()));
-            }
+            "alpha" => self.alpha = Some(origin()),
+            "omega" => key = Some(("omega", "true".to_owned())),
             "weight" => {
-                self.weight = values.integer(1..=WEIGHTS.0).unwrap_or(self.weight);
+                self.weight = values.integer_as_far(1..=WEIGHTS.0).unwrap_or(self.weight);
             }
             "quorum" => {
-                self.quorum = Some((origin(), values.integer(1..=u32::MAX).unwrap_or(1)));
+                self.quorum = Some((origin(), values.integer_as_far(1..=u32::MAX).unwrap_or(1)));
             }
             "hysteresis" => {
-                let said = values.integer(0..=u32::MAX).map(|weight| (origin(), weight));
+                let said = values.integer_as_far(0..=u32::MAX).map(|weight| (origin(), weight));
                 self.hysteresis = said.or(self.hysteresis.take());
             }
             "quorum_up" => {
@@ -438,6 +447,40 @@ impl Server {
         self.keys.extend(key.map(|(key, value)| (origin(), key, value)));
     }
 
+    /// `persistence_granularity`: bits of an IPv6 address, or a netmask, which may be any 32 bits to keepalived and the kernel.
+    fn granularity(&mut self, values: &mut Values<'_, '_>) {
+        let is_ipv6 = self.family.unwrap_or(values.peek().is_some_and(|word| !word.contains('.')));
+        if is_ipv6 {
+            let Some(bits) = values.integer(1..=128_u8) else { return };
+            self.netmask = Some(bits);
+        } else {
+            let holds = "it is a netmask such as 255.255.255.0";
+            let Some(mask) = values.parse(holds, mask_of) else { return };
+            let solid = mask.leading_ones();
+            let bits = match (solid, mask) {
+                (0, 1..=32) => mask,
+                (0, _) => 1,
+                (bits, _) => bits,
+            };
+            if mask.leading_ones() + mask.trailing_zeros() < 32 || mask == 0 {
+                let said = std::net::Ipv4Addr::from(mask);
+                let wrong = format!("persistence_granularity {said} has gaps, or no bits");
+                let wrong = if mask <= 32 {
+                    format!("persistence_granularity {mask} is the mask {said}")
+                } else {
+                    wrong
+                };
+                let holds = format!(
+                    "clients stay together by the first {bits} bits of their addresses, where keepalived's stay by those of the mask"
+                );
+                values.differs(wrong, holds, "write a netmask such as 255.255.255.0");
+            }
+            self.netmask = Some(bits as u8);
+        }
+        self.family = self.family.or(Some(is_ipv6));
+        self.persistence_timeout = self.persistence_timeout.or(Some(PERSISTENCE));
+    }
+
     fn real(&mut self, statement: &Statement, context: &Context, writer: &mut Writer) -> Option<Real> {
         let place = format!("{}, {}", self.place, statement.line());
         let mut values = Values::of(statement, &place, writer);
@@ -451,6 +494,7 @@ impl Server {
             method: None,
             keys: Vec::new(),
             checks: Vec::new(),
+            is_kept: true,
         };
         let mut common = self.common.clone();
         let (mut inhibit, mut fullnat) = (None, self.fullnat);
@@ -508,39 +552,131 @@ impl Server {
             writer.ignored(&real.origin, &place, fault);
             return None;
         }
-        let none = |key: &str, keys: &[(&str, String)]| {
-            keys.iter().rfind(|(known, _)| *known == key).is_none_or(|(_, value)| value == "0")
+        let said = |key: &str| {
+            let value = real.keys.iter().rfind(|(known, _)| *known == key);
+            value.and_then(|(_, value)| value.parse::<u32>().ok()).unwrap_or(0)
         };
-        if none("u_threshold", &real.keys) && !none("l_threshold", &real.keys) {
-            let wrong = "lthreshold without uthreshold";
-            let holds = "it has no effect, as in the kernel, where no number of connections is too many";
-            let fault = Fault::new(wrong, holds, "remove it, or add uthreshold");
+        let (lower, upper) = (said("l_threshold"), said("u_threshold"));
+        if lower > upper {
+            let wrong = format!("lthreshold {lower} above uthreshold {upper} of a real_server");
+            let holds =
+                "the kernel does not take it from keepalived, and no packet reaches it: it is left out";
+            let fault = Fault::new(wrong, holds, "lower lthreshold, or raise uthreshold");
             writer.notice(&real.origin, &place, fault);
-            real.keys.retain(|(key, _)| *key != "l_threshold");
+            real.is_kept = false;
         }
         if inhibit.unwrap_or(self.inhibit) {
             real.keys.push(("inhibit_on_failure", "true".to_owned()));
         }
         real.keys = last_of_each(real.keys, |(key, _)| *key);
+        real.keys.retain(|(_, value)| value != LEFT_OUT);
+        let knows_port =
+            self.listens.iter().all(|listen| matches!(listen, Listen::Address(at) if at.port() > 0));
         for checker in &checkers {
-            real.checks.extend(checks::read(checker, address, &common, context, &place, writer));
+            real.checks.extend(checks::read(checker, address, knows_port, &common, context, &place, writer));
         }
         Some(real)
     }
 
-    /// Adds a real server, unless there is one of its address already.
-    fn add(&mut self, real: Real, otherwise: &str, writer: &mut Writer) {
-        let port = |address: SocketAddr| match (address.port(), self.listens.as_slice()) {
-            (0, [Listen::Address(listen)]) => listen.port(),
-            (port, _) => port,
+    /// Adds a real server, unless it is one of these already as it is written.
+    fn add(&mut self, real: Real, writer: &mut Writer) {
+        if let Some(first) = self.reals.iter().find(|other| other.address == real.address) {
+            let wrong = format!("the real server stands at line {} already", first.origin.line);
+            let advice = "remove one, and give the other its weight";
+            let fault = Fault::new(wrong, "keepalived removes this one", advice);
+            return writer.ignored(&real.origin, &real.place, fault);
+        }
+        self.reals.push(real);
+    }
+
+    /// Where packets to a real server go: by NAT to its port, or the service's, and else to the port that they were sent to, told as 0
+    /// where there are several.
+    fn reached(&self, real: &Real) -> SocketAddr {
+        let l4_port = match (self.listens.as_slice(), real.address.port()) {
+            ([Listen::Address(listen)], _) if !self.is_nat(real) => listen.port(),
+            _ if !self.is_nat(real) => 0,
+            ([Listen::Address(listen)], 0) => listen.port(),
+            (_, port) => port,
         };
-        let same = |other: &&Real| {
-            other.address.ip() == real.address.ip() && port(other.address) == port(real.address)
+        SocketAddr::new(real.address.ip(), l4_port)
+    }
+
+    fn is_nat(&self, real: &Real) -> bool {
+        real.method.as_ref().or(self.method.as_ref()).is_none_or(|one| one.forward == "nat")
+    }
+
+    /// A check asks for the port that is written, also where that is not the service's.
+    fn name_ports(&mut self) {
+        let is_known = |listen: &Listen, real: &Real, is_nat: bool| match listen {
+            Listen::Address(at) => at.port() == real.address.port() || is_nat && at.port() > 0,
+            Listen::Mark { .. } => false,
         };
-        let Some(first) = self.reals.iter().find(same) else { return self.reals.push(real) };
-        let wrong = format!("the real server stands at line {} already", first.origin.line);
-        let advice = "remove one, and give the other its weight";
-        writer.ignored(&real.origin, &real.place, Fault::new(wrong, otherwise, advice));
+        let nat: Vec<bool> = self.reals.iter().map(|real| self.is_nat(real)).collect();
+        for (real, is_nat) in self.reals.iter_mut().zip(nat) {
+            let l4_port = real.address.port();
+            if l4_port == 0 || self.listens.iter().all(|listen| is_known(listen, real, is_nat)) {
+                continue;
+            }
+            for check in real.checks.iter_mut().filter(|check| check.asks_a_port()) {
+                check.keys.push(("port", l4_port.to_string()));
+            }
+        }
+    }
+
+    /// Joins real servers that are one to the kernel, as those of two ports are behind DR, or those of two virtual servers at one place: it has
+    /// the first one's settings, and keepalived takes it out when a check of any of them fails.
+    fn join(&mut self, writer: &mut Writer) {
+        let (kept, left): (Vec<Real>, Vec<Real>) =
+            std::mem::take(&mut self.reals).into_iter().partition(|real| real.is_kept);
+        for real in kept.into_iter().chain(left) {
+            let reached = self.reached(&real);
+            let at = self.reals.iter().position(|other| self.reached(other) == reached);
+            let Some(first) = at.and_then(|at| self.reals.get_mut(at)) else {
+                if real.is_kept {
+                    self.reals.push(real);
+                }
+                continue;
+            };
+            let wrong = format!("the real server stands at line {} already", first.origin.line);
+            let holds = "the first one holds, as in the kernel, and it is up when the checks of both pass";
+            let advice = "remove one, and give the other its weight";
+            writer.notice(&real.origin, &real.place, Fault::new(wrong, holds, advice));
+            for check in real.checks {
+                if first.checks.iter().all(|other| other.keys != check.keys) {
+                    first.checks.push(check);
+                }
+            }
+        }
+    }
+
+    /// Gives its real servers what it says for all of them, where these are another one's.
+    fn own_settings(&mut self, first: &Self) {
+        let nat = || Method { forward: "nat", tunnel: Vec::new() };
+        for real in self.reals.iter_mut().filter(|real| real.method.is_none() && self.method != first.method)
+        {
+            real.method = Some(self.method.clone().unwrap_or_else(nat));
+        }
+        self.spread_alpha();
+    }
+
+    /// `alpha` is about checks: a real server without any is up.
+    fn write_alpha(&mut self) {
+        if self.reals.iter().any(|real| real.checks.is_empty()) {
+            return self.spread_alpha();
+        }
+        self.keys.extend(self.alpha.take().map(|origin| (origin, "alpha", "true".to_owned())));
+    }
+
+    /// `alpha` as the checks' own.
+    fn spread_alpha(&mut self) {
+        if self.alpha.take().is_none() {
+            return;
+        }
+        for check in self.reals.iter_mut().flat_map(|real| &mut real.checks) {
+            if check.keys.iter().all(|(key, _)| *key != "alpha") {
+                check.keys.push(("alpha", "true".to_owned()));
+            }
+        }
     }
 
     /// What keepalived makes of lines that do not go together.
@@ -551,6 +687,13 @@ impl Server {
             self.one_packet = None;
             let holds = "keepalived ignores it, for only UDP has packets that stand alone";
             writer.ignored(&origin, &place, Fault::new("ops without UDP", holds, "remove it"));
+        }
+        let same =
+            self.sorry.as_ref().and_then(|(_, sorry)| self.reals.iter().find(|real| real.address == *sorry));
+        if let Some(real) = same {
+            // As a real server it is one thing, and keepalived makes it so.
+            let inhibits = |(key, _): &&(&str, String)| *key == "inhibit_on_failure";
+            self.sorry_keys = real.keys.iter().filter(inhibits).cloned().collect();
         }
         self.scale(writer);
         let sum: u32 = self.reals.iter().map(|real| real.weight).fold(0, u32::saturating_add);
@@ -666,7 +809,9 @@ impl Server {
         writer.key(origin, "forward", quoted(method.forward));
         if let Some((origin, address)) = &self.sorry {
             let own = self.sorry_method.as_ref().unwrap_or(&method);
-            let mut keys = vec![("address", real_address(*address, own, listen))];
+            let is_nat = own.forward == "nat";
+            let address = if is_nat { *address } else { SocketAddr::new(address.ip(), 0) };
+            let mut keys = vec![("address", real_address(address, own, listen))];
             keys.extend(differing(own, &method));
             keys.extend(self.sorry_keys.iter().cloned());
             writer.key(origin, "sorry_server", inline(&keys));
@@ -702,11 +847,13 @@ impl Server {
     }
 
     fn write_persistence(&self, listen: &Listen, writer: &mut Writer) {
-        let all_ports = matches!(listen, Listen::Address(address) if address.port() == 0);
+        // One member of all ports makes those of all a matter of persistence.
+        let all_ports = matches!(listen, Listen::Address(_))
+            && self.listens.iter().any(|listen| matches!(listen, Listen::Address(at) if at.port() == 0));
         if self.persistence_timeout.is_none() && self.netmask.is_none() && !all_ports {
             return;
         }
-        let timeout = seconds(self.persistence_timeout.unwrap_or(360).into());
+        let timeout = seconds(self.persistence_timeout.unwrap_or(PERSISTENCE).into());
         let netmask = self.netmask.map(|netmask| format!(", netmask = {netmask}")).unwrap_or_default();
         writer.key(&self.origin, "persistence", format!("{{ timeout = {timeout}{netmask} }}"));
     }
@@ -747,6 +894,16 @@ fn real_address(address: SocketAddr, method: &Method, listen: &Listen) -> String
 fn differing(own: &Method, service: &Method) -> Vec<(&'static str, String)> {
     let forward = (own.forward != service.forward).then(|| ("forward", quoted(own.forward)));
     forward.into_iter().chain(own.tunnel.iter().cloned()).collect()
+}
+
+/// A netmask as keepalived reads it: up to four numbers, of which the last one fills what is left.
+fn mask_of(word: &str) -> Option<u32> {
+    let parts: Vec<u64> = word.split('.').map(|part| part.parse().ok()).collect::<Option<_>>()?;
+    let (last, first) = parts.split_last().filter(|(_, first)| first.len() < 4)?;
+    let rest = 32 - 8 * first.len() as u32;
+    let fits = first.iter().all(|part| *part < 256) && *last < 1 << rest;
+    let mask = first.iter().fold(0, |mask, part| mask << 8 | part) << rest | last;
+    u32::try_from(mask).ok().filter(|_| fits)
 }
 
 /// Bits of a netmask.

@@ -50,6 +50,89 @@ pub struct TrackedFile {
     pub missing: i64,
 }
 
+/// Something that an instance depends on, and with which weight.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Track {
+    name: String,
+    what: What,
+    weight: Weight,
+}
+
+/// What is tracked.
+#[derive(Clone, Debug, PartialEq)]
+enum What {
+    /// The link of the NIC of this name.
+    Link,
+    File(TrackedFile),
+    /// A script or a process.
+    Check(Tracked),
+}
+
+impl Track {
+    fn of(name: &str, what: What, weight: Weight) -> Self {
+        Self { name: name.to_owned(), what, weight }
+    }
+
+    /// The link of a NIC, without which an instance is in fault.
+    pub fn link(nic: String) -> Self {
+        Self { name: nic, what: What::Link, weight: Weight::default() }
+    }
+
+    /// As a part of `track`.
+    pub fn toml(&self) -> String {
+        match &self.what {
+            What::Link => format!("{{ nic = {}{} }}", quoted(&self.name), self.weight.toml()),
+            What::File(file) => file.toml(&self.name, self.weight),
+            What::Check(tracked) => tracked.toml(&self.name, self.weight),
+        }
+    }
+
+    /// Whether it is the link of this NIC.
+    pub fn is_link(&self, nic: Option<&str>) -> bool {
+        self.what == What::Link && nic == Some(self.name.as_str())
+    }
+
+    /// Whether it is a link that changes the priority, which that of who owns the addresses does not.
+    pub fn is_weighted_link(&self) -> bool {
+        self.what == What::Link && self.weight.number != 0
+    }
+
+    /// What keepalived makes of it in an instance of a group without weights, or of who owns the addresses: scripts and files with a
+    /// weight are left out, but for files of weight 1, which have none then. Interfaces and processes keep theirs.
+    pub fn without_weight(&self) -> Option<Self> {
+        let is_weighted = self.weight.number != 0;
+        match &self.what {
+            What::File(_) if self.weight.number == 1 => Some(self.unweighted()),
+            What::File(_) => (!is_weighted).then(|| self.clone()),
+            What::Check(tracked) if tracked.kind.is_none() => (!is_weighted).then(|| self.clone()),
+            What::Link | What::Check(_) => Some(self.clone()),
+        }
+    }
+
+    /// The same, with a weight of 0.
+    pub fn unweighted(&self) -> Self {
+        Self { weight: Weight { number: 0, ..self.weight }, ..self.clone() }
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        let what = match (&self.what, &other.what) {
+            (What::Link, What::Link) | (What::File(_), What::File(_)) => true,
+            (What::Check(one), What::Check(other)) => one.kind == other.kind,
+            _ => false,
+        };
+        what && self.name == other.name
+    }
+
+    /// Adds it. Of what is tracked already the later weight holds, unless that of before is 0.
+    pub fn join(self, tracks: &mut Vec<Self>) {
+        match tracks.iter_mut().find(|track| track.is_same(&self)) {
+            None => tracks.push(self),
+            Some(track) if track.weight.number != 0 => track.weight = self.weight,
+            Some(_) => {}
+        }
+    }
+}
+
 impl Tracked {
     /// As a part of `track`, with keepalived's defaults where they differ from ours.
     fn toml(&self, name: &str, weight: Weight) -> String {
@@ -246,7 +329,7 @@ pub fn read_process(statement: &Statement, context: &mut Context, writer: &mut W
 /// link counts anyway.
 pub fn tracks(
     statement: &Statement,
-    tracks: &mut Vec<String>,
+    tracks: &mut Vec<Track>,
     own: Option<&str>,
     place: &str,
     context: &mut Context,
@@ -278,7 +361,7 @@ pub fn tracks(
             "track_file" => weight_within(&mut values, WEIGHT),
             _ => weight(&mut values),
         });
-        let (what, found) = match statement.keyword() {
+        let (kind, found) = match statement.keyword() {
             "track_interface" => {
                 let Some(nic) = context.interfaces.nic(name, line.origin(), place, writer) else { continue };
                 if own == Some(nic.as_str()) {
@@ -291,19 +374,26 @@ pub fn tracks(
                     );
                     continue;
                 }
-                ("", Some(format!("{{ nic = {}{} }}", quoted(&nic), said.unwrap_or_default().toml())))
+                let weight = said.unwrap_or_default();
+                ("", Some(Track { name: nic, what: What::Link, weight }))
             }
             "track_file" => {
-                let file = context.track_files.get(name);
-                ("track_file", file.map(|file| file.toml(name, said.unwrap_or(file.weight))))
+                let file = context.track_files.get(name).cloned();
+                let track = file.map(|file| (file.weight, What::File(file)));
+                ("track_file", track.map(|(weight, what)| Track::of(name, what, said.unwrap_or(weight))))
             }
             "track_process" => {
-                let process = context.processes.get(name);
-                ("vrrp_track_process", process.map(|one| one.toml(name, said.unwrap_or(one.weight))))
+                let process = context.processes.get(name).cloned();
+                let track = process.map(|one| (one.weight, What::Check(one)));
+                (
+                    "vrrp_track_process",
+                    track.map(|(weight, what)| Track::of(name, what, said.unwrap_or(weight))),
+                )
             }
             _ => {
-                let script = context.scripts.get(name);
-                ("vrrp_script", script.map(|script| script.toml(name, said.unwrap_or(script.weight))))
+                let script = context.scripts.get(name).cloned();
+                let track = script.map(|script| (script.weight, What::Check(script)));
+                ("vrrp_script", track.map(|(weight, what)| Track::of(name, what, said.unwrap_or(weight))))
             }
         };
         match found {
@@ -318,7 +408,7 @@ pub fn tracks(
                 );
             }
             None => {
-                let wrong = format!("there is no {what} {name} in front of this line");
+                let wrong = format!("there is no {kind} {name} in front of this line");
                 ignored(
                     wrong,
                     "only one that is defined before can be tracked",

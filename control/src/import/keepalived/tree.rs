@@ -21,6 +21,8 @@ pub struct Statement {
     pub raw: Option<Box<str>>,
     /// Its block; none without braces.
     pub block: Option<Vec<Statement>>,
+    /// The block that it stands in: `file`, `virtual_server`, `checker`.
+    pub within: &'static str,
 }
 
 impl Statement {
@@ -95,6 +97,16 @@ impl Process {
         }
     }
 }
+
+/// Blocks of other versions than 2.2.7.
+const LATER: &[&str] = &[
+    "auth_hmac",
+    "local_address_group",
+    "deny_address_group",
+    "allow_address_group",
+    "tunnel_group",
+    "tunnel_entry",
+];
 
 /// What follows a keyword.
 enum Inner {
@@ -201,7 +213,13 @@ impl Items {
                         let origin = Origin { column, ..line.origin.clone() };
                         let statement = statement.get_or_insert_with(|| {
                             begin = word.at;
-                            Statement { words: Vec::new(), origins: Vec::new(), raw: None, block: None }
+                            Statement {
+                                words: Vec::new(),
+                                origins: Vec::new(),
+                                raw: None,
+                                block: None,
+                                within: "file",
+                            }
                         });
                         statement.words.push(word.text);
                         statement.origins.push(origin);
@@ -291,8 +309,12 @@ impl<'i> Reader<'i, '_> {
                         self.skip();
                         continue;
                     }
+                    statement.within = name;
                     let origin = statement.origin().clone();
+                    let is_open = matches!(self.items.get(self.next), Some(Item::Open(_)));
                     statement.block = match Inner::of(name, statement.keyword()) {
+                        // keepalived 2.2.7 does not know it, and takes no line behind it.
+                        _ if !is_open && LATER.contains(&statement.keyword()) => None,
                         Inner::Nothing => None,
                         Inner::Keywords(inner) => Some(self.block(inner, depth + 1, true)),
                         Inner::Lines => Some(self.lines()),

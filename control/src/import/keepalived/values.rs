@@ -20,7 +20,8 @@ pub struct Values<'s, 'w> {
     writer: &'w mut Writer,
 }
 
-/// Keywords, each with its block, that keepalived 2.2.7 passes over where their value is missing; it ends at all others that have to have one.
+/// Keywords, each with the block that it stands in, that keepalived 2.2.7 passes over where their value is missing; it ends at all
+/// others that have to have one.
 const PASSED_OVER: &[(&str, &str)] = &[
     ("global_defs", "script_user"),
     ("global_defs", "smtp_helo_name"),
@@ -32,23 +33,15 @@ const PASSED_OVER: &[(&str, &str)] = &[
     ("virtual_server", "virtualhost"),
     ("real_server", "lb_kind"),
     ("real_server", "virtualhost"),
-    ("HTTP_GET", "virtualhost"),
-    ("SSL_GET", "virtualhost"),
+    ("checker", "virtualhost"),
+    ("checker", "misc_path"),
+    ("checker", "user"),
+    ("checker", "helo_name"),
+    ("checker", "payload"),
+    ("checker", "sni_name"),
     ("url", "virtualhost"),
     ("url", "regex"),
-    ("url", "regex_min_offset"),
-    ("url", "regex_max_offset"),
-    ("MISC_CHECK", "misc_path"),
-    ("MISC_CHECK", "user"),
-    ("SMTP_CHECK", "helo_name"),
-    ("UDP_CHECK", "payload"),
 ];
-
-/// The innermost block of a place: `url` of `virtual_server 192.0.2.10 80, real_server 192.0.2.21 80, HTTP_GET, url`.
-fn block_of(place: &str) -> &str {
-    let last = place.rsplit(", ").next().unwrap_or(place);
-    last.split(' ').next().unwrap_or(last)
-}
 
 impl<'s, 'w> Values<'s, 'w> {
     /// The values of a statement of a part of the file.
@@ -82,7 +75,7 @@ impl<'s, 'w> Values<'s, 'w> {
         if word.is_none() {
             let keyword = self.statement.keyword();
             let wrong = format!("{keyword} has no value");
-            if PASSED_OVER.contains(&(block_of(self.place), keyword)) {
+            if PASSED_OVER.contains(&(self.statement.within, keyword)) {
                 self.ignored(
                     wrong,
                     format!("keepalived ignores the line; {holds}"),
@@ -118,38 +111,39 @@ impl<'s, 'w> Values<'s, 'w> {
         &mut self,
         bounds: RangeInclusive<T>,
     ) -> Option<T> {
-        let is_number = |word: &str| word.parse::<i128>().is_ok();
-        self.as_far(is_number, |byte| byte.is_ascii_digit(), &bounds).or_else(|| self.integer(bounds))
+        let as_far = self.peek().filter(|word| word.parse::<i128>().is_err()).and_then(|word| {
+            let digits = digits(word.strip_prefix('-').unwrap_or(word));
+            let length = digits.len() + usize::from(word.starts_with('-') && !digits.is_empty());
+            let read = if digits.is_empty() { "0" } else { &word[..length] };
+            read.parse().ok().filter(|number| bounds.contains(number))
+        });
+        as_far.inspect(|number| self.tell_as_far(number.to_string())).or_else(|| self.integer(bounds))
     }
 
-    /// What the beginning of a word that is no number says, within bounds; none, and nothing read, for a number.
-    fn as_far<T: FromStr + PartialOrd>(
-        &mut self,
-        is_number: impl Fn(&str) -> bool,
-        belongs: impl Fn(u8) -> bool,
-        bounds: &RangeInclusive<T>,
-    ) -> Option<T> {
-        let word = self.peek().filter(|word| !is_number(word))?;
-        let read = word.bytes().take_while(|byte| belongs(*byte)).count();
-        let read = if read == 0 { "0" } else { &word[..read] };
-        let number = read.parse().ok().filter(|number| bounds.contains(number))?;
-        self.next += 1;
-        let wrong = format!("{} cannot be {}", self.keyword(), printable(word, 60));
+    /// Tells that keepalived has taken a word as far as it could be read.
+    fn tell_as_far(&mut self, read: String) {
+        let wrong =
+            format!("{} cannot be {}", self.keyword(), printable(self.word().unwrap_or_default(), 60));
         let origin = self.origin_of_last();
         let fault = Fault::new(wrong, format!("keepalived complains, and takes {read}"), "correct it");
         self.writer.ignored(origin, self.place, fault);
-        Some(number)
     }
 
-    /// Seconds with parts of them, as far as keepalived reads them.
+    /// Seconds with parts of them. Of a word that is no number keepalived takes the digits in front, whatever point stands among
+    /// them, as microseconds.
     pub fn seconds(&mut self, bounds: RangeInclusive<f64>) -> Option<f64> {
-        let is_number = |word: &str| word.parse::<f64>().is_ok();
-        if let Some(read) = self.as_far(is_number, |byte| byte.is_ascii_digit() || byte == b'.', &bounds) {
+        let as_far = self.peek().filter(|word| !word.starts_with('-') && decimal(word).is_none());
+        let as_far = as_far.and_then(|word| {
+            let read: f64 = digits(&word.replacen('.', "", 1)).parse().unwrap_or_default();
+            Some(read / 1e6).filter(|read| bounds.contains(read))
+        });
+        if let Some(read) = as_far {
+            self.tell_as_far(format!("{read} s"));
             return Some(read);
         }
         let holds =
             format!("{} is seconds, {} to {}", self.statement.keyword(), bounds.start(), bounds.end());
-        self.parse(&holds, |word| word.parse::<f64>().ok().filter(|value| bounds.contains(value)))
+        self.parse(&holds, |word| decimal(word).filter(|value| bounds.contains(value)))
     }
 
     /// An address; keepalived leaves out a length or a range behind it.
@@ -160,10 +154,13 @@ impl<'s, 'w> Values<'s, 'w> {
     /// An address and the port after it; port 0 where there is none.
     pub fn endpoint(&mut self) -> Option<SocketAddr> {
         let address = self.address()?;
-        let l4_port = if self.peek().is_some() {
-            self.parse("it is a port, 0 to 65535", |word| word.parse().ok())?
-        } else {
-            0
+        let l4_port = match self.peek() {
+            None => 0,
+            Some(zeros) if zeros.bytes().all(|byte| byte == b'0') => {
+                self.word();
+                0
+            }
+            Some(_) => self.integer_as_far(1..=u16::MAX)?,
         };
         Some(SocketAddr::new(address, l4_port))
     }
@@ -314,6 +311,18 @@ pub fn walk<'s>(
             Err(fault) => writer.ignored(statement.origin(), place, fault),
         }
     }
+}
+
+/// The digits that a word begins with.
+fn digits(word: &str) -> &str {
+    let end = word.bytes().position(|byte| !byte.is_ascii_digit());
+    &word[..end.unwrap_or(word.len())]
+}
+
+/// A number of digits and one point.
+fn decimal(word: &str) -> Option<f64> {
+    let is_plain = word.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    word.parse().ok().filter(|_| is_plain)
 }
 
 /// An address without the length or range behind it.

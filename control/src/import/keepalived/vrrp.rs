@@ -5,9 +5,9 @@ use std::net::IpAddr;
 
 use super::auth_hmac::AuthHmac;
 use super::keywords::Block;
-use super::scripts::{self, command, first_script, list, user};
+use super::scripts::{self, LEFT_OUT, command, first_script, list, user};
 use super::services::Context;
-use super::tracking::{Tracked, script_weight, tracks};
+use super::tracking::{Track, Tracked, script_weight, tracks};
 use super::tree::Statement;
 use super::values::{Values, address, walk};
 use crate::config::limit::CHECK_COUNT_MAX;
@@ -23,7 +23,7 @@ const COUNT_MAX: u32 = CHECK_COUNT_MAX as u32;
 /// The priority where none is said.
 const PRIORITY_DEFAULT: u8 = 100;
 /// The longest time between two announcements, in seconds.
-const ANNOUNCE_MAX: f64 = 3_600.0;
+const ANNOUNCE_MAX: u32 = 3_600;
 /// How many bytes of a password count.
 const PASSWORD_MAX: usize = 8;
 
@@ -48,11 +48,12 @@ pub fn read_script(statement: &Statement, context: &mut Context, writer: &mut Wr
             "user" => user(&mut values).map(|user| ("user", quoted(&user))),
             // 0 is 1, as before keepalived 2.0.7.
             "interval" => {
-                interval = values.integer(0..=scripts::SECONDS_MAX).map_or(interval, |time| time.max(1));
+                interval =
+                    values.integer_as_far(0..=scripts::SECONDS_MAX).map_or(interval, |time| time.max(1));
                 None
             }
             "timeout" => {
-                timeout = values.integer(0..=scripts::SECONDS_MAX).map(|time| time.max(1)).or(timeout);
+                timeout = values.integer_as_far(0..=scripts::SECONDS_MAX).map(|time| time.max(1)).or(timeout);
                 None
             }
             "rise" => Some(("rise", count(&mut values))),
@@ -82,7 +83,7 @@ pub fn read_script(statement: &Statement, context: &mut Context, writer: &mut Wr
 
 /// `rise` and `fall`: 1 where the value is none.
 fn count(values: &mut Values<'_, '_>) -> String {
-    let said = values.integer(1..=u32::MAX).unwrap_or(1);
+    let said = values.integer_as_far(1..=i32::MAX as u32).unwrap_or(1);
     if said > COUNT_MAX {
         let wrong = format!("{} {said}", values.keyword());
         values.differs(wrong, format!("it is {COUNT_MAX}, the most here"), "see whether that will do");
@@ -108,7 +109,9 @@ pub struct Instance {
     /// Where adverts shall go to single hosts.
     unicast: Option<Origin>,
     advert_int: Option<Origin>,
-    /// Interfaces that its VIPs name.
+    /// What it says itself that it depends on.
+    tracks: Vec<Track>,
+    /// NICs that its VIPs and routes name.
     links: Vec<String>,
 }
 
@@ -148,6 +151,7 @@ pub fn read(statement: &Statement, context: &mut Context, writer: &mut Writer) -
         hmac: None,
         unicast: None,
         advert_int: None,
+        tracks: Vec::new(),
         links: Vec::new(),
     };
     instance.router.keys.extend(context.vrrp_defaults.iter().cloned());
@@ -167,23 +171,8 @@ impl Instance {
     pub fn write(mut self, groups: &[SyncGroup], context: &Context, writer: &mut Writer) {
         let (origin, place) = (self.origin.clone(), self.place.clone());
         let group = groups.iter().find(|group| group.members.contains(&self.router.name));
-        for link in std::mem::take(&mut self.links) {
-            let is_own = self.router.nic.as_ref() == Some(&link);
-            let is_tracked = self.router.tracks.iter().any(|track| is_link(track, &link));
-            if !is_own && !is_tracked {
-                self.router.tracks.push(format!("{{ nic = {} }}", quoted(&link)));
-            }
-        }
-        if self.is_owner() {
-            self.forget_weights("of the owner of the addresses (priority 255)", &origin, &place, writer);
-        } else if group.is_some_and(|group| !group.weights) {
-            self.forget_weights("of an instance of a group", &origin, &place, writer);
-        }
-        for track in group.iter().flat_map(|group| &group.tracks) {
-            if !self.router.tracks.contains(track) {
-                self.router.tracks.push(track.clone());
-            }
-        }
+        let tracks = self.tracked(group, &place, writer);
+        self.router.tracks = tracks.iter().map(Track::toml).collect();
         let router = &self.router;
         for (present, keyword) in
             [(router.nic.is_some(), "interface"), (router.vrid.is_some(), "virtual_router_id")]
@@ -196,6 +185,7 @@ impl Instance {
         }
         self.complete(&origin, &place, context, writer);
         self.router.keys = last_of_each(self.router.keys, |(_, key, _)| *key);
+        self.router.keys.retain(|(_, _, value)| value != LEFT_OUT);
         self.router.write(&origin, writer);
     }
 
@@ -205,22 +195,32 @@ impl Instance {
         self.router.priority.unwrap_or(usual) == PRIORITY_OWNER
     }
 
-    /// What counts with a weight counts neither in an instance of a group, unless the group says so, nor for who owns the addresses:
-    /// scripts and files are left out, interfaces have no weight.
-    fn forget_weights(&mut self, whose: &str, origin: &Origin, place: &str, writer: &mut Writer) {
-        let mut forgotten = false;
-        self.router.tracks.retain_mut(|track| {
-            let (kept, without) = without_weight(track);
-            forgotten |= !kept || without != *track;
-            *track = without;
-            kept
-        });
-        if forgotten {
-            let wrong = format!("a weight in the tracks {whose}");
-            let holds = "keepalived ignores such scripts and files, and such weights of interfaces";
-            let advice = "remove it; in a group, track it there, or write sync_group_tracking_weight";
-            writer.ignored(origin, place, Fault::new(wrong, holds, advice));
+    /// What it depends on: what it says, the links of its VIPs and routes, and what its group says.
+    fn tracked(&mut self, group: Option<&SyncGroup>, place: &str, writer: &mut Writer) -> Vec<Track> {
+        let is_owner = self.is_owner();
+        let whose = if is_owner {
+            Some("of the owner of the addresses (priority 255)")
+        } else {
+            group.filter(|group| !group.weights).map(|_| "of an instance of a group")
+        };
+        let mut tracks = Vec::new();
+        for track in std::mem::take(&mut self.tracks) {
+            let kept = if whose.is_some() { track.without_weight() } else { Some(track.clone()) };
+            if kept.as_ref() != Some(&track) || is_owner && track.is_weighted_link() {
+                let wrong = format!("a weight in the tracks {}", whose.unwrap_or_default());
+                let holds = "keepalived ignores such scripts, files and, of an owner, interfaces, but for files of weight 1, which have 0";
+                let advice = "remove it; in a group, track it there, or write sync_group_tracking_weight";
+                writer.ignored(&self.origin, place, Fault::new(wrong, holds, advice));
+            }
+            kept.into_iter().for_each(|track| track.join(&mut tracks));
         }
+        std::mem::take(&mut self.links).into_iter().for_each(|nic| Track::link(nic).join(&mut tracks));
+        for track in group.iter().flat_map(|group| &group.tracks) {
+            track.clone().join(&mut tracks);
+        }
+        let own = self.router.nic.as_deref();
+        tracks.retain(|track| !(track.is_link(own) || is_owner && track.is_weighted_link()));
+        tracks
     }
 
     fn take(&mut self, statement: &Statement, place: &str, context: &mut Context, writer: &mut Writer) {
@@ -234,9 +234,10 @@ impl Instance {
                 return;
             }
             "state" => {
-                // MASTER stays, whatever follows.
-                let master = values.choice(&[("MASTER", true), ("BACKUP", false)]).unwrap_or(false);
-                self.master = Some(master || self.master == Some(true));
+                // BACKUP leaves a MASTER before it; an unknown word is BACKUP.
+                let said = values.choice(&[("MASTER", true), ("BACKUP", false)]);
+                let is_backup = said == Some(false) && self.master == Some(true);
+                self.master = Some(said.unwrap_or(false) || is_backup);
                 return;
             }
             "virtual_router_id" => {
@@ -255,7 +256,7 @@ impl Instance {
                 return;
             }
             "version" => {
-                router.version = values.integer(2..=3).or(router.version);
+                router.version = values.integer_as_far(2..=3).or(router.version);
                 return;
             }
             "strict_mode" => {
@@ -277,7 +278,16 @@ impl Instance {
             }
             "track_interface" | "track_script" | "track_file" | "track_process" => {
                 let own = router.nic.clone();
-                return tracks(statement, &mut router.tracks, own.as_deref(), place, context, writer);
+                return tracks(statement, &mut self.tracks, own.as_deref(), place, context, writer);
+            }
+            "virtual_routes" => {
+                for line in statement.statements() {
+                    let tracked = !line.words.iter().any(|word| word == "no_track");
+                    let dev = line.words.iter().position(|word| word == "dev");
+                    let dev = dev.and_then(|at| line.words.get(at + 1)).filter(|_| tracked);
+                    self.links.extend(dev.and_then(|dev| context.interfaces.find(dev)));
+                }
+                return;
             }
             "mcast_src_ip" => values.address().map(|address| ("source", quoted(&address.to_string()))),
             "unicast_src_ip" => {
@@ -426,13 +436,21 @@ impl Instance {
                 "name another address",
             );
         }
+        let of_family = |address: &str| address.contains(':') == is_ipv6 || self.router.addresses.is_empty();
+        let strange = self.router.keys.iter().find(|(_, key, value)| *key == "source" && !of_family(value));
+        if let Some((at, _, value)) = strange.cloned() {
+            self.router.keys.retain(|(_, key, _)| *key != "source");
+            let wrong = format!("the source {} is of another family than the VIPs", value.trim_matches('"'));
+            ignored(&at, &wrong, "adverts go by the family of the VIPs", "name another address");
+        }
         if let Some(at) = self.unicast.as_ref().filter(|_| self.router.peers.is_empty()) {
             let holds = "without a unicast_peer adverts go to the multicast group, as in keepalived";
             writer.notice(at, place, Fault::new("unicast without peers", holds, "name the peers"));
         }
-        let impossible = if strict && !self.router.peers.is_empty() {
-            Some(("unicast_peer with vrrp_strict", "remove vrrp_strict, or write strict_mode off here"))
-        } else if (strict || version == 3) && self.router.addresses.is_empty() {
+        if self.router.peers.is_empty() {
+            self.router.keys.retain(|(_, key, _)| *key != "ttl_min");
+        }
+        let impossible = if (strict || version == 3) && self.router.addresses.is_empty() {
             Some(("no VIP in an instance that needs one", "add virtual_ipaddress"))
         } else {
             None
@@ -447,6 +465,13 @@ impl Instance {
                 place,
                 Fault::new("no VIP", holds, "add virtual_ipaddress if one is meant"),
             );
+        }
+        if is_ipv6 && version == 2 {
+            let holds = "other directors that follow it would not understand those of version 3";
+            let wrong = "version 2 of VRRP with IPv6 addresses is not supported";
+            let fault = Fault::new(wrong, holds, "write version 3 on all directors");
+            writer.refuse(origin, place, fault);
+            self.router.version = Some(3);
         }
         self.round(version, place, writer);
         if self.master == Some(true) && self.router.priority.is_none() {
@@ -544,12 +569,16 @@ pub fn announcing(keyword: &str, values: &mut Values<'_, '_>) -> Option<(&'stati
         }
         return Some((key, said.clamp(1, COUNT_MAX).to_string()));
     }
-    let time = values.seconds(0.0..=f64::from(u32::MAX))?;
+    let is_refresh = key == "garp_refresh";
+    let most = if is_refresh { u32::MAX } else { scripts::SECONDS_MAX };
+    let said = values.integer_as_far(0..=most);
+    // Of what cannot be read the refresh is none.
+    let time = said.or(is_refresh.then_some(0))?;
     if time > ANNOUNCE_MAX {
         let holds = "VIPs are announced again every hour, the longest time here";
         values.differs(format!("{} {time}", values.keyword()), holds, "nothing needs to be done");
     }
-    Some((key, seconds(time.min(ANNOUNCE_MAX))))
+    Some((key, seconds(time.min(ANNOUNCE_MAX).into())))
 }
 
 /// `notify_…` scripts of an instance or group; of one that is said twice the first one holds. `said` are the keys that
@@ -605,7 +634,7 @@ fn addresses(
         let words = line.values();
         let dev = words.iter().position(|word| word == "dev").and_then(|at| words.get(at + 1));
         let follows = dev.filter(|dev| *dev != "lo" && !words.iter().any(|word| word == "no_track"));
-        links.extend(follows.cloned());
+        links.extend(follows.and_then(|dev| context.interfaces.find(dev)));
         if router.addresses.contains(&vip) || router.excluded.contains(&vip) {
             let wrong = format!("{vip} is there twice");
             let holds = "an address is there once, and adverts tell it once; keepalived's count it twice";
@@ -700,33 +729,9 @@ pub struct SyncGroup {
     members: Vec<String>,
     keys: Vec<(Origin, &'static str, String)>,
     /// What all members depend on.
-    tracks: Vec<String>,
+    tracks: Vec<Track>,
     /// Whether weights count (`sync_group_tracking_weight`).
     weights: bool,
-}
-
-/// Whether a part of `track` is about this NIC.
-fn is_link(track: &str, nic: &str) -> bool {
-    let head = format!("{{ nic = {}", quoted(nic));
-    track.strip_prefix(&head).is_some_and(|rest| rest.starts_with([',', ' ']))
-}
-
-/// Whether a part of `track` counts in a group without weights, and what it is then.
-fn without_weight(track: &str) -> (bool, String) {
-    let weight = |text: &str| text.find(", weight = ");
-    if track.starts_with("{ nic = ") {
-        return match weight(track) {
-            Some(at) => (true, format!("{} }}", &track[..at])),
-            None => (true, track.to_owned()),
-        };
-    }
-    let of_check = track.rfind("} ").or_else(|| track.rfind("},")).unwrap_or(0);
-    let counts = if track.contains("kind = \"file\"") {
-        !track.contains("factor = 0,")
-    } else {
-        track.contains("kind = \"script\"") && weight(&track[of_check..]).is_some()
-    };
-    (!counts, track.to_owned())
 }
 
 /// Reads a `vrrp_sync_group`.
@@ -800,6 +805,15 @@ impl SyncGroup {
             let fault = Fault::new("a group of nobody", "keepalived has no such group", "remove it");
             writer.ignored(origin, &place, fault);
         }
+        let has_owner = |member: &String| instances.iter().any(|one| one.name() == member && one.is_owner());
+        let weighted = self.tracks.iter().any(|track| *track != track.unweighted());
+        if weighted && self.members.iter().any(has_owner) {
+            let holds = "what the group tracks has a weight of 0 for all members, as in keepalived";
+            let wrong = "a weight in a group with an owner of the addresses (priority 255)";
+            let fault = Fault::new(wrong, holds, "remove the weights, or give all members a lower priority");
+            writer.notice(origin, &place, fault);
+            self.tracks = self.tracks.iter().map(Track::unweighted).collect();
+        }
         !self.members.is_empty()
     }
 
@@ -809,7 +823,8 @@ impl SyncGroup {
         writer.key(&self.origin, "name", quoted(&self.name));
         let members: Vec<String> = self.members.iter().map(|member| quoted(member)).collect();
         writer.key(&self.origin, "members", format!("[{}]", members.join(", ")));
-        for (origin, key, value) in &last_of_each(self.keys.clone(), |(_, key, _)| *key) {
+        let keys = last_of_each(self.keys.clone(), |(_, key, _)| *key);
+        for (origin, key, value) in keys.iter().filter(|(_, _, value)| value != LEFT_OUT) {
             writer.key(origin, key, value);
         }
     }
