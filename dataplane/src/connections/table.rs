@@ -488,7 +488,7 @@ impl<A: Address> Table<A> {
             (other.is_nat() && other.answer_flow() == *flow).then(|| key.flow(&other.client_flow()))
         };
         let in_front = before.unwrap_or(place);
-        let other = alike(in_front).unwrap_or(hash);
+        let other = before.and_then(&alike).unwrap_or(hash);
         if !slots.look_alike(other, answer) {
             slots.bring_forward(answer, in_front, alike);
         }
