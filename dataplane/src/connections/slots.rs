@@ -180,8 +180,14 @@ impl Slots {
     }
 
     /// Lets the slot of `place` be found before those of the places that are alike, which keep their order: those of which `alike`
-    /// gives the hash of their other slot. Where both slots of one look the same, nobody knows which is which: they stay.
-    pub(super) fn bring_forward(&mut self, hash: u64, place: u32, alike: impl Fn(u32) -> Option<u64>) {
+    /// gives the hash of their other slot. Where both slots of one look the same, nobody knows which is which: they stay. True when
+    /// there were any.
+    pub(super) fn bring_forward(
+        &mut self,
+        hash: u64,
+        place: u32,
+        alike: impl Fn(u32) -> Option<u64>,
+    ) -> bool {
         let (home, tag) = (self.home(hash), self.tag(hash));
         let (mask, one) = (self.tag_mask, self.tag_one);
         let tag_of = |hash| Self::tag_by(mask, one, hash);
@@ -194,7 +200,7 @@ impl Slots {
                 let slot = &mut self.buckets[at].0[found.trailing_zeros() as usize & SLOTS];
                 if *slot == tag | place {
                     *slot = carried.unwrap_or(*slot);
-                    return;
+                    return carried.is_some();
                 }
                 if alike(*slot & !self.tag_mask).is_some_and(|other| tag_of(other) != tag) {
                     let in_front = carried.unwrap_or(tag | place);
@@ -203,6 +209,7 @@ impl Slots {
                 found &= found - 1;
             }
         }
+        false
     }
 
     /// True when slots of the two hashes look the same.

@@ -191,6 +191,8 @@ pub struct Table<A: Address> {
     /// Entries from here on were never used.
     pub(super) high_water: u32,
     used: u32,
+    /// A connection was made that takes over the answers of another.
+    overtaken: bool,
     pub(super) hand: Hand,
     /// What clients hold.
     pub(super) holders: Holders,
@@ -213,6 +215,7 @@ impl<A: Address> Table<A> {
             unused: NONE,
             high_water: 0,
             used: 0,
+            overtaken: false,
             hand: Hand::default(),
             holders: Holders::new(key, capacity as usize),
             beside: Beside { templates: Templates::new(key), reclaim: Reclaim::new(capacity as usize) },
@@ -327,6 +330,19 @@ impl<A: Address> Table<A> {
         }
         let direction = entry.direction_of(flow)?;
         Some((Found { index: ConnectionIndex(candidate.0), direction }, entry))
+    }
+
+    /// True since a connection was made that takes over the answers of another: candidates from before may be the other.
+    #[inline]
+    #[must_use]
+    pub const fn is_overtaken(&self) -> bool {
+        self.overtaken
+    }
+
+    /// There are no candidates from before any more.
+    #[inline]
+    pub const fn forget_overtaken(&mut self) {
+        self.overtaken = false;
     }
 
     /// The connection of a flow that has not expired.
@@ -482,7 +498,7 @@ impl<A: Address> Table<A> {
         if !self.slots.insert(answer, place) {
             return false;
         }
-        let Self { entries, slots, key, .. } = self;
+        let Self { entries, slots, key, overtaken, .. } = self;
         let alike = |other: u32| {
             let other = &entries[other as usize];
             (other.is_nat() && other.answer_flow() == *flow).then(|| key.flow(&other.client_flow()))
@@ -490,7 +506,7 @@ impl<A: Address> Table<A> {
         let in_front = before.unwrap_or(place);
         let other = before.and_then(&alike).unwrap_or(hash);
         if !slots.look_alike(other, answer) {
-            slots.bring_forward(answer, in_front, alike);
+            *overtaken |= slots.bring_forward(answer, in_front, alike);
         }
         true
     }

@@ -72,6 +72,8 @@ impl<'s, A: Tables + IpVersion> Asked<'s, '_, A> {
     /// What becomes of an IPv6 fragment that is not the last and whose data is no multiple of eight bytes: its sender is told where
     /// it would be put together (RFC 8200, 4.5; kernel: `ip6_frag_queue`), and whom it passes looks at its header alone
     /// (kernel: `nf_ct_frag6_gather`).
+    #[cold]
+    #[inline(never)]
     fn uneven(&self) -> Decided<'s, A> {
         match self.local()? {
             Some(Local::Vip) => {

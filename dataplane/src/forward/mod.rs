@@ -367,16 +367,18 @@ impl Forwarder {
                     real.inspect(|real| processor::prefetch(real.counters.of(self.worker)));
                 }
             }
-            let places = group(ahead.checked_sub(lag), size, count);
-            for (stage, packet) in stages[places.clone()].iter().zip(&mut packets[places]) {
-                match stage.frame {
-                    Frame::PlainV4 => self.plain::<Ipv4Addr>(snapshot, packet, *stage, verdicts, now),
-                    Frame::PlainV6 => self.plain::<Ipv6Addr>(snapshot, packet, *stage, verdicts, now),
-                    Frame::Other => {
-                        self.pieces.begin(verdicts.len());
-                        verdicts.push(self.other(snapshot, packet, now));
+            let mut places = group(ahead.checked_sub(lag), size, count);
+            loop {
+                for (stage, packet) in stages[places.clone()].iter().zip(&mut packets[places.clone()]) {
+                    if self.last_stage(snapshot, packet, *stage, verdicts, now) {
+                        break;
                     }
                 }
+                places.start = verdicts.len();
+                if !self.connections.take_overtaken() {
+                    break;
+                }
+                stages[places.start..].iter_mut().for_each(|stage| self.fetch(stage));
             }
         }
     }
@@ -415,7 +417,28 @@ impl Forwarder {
         snapshot.real(real)
     }
 
-    /// Last stage of a plain frame: decide, then do it.
+    /// Last stage: decide, then do it. True when later packets of the burst must be looked up anew.
+    #[inline(always)]
+    fn last_stage(
+        &mut self,
+        snapshot: &Snapshot,
+        packet: &mut Packet<'_>,
+        stage: Stage,
+        verdicts: &mut Verdicts,
+        now: Tick,
+    ) -> bool {
+        match stage.frame {
+            Frame::PlainV4 => self.plain::<Ipv4Addr>(snapshot, packet, stage, verdicts, now),
+            Frame::PlainV6 => self.plain::<Ipv6Addr>(snapshot, packet, stage, verdicts, now),
+            Frame::Other => {
+                self.pieces.begin(verdicts.len());
+                verdicts.push(self.other(snapshot, packet, now));
+                self.connections.is_overtaken()
+            }
+        }
+    }
+
+    /// The last stage of a plain frame.
     #[inline(always)]
     fn plain<A: Tables>(
         &mut self,
@@ -424,10 +447,11 @@ impl Forwarder {
         stage: Stage,
         verdicts: &mut Verdicts,
         now: Tick,
-    ) {
+    ) -> bool {
         let Some(headers) = A::read_plain(packet.bytes()) else {
             self.pieces.begin(verdicts.len());
-            return verdicts.push(self.other(snapshot, packet, now));
+            verdicts.push(self.other(snapshot, packet, now));
+            return self.connections.is_overtaken();
         };
         let staged = Staged { headers, hash: stage.hash, candidate: stage.candidate };
         match self.passage(snapshot, packet, &staged, now) {
@@ -439,8 +463,10 @@ impl Forwarder {
             Err(case) => {
                 self.pieces.begin(verdicts.len());
                 verdicts.push(self.seldom::<A>(snapshot, packet, stage, case, now));
+                return self.connections.is_overtaken();
             }
         }
+        false
     }
 
     /// A plain frame that is not simply passed on. Reads its headers again, so that the common way need not keep them.
@@ -505,6 +531,7 @@ impl Forwarder {
     }
 
     /// Parses any frame, without tags that name no VLAN.
+    #[inline(always)]
     fn parse_untagged(&self, snapshot: &Snapshot, packet: &mut Packet<'_>) -> Result<Parsed, Aside> {
         match self.parse(snapshot, packet) {
             Err(Aside::Drop(DropReason::Vlan)) if untag(packet) => self.parse(snapshot, packet),
@@ -574,6 +601,23 @@ impl Fragments {
 struct Connections {
     v4: Table<Ipv4Addr>,
     v6: Table<Ipv6Addr>,
+}
+
+impl Connections {
+    /// A connection was made that takes over the answers of another: what was looked up before may be the other.
+    const fn is_overtaken(&self) -> bool {
+        self.v4.is_overtaken() || self.v6.is_overtaken()
+    }
+
+    /// The same, once.
+    const fn take_overtaken(&mut self) -> bool {
+        let overtaken = self.is_overtaken();
+        if overtaken {
+            self.v4.forget_overtaken();
+            self.v6.forget_overtaken();
+        }
+        overtaken
+    }
 }
 
 /// A family that has a connection table.

@@ -4,6 +4,7 @@
 //! and route there is at least one for every reason that a frame alone can lead to.
 
 mod answered;
+mod bursts;
 mod case;
 mod dropped;
 mod errors;
