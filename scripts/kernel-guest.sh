@@ -13,6 +13,8 @@ FOLDER/initramfs.gz: that kernel with IPVS, ip, tc and ipvsadm, and an init that
 are left alone while they are newer than the kernel and this script. The newest of the cloud kernels in /boot is taken; modules
 in FOLDER/modules/RELEASE/ are taken in, too (scripts/kernel-twos.sh).
 
+KERNEL_ROOT names another folder that holds boot/ and lib/modules/: a kernel that was unpacked, not installed.
+
 Exit code: 0 done, 1 something is missing, 2 wrong use.
 TEXT
 }
@@ -33,7 +35,7 @@ LIST
 
 is_there() {
     case $1 in
-        cloud-kernel) compgen -G '/boot/vmlinuz-*-cloud-*' >/dev/null ;;
+        cloud-kernel) compgen -G "${KERNEL_ROOT:-}/boot/vmlinuz-*-cloud-*" >/dev/null ;;
         # Linked statically: it is alone in the initramfs.
         /bin/busybox) [[ -x /bin/busybox ]] && ! ldd /bin/busybox >/dev/null 2>&1 ;;
         *) command -v "$1" >/dev/null ;;
@@ -53,19 +55,27 @@ take_program() {
 }
 
 take_modules() {
-    local name file
-    for file in "/lib/modules/$release/kernel/net/netfilter/ipvs/"*; do
+    local name file place
+    # What was unpacked has no list of what its modules need.
+    if [[ -n ${KERNEL_ROOT:-} ]]; then
+        depmod -b "$KERNEL_ROOT" "$release"
+    fi
+    for file in "${KERNEL_ROOT:-}/lib/modules/$release/kernel/net/netfilter/ipvs/"*; do
         name=${file##*/}
         modules+=("${name%%.*}")
     done
     for name in "${modules[@]}"; do
-        modprobe -S "$release" --show-depends "$name"
-    done | awk '$1 == "insmod" { print $2 }' | sort -u | xargs cp --parents -t "$root"
+        modprobe -d "${KERNEL_ROOT:-/}" -S "$release" --show-depends "$name"
+    done | awk '$1 == "insmod" { print $2 }' | sort -u | while read -r file; do
+        place=$root${file#"${KERNEL_ROOT:-}"}
+        mkdir -p "${place%/*}"
+        cp "$file" "$place"
+    done
     mkdir -p "$root/lib/modules/$release"
     for file in "${added[@]}"; do
         cp --target-directory="$root/lib/modules/$release" "$file"
     done
-    cp "/lib/modules/$release/"modules.{order,builtin,builtin.modinfo} "$root/lib/modules/$release/"
+    cp "${KERNEL_ROOT:-}/lib/modules/$release/"modules.{order,builtin,builtin.modinfo} "$root/lib/modules/$release/"
     depmod -b "$root" "$release"
 }
 
@@ -134,8 +144,8 @@ main() {
     mkdir -p "$1"
     folder=$(realpath "$1")
     install_packages >&2
-    kernel=$(compgen -G '/boot/vmlinuz-*-cloud-*' | sort -V | tail -n 1)
-    release=${kernel#/boot/vmlinuz-}
+    kernel=$(compgen -G "${KERNEL_ROOT:-}/boot/vmlinuz-*-cloud-*" | sort -V | tail -n 1)
+    release=${kernel##*/vmlinuz-}
     mapfile -t added < <(compgen -G "$folder/modules/$release/*.ko")
     if is_newest "$folder/initramfs.gz" "$kernel" "${BASH_SOURCE[0]}" "${added[@]}" && [[ $folder/vmlinuz -ef $kernel ]]; then
         exit 0

@@ -110,7 +110,7 @@ reasons! {
         ProtocolUnreachable = "protocol_unreachable": "A transport protocol that no VIP speaks.",
         NetUnreachable = "net_unreachable": "No route to the destination.",
         HostUnreachable = "host_unreachable": "No route to the real server of a connection, or nobody answers at the address of the next hop.",
-        ParameterProblem = "parameter_problem": "An IPv4 option is malformed, or the data of an IPv6 fragment that is not the last is no multiple of eight bytes: ICMP parameter problem names the byte (RFC 1122, 3.2.2.5; RFC 8200, 4.5).",
+        ParameterProblem = "parameter_problem": "An IP option is malformed or, in IPv6, unknown to who has to know it, a routing header leads nowhere, or a fragment of IPv6 cannot be put together: ICMP parameter problem names the byte (RFC 1122, 3.2.2.5; RFC 8200, 4.2 to 4.5).",
         TimeExceeded = "time_exceeded": "The TTL or hop limit ran out.",
         ReassemblyTimeExceeded = "reassembly_time_exceeded": "Fragments of a datagram did not come in time.",
         NoConnection = "no_connection": "A NAT real server's packet of no connection (nat_icmp_send): ICMP port unreachable.",

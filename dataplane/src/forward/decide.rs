@@ -240,7 +240,7 @@ impl Forwarder {
             }
             Some(Local::Vip) if headers.protocol != A::ICMP_PROTOCOL => asked.unspoken(),
             Some(Local::Vip) if headers.icmp_type(frame) == Some(A::ECHO_REQUEST) => {
-                Ok(no_connection(asked.answer(Answer::Echo)))
+                asked.refused_by_host().unwrap_or_else(|| Ok(no_connection(asked.answer(Answer::Echo))))
             }
             Some(Local::Vip) => Err(Aside::Drop(DropReason::Unwanted)),
         }
@@ -401,7 +401,7 @@ impl<'s, 'p, A: IpVersion + crate::snapshot::Family> Asked<'s, 'p, A> {
     }
 
     /// Whether the VIP takes what is for none of its services.
-    fn accepts(&self) -> bool {
+    pub(super) fn accepts(&self) -> bool {
         !self.tables.not_accepting.contains(self.packet.nic, self.headers.destination)
     }
 
@@ -423,6 +423,9 @@ impl<'s, 'p, A: IpVersion + crate::snapshot::Family> Asked<'s, 'p, A> {
     /// UDP for no service.
     fn no_port(&self) -> Decided<'s, A> {
         let frame = self.packet.bytes();
+        if let Some(refused) = self.refused_by_host() {
+            return refused;
+        }
         if A::is_authenticated(frame, self.headers) {
             return self.unspoken();
         }
@@ -465,10 +468,16 @@ impl<'s, 'p, A: IpVersion + crate::snapshot::Family> Asked<'s, 'p, A> {
 
     /// The director itself does not speak that protocol.
     fn unspoken(&self) -> Decided<'s, A> {
+        if let Some(refused) = self.refused_by_host() {
+            return refused;
+        }
         self.refuse(Error::ProtocolUnreachable, ReplyKind::ProtocolUnreachable, DropReason::Unwanted)
     }
 
     fn reset(&self) -> Decided<'s, A> {
+        if let Some(refused) = self.refused_by_host() {
+            return refused;
+        }
         // A host without keys does not come to what is behind an authentication header.
         if A::is_authenticated(self.packet.bytes(), self.headers) {
             return self.unspoken();
@@ -486,7 +495,7 @@ impl<'s, 'p, A: IpVersion + crate::snapshot::Family> Asked<'s, 'p, A> {
     }
 
     /// An ICMP error from the address that the packet was for.
-    fn refuse(&self, error: Error, kind: ReplyKind, otherwise: DropReason) -> Decided<'s, A> {
+    pub(super) fn refuse(&self, error: Error, kind: ReplyKind, otherwise: DropReason) -> Decided<'s, A> {
         let then = self.error(error, kind, Some(self.headers.destination), otherwise);
         Ok(no_connection(then))
     }

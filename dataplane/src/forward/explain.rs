@@ -130,8 +130,8 @@ impl Forwarder {
         now: Tick,
     ) -> Explanation {
         let asked = Asked::new(snapshot, packet, &staged.headers, now);
-        let decided = match staged.headers.options.malformed() {
-            Some(at) => self.tell_of_option(&asked, at),
+        let decided = match A::malformed(packet.bytes(), &staged.headers) {
+            Some(error) => self.tell_of_option(&asked, error),
             None => self.decide(snapshot, packet, staged, now),
         };
         let decided = if matches!(decided, Err(Aside::Gather)) { asked.gathers() } else { decided };

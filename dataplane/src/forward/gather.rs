@@ -134,12 +134,20 @@ impl Forwarder {
         Err(Aside::Gather)
     }
 
-    /// An IPv6 fragment that is cut within its TCP header is put together with no other (RFC 8200, 4.5; kernel:
-    /// `ipv6frag_thdr_truncated`): it goes on alone if it only passes.
+    /// A first fragment of IPv6 that is cut within its headers is put together with no other (RFC 8200, 4.5; kernel:
+    /// `ipv6frag_thdr_truncated`): it goes on alone if it only passes. Its sender is told by the VIP's host, which does not see those
+    /// that services may have.
     fn cut_short<'s, A: Tables + IpVersion>(&self, asked: &Asked<'s, '_, A>) -> Decided<'s, A> {
         match asked.local()? {
             Some(Local::Elsewhere) => return Err(Aside::Drop(DropReason::NotMaster)),
             Some(Local::Own(_)) => return Err(Aside::Punt(Punt::Local)),
+            Some(Local::Vip) if !asked.accepts() => return Err(Aside::Drop(DropReason::NotAccepted)),
+            Some(Local::Vip)
+                if asked.tables.services.is_empty() || asked.headers.transport_protocol().is_none() =>
+            {
+                let error = Error::IncompleteHeaders { at: 0 };
+                return asked.refuse(error, error.reply_kind(), DropReason::TransportHeader);
+            }
             Some(Local::Vip) => return Err(Aside::Drop(DropReason::TransportHeader)),
             None => {}
         }
@@ -338,11 +346,11 @@ impl Forwarder {
     }
 }
 
-/// True for the first fragment of a datagram that holds less than its TCP header.
+/// True for the first fragment of an IPv6 datagram that ends before its TCP header does.
 fn is_cut_short<A: Address>(headers: &Headers<A>) -> bool {
+    let is_tcp = Protocol::from_number(headers.protocol) == Some(Protocol::Tcp);
     headers.fragment == Fragment::First
-        && Protocol::from_number(headers.protocol) == Some(Protocol::Tcp)
-        && headers.transport_length() < tcp::HEADER
+        && (is_tcp && headers.transport_length() < tcp::HEADER || ipv6::is_extension(headers.protocol))
 }
 
 /// Source and destination of a frame's IP packet.

@@ -65,8 +65,8 @@ impl Forwarder {
                     let answer = matches!(source, Some(Local::Vip));
                     answer.then(|| self.error_about_connection(asked, &about, now))?
                 }),
-            Ok(Some(Local::Vip)) => self
-                .error_that_counts(asked, &about, Some(Then::Drop(DropReason::Unwanted)))
+            Ok(Some(Local::Vip)) => (self.error_about_tunnel(asked, &about, now))
+                .or_else(|| self.error_that_counts(asked, &about, Some(Then::Drop(DropReason::Unwanted))))
                 .or_else(|| self.error_about_connection(asked, &about, now)),
             Ok(None) => self.error_about_connection(asked, &about, now),
         }

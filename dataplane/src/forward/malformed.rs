@@ -1,5 +1,5 @@
-//! IPv4 packets with options that nobody can follow: their senders are told which byte is wrong (RFC 792, RFC 1122, 3.2.2.5; kernel:
-//! `ip_rcv_options`).
+//! Packets with options that nobody can follow: their senders are told which byte is wrong (RFC 792, RFC 1122, 3.2.2.5; RFC 8200, 4.2;
+//! kernel: `ip_rcv_options`, `ipv6_parse_hopopts`). What is wrong for the host alone that a packet is for, is told as that host.
 
 use super::decide::Asked;
 use super::decision::{Case, Decided, no_connection};
@@ -7,23 +7,23 @@ use super::{Aside, Forwarder, Punt, Tables, Verdict};
 use crate::flow::Flow;
 use crate::packet::Packet;
 use crate::reason::{DropReason, ReplyKind};
-use crate::snapshot::{Local, Snapshot};
+use crate::snapshot::{Family, Local, Snapshot};
 use crate::time::Tick;
 use crate::wire::icmp::Error;
-use crate::wire::{Headers, IpVersion};
+use crate::wire::{Headers, IpVersion, Refused};
 
 impl Forwarder {
-    /// Takes a packet of whose options the byte at this place of the header is wrong.
+    /// Takes a packet whose options are wrong.
     #[cold]
     pub(super) fn malformed<A: Tables + IpVersion>(
         &mut self,
         snapshot: &Snapshot,
         packet: &mut Packet<'_>,
         headers: &Headers<A>,
-        at: u8,
+        error: Error,
         now: Tick,
     ) -> Verdict {
-        let told = self.tell_of_option(&Asked::new(snapshot, packet, headers, now), at);
+        let told = self.tell_of_option(&Asked::new(snapshot, packet, headers, now), error);
         match told {
             Ok(decision) => self.commit(snapshot, packet, headers, decision, now),
             Err(aside) => self.stand_aside::<A>(snapshot, aside),
@@ -34,7 +34,7 @@ impl Forwarder {
     pub(super) fn tell_of_option<'s, A: Tables + IpVersion>(
         &self,
         asked: &Asked<'s, '_, A>,
-        at: u8,
+        error: Error,
     ) -> Decided<'s, A> {
         let (headers, packet) = (asked.headers, asked.packet);
         let source = match asked.local()? {
@@ -52,7 +52,6 @@ impl Forwarder {
         if source.is_none() && !self.is_rewritten(asked) {
             asked.route()?;
         }
-        let error = Error::ParameterProblem { at };
         Ok(no_connection(asked.error(error, ReplyKind::ParameterProblem, source, DropReason::IpHeader)))
     }
 
@@ -65,5 +64,17 @@ impl Forwarder {
         asked.asked_out_there(headers.source, headers.destination).is_some()
             || asked.tables.nat_reals.contains_key(&headers.source)
                 && headers.flow().is_some_and(|flow| is_known(&flow))
+    }
+}
+
+impl<'s, A: IpVersion + Family> Asked<'s, '_, A> {
+    /// What becomes of a packet for a VIP whose headers its host does not take; none for others.
+    #[cold]
+    pub(super) fn refused_by_host(&self) -> Option<Decided<'s, A>> {
+        let refused = A::refused_by_host(self.packet.bytes(), self.headers)?;
+        Some(match refused {
+            Refused::Silently => Err(Aside::Drop(DropReason::IpHeader)),
+            Refused::Told(error) => self.refuse(error, error.reply_kind(), DropReason::IpHeader),
+        })
     }
 }

@@ -497,8 +497,9 @@ impl Forwarder {
         match self.parse_untagged(snapshot, packet) {
             Ok(Parsed::V4(staged)) => {
                 self.notice_length(snapshot, packet, &staged.headers);
-                if let Some(at) = staged.headers.options.malformed() {
-                    return self.malformed(snapshot, packet, &staged.headers, at, now);
+                if let Some(error) = <Ipv4Addr as wire::IpVersion>::malformed(packet.bytes(), &staged.headers)
+                {
+                    return self.malformed(snapshot, packet, &staged.headers, error, now);
                 }
                 let trailer = ipv4::clear_behind_options(packet.bytes_mut(), &staged.headers);
                 let verdict = self.whole(snapshot, packet, &staged, now);
@@ -511,6 +512,10 @@ impl Forwarder {
             }
             Ok(Parsed::V6(staged)) => {
                 self.notice_length(snapshot, packet, &staged.headers);
+                if let Some(error) = <Ipv6Addr as wire::IpVersion>::malformed(packet.bytes(), &staged.headers)
+                {
+                    return self.malformed(snapshot, packet, &staged.headers, error, now);
+                }
                 self.whole(snapshot, packet, &staged, now)
             }
             Err(aside) => {

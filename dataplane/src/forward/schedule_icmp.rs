@@ -27,7 +27,7 @@ impl Forwarder {
     ) -> Option<Decided<'s, A>> {
         let snapshot = asked.snapshot;
         let marked = asked.error_marked();
-        if marked.is_none() && !matches!(asked.local(), Ok(Some(Local::Vip))) {
+        if marked.is_none() && !matches!(asked.local(), Ok(Some(Local::Vip) | None)) {
             return None;
         }
         if let Err(Case::HandOver(owner)) = self.owned(snapshot, asked.packet, flow.source) {

@@ -46,7 +46,17 @@ pub enum Error {
     /// A byte of the header is wrong (IPv4: 12/0; IPv6: 4/0).
     ParameterProblem {
         /// Which one, counted from the start of the IP header.
-        at: u8,
+        at: u16,
+    },
+    /// An option that nobody here knows, and whose sender wants to be told (IPv6: 4/2).
+    UnknownOption {
+        /// Where it begins, counted from the start of the IP header.
+        at: u16,
+    },
+    /// A datagram's first fragment lacks a part of its headers (RFC 7112; IPv6: 4/3).
+    IncompleteHeaders {
+        /// Where the datagram is wrong: at its begin.
+        at: u16,
     },
     /// What another router told, passed on.
     Told {
@@ -71,7 +81,9 @@ impl Error {
             Self::ReassemblyTimeExceeded => ReplyKind::ReassemblyTimeExceeded,
             Self::TooBig { .. } => ReplyKind::TooBig,
             Self::HostUnreachable => ReplyKind::HostUnreachable,
-            Self::ParameterProblem { .. } => ReplyKind::ParameterProblem,
+            Self::ParameterProblem { .. } | Self::UnknownOption { .. } | Self::IncompleteHeaders { .. } => {
+                ReplyKind::ParameterProblem
+            }
             Self::Told { .. } => ReplyKind::Tunnel,
         }
     }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::Headers;
 use super::checksum::Sum;
+use super::ipv6_options::Refused;
 use super::quote::Inner;
 use crate::address::Address;
 use crate::reason::DropReason;
@@ -70,6 +71,16 @@ pub trait IpVersion: Address {
 
     /// Writes the header's checksum anew, options included. IPv6 has none.
     fn sum_header(frame: &mut [u8], headers: &Headers<Self>);
+
+    /// What is wrong with the options that each router looks at, where the sender is to be told. Where not, the packet is not parsed.
+    fn malformed(_: &[u8], headers: &Headers<Self>) -> Option<icmp::Error> {
+        headers.options.malformed().map(|at| icmp::Error::ParameterProblem { at: at.into() })
+    }
+
+    /// Why the host that a packet is for takes it no further than to its transport header. Other routers do not look.
+    fn refused_by_host(_: &[u8], _: &Headers<Self>) -> Option<Refused> {
+        None
+    }
 
     /// True for IPv6 whose transport header is behind an authentication header (RFC 4302).
     fn is_authenticated(_: &[u8], _: &Headers<Self>) -> bool {

@@ -120,6 +120,8 @@ pub struct Options(u8);
 impl Options {
     /// Nothing, as most packets do, which have none.
     pub const NONE: Self = Self(0);
+    /// To be told, as those of IPv6 do which no router takes.
+    pub(crate) const REFUSED: Self = Self(Self::MALFORMED);
     /// Set when they are malformed; no header is that long.
     const MALFORMED: u8 = 0x80;
     /// Set when something follows their end; no header is that long either.
@@ -439,7 +441,9 @@ impl IpVersion for Ipv4Addr {
             icmp::Error::PortUnreachable => (3, 3, 0),
             icmp::Error::TooBig { mtu } => (3, 4, u32::from(mtu)),
             icmp::Error::HostUnreachable => (3, 1, 0),
-            icmp::Error::ParameterProblem { at } => (12, 0, u32::from(at) << 24),
+            icmp::Error::ParameterProblem { at }
+            | icmp::Error::UnknownOption { at }
+            | icmp::Error::IncompleteHeaders { at } => (12, 0, u32::from(at) << 24),
             icmp::Error::TimeExceeded => (11, 0, 0),
             icmp::Error::ReassemblyTimeExceeded => (11, 1, 0),
             icmp::Error::Told { kind, code, word } => (kind, code, word),

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::checksum::Sum;
 use super::ip::{IpHeader, IpVersion};
+use super::ipv6_options::{Refused, check_as_host, check_hop_by_hop};
 use super::quote::Inner;
 use super::{
     Fragment, Headers, LARGEST_PACKET, Options, array, cut_transport, ethernet, icmp, put, transport,
@@ -24,7 +25,7 @@ pub const FRAGMENT: u8 = extension::FRAGMENT;
 /// The number that says that nothing follows.
 pub const NO_NEXT_HEADER: u8 = 59;
 /// Where the payload's length stands in the header.
-pub const PAYLOAD_LENGTH: u8 = field::PAYLOAD_LENGTH as u8;
+pub const PAYLOAD_LENGTH: u16 = field::PAYLOAD_LENGTH as u16;
 /// Bytes of the fragment header.
 pub const FRAGMENT_HEADER: usize = 8;
 
@@ -45,7 +46,7 @@ pub mod field {
 }
 
 /// Numbers of extension headers.
-mod extension {
+pub(super) mod extension {
     pub const HOP_BY_HOP: u8 = 0;
     pub const ROUTING: u8 = 43;
     pub const FRAGMENT: u8 = 44;
@@ -70,7 +71,9 @@ pub(crate) fn parse(frame: &[u8], link_group: bool) -> Result<Headers<Ipv6Addr>,
         return Err(DropReason::Oversize);
     }
     let mut walk = Walk::new(header[field::NEXT_HEADER]);
+    let mut options = Options::NONE;
     if walk.is_extension() {
+        options = hop_by_hop(&packet[..total])?;
         walk = walk.follow(&packet[..total])?;
     }
 
@@ -93,14 +96,46 @@ pub(crate) fn parse(frame: &[u8], link_group: bool) -> Result<Headers<Ipv6Addr>,
         tcp_flags: found.tcp_flags,
         fragment: walk.fragment,
         link_group,
-        options: Options::NONE,
+        options,
     })
+}
+
+/// What the options of a hop-by-hop header ask, if the packet has one.
+#[cold]
+fn hop_by_hop(packet: &[u8]) -> Result<Options, DropReason> {
+    if packet.get(field::NEXT_HEADER) != Some(&extension::HOP_BY_HOP) {
+        return Ok(Options::NONE);
+    }
+    match check_hop_by_hop(packet) {
+        Ok(()) => Ok(Options::NONE),
+        Err(Refused::Told(_)) => Ok(Options::REFUSED),
+        Err(Refused::Silently) => Err(DropReason::IpHeader),
+    }
+}
+
+/// An IP packet, padding left out.
+fn packet_of<'a>(frame: &'a [u8], headers: &Headers<Ipv6Addr>) -> &'a [u8] {
+    frame.get(usize::from(headers.network)..usize::from(headers.end)).unwrap_or_default()
 }
 
 #[inline]
 fn addresses(header: &[u8; HEADER]) -> (Ipv6Addr, Ipv6Addr) {
     let at = |offset| array(header, offset).map_or(Ipv6Addr::UNSPECIFIED, |octets: [u8; 16]| octets.into());
     (at(field::SOURCE), at(field::DESTINATION))
+}
+
+/// True for the numbers of headers that others may follow.
+#[must_use]
+#[inline]
+pub const fn is_extension(next: u8) -> bool {
+    matches!(
+        next,
+        extension::HOP_BY_HOP
+            | extension::ROUTING
+            | extension::FRAGMENT
+            | extension::AUTHENTICATION
+            | extension::DESTINATION
+    )
 }
 
 /// The way along extension headers.
@@ -131,14 +166,7 @@ impl Walk {
 
     #[inline]
     const fn is_extension(&self) -> bool {
-        matches!(
-            self.next,
-            extension::HOP_BY_HOP
-                | extension::ROUTING
-                | extension::FRAGMENT
-                | extension::AUTHENTICATION
-                | extension::DESTINATION
-        )
+        is_extension(self.next)
     }
 
     /// Goes on to the first header that is no extension, or to the end of what a later fragment tells.
@@ -159,7 +187,8 @@ impl Walk {
             let units = usize::from(length);
             let bytes = match self.next {
                 extension::HOP_BY_HOP if self.at != HEADER => return Err(DropReason::IpHeader),
-                extension::ROUTING if array(packet, self.at + 2) == Some([0]) => {
+                // The type that RFC 5095 took away, where it leads further.
+                extension::ROUTING if matches!(array(packet, self.at + 2), Some([0, left]) if left > 0) => {
                     return Err(DropReason::SourceRoute);
                 }
                 extension::FRAGMENT => 8,
@@ -237,7 +266,7 @@ fn authentication_at(packet: &[u8]) -> Option<usize> {
 /// Where in the IP packet the number of the upper-layer protocol stands: what an error about it points at
 /// (RFC 4443, 3.4). It is that of an authentication header where there is one, which a host without keys does not know.
 fn next_header_at(frame: &[u8], headers: &Headers<Ipv6Addr>) -> usize {
-    let packet = frame.get(usize::from(headers.network)..usize::from(headers.end)).unwrap_or_default();
+    let packet = packet_of(frame, headers);
     if let Some(at) = authentication_at(packet) {
         return at;
     }
@@ -327,13 +356,28 @@ impl IpVersion for Ipv6Addr {
 
     fn sum_header(_: &mut [u8], _: &Headers<Self>) {}
 
+    #[cold]
+    fn malformed(frame: &[u8], headers: &Headers<Self>) -> Option<icmp::Error> {
+        match check_hop_by_hop(packet_of(frame, headers)) {
+            Err(Refused::Told(error)) if headers.options == Options::REFUSED => Some(error),
+            _ => None,
+        }
+    }
+
+    fn refused_by_host(frame: &[u8], headers: &Headers<Self>) -> Option<Refused> {
+        let packet = packet_of(frame, headers);
+        let is_extended = usize::from(headers.transport) > ethernet::HEADER + HEADER;
+        let first = packet.get(field::NEXT_HEADER).filter(|_| is_extended)?;
+        check_as_host(packet, *first).err()
+    }
+
     fn is_authenticated(frame: &[u8], headers: &Headers<Self>) -> bool {
-        let packet = frame.get(usize::from(headers.network)..usize::from(headers.end)).unwrap_or_default();
+        let packet = packet_of(frame, headers);
         usize::from(headers.transport) > ethernet::HEADER + HEADER && authentication_at(packet).is_some()
     }
 
     fn fragment_part<'a>(frame: &'a [u8], headers: &Headers<Self>) -> Result<Part<'a, Self>, DropReason> {
-        let packet = frame.get(usize::from(headers.network)..usize::from(headers.end)).unwrap_or_default();
+        let packet = packet_of(frame, headers);
         let first = packet.get(field::NEXT_HEADER).copied().unwrap_or(extension::FRAGMENT);
         let (at, named_at) = Walk::new(first).follow(packet)?.fragment_header;
         let (Some(header), Some([next, _, high, low, a, b, c, d])) =
@@ -404,6 +448,8 @@ impl IpVersion for Ipv6Addr {
             icmp::Error::TooBig { mtu } => (2, 0, u32::from(mtu)),
             icmp::Error::HostUnreachable => (1, 3, 0),
             icmp::Error::ParameterProblem { at } => (4, 0, u32::from(at)),
+            icmp::Error::UnknownOption { at } => (4, 2, u32::from(at)),
+            icmp::Error::IncompleteHeaders { at } => (4, 3, u32::from(at)),
             icmp::Error::TimeExceeded => (3, 0, 0),
             icmp::Error::ReassemblyTimeExceeded => (3, 1, 0),
             icmp::Error::Told { kind, code, word } => (kind, code, word),

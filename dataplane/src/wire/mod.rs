@@ -11,6 +11,7 @@ pub mod icmp;
 mod ip;
 pub mod ipv4;
 pub mod ipv6;
+mod ipv6_options;
 pub mod ndp;
 pub(crate) mod plain;
 pub mod quote;
@@ -27,6 +28,7 @@ use crate::id::{L4Port, Mac, Protocol};
 use crate::reason::DropReason;
 pub use ip::{IpHeader, IpVersion};
 pub use ipv4::Options;
+pub use ipv6_options::Refused;
 pub use tcp::TcpFlags;
 
 /// The largest IP packet that is taken: offsets from the start of the frame stay
@@ -71,7 +73,7 @@ pub struct Headers<A> {
     pub fragment: Fragment,
     /// The frame was sent to a broadcast or multicast MAC.
     pub link_group: bool,
-    /// What IPv4 options ask of a router.
+    /// What options ask of a router.
     pub options: Options,
 }
 

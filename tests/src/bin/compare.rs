@@ -157,7 +157,22 @@ fn first_difference(scenario: &Scenario, recording: &Recording) -> Result<Option
 fn kind(difference: &str) -> String {
     let line = difference.lines().next().unwrap_or_default();
     let words = line.split_once(": ").map_or(line, |(_, words)| words);
-    words.split_whitespace().next().unwrap_or_default().to_owned()
+    let first = words.split_whitespace().next().unwrap_or_default();
+    // Of frames: who sent which kinds of packets, so that another cause does not take the first one's place.
+    let frames =
+        difference.lines().skip(1).filter(|line| line.starts_with("  want") || line.starts_with("  got"));
+    let of = |line: &str| -> String {
+        let head = line.split('[').next().unwrap_or_default();
+        let kinds = ["NIC", "ICMP", "TCP", "UDP", "frag", "proto"];
+        let word =
+            |word: &&str| kinds.iter().any(|kind| word.starts_with(kind)) || word.parse::<u8>().is_ok();
+        head.split_whitespace()
+            .take(1)
+            .chain(head.split_whitespace().filter(word))
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    std::iter::once(first.to_owned()).chain(frames.map(of)).collect::<Vec<_>>().join("; ")
 }
 
 /// Makes a scenario that differs small and keeps both.

@@ -6,6 +6,7 @@
 
 mod cuts;
 mod errors;
+mod extensions;
 mod lies;
 mod odd;
 

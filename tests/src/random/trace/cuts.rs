@@ -21,8 +21,12 @@ impl Trace<'_> {
         }
         // What does not fit a tunnel of IPv4 is cut in another way, which docs/differences.md tells of.
         let crosses = self.about.features.contains(CROSSING) && self.family() == Family::V6;
-        let mut pieces =
-            self.pieces(&client, &vip, flow.protocol, (flow.client_port, flow.vip_port), crosses);
+        // The kernel passes a first fragment that ends within its TCP header on to DR and TUN real servers (docs/differences.md).
+        let passes = self.family() == Family::V6
+            && flow.protocol == number::TCP
+            && flow.sent.as_ref().is_some_and(|sent| !is_nat(sent, &vip));
+        let ports = (flow.client_port, flow.vip_port);
+        let mut pieces = self.pieces((&client, &vip), flow.protocol, ports, crosses, passes);
         self.about.features.insert("fragments");
         let may_lack = !self.incomplete && flow.protocol == number::UDP && pieces.len() > 1;
         if may_lack && self.numbers.percent(40) {
@@ -68,7 +72,8 @@ impl Trace<'_> {
             return Ok(());
         }
         let client = self.family().client(flow.client);
-        let pieces = self.pieces(&real.to_string(), &client, protocol, (real_port, flow.client_port), false);
+        let pieces =
+            self.pieces((&real.to_string(), &client), protocol, (real_port, flow.client_port), false, false);
         self.about.features.insert("answers in fragments");
         for piece in pieces {
             self.real_sends(sent.real, &piece, "fragment of an answer")?;
@@ -79,11 +84,11 @@ impl Trace<'_> {
     /// A datagram's fragments, in any order.
     fn pieces(
         &mut self,
-        source: &str,
-        destination: &str,
+        (source, destination): (&str, &str),
         protocol: u8,
         ports: (u16, u16),
         is_small: bool,
+        holds_header: bool,
     ) -> Vec<Vec<u8>> {
         let ip = Ip::new(source, destination).id(self.numbers.below(1 << 16) as u16);
         let length = if is_small { 200 } else { self.numbers.pick(&[200, 203, 1600, 2500]) };
@@ -91,7 +96,10 @@ impl Trace<'_> {
         let flags = if self.numbers.percent(15) { "S" } else { "PA" };
         let whole = transport(&ip, protocol, ports, (flags, 0), &data);
         let whole = &whole[self.family().header()..];
-        let cuts = self.cuts(whole.len());
+        let mut cuts = self.cuts(whole.len());
+        if holds_header {
+            cuts.retain(|&cut| cut >= 24);
+        }
         let mut pieces = fragments(&ip, protocol, whole, &cuts);
         match self.numbers.below(10) {
             0..=2 => pieces.reverse(),
@@ -134,6 +142,14 @@ impl Trace<'_> {
         }
         all
     }
+}
+
+/// True for what NAT sent on.
+fn is_nat(sent: &super::Sent, vip: &str) -> bool {
+    addresses(&sent.packet).is_some_and(|(_, to, protocol, at)| {
+        let port = sent.packet.get(at + 2..at + 4);
+        to.to_string() != *vip && matches!(protocol, number::TCP | number::SCTP) && port.is_some()
+    })
 }
 
 /// The fragments of what follows a header, cut at these places.

@@ -80,8 +80,13 @@ impl Trace<'_> {
         let to = [&client, &vip, &real, &front, &behind];
         let to = to[self.numbers.below(to.len())];
         // Nothing goes back to where it came from, which would be a redirect's or a spoofer's. docs/differences.md tells of those from
-        // the front to real servers.
-        if sources[from] == to || !from_behind && [&client, &real].contains(&to) || from_behind && *to == real
+        // the front to real servers, whose TTL the kernel lowers twice.
+        // So do those about answers that go to the client: forwarded, and then passed to the real server.
+        let comes_back = from_behind && *to == client && source.to_string() == vip;
+        if comes_back
+            || sources[from] == to
+            || !from_behind && [&client, &real].contains(&to)
+            || from_behind && *to == real
         {
             return Ok(());
         }

@@ -101,6 +101,9 @@ impl Trace<'_> {
     /// Options of IPv4 that cannot be, or that nobody knows.
     pub(super) fn malformed_options(&mut self) -> Result<(), Unknown> {
         if self.family() == Family::V6 {
+            if self.numbers.percent(70) {
+                return self.extended();
+            }
             return self.no_next_header();
         }
         let carried = self.numbers.percent(60);
