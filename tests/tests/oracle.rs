@@ -71,7 +71,7 @@ scenarios! {
     reuse_syn_rst thresholds_lc
     delete_reuse icmp_tun_known odd6_own_source ops_refused ops6_refused states_sctp_closed thresholds_reuse
     answers6_deleted reuse_refused reuse6_refused drop_packet udp6_unsummed mtu_gue_nobody mtu_gue_one_packet
-    schedule_icmp_lblc schedule_icmp_lblcr schedule_icmp_dh schedule_icmp_states mh_mark_ports options_end error_to_own_address error_to_own_address6
+    schedule_icmp_lblc schedule_icmp_lblcr schedule_icmp_dh schedule_icmp_states mh_mark_ports options_end error_to_own_address error_to_own_address6 error_to_own_marked error_to_own_marked6 error_to_own_marked_tun list_conflicts
     options6 options6_no_service options6_nat first_fragment6 tunnel_errors_to_vip schedule_icmp_ways
     field_no_neighbour overlong_fragments6 seldom_headers
     field_ipvsadm_errors

@@ -134,6 +134,9 @@ pub fn parse(words: &[String], restoring: bool, names: &dyn Names) -> Parsed<Com
         return Err(Mistake::new(format!("unexpected argument {argument}")));
     }
     given.read_flags()?;
+    if task == Task::List {
+        given.check_list()?;
+    }
     given.check_kinds(task)?;
     given.command(task, timeouts)
 }
@@ -516,7 +519,8 @@ impl<'a> Given<'a> {
         Err(Mistake::new(format!("The option '{option}' conflicts with the '{other}' option in the {with}")))
     }
 
-    fn list(&self) -> Parsed<List> {
+    /// What the list command says before it looks for options that are no list's.
+    fn check_list(&self) -> Parsed<()> {
         use Kind as K;
         let conflicts = [
             (K::Service, K::Connection),
@@ -526,7 +530,11 @@ impl<'a> Given<'a> {
             (K::Daemon, K::Service),
             (K::Daemon, K::Timeout),
         ];
-        self.check_conflicts(&conflicts, "'list' command")?;
+        self.check_conflicts(&conflicts, "'list' command")
+    }
+
+    fn list(&self) -> Parsed<List> {
+        use Kind as K;
         let special = [K::Connection, K::Timeout, K::Daemon].into_iter().find(|&kind| self.has(kind));
         let forms = [
             (K::Stats, Listed::Stats),

@@ -60,11 +60,7 @@ impl Forwarder {
                     answers.then(|| self.error_about_connection(asked, &about, now))?
                 })
                 .or_else(|| self.error_that_counts(asked, &about, Some(Then::Local)))
-                .or_else(|| {
-                    let source = asked.tables.local.get(asked.packet.nic, about.source);
-                    let answer = matches!(source, Some(Local::Vip));
-                    answer.then(|| self.error_about_connection(asked, &about, now))?
-                }),
+                .or_else(|| self.error_about_connection(asked, &about, now)),
             Ok(Some(Local::Vip)) => (self.error_about_tunnel(asked, &about, now))
                 .or_else(|| self.error_that_counts(asked, &about, Some(Then::Drop(DropReason::Unwanted))))
                 .or_else(|| self.error_about_connection(asked, &about, now)),
