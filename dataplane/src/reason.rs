@@ -67,7 +67,7 @@ reasons! {
         TemplatesFull = "templates_full": "The table of persistence templates of its family is full of such that are in use; raise runtime.connections, or shorten `persistent`.",
         ClientShare = "client_share": "The connection table is nearly full, and the client (an IPv4 address, a /64 of IPv6) holds more of it than runtime.client_share.",
         ServiceShare = "service_share": "The connection table is nearly full, and the service holds more of it than its `share`.",
-        Defence = "defence": "drop_packet of [sysctl] says that each so many-th packet that would make a connection is dropped, always or while the connection table is nearly full.",
+        Defence = "defence": "drop_packet of [sysctl]: one of every N packets that would make a connection is dropped, always or while the connection table is nearly full.",
         NoRoute = "no_route": "No route to the destination; add a [[route]] or a gateway.",
         BeyondLink = "beyond_link": "From a link-local address, which means a host of one link alone, to a host that is not on that link, or to a service whose real server is not, or is reached otherwise than by dr: it could not answer. Or to another host's link-local address (RFC 4291, 2.5.6; RFC 3927, 7).",
         NoTunnelSource = "no_tunnel_source": "The director has no address of the real server's family to tunnel from; add one to the NIC's addresses.",

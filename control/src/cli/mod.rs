@@ -65,7 +65,7 @@ enum Command {
     Explain(explain::Arguments),
     /// ipvsadm's command line, in front of this director
     Ipvsadm(ipvsadm::Arguments),
-    /// The set-up of keepalived, Piranha or nginx as this director's TOML
+    /// The set-up of keepalived, ldirectord, Piranha, heartbeat, nginx or ipvsadm as this director's TOML
     Import(import::Arguments),
     /// How fast the director is on this machine
     Bench(Box<bench::Arguments>),
