@@ -134,9 +134,6 @@ pub fn parse(words: &[String], restoring: bool, names: &dyn Names) -> Parsed<Com
         return Err(Mistake::new(format!("unexpected argument {argument}")));
     }
     given.read_flags()?;
-    if task == Task::List {
-        given.check_list()?;
-    }
     given.check_kinds(task)?;
     given.command(task, timeouts)
 }
@@ -368,7 +365,10 @@ impl<'a> Given<'a> {
         Ok(())
     }
 
+    /// Looks for what a command must have and must not have, option by option; the list is of one thing.
     fn check_kinds(&self, task: Task) -> Parsed<()> {
+        const LISTED: [Kind; 4] = [Kind::Connection, Kind::Service, Kind::Timeout, Kind::Daemon];
+        let mut listed = None;
         for kind in Kind::ALL {
             let (option, command) = (kind.word(), task.word());
             match (task.takes(kind), self.has(kind)) {
@@ -381,6 +381,11 @@ impl<'a> Given<'a> {
                     return Err(Mistake::new(format!(
                         "Illegal '{option}' option with the '{command}' command"
                     )));
+                }
+                (_, true) if task == Task::List && LISTED.contains(&kind) => {
+                    if let Some(other) = listed.replace(kind) {
+                        return Err(Self::conflict(kind, other, "'list' command"));
+                    }
                 }
                 _ => {}
             }
@@ -514,23 +519,12 @@ impl<'a> Given<'a> {
 
     fn check_conflicts(&self, pairs: &[(Kind, Kind)], with: &str) -> Parsed<()> {
         let both = pairs.iter().find(|(option, other)| self.has(*option) && self.has(*other));
-        let Some((option, other)) = both else { return Ok(()) };
-        let (option, other) = (option.word(), other.word());
-        Err(Mistake::new(format!("The option '{option}' conflicts with the '{other}' option in the {with}")))
+        both.map_or(Ok(()), |(option, other)| Err(Self::conflict(*option, *other, with)))
     }
 
-    /// What the list command says before it looks for options that are no list's.
-    fn check_list(&self) -> Parsed<()> {
-        use Kind as K;
-        let conflicts = [
-            (K::Service, K::Connection),
-            (K::Timeout, K::Connection),
-            (K::Daemon, K::Connection),
-            (K::Timeout, K::Service),
-            (K::Daemon, K::Service),
-            (K::Daemon, K::Timeout),
-        ];
-        self.check_conflicts(&conflicts, "'list' command")
+    fn conflict(option: Kind, other: Kind, with: &str) -> Mistake {
+        let (option, other) = (option.word(), other.word());
+        Mistake::new(format!("The option '{option}' conflicts with the '{other}' option in the {with}"))
     }
 
     fn list(&self) -> Parsed<List> {

@@ -92,7 +92,7 @@ impl<'s, A: Tables + IpVersion> Asked<'s, '_, A> {
     #[cold]
     pub(super) fn gathers(&self) -> Decided<'s, A> {
         match A::fragment_part(self.packet.bytes(), self.headers) {
-            Ok(part) if part.is_uneven => self.uneven(),
+            Ok(part) if part.is_uneven() => self.uneven(),
             Ok(_) => Err(Aside::Gather),
             Err(reason) => Err(Aside::Drop(reason)),
         }
@@ -177,7 +177,7 @@ impl Forwarder {
             Ok(part) => part,
             Err(reason) => return Verdict::Drop(reason),
         };
-        let is_uneven = part.is_uneven;
+        let is_uneven = part.is_uneven();
         let counters = &self.counters;
         let of_family = &counters.fragments[A::FAMILY as usize];
         let reassembly = A::reassembly(&mut self.fragments);

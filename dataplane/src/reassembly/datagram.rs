@@ -102,7 +102,7 @@ impl<A: IpVersion> Datagram<A> {
         let behind = ends.is_some() && self.kept.last().is_some_and(|last| last.range().end > end);
         // What has no data is no part of anything, unless it is all there is.
         let empty = part.data.is_empty() && (part.more || start > 0);
-        if part.is_uneven || last_known || behind || empty || end > DATA_MAX || header > HEADER_MAX {
+        if part.is_uneven() || last_known || behind || empty || end > DATA_MAX || header > HEADER_MAX {
             return Err(DropReason::Fragment);
         }
         let place = self.kept.partition_point(|kept| kept.range().end <= start);

@@ -78,8 +78,15 @@ pub struct Part<'a, A> {
     pub dont_fragment: bool,
     /// ECN bits.
     pub ecn: u8,
-    /// IPv6: its data is no multiple of eight bytes, though it is not the last (RFC 8200, 4.5).
-    pub is_uneven: bool,
+}
+
+impl<A> Part<'_, A> {
+    /// Its data is no multiple of eight bytes, though it is not the last: it is part of no datagram (RFC 8200, 4.5). What IPv4 has too
+    /// much is left out.
+    #[must_use]
+    pub const fn is_uneven(&self) -> bool {
+        self.more && self.data.len() % 8 != 0
+    }
 }
 
 /// The place of a whole datagram.

@@ -21,7 +21,6 @@ fn part(identification: u32, offset: usize, data: &[u8], more: bool) -> Part<'_,
         length: (20 + data.len()) as u16,
         dont_fragment: false,
         ecn: 0,
-        is_uneven: false,
     }
 }
 

@@ -396,7 +396,6 @@ impl IpVersion for Ipv4Addr {
             length: (headers.ip_length() - beyond) as u16,
             dont_fragment: word & DONT_FRAGMENT != 0,
             ecn: Self::traffic_class(frame, headers),
-            is_uneven: false,
         })
     }
 

@@ -386,8 +386,6 @@ impl IpVersion for Ipv6Addr {
             return Err(DropReason::IpHeader);
         };
         let word = u16::from_be_bytes([high, low]);
-        let (offset, more) = (usize::from(word & !7), word & 1 != 0);
-        let data = packet.get(at + 8..).unwrap_or_default();
         Ok(Part {
             key: Key {
                 source: headers.source,
@@ -397,13 +395,12 @@ impl IpVersion for Ipv6Addr {
             },
             header,
             protocol: (named_at, next),
-            offset,
-            more,
-            data,
+            offset: usize::from(word & !7),
+            more: word & 1 != 0,
+            data: packet.get(at + 8..).unwrap_or_default(),
             length: headers.ip_length() as u16,
             dont_fragment: false,
             ecn: Self::traffic_class(frame, headers),
-            is_uneven: more && data.len() % 8 != 0,
         })
     }
 
