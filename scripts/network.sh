@@ -86,8 +86,9 @@ make_namespaces() {
     local name
     while read -r name; do
         add_namespace "$name"
-        # Addresses are usable at once, nothing configures itself, and replies may take another way than requests.
-        set_kernel "$name" \
+        # Addresses are usable at once, nothing configures itself, and replies may take another way than requests. In IPv4 a
+        # namespace begins with what was set on this machine, which may be a router.
+        set_kernel "$name" ipv4/ip_forward=0 ipv4/conf/{all,default}/{arp_ignore,arp_announce}=0 \
             ipv6/conf/{all,default}/accept_dad=0 ipv6/conf/{all,default}/accept_ra=0 \
             ipv4/conf/{all,default}/rp_filter=0 ipv4/conf/{all,default}/send_redirects=0
         inside "$name" ip link set lo up

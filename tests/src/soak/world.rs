@@ -111,7 +111,6 @@ impl World {
     #[must_use]
     pub fn new() -> Self {
         let (lab, clients, reals) = (Lab::new(), Place::new(), Place::new());
-        clients.run(|| set_kernel("ipv4/ip_forward", "0"));
         clients.ip("link set lo up");
         for number in 0..CLIENTS {
             for service in Service::ALL {

@@ -81,6 +81,7 @@ impl Lab {
     pub fn new() -> Self {
         require();
         unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
+        as_after_boot();
         for which in ["all", "default"] {
             set_kernel(&format!("ipv6/conf/{which}/disable_ipv6"), "1");
         }
@@ -199,6 +200,18 @@ fn require() {
 pub fn set_kernel(key: &str, value: &str) {
     let file = format!("/proc/sys/net/{key}");
     std::fs::write(&file, value).unwrap_or_else(|error| panic!("{file}: {error}: is /proc/sys read-only?"));
+}
+
+/// Makes of the calling thread's new namespace what a kernel has after its boot. In IPv4 it has what was set on this machine, which
+/// may be a router (containers) or have a reverse-path filter (kernel: `devconf_inherit_init_net`).
+fn as_after_boot() {
+    // Sets others, too.
+    set_kernel("ipv4/ip_forward", "0");
+    for which in ["all", "default"] {
+        for key in ["rp_filter", "arp_ignore", "arp_announce", "accept_local", "route_localnet"] {
+            set_kernel(&format!("ipv4/conf/{which}/{key}"), "0");
+        }
+    }
 }
 
 /// Commands of `ip`, one to a line, in the namespace of the calling thread.

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Pid, gettid};
 
-use super::{Lab, set_kernel};
+use super::{Lab, as_after_boot, set_kernel};
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -29,9 +29,9 @@ impl Place {
         let (tell, told) = channel();
         let work = move || {
             unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
+            as_after_boot();
             for which in ["all", "default"] {
                 set_kernel(&format!("ipv6/conf/{which}/accept_dad"), "0");
-                set_kernel(&format!("ipv4/conf/{which}/rp_filter"), "0");
             }
             tell.send(gettid()).expect("somebody waits");
             inbox.into_iter().for_each(|job| job());
