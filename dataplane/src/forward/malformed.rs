@@ -10,7 +10,7 @@ use crate::reason::{DropReason, ReplyKind};
 use crate::snapshot::{Family, Local, Snapshot};
 use crate::time::Tick;
 use crate::wire::icmp::Error;
-use crate::wire::{Headers, IpVersion, Refused};
+use crate::wire::{Headers, IpVersion, Refused, ethernet};
 
 impl Forwarder {
     /// Takes a packet whose options are wrong.
@@ -69,8 +69,14 @@ impl Forwarder {
 
 impl<'s, A: IpVersion + Family> Asked<'s, '_, A> {
     /// What becomes of a packet for a VIP whose headers its host does not take; none for others.
-    #[cold]
+    #[inline(always)]
     pub(super) fn refused_by_host(&self) -> Option<Decided<'s, A>> {
+        let is_extended = usize::from(self.headers.transport) > ethernet::HEADER + A::HEADER;
+        if is_extended { self.refused_for_extensions() } else { None }
+    }
+
+    #[cold]
+    fn refused_for_extensions(&self) -> Option<Decided<'s, A>> {
         let refused = A::refused_by_host(self.packet.bytes(), self.headers)?;
         Some(match refused {
             Refused::Silently => Err(Aside::Drop(DropReason::IpHeader)),

@@ -366,9 +366,7 @@ impl IpVersion for Ipv6Addr {
 
     fn refused_by_host(frame: &[u8], headers: &Headers<Self>) -> Option<Refused> {
         let packet = packet_of(frame, headers);
-        let is_extended = usize::from(headers.transport) > ethernet::HEADER + HEADER;
-        let first = packet.get(field::NEXT_HEADER).filter(|_| is_extended)?;
-        check_as_host(packet, *first).err()
+        check_as_host(packet, *packet.get(field::NEXT_HEADER)?).err()
     }
 
     fn is_authenticated(frame: &[u8], headers: &Headers<Self>) -> bool {

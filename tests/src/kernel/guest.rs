@@ -100,9 +100,14 @@ impl Guest {
         command.args(["-chardev", &format!("socket,id=control,path={at}/control")]);
         command.args(["-serial", &format!("file:{at}/console")]);
         command.args(Self::devices().split(' ')).args(["-device", "virtserialport,chardev=control"]);
+        // What a shell redirects to it takes as one word, whatever stands in a folder's name.
         match start {
-            Start::Boot => command.args(["-monitor", &format!("unix:{at}/monitor,server=on,wait=off")]),
-            Start::Saved => command.args(["-incoming", &format!("exec:cat {}", image.state().display())]),
+            Start::Boot => command
+                .env("GUEST_STATE", image.new_state())
+                .args(["-monitor", &format!("unix:{at}/monitor,server=on,wait=off")]),
+            Start::Saved => {
+                command.env("GUEST_STATE", image.state()).args(["-incoming", "exec:cat <$GUEST_STATE"])
+            }
         };
         let process = command.args(options).stdin(Stdio::null()).stderr(errors).spawn().map_err(failed())?;
         let (control, _) = accept(&listener).map_err(failed())?;

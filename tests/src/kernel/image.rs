@@ -65,17 +65,22 @@ impl Image {
         self.folder.join("devices")
     }
 
+    /// The state that is being saved.
+    pub(super) fn new_state(&self) -> PathBuf {
+        self.folder.join("state.new")
+    }
+
     /// Starts a guest and saves its state when it is ready.
     fn save_state(&self) -> Result<(), Failed> {
         let mut guest = Guest::start(self, Start::Boot)?;
         guest.answer(b"ready\n", BOOT)?;
-        let new = self.folder.join("state.new");
+        let new = self.new_state();
         let why = || format!("saving {}", new.display());
         let mut monitor = UnixStream::connect(guest.monitor()).map_err(Failed::because(why()))?;
         monitor.set_read_timeout(Some(Duration::from_secs(1))).map_err(Failed::because(why()))?;
         // Not detached: the next question is answered when it is done.
-        let save = format!("migrate \"exec:cat >{}\"\ninfo status\n", new.display());
-        monitor.write_all(save.as_bytes()).map_err(Failed::because(why()))?;
+        let save = b"migrate \"exec:cat >$GUEST_STATE\"\ninfo status\n";
+        monitor.write_all(save).map_err(Failed::because(why()))?;
         let (mut said, deadline) = (Vec::new(), Instant::now() + BOOT);
         while !said.windows(11).any(|words| words == b"postmigrate") {
             if Instant::now() > deadline {
