@@ -25,6 +25,9 @@ struct Server {
     reals: Vec<Real>,
 }
 
+/// What the dump does not tell, in the place of a value.
+pub const NOT_TOLD: &str = "?";
+
 /// Fields that name scripts.
 const SCRIPTS: &[&str] = &["quorum_up", "quorum_down", "notify_up", "notify_down"];
 
@@ -119,7 +122,8 @@ fn server(lines: &[Line<'_>], groups: &BTreeMap<String, Vec<Listen>>) -> Server 
     for line in lines {
         let Line { key, value, .. } = *line;
         let fields = &mut server.fields;
-        if sorry && line.indent >= 5 {
+        // The method of a GRE or GUE tunnel stands as far to the left as what follows.
+        if sorry && (line.indent >= 5 || key == "forwarding method") {
             match key {
                 "forwarding method" => set(fields, "sorry_server lvs_method", method(value)),
                 _ if key.starts_with("Inhibit on failure is") => {
@@ -248,12 +252,14 @@ fn read_checks(lines: &[Line<'_>], servers: &mut [Server]) {
                 server.called == called && server.reals.iter().any(|real| real.address == address)
             });
             if let Some(server) = server {
-                let hosts = (server.virtualhost.clone(), address);
-                let real = server.reals.iter_mut().find(|real| real.address == address);
-                if let Some(real) = real {
-                    let host = real.virtualhost.clone().or(hosts.0);
-                    real.checks.extend(check(&rest[..length], host.as_deref()));
-                }
+                let of_server = server.virtualhost.clone();
+                let mut same = server.reals.iter_mut().filter(|real| real.address == address);
+                let Some(first) = same.next() else { continue };
+                // Which one of several that are one to the kernel a check is of is not told.
+                let is_clear = same.all(|real| real.virtualhost == first.virtualhost);
+                let host = first.virtualhost.clone().or(of_server);
+                let host = if is_clear { host } else { Some(NOT_TOLD.to_owned()) };
+                first.checks.extend(check(&rest[..length], host.as_deref()));
             }
         }
         start += length + 1;
@@ -412,6 +418,14 @@ fn read_files(lines: &[Line<'_>], servers: &mut [Server]) {
     }
 }
 
+impl Real {
+    /// Whether its `lthreshold` is one that the kernel takes.
+    fn is_kept(&self) -> bool {
+        let said = |key: &str| self.fields.get(key).and_then(|limit| limit.parse::<u32>().ok()).unwrap_or(0);
+        said("lthreshold") <= said("uthreshold")
+    }
+}
+
 impl Server {
     /// As an object for each place where it listens. Of two at one place the kernel has the settings of the first, and the real
     /// servers of both; a real server of both is taken out when a check of either fails.
@@ -433,7 +447,9 @@ impl Server {
             if !objects.contains_key(&name) {
                 objects.insert(name.clone(), own(&self.fields));
             }
-            for real in &self.reals {
+            // What the kernel does not take hides nothing.
+            let (kept, left): (Vec<&Real>, Vec<&Real>) = self.reals.iter().partition(|real| real.is_kept());
+            for real in kept.into_iter().chain(left) {
                 let Some(mut address) = real.address else { continue };
                 let is_nat = real.fields.get("lvs_method").is_some_and(|method| method == "nat");
                 match listen {

@@ -13,7 +13,7 @@ use shunt::config::problem::Severity;
 use shunt::import::{Dialect, Disk, Files, Imported, Kind, Note, Summary};
 
 use super::real::Keepalived;
-use super::{Objects, dump, taken};
+use super::{Objects, checks, dump, taken};
 
 /// A field that differs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -161,7 +161,9 @@ pub fn compare(keepalived: &Keepalived, file: &Path, config_id: &str) -> Result<
                 compared.silent = true;
                 return Ok(compared);
             }
-            compared.differences = differences(&dump::objects(&verdict), &ours, &imported, file);
+            let theirs = dump::objects(&verdict);
+            let ours = paired(&theirs, ours);
+            compared.differences = differences(&theirs, &ours, &imported, file);
         }
     }
     Ok(compared)
@@ -270,6 +272,54 @@ fn near(address: IpAddr, known: &[IpNet], taken: &mut BTreeSet<IpAddr>) -> Optio
 const WHERE_SAID: &[&str] =
     &["interface", "warmup", "smtp_helo_name", "smtp_alert_vrrp", "smtp_alert_checker", "down_timer_adverts"];
 
+/// Whether a field says the same.
+fn is_same(keepalived: Option<&String>, shunt: Option<&String>) -> bool {
+    keepalived == shunt || keepalived.is_some_and(|value| value == checks::NOT_TOLD)
+}
+
+/// The two that differ least: by how much, and where they are.
+fn nearest(
+    theirs: &[(String, &super::Fields)],
+    ours: &[super::Fields],
+    distance: impl Fn(&super::Fields, &super::Fields) -> usize,
+) -> Option<(usize, usize, usize)> {
+    let pairs = theirs.iter().enumerate().flat_map(|(at, (_, one))| {
+        let distance = &distance;
+        ours.iter().enumerate().map(move |(other_at, other)| (distance(one, other), at, other_at))
+    });
+    pairs.min()
+}
+
+/// Ours, with the checks of a real server called as those of theirs that they are the same as: their order says nothing.
+fn paired(theirs: &Objects, mut ours: Objects) -> Objects {
+    let of = |name: &str| {
+        name.rsplit_once(' ').filter(|(of, _)| of.matches(", ").count() == 2).map(|(of, _)| of.to_owned())
+    };
+    let distance = |theirs: &super::Fields, ours: &super::Fields| {
+        let fields: BTreeSet<&String> = theirs.keys().chain(ours.keys()).collect();
+        fields.into_iter().filter(|field| !is_same(theirs.get(*field), ours.get(*field))).count()
+    };
+    let checks: BTreeSet<String> = ours.keys().filter_map(|name| of(name)).collect();
+    for check in checks {
+        let names = |objects: &Objects| -> Vec<String> {
+            objects.keys().filter(|name| of(name).as_ref() == Some(&check)).cloned().collect()
+        };
+        let (wanted, own) = (names(theirs), names(&ours));
+        let mut left: Vec<super::Fields> = own.iter().filter_map(|name| ours.remove(name)).collect();
+        let mut wanted: Vec<(String, &super::Fields)> =
+            wanted.into_iter().filter_map(|name| theirs.get(&name).map(|fields| (name, fields))).collect();
+        // Those that are the same first, then the nearest ones.
+        while let (false, Some((_, of_theirs, of_ours))) =
+            (left.is_empty(), nearest(&wanted, &left, distance))
+        {
+            ours.insert(wanted.remove(of_theirs).0, left.remove(of_ours));
+        }
+        let further = own.into_iter().filter(|name| !theirs.contains_key(name));
+        ours.extend(further.zip(left));
+    }
+    ours
+}
+
 fn differences(theirs: &Objects, ours: &Objects, imported: &Imported, file: &Path) -> Vec<Difference> {
     let mut found = Vec::new();
     let names: BTreeSet<&String> = theirs.keys().chain(ours.keys()).collect();
@@ -303,7 +353,7 @@ fn differences(theirs: &Objects, ours: &Objects, imported: &Imported, file: &Pat
         for field in fields {
             let (keepalived, shunt) = (theirs.get(field), ours.get(field));
             let one_sided = keepalived.is_none() || shunt.is_none();
-            if keepalived != shunt && !(one_sided && WHERE_SAID.contains(&field.as_str())) {
+            if !(is_same(keepalived, shunt) || one_sided && WHERE_SAID.contains(&field.as_str())) {
                 push(field, keepalived.cloned(), shunt.cloned());
             }
         }
@@ -326,6 +376,11 @@ const ABOUT: &[(&str, &[&str])] = &[
     ("persistence_timeout", &["persistence"]),
     ("quorum", &["weights"]),
     ("down_timer_adverts", &["vrrp_down_timer_adverts"]),
+    ("track_interface", &["fault"]),
+    ("garp_master_delay", &["vrrp_garp_master_delay"]),
+    ("garp_master_repeat", &["vrrp_garp_master_repeat"]),
+    ("garp_master_refresh", &["vrrp_garp_master_refresh"]),
+    ("garp_master_refresh_repeat", &["vrrp_garp_master_refresh_repeat"]),
 ];
 
 /// The notice that explains why a field differs.

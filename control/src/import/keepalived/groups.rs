@@ -28,6 +28,15 @@ impl Listen {
     pub const fn mark(mark: u32) -> Self {
         Self::Mark { mark, is_ipv6: None }
     }
+
+    /// Whether it is of IPv6; none where that is left to the real servers.
+    #[must_use]
+    pub const fn family(&self) -> Option<bool> {
+        match self {
+            Self::Address(address) => Some(address.is_ipv6()),
+            Self::Mark { is_ipv6, .. } => *is_ipv6,
+        }
+    }
 }
 
 /// Groups by their names.
@@ -44,8 +53,12 @@ pub fn read(statement: &Statement, groups: &mut Groups, writer: &mut Writer) {
         let mut values = Values::of(member, &place, writer);
         if member.keyword() == "fwmark" {
             let mark = values.integer(1..=u32::MAX);
-            let is_ipv6 = values.peek().and_then(|_| values.choice(&[("inet", false), ("inet6", true)]));
-            members.extend(mark.map(|mark| Listen::Mark { mark, is_ipv6 }));
+            let is_said = mark.is_some() && values.peek().is_some();
+            let is_ipv6 = if is_said { values.choice(&[("inet", false), ("inet6", true)]) } else { None };
+            // keepalived ignores one of a family that it does not know.
+            if !is_said || is_ipv6.is_some() {
+                members.extend(mark.map(|mark| Listen::Mark { mark, is_ipv6 }));
+            }
             continue;
         }
         let l4_port = if values.peek().is_some() { values.integer(0..=u16::MAX) } else { Some(0) };
@@ -68,6 +81,12 @@ pub fn read(statement: &Statement, groups: &mut Groups, writer: &mut Writer) {
     }
     if members.is_empty() {
         let fault = Fault::new("a group without members", "keepalived has no such group", "add an address");
+        return writer.ignored(statement.origin(), &place, fault);
+    }
+    let has = |is_ipv6: bool| members.iter().any(|member| member.family() == Some(is_ipv6));
+    if has(false) && has(true) && members.iter().any(|member| member.family().is_none()) {
+        let wrong = "a group of both families with a firewall mark of neither";
+        let fault = Fault::new(wrong, "keepalived has no such group", "write inet or inet6 behind the mark");
         return writer.ignored(statement.origin(), &place, fault);
     }
     // The first of a name is found.

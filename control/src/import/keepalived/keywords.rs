@@ -441,7 +441,8 @@ const VIRTUAL_SERVER: Keywords = &[
 ];
 const REAL_SERVER: Keywords = &[
     (Supported("`weight`"), "weight"),
-    (Supported("`forward`"), "lvs_method lb_kind"),
+    (Supported("`forward`"), "lvs_method"),
+    (Ignored("the method of one real server is lvs_method"), "lb_kind"),
     (Supported("`notify_up`"), "notify_up"),
     (Supported("`notify_down`"), "notify_down"),
     (Supported("`u_threshold`"), "uthreshold"),

@@ -77,7 +77,8 @@ pub fn import(path: &Path, files: &dyn Files, config_id: &str, interfaces: Inter
     }
     services::write(servers, &mut writer);
     let mut head = Writer::of(path);
-    let named: Vec<_> = context.vips.iter().chain(&context.reals).copied().collect();
+    let routers = context.routes.iter().filter_map(|(_, via, _)| via.as_ref());
+    let named: Vec<_> = context.vips.iter().chain(&context.reals).chain(routers).copied().collect();
     context.interfaces.write(files, |address| context.vips.contains(&address), &named, &mut head);
     head.append(writer);
     head.finish()

@@ -155,29 +155,37 @@ pub fn read(statement: &Statement, context: &mut Context, writer: &mut Writer) -
         fullnat: false,
         group: None,
     };
-    if let [Listen::Address(address), ..] = server.listens.as_slice() {
+    let is_group = statement.words.get(1).is_some_and(|word| word == "group");
+    if let ([Listen::Address(address)], false) = (server.listens.as_slice(), is_group) {
         server.family = Some(address.is_ipv6());
     }
     let mut reals = Vec::new();
     walk(statement.statements(), Block("virtual_server"), &place, writer, |statement, writer| {
         if statement.keyword() == "real_server" {
-            // After everything that holds for all of them, wherever that stands.
-            reals.push(statement);
+            // After everything that holds for all of them, wherever that stands; but a method of before holds for it.
+            reals.push((statement, server.method.clone()));
         } else {
             server.take(statement, context, writer);
         }
     });
     server.keys = last_of_each(server.keys, |(_, key, _)| *key);
     server.keys.retain(|(_, _, value)| value != LEFT_OUT);
-    for real in reals {
-        if let Some(real) = server.real(real, context, writer) {
+    for (real, before) in reals {
+        if let Some(real) = server.real(real, before, context, writer) {
             server.add(real, writer);
         }
     }
+    server.check_sorry(writer);
     if server.reals.is_empty() {
         let fault =
             Fault::new("no real server", "keepalived has no such virtual server", "add one, or remove it");
         writer.ignored(&server.origin, &place, fault);
+        return None;
+    }
+    if let Some(wrong) = server.settle_family(is_group) {
+        let holds = "keepalived has no such virtual server, for its real servers are of one family";
+        let advice = "use a group for each family, or TUN, which crosses them";
+        writer.ignored(&server.origin, &place, Fault::new(wrong, holds, advice));
         return None;
     }
     server.complete(writer);
@@ -301,8 +309,9 @@ const PERSISTENCE: u32 = 360;
 /// The largest weight of keepalived, and of this director.
 const WEIGHTS: (u32, u32) = (i32::MAX as u32, WEIGHT_MAX);
 
-/// `NAT`, `DR`, `TUN [type ipip|gue port N|gre [nocsum|csum|remcsum]]`.
-fn method(values: &mut Values<'_, '_>) -> Option<Method> {
+/// `NAT`, `DR`, `TUN [type ipip|gue|gre] [port N] [nocsum|csum|remcsum]`. Of a tunnel that makes no sense the method holds, and the kind
+/// of the method before.
+fn method(values: &mut Values<'_, '_>, before: Option<&Method>) -> Option<Method> {
     for (word, name) in [("FNAT", "FULLNAT"), ("SNAT", "SNAT")] {
         if values.peek() == Some(word) {
             let holds = "clients would reach the real servers in another way";
@@ -311,22 +320,50 @@ fn method(values: &mut Values<'_, '_>) -> Option<Method> {
         }
     }
     let forward = values.choice(METHODS)?;
-    let mut tunnel = Vec::new();
-    if forward == "tun" && values.peek() == Some("type") {
-        values.word();
-        let kind = values.choice(&[("ipip", "ipip"), ("gre", "gre"), ("gue", "gue")])?;
-        tunnel.push(("tunnel", quoted(kind)));
-        if values.peek() == Some("port") {
-            values.word();
-            tunnel.push(("tunnel_port", values.integer(1..=u16::MAX)?.to_string()));
-        }
-        if values.peek().is_some() {
-            let kinds = [("nocsum", "none"), ("csum", "full"), ("remcsum", "remote")];
-            tunnel.push(("tunnel_checksum", quoted(values.choice(&kinds)?)));
+    if forward != "tun" {
+        values.end();
+        return Some(Method { forward, tunnel: Vec::new() });
+    }
+    let tunnel = tunnel(values).or_else(|| before.map(|before| before.tunnel.clone()));
+    Some(Method { forward, tunnel: tunnel.unwrap_or_default() })
+}
+
+/// The words behind `TUN`; none where keepalived passes over them.
+fn tunnel(values: &mut Values<'_, '_>) -> Option<Vec<(&'static str, String)>> {
+    let (mut kind, mut l4_port, mut checksum) = ("ipip", None, "none");
+    while let Some(word) = values.peek() {
+        match word {
+            "type" => {
+                values.word();
+                kind = values.choice(&[("ipip", "ipip"), ("gre", "gre"), ("gue", "gue")])?;
+            }
+            "port" => {
+                values.word();
+                l4_port = Some(values.integer(1..=u16::MAX)?);
+            }
+            _ => checksum = values.choice(&[("nocsum", "none"), ("csum", "full"), ("remcsum", "remote")])?,
         }
     }
-    values.end();
-    Some(Method { forward, tunnel })
+    let wrong = match (kind, l4_port, checksum) {
+        ("gue", None, _) => "a gue tunnel without a port",
+        ("ipip" | "gre", Some(_), _) => "a port of a tunnel that is not gue",
+        ("ipip", _, "full" | "remote") => "a checksum of an ipip tunnel",
+        ("gre", _, "remote") => "remcsum of a gre tunnel",
+        _ => "",
+    };
+    if !wrong.is_empty() {
+        let holds = "keepalived ignores what follows TUN";
+        values.ignored(
+            wrong,
+            holds,
+            "write TUN, TUN type gre [csum] or TUN type gue port NUMBER [csum|remcsum]",
+        );
+        return None;
+    }
+    let kind = (kind != "ipip").then(|| ("tunnel", quoted(kind)));
+    let l4_port = l4_port.map(|l4_port| ("tunnel_port", l4_port.to_string()));
+    let checksum = (checksum != "none").then(|| ("tunnel_checksum", quoted(checksum)));
+    Some([kind, l4_port, checksum].into_iter().flatten().collect())
 }
 
 impl Server {
@@ -382,7 +419,7 @@ impl Server {
             "ops" => self.one_packet = Some(origin()),
             "lvs_method" | "lb_kind" => {
                 self.fullnat |= values.peek() == Some("FNAT");
-                self.method = method(&mut values).or(self.method.take());
+                self.method = method(&mut values, self.method.as_ref()).or(self.method.take());
             }
             "persistence_timeout" if values.peek().is_none() => self.persistence_timeout = Some(PERSISTENCE),
             "persistence_timeout" => {
@@ -419,14 +456,6 @@ impl Server {
             }
             "sorry_server" => {
                 if let Some(sorry) = values.endpoint() {
-                    if self.family.is_some_and(|is_ipv6| is_ipv6 != sorry.is_ipv6())
-                        && self.method.as_ref().is_none_or(|method| method.forward != "tun")
-                    {
-                        let holds = "keepalived ignores it, for only tunnels cross families";
-                        let advice = "name an address of the VIP's family";
-                        values.ignored("a sorry server of another address family", holds, advice);
-                        return;
-                    }
                     if sorry.port() == 0 && matches!(self.listens.first(), Some(Listen::Address(_))) {
                         let holds = "it has the service's port, where keepalived names port 0 to the kernel";
                         values.differs("a sorry_server without a port", holds, "add it");
@@ -441,7 +470,10 @@ impl Server {
                 values.ignored(wrong, "keepalived ignores it", "write it behind sorry_server");
             }
             "sorry_server_inhibit" => self.sorry_keys = vec![("inhibit_on_failure", "true".to_owned())],
-            "sorry_server_lvs_method" => self.sorry_method = method(&mut values).or(self.sorry_method.take()),
+            "sorry_server_lvs_method" => {
+                self.sorry_method =
+                    method(&mut values, self.sorry_method.as_ref()).or(self.sorry_method.take());
+            }
             _ => {}
         }
         self.keys.extend(key.map(|(key, value)| (origin(), key, value)));
@@ -481,7 +513,58 @@ impl Server {
         self.persistence_timeout = self.persistence_timeout.or(Some(PERSISTENCE));
     }
 
-    fn real(&mut self, statement: &Statement, context: &Context, writer: &mut Writer) -> Option<Real> {
+    /// Leaves out a sorry server of another family, which keepalived looks at when it has read the real servers.
+    fn check_sorry(&mut self, writer: &mut Writer) {
+        let Some((origin, sorry)) = self.sorry.take() else { return };
+        if is_tunnel(self.sorry_method.as_ref()) || self.is_of_family(sorry.is_ipv6()) {
+            self.sorry = Some((origin, sorry));
+            return;
+        }
+        let holds = "keepalived ignores it, for only tunnels cross families";
+        let advice = "name an address of the VIP's family";
+        let fault = Fault::new("a sorry server of another address family", holds, advice);
+        writer.ignored(&origin, &self.place, fault);
+    }
+
+    /// Whether a server is of the virtual server's family, which is that of the first one where nothing is said.
+    fn is_of_family(&mut self, is_ipv6: bool) -> bool {
+        *self.family.get_or_insert(is_ipv6) == is_ipv6
+    }
+
+    /// Gives its marks a family. In words, what keeps a group from being that of these real servers.
+    fn settle_family(&mut self, is_group: bool) -> Option<&'static str> {
+        let has = |is_ipv6: bool| self.listens.iter().any(|listen| listen.family() == Some(is_ipv6));
+        let of_group = if is_group { (has(false), has(true)) } else { (false, false) };
+        match (of_group, self.family) {
+            ((true, true), Some(_)) => {
+                return Some("a group of both families whose real servers are not all behind tunnels");
+            }
+            ((true, false), Some(true)) | ((false, true), Some(false)) => {
+                return Some("a group of another family than its real servers");
+            }
+            _ => {}
+        }
+        if !is_group && self.family.is_none() {
+            // All of them are behind tunnels.
+            let sorry = self.sorry.iter().map(|(_, sorry)| *sorry);
+            self.family =
+                Some(sorry.chain(self.reals.iter().map(|real| real.address)).all(|one| one.is_ipv6()));
+        }
+        for listen in &mut self.listens {
+            if let Listen::Mark { is_ipv6, .. } = listen {
+                *is_ipv6 = is_ipv6.or(self.family).or(Some(false));
+            }
+        }
+        None
+    }
+
+    fn real(
+        &mut self,
+        statement: &Statement,
+        before: Option<Method>,
+        context: &Context,
+        writer: &mut Writer,
+    ) -> Option<Real> {
         let place = format!("{}, {}", self.place, statement.line());
         let mut values = Values::of(statement, &place, writer);
         let address = values.endpoint()?;
@@ -520,9 +603,10 @@ impl Server {
                     real.weight = values.integer_as_far(0..=WEIGHTS.0).unwrap_or(real.weight);
                     None
                 }
-                "lvs_method" | "lb_kind" => {
+                "lvs_method" => {
                     fullnat |= values.peek() == Some("FNAT");
-                    real.method = method(&mut values).or(real.method.take());
+                    let said = real.method.as_ref().or(before.as_ref());
+                    real.method = method(&mut values, said).or(real.method.take());
                     None
                 }
                 "inhibit_on_failure" => {
@@ -541,8 +625,11 @@ impl Server {
             };
             real.keys.extend(key);
         });
-        let tunnelled = real.method.as_ref().or(self.method.as_ref()).is_some_and(|one| one.forward == "tun");
-        if !tunnelled && !fullnat && self.family.is_some_and(|is_ipv6| is_ipv6 != address.is_ipv6()) {
+        if before != self.method {
+            real.method = real.method.or(before.clone());
+        }
+        let tunnelled = is_tunnel(real.method.as_ref().or(before.as_ref()));
+        if !tunnelled && !fullnat && !self.is_of_family(address.is_ipv6()) {
             let holds = "keepalived ignores it, for only tunnels cross families";
             let fault = Fault::new(
                 "a real server of another address family",
@@ -752,17 +839,7 @@ impl Server {
                 quoted(&address.to_string())
             }
             Listen::Mark { mark, is_ipv6 } => {
-                let of_reals = || {
-                    let tunnelled = |real: &&Real| {
-                        real.method.as_ref().or(self.method.as_ref()).is_some_and(|one| one.forward == "tun")
-                    };
-                    let plain = self.reals.iter().find(|real| !tunnelled(real));
-                    plain.map_or_else(
-                        || self.reals.iter().all(|real| real.address.is_ipv6()),
-                        |real| real.address.is_ipv6(),
-                    )
-                };
-                let is_ipv6 = is_ipv6.or(self.family).unwrap_or_else(of_reals);
+                let is_ipv6 = is_ipv6.unwrap_or(false);
                 let family = if is_ipv6 { ", family = \"ipv6\"" } else { "" };
                 writer.key(
                     origin,
@@ -870,6 +947,10 @@ impl Server {
             writer.notice(&real.origin, &self.place, fault);
         }
     }
+}
+
+fn is_tunnel(method: Option<&Method>) -> bool {
+    method.is_some_and(|method| method.forward == "tun")
 }
 
 fn inline(keys: &[(&'static str, String)]) -> String {

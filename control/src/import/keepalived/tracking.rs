@@ -214,6 +214,10 @@ pub fn read_file(statement: &Statement, context: &mut Context, writer: &mut Writ
         let mut values = Values::of(statement, &place, writer);
         match statement.keyword() {
             "file" => path = values.required("a path").map(str::to_owned).or(path.take()),
+            // keepalived knows one that was said by its not being 1.
+            "weight" if file.weight.number != 1 && values.peek().is_some() => {
+                values.ignored("weight is said twice", "the first one holds", "remove one of the two");
+            }
             "weight" => file.weight = weight_within(&mut values, WEIGHT).unwrap_or(file.weight),
             _ => {
                 if values.peek().is_some_and(|word| word != "overwrite") {
@@ -254,6 +258,35 @@ pub fn disable(statement: &Statement, context: &mut Context, writer: &mut Writer
     context.disabled.insert(name.clone());
 }
 
+/// How many processes there shall be.
+struct Count {
+    least: u32,
+    most: Option<u32>,
+}
+
+impl Count {
+    /// `quorum` and `quorum_max`: one that does not go with the other one before it is passed over.
+    fn take(&mut self, keyword: &str, values: &mut Values<'_, '_>) {
+        let least = u32::from(keyword == "quorum");
+        let Some(said) = values.integer_as_far(least..=65_535) else { return };
+        let (wrong, advice) = match (keyword, self.most) {
+            ("quorum", Some(most)) if said > most => {
+                (format!("quorum {said} above quorum_max {most}"), "lower it")
+            }
+            ("quorum_max", _) if said < self.least && (said > 0 || self.least > 1) => {
+                (format!("quorum_max {said} below quorum {}", self.least), "raise it")
+            }
+            ("quorum", _) => return self.least = said,
+            _ => {
+                self.most = Some(said);
+                self.least = if said == 0 { 0 } else { self.least.max(1) };
+                return;
+            }
+        };
+        values.ignored(wrong, "keepalived ignores the line", advice);
+    }
+}
+
 /// Reads a `vrrp_track_process`.
 pub fn read_process(statement: &Statement, context: &mut Context, writer: &mut Writer) {
     let place = statement.line();
@@ -261,6 +294,7 @@ pub fn read_process(statement: &Statement, context: &mut Context, writer: &mut W
         return;
     };
     let (mut words, mut compare, mut full) = (Vec::new(), None, false);
+    let mut count = Count { least: 1, most: None };
     let mut tracked = Tracked {
         kind: Some("process"),
         keys: vec![("interval", seconds(LOOK))],
@@ -288,15 +322,7 @@ pub fn read_process(statement: &Statement, context: &mut Context, writer: &mut W
             }
             "full_command" => full = true,
             "weight" => tracked.weight = weight(&mut values).unwrap_or(tracked.weight),
-            "quorum" => {
-                tracked
-                    .keys
-                    .extend(values.integer(1..=65_535_u32).map(|count| ("quorum", count.to_string())));
-            }
-            "quorum_max" => {
-                let count = values.integer(0..=65_535_u32);
-                tracked.keys.extend(count.map(|count| ("quorum_max", count.to_string())));
-            }
+            "quorum" | "quorum_max" => count.take(statement.keyword(), &mut values),
             "fork_delay" => tracked.keys.extend(values.seconds(delay).map(|time| ("rise", looks(time)))),
             "terminate_delay" => tracked.keys.extend(values.seconds(delay).map(|time| ("fall", looks(time)))),
             _ => {
@@ -312,6 +338,9 @@ pub fn read_process(statement: &Statement, context: &mut Context, writer: &mut W
         let fault = Fault::new("process is missing", holds, "add process \"haproxy\"");
         return writer.ignored(statement.origin(), &place, fault);
     }
+    let usual = count.most.map_or(1, |most| most.min(1));
+    tracked.keys.extend((count.least != usual).then(|| ("quorum", count.least.to_string())));
+    tracked.keys.extend(count.most.map(|most| ("quorum_max", most.to_string())));
     // `param_match` with a program alone: one that has no parameters.
     let alone = words.len() == 1;
     let compare = match (compare, full || !alone) {

@@ -31,7 +31,6 @@ const PASSED_OVER: &[(&str, &str)] = &[
     ("vrrp_track_process", "param_match"),
     ("vrrp_track_process", "weight"),
     ("virtual_server", "virtualhost"),
-    ("real_server", "lb_kind"),
     ("real_server", "virtualhost"),
     ("checker", "virtualhost"),
     ("checker", "misc_path"),

@@ -158,7 +158,26 @@ pub fn read(statement: &Statement, context: &mut Context, writer: &mut Writer) -
     walk(statement.statements(), Block("vrrp_instance"), &place, writer, |statement, writer| {
         instance.take(statement, &place, context, writer);
     });
+    tell_mac_on_lo(statement, &place, writer);
     Some(instance)
+}
+
+/// A VIP on `lo` with the virtual MAC: the interface for it cannot be made, and keepalived waits for it.
+fn tell_mac_on_lo(statement: &Statement, place: &str, writer: &mut Writer) {
+    let lines = statement.statements().iter();
+    let of_all = lines.clone().any(|line| line.keyword() == "use_vmac_addr");
+    let is_list = |line: &&Statement| line.keyword().starts_with("virtual_ipaddress");
+    let asks = |vip: &&Statement| {
+        let words = vip.values();
+        let on_lo = words.windows(2).any(|pair| pair[0] == "dev" && pair[1] == "lo");
+        on_lo && (of_all || words.iter().any(|word| word == "use_vmac"))
+    };
+    if let Some(vip) = lines.filter(is_list).flat_map(Statement::statements).find(asks) {
+        let wrong = format!("{} dev lo with the virtual MAC", vip.keyword());
+        let holds = "the instance works here; keepalived's is in fault, for the interface of the MAC cannot be made on lo";
+        let advice = "remove dev lo, or use_vmac_addr";
+        writer.notice(vip.origin(), place, Fault::new(wrong, holds, advice));
+    }
 }
 
 impl Instance {
