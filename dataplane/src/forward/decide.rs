@@ -240,7 +240,10 @@ impl Forwarder {
             }
             Some(Local::Vip) if headers.protocol != A::ICMP_PROTOCOL => asked.unspoken(),
             Some(Local::Vip) if headers.icmp_type(frame) == Some(A::ECHO_REQUEST) => {
-                asked.refused_by_host().unwrap_or_else(|| Ok(no_connection(asked.answer(Answer::Echo))))
+                if let Some(refused) = asked.refused_by_host() {
+                    return refused;
+                }
+                Ok(no_connection(asked.answer(Answer::Echo)))
             }
             Some(Local::Vip) => Err(Aside::Drop(DropReason::Unwanted)),
         }

@@ -356,10 +356,13 @@ impl IpVersion for Ipv6Addr {
 
     fn sum_header(_: &mut [u8], _: &Headers<Self>) {}
 
-    #[cold]
+    #[inline]
     fn malformed(frame: &[u8], headers: &Headers<Self>) -> Option<icmp::Error> {
+        if headers.options != Options::REFUSED {
+            return None;
+        }
         match check_hop_by_hop(packet_of(frame, headers)) {
-            Err(Refused::Told(error)) if headers.options == Options::REFUSED => Some(error),
+            Err(Refused::Told(error)) => Some(error),
             _ => None,
         }
     }
