@@ -15,8 +15,10 @@ pub struct Vitals {
     pub memory: u64,
     /// Descriptors.
     pub descriptors: u64,
-    /// Threads.
-    pub threads: u64,
+    /// Threads that end when nobody has asked the API for some seconds.
+    pub api_threads: u64,
+    /// All other threads, by their names.
+    pub threads: BTreeMap<String, u64>,
     /// Processes that it started and that still run.
     pub children: u64,
     /// Packet buffers in use.
@@ -25,6 +27,20 @@ pub struct Vitals {
 
 /// Threads that answer the API and sockets of checks and clients come and go, those of this program's own questions among them.
 const COME_AND_GO_MAX: u64 = 16;
+
+/// The name of the threads that answer the API.
+const API_THREAD: &str = "tokio-rt-worker";
+
+/// How many threads of each name a process has.
+fn threads(process: &str) -> BTreeMap<String, u64> {
+    let mut threads = BTreeMap::new();
+    for task in fs::read_dir(format!("{process}/task")).into_iter().flatten().flatten() {
+        // One that has just ended is not counted.
+        let Ok(name) = fs::read_to_string(task.path().join("comm")) else { continue };
+        *threads.entry(name.trim().to_owned()).or_default() += 1;
+    }
+    threads
+}
 
 impl Vitals {
     /// Those of a director.
@@ -48,20 +64,23 @@ impl Vitals {
             let list = fs::read_to_string(task.path().join("children")).unwrap_or_default();
             list.split_whitespace().count() as u64
         });
+        let mut threads = threads(&process);
         Self {
             memory: of("VmRSS:") << 10,
             descriptors: count("fd"),
-            threads: of("Threads:"),
+            api_threads: threads.remove(API_THREAD).unwrap_or(0),
+            threads,
             children: children.sum(),
             buffers: buffers(&director.status()),
         }
     }
 
-    fn rows(&self) -> [(&'static str, u64); 5] {
+    fn rows(&self) -> [(&'static str, u64); 6] {
         [
             ("resident memory, KiB", self.memory >> 10),
             ("descriptors", self.descriptors),
-            ("threads", self.threads),
+            ("threads of the API", self.api_threads),
+            ("other threads", self.threads.values().sum()),
             ("processes", self.children),
             ("packet buffers", self.buffers),
         ]
@@ -86,13 +105,15 @@ impl Vitals {
     pub fn worse_than(&self, before: &Self, growth: u64) -> Vec<String> {
         let most = Self {
             memory: before.memory + growth,
-            threads: before.threads + COME_AND_GO_MAX,
+            api_threads: before.api_threads + COME_AND_GO_MAX,
             descriptors: before.descriptors + COME_AND_GO_MAX,
             ..before.clone()
         };
         let rows = self.rows().into_iter().zip(most.rows());
         let grown = rows.filter(|((_, now), (_, most))| now > most);
-        grown.map(|((what, now), (_, most))| format!("{what}: {now}, {most} at most")).collect()
+        let grown = grown.map(|((what, now), (_, most))| format!("{what}: {now}, {most} at most"));
+        let more = self.threads.iter().filter(|(name, now)| *now > before.threads.get(*name).unwrap_or(&0));
+        grown.chain(more.map(|(name, now)| format!("threads of the name {name}: {now}"))).collect()
     }
 }
 
