@@ -13,8 +13,9 @@ use nix::sys::time::TimeValLike as _;
 use proptest::prelude::*;
 use shunt::config::Config;
 use shunt::config::check::{Checked, Machine};
+use shunt::config::problem::Severity;
 use shunt::import::keepalived::keywords::{BLOCKS, Block};
-use shunt::import::{Dialect, Disk, Fate, Files};
+use shunt::import::{Dialect, Disk, Fate, Files, import_unknown};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/import")
@@ -119,7 +120,7 @@ fn files_become_toml(program: &str, dialect: Dialect, least: usize) {
     });
     files.sort();
     for path in &files {
-        assert_eq!(Dialect::of(path, &Disk.read(path).unwrap()), dialect, "{}", path.display());
+        assert_eq!(Dialect::of(path, &Disk.read(path).unwrap()), Some(dialect), "{}", path.display());
         let imported = dialect.import(path, &Names, "main");
         let folder = format!("{}/", path.parent().unwrap().display());
         let notes: String =
@@ -289,8 +290,8 @@ impl Files for One {
     }
 }
 
-/// The same on a machine whose eth0 has this address.
-struct On(One, &'static str);
+/// The same on a machine whose interfaces have these addresses.
+struct On(One, Vec<(&'static str, &'static str)>);
 
 impl Files for On {
     fn read(&self, path: &Path) -> std::io::Result<String> {
@@ -302,7 +303,7 @@ impl Files for On {
     }
 
     fn interfaces(&self) -> Vec<(String, ipnet::IpNet)> {
-        vec![("eth0".to_owned(), self.1.parse().unwrap())]
+        self.1.iter().map(|(interface, own)| ((*interface).to_owned(), own.parse().unwrap())).collect()
     }
 }
 
@@ -312,12 +313,76 @@ fn another_machines_addresses_are_not_the_directors() {
     let text = "vrrp_instance VI_1 {\ninterface eth0\nvirtual_router_id 51\npriority 100\n\
                 virtual_ipaddress {\n192.0.2.10\n}\n}\n";
     let import = |own| {
-        let imported = Dialect::Keepalived.import(Path::new("any"), &On(One(text.to_owned()), own), "main");
+        let here = On(One(text.to_owned()), vec![("eth0", own)]);
+        let imported = Dialect::Keepalived.import(Path::new("any"), &here, "main");
         let told = imported.notes.iter().any(|note| note.to_string().contains("no address of the file"));
         (imported.text.contains(&format!("addresses = [\"{own}\"]")), told)
     };
     assert_eq!(import("192.0.2.2/24"), (true, false));
     assert_eq!(import("198.51.100.2/24"), (false, true));
+}
+
+/// The NICs that come of a text where the machine has these interfaces.
+fn nics(dialect: Dialect, text: &str, own: &[(&'static str, &'static str)]) -> Vec<String> {
+    let imported = dialect.import(Path::new("any"), &On(One(text.to_owned()), own.to_vec()), "main");
+    assert!(imported.is_usable(), "{text}");
+    let checked = Config::check_imported(&imported);
+    assert!(
+        checked.list.iter().all(|problem| problem.severity != Severity::Error),
+        "{text}\n{:?}",
+        checked.list
+    );
+    let mut lines = imported.text.lines();
+    let mut nics = Vec::new();
+    while lines.any(|line| line == "[[nic]]") {
+        nics.push(lines.next().unwrap().replace("name = ", ""));
+    }
+    nics
+}
+
+#[test]
+fn every_import_has_the_nics_that_its_addresses_want() {
+    let keepalived = "virtual_server 192.0.2.10 80 {\nlb_algo rr\nlb_kind DR\nprotocol TCP\nreal_server 10.0.0.21 80 {\n}\n}\n";
+    let vrrp =
+        "vrrp_instance A {\ninterface front\nvirtual_router_id 1\nvirtual_ipaddress {\n192.0.2.10\n}\n}\n";
+    let ldirectord = "virtual=192.0.2.10:80\n    real=10.0.0.21:80 gate\n";
+    let rules = "-A -t 192.0.2.10:80\n-a -t 192.0.2.10:80 -r 10.0.0.21:80 -g\n";
+    let nginx =
+        "stream { upstream a { server 10.0.0.21:80; } server { listen 192.0.2.10:80; proxy_pass a; } }\n";
+    let both = [("back", "10.0.0.2/24"), ("front", "192.0.2.2/24"), ("third", "203.0.113.2/24")];
+    for (dialect, text) in [
+        (Dialect::Keepalived, keepalived),
+        (Dialect::Keepalived, &format!("{vrrp}{keepalived}")),
+        (Dialect::Ldirectord, ldirectord),
+        (Dialect::Ipvsadm, rules),
+        (Dialect::Nginx, nginx),
+    ] {
+        let mut found = nics(dialect, text, &both);
+        found.sort();
+        assert_eq!(found, ["\"back\"", "\"front\""], "{text}");
+    }
+    // On another machine: whose real servers of DR are no neighbours there.
+    assert_eq!(nics(Dialect::Ldirectord, ldirectord, &[("wlan0", "203.0.113.2/24")]), ["\"eth0\""]);
+    assert_eq!(nics(Dialect::Keepalived, "global_defs {\n}\n", &[]), ["\"eth0\""]);
+}
+
+#[test]
+fn a_file_of_nobody_is_not_taken() {
+    for text in ["package main\nfunc main() {\n}\n", "#include <stdio.h>\nint main(void) { }\n"] {
+        assert_eq!(Dialect::of(Path::new("any"), text), None);
+        assert!(!import_unknown(Path::new("any"), &One(text.to_owned()), "main").is_usable(), "{text}");
+    }
+    // Which no dialect but keepalived's says by itself.
+    let text = "static_routes {\n10.0.0.0/8 via 192.0.2.1\n}\n";
+    assert!(import_unknown(Path::new("any"), &One(text.to_owned()), "main").is_usable());
+    for (dialect, text) in [
+        (Dialect::Nginx, "http {\n server { listen 80; root /srv; }\n}\n"),
+        (Dialect::Ipvsadm, "#!/bin/sh\nifconfig lo:0 192.0.2.1\n"),
+        (Dialect::Ldirectord, "checktimeout=3\n"),
+    ] {
+        let imported = dialect.import(Path::new("any"), &One(text.to_owned()), "main");
+        assert!(!imported.is_usable(), "{text}");
+    }
 }
 
 const DIALECTS: [Dialect; 7] = [
@@ -377,7 +442,11 @@ proptest! {
 }
 
 /// What names the NICs of a file that is imported does not hold where the configuration names its own.
-const OF_NICS: &[&str] = &["no interface is named", "no address of the file is in a network of this machine"];
+const OF_NICS: &[&str] = &[
+    "no interface is named",
+    "no address of the file is in a network of this machine",
+    "which the file does not name",
+];
 
 /// `[import]` tells what `shunt import` tells, line by line.
 #[test]

@@ -9,7 +9,7 @@ use super::Outcome;
 use super::output::{complain, say, say_json};
 use crate::config::Config;
 use crate::config::problem::{Problem, Severity};
-use crate::import::{Dialect, Disk, Files as _, Kind, Summary, host_name};
+use crate::import::{Dialect, Disk, Files as _, Kind, Summary, host_name, import_unknown};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -60,8 +60,10 @@ pub fn run(arguments: &Arguments) -> Outcome {
         }
     };
     let text = Disk.read(&file).unwrap_or_default();
-    let dialect = arguments.dialect.unwrap_or_else(|| Dialect::of(&file, &text));
-    let imported = dialect.import(&file, &Disk, &config_id);
+    let imported = match arguments.dialect.or_else(|| Dialect::of(&file, &text)) {
+        Some(dialect) => dialect.import(&file, &Disk, &config_id),
+        None => import_unknown(&file, &Disk, &config_id),
+    };
     let checked = Config::check_imported(&imported);
     let refused = checked.list.iter().filter(|problem| problem.severity == Severity::Error);
     let refused: Vec<Problem> = if imported.is_usable() { refused.cloned().collect() } else { Vec::new() };

@@ -1,7 +1,7 @@
 //! Interfaces of the kernel, by which other programs call NICs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
@@ -62,8 +62,7 @@ impl Interfaces {
     }
 
     /// Writes a `[[nic]]` for each that was gathered, with the addresses that it has on this machine but for the VIPs, and
-    /// the router of its default route. `named` are the addresses that the file names: where it names no interface, those
-    /// of this machine in whose networks they are.
+    /// the router of its default route. `named` are the addresses that the file names.
     pub fn write(
         &self,
         files: &dyn Files,
@@ -72,48 +71,181 @@ impl Interfaces {
         writer: &mut Writer,
     ) {
         let Self::Gathered(interfaces) = self else { return };
-        let mut own: Vec<_> = files.interfaces().into_iter().filter(|(_, own)| !is_vip(own.addr())).collect();
-        let mut routers = files.routers();
+        let mut here = Here::of(files, is_vip);
         if let Some((interface, origin)) = interfaces.first_key_value() {
-            let of_file = |(of, _): &&(String, IpNet)| interfaces.contains_key(of);
-            let near = |(_, network): &(String, IpNet)| named.iter().any(|address| network.contains(address));
-            let here: Vec<_> = own.iter().filter(of_file).collect();
-            if !here.is_empty() && !named.is_empty() && !here.iter().any(|own| near(own)) {
-                tell_other_machine(interface, origin, &here, writer);
-                own.clear();
-                routers.clear();
-            }
+            let of_file = |interface: &str| interfaces.contains_key(interface);
+            here.forget_unless_near(of_file, named, (origin, interface), writer);
         }
         for (interface, origin) in interfaces {
-            write_nic(interface, origin, &own, &routers, writer);
+            here.write_nic(interface, origin, writer);
         }
-        if !interfaces.is_empty() || named.is_empty() {
-            return;
-        }
-        let Some(origin) = writer.origin_of_file() else { return };
-        let found = interfaces_of(named, &own, &routers);
-        let names = if found.is_empty() { vec!["eth0".to_owned()] } else { found };
-        let fault = Fault::new(
-            "no interface is named",
-            format!("packets come by {}", names.join(", ")),
-            "see that the [[nic]] are those by which clients and real servers are reached",
-        );
-        writer.notice(&origin, "file", fault);
-        for interface in names {
-            write_nic(&interface, &origin, &own, &routers, writer);
+        // Such as the one that leads to real servers alone.
+        let Some((_, origin)) = interfaces.first_key_value() else { return };
+        for (interface, address) in here.others_near(named, |interface| interfaces.contains_key(interface)) {
+            let fault = Fault::new(
+                format!("{address} is in a network of {interface}, which the file does not name"),
+                format!("packets for it go by {interface}"),
+                "see that it is to be a [[nic]], or remove that",
+            );
+            writer.notice(origin, "file", fault);
+            here.write_nic(&interface, origin, writer);
         }
     }
 }
 
-/// This machine is not the one that the file is for: its addresses would lead nowhere.
-fn tell_other_machine(interface: &str, origin: &Origin, here: &[&(String, IpNet)], writer: &mut Writer) {
-    let list: Vec<String> = here.iter().map(|(of, network)| format!("{of} {network}")).collect();
+/// Writes the `[[nic]]`s of a file that names no interface: those of this machine in whose networks the addresses of its TOML are, else
+/// those of its default routes.
+pub fn write_unnamed(toml: &str, files: &dyn Files, writer: &mut Writer) {
+    let Some(origin) = writer.origin_of_file() else { return };
+    let addresses = Addresses::of(toml);
+    let mut here = Here::of(files, |address| addresses.vips.contains(&address));
+    let found = here.interfaces_of(&addresses.all());
+    let names = if found.is_empty() { vec!["eth0".to_owned()] } else { found };
     let fault = Fault::new(
-        format!("no address of the file is in a network of this machine ({})", list.join(", ")),
-        "own addresses and routers are left out",
-        "import on the director, or write the addresses",
+        "no interface is named",
+        format!("packets come by {}", names.join(", ")),
+        "see that the [[nic]] are those by which clients and real servers are reached",
     );
-    writer.notice(origin, interface, fault);
+    writer.notice(&origin, "file", fault);
+    let is_named = |interface: &str| names.iter().any(|name| name == interface);
+    // A router leads to all others from any machine.
+    here.forget_unless_near(is_named, &addresses.neighbours, (&origin, "file"), writer);
+    for interface in &names {
+        here.write_nic(interface, &origin, writer);
+    }
+}
+
+/// The addresses in a configuration.
+#[derive(Default)]
+struct Addresses {
+    vips: Vec<IpAddr>,
+    /// The real servers of DR.
+    neighbours: Vec<IpAddr>,
+    /// Other real servers, and routers.
+    others: Vec<IpAddr>,
+}
+
+impl Addresses {
+    /// Those of a TOML; none where it is none.
+    fn of(toml: &str) -> Self {
+        let document: toml::Table = toml.parse().unwrap_or_default();
+        let mut addresses = Self::default();
+        for service in tables(&document, "service") {
+            addresses.vips.extend(service.get("listen").and_then(address));
+            for real in tables(service, "real") {
+                let forward = real.get("forward").or_else(|| service.get("forward"));
+                let is_dr = forward.and_then(toml::Value::as_str) == Some("dr");
+                let list = if is_dr { &mut addresses.neighbours } else { &mut addresses.others };
+                list.extend(real.get("address").and_then(address));
+            }
+        }
+        for router in tables(&document, "vrrp") {
+            let list = router.get("addresses").and_then(toml::Value::as_array);
+            addresses.vips.extend(list.into_iter().flatten().filter_map(address));
+        }
+        addresses.others.extend(tables(&document, "route").filter_map(|route| address(route.get("via")?)));
+        addresses
+    }
+
+    fn all(&self) -> Vec<IpAddr> {
+        [&self.vips, &self.neighbours, &self.others].into_iter().flatten().copied().collect()
+    }
+}
+
+fn tables<'t>(of: &'t toml::Table, key: &str) -> impl Iterator<Item = &'t toml::Table> {
+    of.get(key).and_then(toml::Value::as_array).into_iter().flatten().filter_map(toml::Value::as_table)
+}
+
+/// `192.0.2.1`, `192.0.2.1:80` or `192.0.2.1/24`.
+fn address(value: &toml::Value) -> Option<IpAddr> {
+    let text = value.as_str()?;
+    let endpoint = text.parse().map(|endpoint: SocketAddr| endpoint.ip());
+    endpoint.or_else(|_| text.split('/').next().unwrap_or_default().parse()).ok()
+}
+
+/// What this machine has.
+struct Here {
+    /// Its addresses, with their interfaces.
+    own: Vec<(String, IpNet)>,
+    /// The routers of its default routes.
+    routers: Vec<(String, IpAddr)>,
+}
+
+impl Here {
+    fn of(files: &dyn Files, is_vip: impl Fn(IpAddr) -> bool) -> Self {
+        let own = files.interfaces().into_iter().filter(|(_, own)| !is_vip(own.addr())).collect();
+        Self { own, routers: files.routers() }
+    }
+
+    /// A machine in whose networks no address of the file is is not the one that the file is for: its addresses would lead nowhere.
+    fn forget_unless_near(
+        &mut self,
+        is_of_file: impl Fn(&str) -> bool,
+        named: &[IpAddr],
+        (origin, place): (&Origin, &str),
+        writer: &mut Writer,
+    ) {
+        let near = |network: &IpNet| named.iter().any(|address| network.contains(address));
+        let here: Vec<_> = self.own.iter().filter(|(interface, _)| is_of_file(interface)).collect();
+        if here.is_empty() || named.is_empty() || here.iter().any(|(_, network)| near(network)) {
+            return;
+        }
+        let list: Vec<String> = here.iter().map(|(of, network)| format!("{of} {network}")).collect();
+        let fault = Fault::new(
+            format!("no address of the file is in a network of this machine ({})", list.join(", ")),
+            "own addresses and routers are left out",
+            "import on the director, or write the addresses",
+        );
+        writer.notice(origin, place, fault);
+        self.own.clear();
+        self.routers.clear();
+    }
+
+    fn write_nic(&self, interface: &str, origin: &Origin, writer: &mut Writer) {
+        writer.table(origin, "[[nic]]");
+        writer.key(origin, "name", quoted(interface));
+        writer.key(origin, "device", quoted(&format!("af_packet:{interface}")));
+        let own: Vec<IpNet> =
+            self.own.iter().filter(|(of, _)| of == interface).map(|(_, own)| *own).collect();
+        if own.is_empty() {
+            writer.comment(origin, "the director's own addresses, such as \"192.0.2.2/24\":");
+        }
+        let list: Vec<String> = own.iter().map(|address| quoted(&address.to_string())).collect();
+        writer.key(origin, "addresses", format!("[{}]", list.join(", ")));
+        let near = |router: &IpAddr| own.iter().any(|network| network.contains(router));
+        let routers = self.routers.iter().filter(|(of, router)| of == interface && near(router));
+        let routers: Vec<String> = routers.map(|(_, router)| quoted(&router.to_string())).collect();
+        if !routers.is_empty() {
+            writer.key(origin, "gateway", format!("[{}]", routers.join(", ")));
+        }
+    }
+
+    /// The interfaces in whose networks addresses are, else those that lead elsewhere.
+    fn interfaces_of(&self, named: &[IpAddr]) -> Vec<String> {
+        let near: Vec<String> = self.others_near(named, |_| false).into_keys().collect();
+        if !near.is_empty() {
+            return near;
+        }
+        self.routers
+            .iter()
+            .map(|(interface, _)| interface.clone())
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect()
+    }
+
+    /// The interfaces in whose networks addresses are that no interface of the file has, each with one of these.
+    fn others_near(&self, named: &[IpAddr], is_of_file: impl Fn(&str) -> bool) -> BTreeMap<String, IpAddr> {
+        let mut near = BTreeMap::new();
+        for address in named {
+            let mut on = self.own.iter().filter(|(_, network)| network.contains(address)).map(|(of, _)| of);
+            if let Some(interface) = on.clone().next().filter(|_| !on.any(|of| is_of_file(of) || of == "lo"))
+            {
+                near.entry(interface.clone()).or_insert(*address);
+            }
+        }
+        near
+    }
 }
 
 /// Whether this machine has an address.
@@ -121,41 +253,6 @@ fn tell_other_machine(interface: &str, origin: &Origin, here: &[&(String, IpNet)
 pub fn is_own(address: IpAddr) -> bool {
     let all = nix::ifaddrs::getifaddrs().into_iter().flatten();
     all.filter_map(|one| ip(one.address?)).any(|own| own == address)
-}
-
-fn write_nic(
-    interface: &str,
-    origin: &Origin,
-    own: &[(String, IpNet)],
-    routers: &[(String, IpAddr)],
-    writer: &mut Writer,
-) {
-    writer.table(origin, "[[nic]]");
-    writer.key(origin, "name", quoted(interface));
-    writer.key(origin, "device", quoted(&format!("af_packet:{interface}")));
-    let own: Vec<IpNet> = own.iter().filter(|(of, _)| of == interface).map(|(_, own)| *own).collect();
-    if own.is_empty() {
-        writer.comment(origin, "the director's own addresses, such as \"192.0.2.2/24\":");
-    }
-    let list: Vec<String> = own.iter().map(|address| quoted(&address.to_string())).collect();
-    writer.key(origin, "addresses", format!("[{}]", list.join(", ")));
-    let near = |router: &IpAddr| own.iter().any(|network| network.contains(router));
-    let routers = routers.iter().filter(|(of, router)| of == interface && near(router));
-    let routers: Vec<String> = routers.map(|(_, router)| quoted(&router.to_string())).collect();
-    if !routers.is_empty() {
-        writer.key(origin, "gateway", format!("[{}]", routers.join(", ")));
-    }
-}
-
-/// The interfaces of this machine in whose networks addresses are, else those that lead elsewhere.
-fn interfaces_of(named: &[IpAddr], own: &[(String, IpNet)], routers: &[(String, IpAddr)]) -> Vec<String> {
-    let near = |network: &IpNet| named.iter().any(|address| network.contains(address));
-    let mut found: BTreeSet<&String> =
-        own.iter().filter(|(of, network)| of != "lo" && near(network)).map(|(of, _)| of).collect();
-    if found.is_empty() {
-        found.extend(routers.iter().map(|(interface, _)| interface));
-    }
-    found.into_iter().cloned().collect()
 }
 
 /// The routers of this machine's default routes, with their interfaces.

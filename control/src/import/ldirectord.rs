@@ -41,6 +41,7 @@ const VIRTUAL: &[&str] = &[
     "netmask",
     "protocol",
     "ops",
+    "schedflags",
 ];
 /// What is to be done instead of others.
 const ADVICE: &[(&str, &str)] = &[
@@ -52,7 +53,7 @@ const ADVICE: &[(&str, &str)] = &[
     ("emailalertfreq", "use mail of [notify]"),
     ("emailalertstatus", "use mail of [notify]"),
     ("smtp", "use mail of [notify]"),
-    ("maintenancedir", "use shunt drain"),
+    ("maintenancedir", "set the weight of a real server to 0: shunt ipvsadm -e, or its weight in the file"),
     ("monitorfile", "use notify_up and notify_down of the service"),
     ("execute", "import that file by itself"),
     ("login", "use a check of kind \"script\" where it matters that somebody can log in"),
@@ -69,6 +70,8 @@ const INSTEAD: &[(&str, &str)] = &[
     ("readdquiescent", "a real server that is down at the start begins as one that is up does"),
     ("load", "weights stay as they are"),
     ("receivemode", "an answer has what is expected, or has it not"),
+    ("servicename", "services are called by protocol and address"),
+    ("comment", "comments stay in the imported file"),
 ];
 
 /// What holds for a service unless it says otherwise; ldirectord's own defaults.
@@ -196,15 +199,21 @@ fn yes(value: &str) -> Option<bool> {
     ["no", "yes"].iter().position(|word| *word == value.to_lowercase()).map(|at| at == 1)
 }
 
+/// The first number in a value: ldirectord looks no further.
+fn number(value: &str) -> Option<u32> {
+    let digits = value.trim_start_matches(|c: char| !c.is_ascii_digit());
+    digits.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
 fn time(value: &str) -> Option<f64> {
-    value.parse::<u32>().ok().filter(|time| *time > 0).map(f64::from)
+    number(value).filter(|time| *time > 0).map(f64::from)
 }
 
 impl Common {
     /// Takes a key; false when its value is wrong.
     fn take(&mut self, line: &Line) -> bool {
         let value = unquoted(&line.value);
-        let number = value.parse::<u32>().ok().filter(|number| *number > 0);
+        let number = number(value).filter(|number| *number > 0);
         match line.key.as_str() {
             "checktimeout" => time(value).map(|time| self.timeout = time).is_some(),
             "negotiatetimeout" => time(value).map(|time| self.negotiate_timeout = Some(time)).is_some(),
@@ -235,16 +244,51 @@ struct Service {
     netmask: Option<u8>,
     protocol: Option<String>,
     one_packet: bool,
+    flags: Vec<&'static str>,
     reals: Vec<Real>,
 }
 
-/// A real server: `10.0.0.1:80 gate 5 "request", "receive"`.
+/// A real server.
 struct Real {
     origin: Origin,
     address: SocketAddr,
     method: &'static str,
+    options: Options,
+}
+
+/// What follows the method of a real server: `5 "request", "receive" l:10 u:20`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Options {
     weight: Option<u32>,
     asks: Option<(String, Option<String>)>,
+    lower: Option<u32>,
+    upper: Option<u32>,
+}
+
+impl Options {
+    /// Reads them; none where ldirectord finds something wrong. What stands in front of the weight has no effect there (`gate -w 5`).
+    fn read(text: &str) -> Option<Self> {
+        let mut options = Self::default();
+        let before = &text[..text.find('"').unwrap_or(text.len())];
+        let after = &text[text.rfind('"').map_or(text.len(), |at| at + 1)..];
+        let mut words: Vec<&str> = before.split_whitespace().collect();
+        if let Some(at) = words.iter().position(|word| word.starts_with(|c: char| c.is_ascii_digit())) {
+            options.weight = Some(words[at].parse().ok()?);
+            words.drain(..=at);
+        }
+        words.extend(after.split_whitespace());
+        for word in words {
+            match word.split_once(':')? {
+                ("l", least) => options.lower = Some(least.parse().ok()?),
+                ("u", most) => options.upper = Some(most.parse().ok()?),
+                _ => return None,
+            }
+        }
+        let asked = &text[before.len()..text.len() - after.len()];
+        let mut asked = asked.split('"').filter(|part| !part.trim().is_empty() && part.trim() != ",");
+        options.asks = asked.next().map(|request| (request.to_owned(), asked.next().map(str::to_owned)));
+        Some(options)
+    }
 }
 
 /// The check of all real servers, and those of their own.
@@ -275,6 +319,7 @@ impl Service {
             netmask: None,
             protocol: None,
             one_packet: false,
+            flags: Vec::new(),
             reals: Vec::new(),
         }
     }
@@ -311,12 +356,13 @@ impl Service {
             }
             "virtualhost" => self.host = Some(value),
             "scheduler" => self.scheduler = value,
-            "persistent" => return value.parse().map(|time| self.persistent = Some(time)).is_ok(),
+            "persistent" => return number(&value).map(|time| self.persistent = Some(time)).is_some(),
             "netmask" => {
                 self.netmask = super::keepalived::netmask(&value).or_else(|| value.parse().ok());
                 return self.netmask.is_some();
             }
             "ops" => return yes(&value).map(|yes| self.one_packet = yes).is_some(),
+            "schedflags" => return flags(&value).map(|flags| self.flags = flags).is_some(),
             _ => {
                 self.protocol = Some(value.to_lowercase());
                 return ["tcp", "udp", "fwm"].contains(&value.to_lowercase().as_str());
@@ -329,8 +375,17 @@ impl Service {
         self.protocol.as_deref() == Some("udp")
     }
 
+    /// DNS is UDP's where nothing else is said.
+    fn choose_protocol(&mut self, listen: &str, lines: &[Line]) {
+        let is_dns = listen.ends_with(":53") || listen.ends_with(":domain");
+        if is_dns && lines.iter().all(|line| line.key != "protocol") {
+            self.protocol = Some("udp".to_owned());
+        }
+    }
+
     fn write(mut self, head: &Line, lines: &[Line], files: &dyn Files, writer: &mut Writer) {
         let place = format!("virtual {}", head.value);
+        self.choose_protocol(unquoted(&head.value), lines);
         // Ports by name are those of the protocol.
         let (first, rest): (Vec<&Line>, Vec<&Line>) = lines.iter().partition(|line| line.key == "protocol");
         for line in first.into_iter().chain(rest) {
@@ -370,6 +425,10 @@ impl Service {
         if self.one_packet {
             writer.key(origin, "one_packet", true);
         }
+        if !self.flags.is_empty() {
+            let flags: Vec<String> = self.flags.iter().map(|flag| quoted(flag)).collect();
+            writer.key(origin, "scheduler_flags", format!("[{}]", flags.join(", ")));
+        }
         self.write_reals(&listen, &checks, origin, &place, files, writer);
     }
 
@@ -379,7 +438,7 @@ impl Service {
         let all =
             self.check(service, self.request.as_deref(), self.receive.as_deref(), origin, place, writer);
         let own = self.reals.iter().map(|real| {
-            let (request, receive) = real.asks.as_ref()?;
+            let (request, receive) = real.options.asks.as_ref()?;
             let receive = receive.as_deref().or(self.receive.as_deref());
             self.check(service, Some(request), receive, &real.origin, place, writer)
         });
@@ -418,8 +477,10 @@ impl Service {
             if self.check_type == "off" {
                 keys.push("weight = 0".to_owned());
             } else {
-                keys.extend(real.weight.map(|weight| format!("weight = {weight}")));
+                keys.extend(real.options.weight.map(|weight| format!("weight = {weight}")));
             }
+            keys.extend(real.options.lower.map(|least| format!("l_threshold = {least}")));
+            keys.extend(real.options.upper.map(|most| format!("u_threshold = {most}")));
             if real.method != method {
                 keys.push(format!("forward = {}", quoted(real.method)));
             }
@@ -607,6 +668,16 @@ impl Service {
     }
 }
 
+/// The flags of a scheduler, as ipvsadm has them.
+fn flags(value: &str) -> Option<Vec<&'static str>> {
+    let flag = |word: &str| match word {
+        "sh-fallback" | "mh-fallback" => Some("fallback"),
+        "sh-port" | "mh-port" => Some("port"),
+        _ => None,
+    };
+    value.split(',').map(flag).collect()
+}
+
 fn forwarding(word: &str) -> Option<&'static str> {
     Some(match word.to_lowercase().as_str() {
         "gate" => "dr",
@@ -640,9 +711,7 @@ fn reals(line: &Line, udp: bool, files: &dyn Files, place: &str, writer: &mut Wr
     let begin = host(&first, udp, files);
     let end = last.as_deref().map(|last| host(last, udp, files));
     let method = words.next().and_then(forwarding);
-    let rest = words.collect::<Vec<_>>().join(" ");
-    let (weight, asks) = rest.find('"').map_or((rest.as_str(), ""), |at| rest.split_at(at));
-    let weight = Some(weight.trim()).filter(|weight| !weight.is_empty()).map(str::parse::<u32>).transpose();
+    let options = Options::read(&words.collect::<Vec<_>>().join(" "));
     let addresses = match (&begin, &end) {
         (Some((found, l4_port)), None) => found.first().map(|address| (*address, *address, *l4_port)),
         (Some((found, _)), Some(Some((to, l4_port)))) => {
@@ -650,7 +719,7 @@ fn reals(line: &Line, udp: bool, files: &dyn Files, place: &str, writer: &mut Wr
         }
         _ => None,
     };
-    let (Some((from, to, l4_port)), Some(method), Ok(weight)) = (addresses, method, weight) else {
+    let (Some((from, to, l4_port)), Some(method), Some(options)) = (addresses, method, options) else {
         wrong(line, place, writer);
         return Vec::new();
     };
@@ -659,9 +728,6 @@ fn reals(line: &Line, udp: bool, files: &dyn Files, place: &str, writer: &mut Wr
         let holds = "ldirectord does so when it starts; here the address stays as it is";
         writer.notice(&line.origin, place, Fault::new(wrong, holds, "see that it is right"));
     }
-    let mut asked =
-        asks.split('"').filter(|part| !part.trim().is_empty() && part.trim() != ",").map(str::to_owned);
-    let asks = asked.next().map(|request| (request, asked.next()));
     let all = match (from, to) {
         (IpAddr::V4(from), IpAddr::V4(to)) if u32::from(to).wrapping_sub(u32::from(from)) < 256 => {
             (u32::from(from)..=u32::from(to))
@@ -678,8 +744,31 @@ fn reals(line: &Line, udp: bool, files: &dyn Files, place: &str, writer: &mut Wr
         origin: line.origin.clone(),
         address: SocketAddr::new(address, l4_port.unwrap_or(0)),
         method,
-        weight,
-        asks: asks.clone(),
+        options: options.clone(),
     };
     all.into_iter().map(real).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_of_a_real_server_are_what_ldirectord_makes_of_them() {
+        let weight = |weight| Some(Options { weight, ..Options::default() });
+        assert_eq!(Options::read(""), weight(None));
+        assert_eq!(Options::read("5"), weight(Some(5)));
+        assert_eq!(Options::read("-w 5"), weight(Some(5)));
+        let all = Options {
+            weight: Some(5),
+            asks: Some(("a b".to_owned(), Some("c".to_owned()))),
+            lower: Some(10),
+            upper: Some(20),
+        };
+        assert_eq!(Options::read("5 \"a b\", \"c\" l:10 u:20"), Some(all));
+        for wrong in ["5 6", "x", "5x", "l:", "5 x:3"] {
+            assert_eq!(Options::read(wrong), None, "{wrong}");
+        }
+        assert_eq!((number("3s"), number("= 15"), number("x")), (Some(3), Some(15), None));
+    }
 }

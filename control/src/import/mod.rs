@@ -20,7 +20,7 @@ mod summary;
 mod vrrp;
 mod writer;
 
-pub use dialect::Dialect;
+pub use dialect::{Dialect, import_unknown};
 pub use files::{Disk, Files};
 pub use interfaces::{Interfaces, host_name};
 pub use note::{Fate, Kind, Note, Origin};

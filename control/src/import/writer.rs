@@ -1,5 +1,6 @@
 //! TOML that is written line by line, each with the place that it comes from.
 
+use std::collections::HashSet;
 use std::fmt::{Display, Write as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -34,6 +35,12 @@ pub struct Writer {
     comments: Vec<(Origin, String)>,
     /// The file that is imported.
     file: Option<Arc<Path>>,
+}
+
+impl From<Imported> for Writer {
+    fn from(imported: Imported) -> Self {
+        Self { imported, ..Self::default() }
+    }
 }
 
 impl Writer {
@@ -97,9 +104,13 @@ impl Writer {
         self.comments.push((origin.clone(), words.to_owned()));
     }
 
+    /// Each of them once, however many lines of the file say the same.
     fn write_comments(&mut self) {
+        let mut written = HashSet::new();
         for (origin, words) in std::mem::take(&mut self.comments) {
-            self.comment(&origin, &words);
+            if written.insert(words.clone()) {
+                self.comment(&origin, &words);
+            }
         }
     }
 

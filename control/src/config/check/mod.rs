@@ -111,12 +111,7 @@ impl Config {
     /// address on this machine, what depends on that is left to the operator.
     #[must_use]
     pub fn check_imported(imported: &Imported) -> Problems {
-        let has_nics = imported.text.contains("[[nic]]\n");
-        let mut problems =
-            Self::of_import(imported).map_or_else(|problems| problems, |checked| checked.warnings);
-        // Of files that know no interfaces.
-        problems.list.retain(|problem| has_nics || problem.wrong != "no [[nic]]");
-        problems
+        Self::of_import(imported).map_or_else(|problems| problems, |checked| checked.warnings)
     }
 
     /// What an import wrote, as a configuration: checked as [`Self::check_imported`] does.
