@@ -19,7 +19,6 @@ pub mod notify;
 pub mod publish;
 pub mod punt;
 pub mod rights;
-pub mod secret;
 pub mod signals;
 pub mod starter;
 pub mod threads;

@@ -8,10 +8,10 @@ use std::sync::mpsc::{RecvTimeoutError, TryRecvError};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use shunt_model::notify::time_of;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::notify::time_of;
 use crate::threads::channel::{Receiver, Sender, channel};
 use crate::threads::{BEAT, Duty, Pulse};
 

@@ -8,17 +8,18 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use hashbrown::HashMap;
+use shunt_model::health::{Check, Failure, Success};
+use shunt_model::vrrp::Reading;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{AbortHandle, LocalSet, spawn_local};
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::health::Lacks;
 use crate::health::check::{self, Tools};
 use crate::health::judge::{Judge, Rules};
 use crate::health::scripts::Scripts;
-use crate::health::{Check, Failure, Lacks, Success};
 use crate::kernel::{KernelError, Namespace, ServiceWays};
 use crate::threads::{Duty, Pulse};
-use crate::vrrp::Reading;
 
 /// A check with the name that virtual routers know it by.
 pub type Watch = (String, Arc<Check>);
@@ -161,11 +162,11 @@ fn words(check: &Check, result: &Result<Success, Failure>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::health::scripts::Script;
+    use shunt_model::script::Script;
     use std::net::SocketAddr;
     use std::time::Duration;
 
-    use crate::health::CheckKind;
+    use shunt_model::health::CheckKind;
 
     fn script(text: &str) -> Arc<Check> {
         let command = vec!["/bin/sh".to_owned(), "-c".to_owned(), text.to_owned()];

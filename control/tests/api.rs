@@ -14,7 +14,8 @@ use shunt::api::status::{Books, Count, Drops, Real, RealState, Service, Status, 
 use shunt::api::{Asked, Connection, Explanation, Probe, ProbeStep, ReloadOptions, serve};
 use shunt::config::Config;
 use shunt::config::diff::diff;
-use shunt::notify::{Event, Listening, What};
+use shunt::notify::Listening;
+use shunt_model::notify::{Event, What};
 use tokio::sync::{mpsc, watch};
 
 const OLD: &str = include_str!("config/good/product.toml");
@@ -29,7 +30,7 @@ struct Paper {
     table: Mutex<Table>,
     /// Who asked for what, last.
     asked: Arc<Mutex<Vec<(Asked, ReloadOptions)>>>,
-    events: tokio::sync::broadcast::Sender<shunt::notify::Event>,
+    events: tokio::sync::broadcast::Sender<shunt_model::notify::Event>,
     /// What a question about a packet waits for, and all of the API with it.
     hang: Arc<Mutex<()>>,
 }
@@ -128,7 +129,10 @@ impl Director for Paper {
     }
 
     fn events(&self, since: Option<u64>) -> Option<Listening> {
-        let event = Event { at: 1_798_761_600_000, ..Event::now(What::RealDown, "web", None, "web is down") };
+        let event = Event {
+            at: 1_798_761_600_000,
+            ..shunt::notify::event(What::RealDown, "web", None, "web is down")
+        };
         let past = since.map_or_else(Vec::new, |_| vec![event]);
         Some(Listening { past, incomplete: false, events: self.events.subscribe() })
     }

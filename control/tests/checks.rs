@@ -7,12 +7,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use shunt::health::check::{Tools, run};
-use shunt::health::kind::{Body, CheckKind, Http, Pattern, QueryType, Tls, Udp};
 use shunt::health::scripts::Scripts;
-use shunt::health::{Check, RealKey};
 use shunt::kernel::Namespace;
 use shunt::kernel::ServiceWays;
 use shunt_dataplane::id::Protocol;
+use shunt_model::health::kind::{Body, CheckKind, Http, Pattern, QueryType, Tls, Udp};
+use shunt_model::health::{Check, RealKey};
 use tempfile::TempDir;
 
 const LONG: Duration = Duration::from_secs(20);

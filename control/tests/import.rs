@@ -13,9 +13,9 @@ use nix::sys::time::TimeValLike as _;
 use proptest::prelude::*;
 use shunt::config::Config;
 use shunt::config::check::{Checked, Machine};
-use shunt::config::problem::Severity;
 use shunt::import::keepalived::keywords::{BLOCKS, Block};
 use shunt::import::{Dialect, Disk, Fate, Files, import_unknown};
+use shunt_model::fault::Severity;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/import")

@@ -9,9 +9,10 @@ use proptest::sample;
 use serde::Deserialize;
 use shunt::ipvsadm::connections::Connection;
 use shunt::ipvsadm::listing;
-use shunt::ipvsadm::names::{Names, Services};
 use shunt::ipvsadm::session::{Session, Target};
-use shunt::ipvsadm::table::{self, Change, Destination, Protocol, Refused, Table};
+use shunt_model::ipvsadm::names::{Names, Services};
+use shunt_model::ipvsadm::table;
+use shunt_model::ipvsadm::table::{Change, Destination, Protocol, Refused, Table};
 
 #[derive(Deserialize)]
 struct Recording {

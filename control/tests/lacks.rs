@@ -10,12 +10,14 @@ use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use shunt::health::Lacks;
 use shunt::health::check::{Tools, run};
-use shunt::health::kind::{CheckKind, Compare, Http, Pattern, Process, QueryType, Tls, Udp};
-use shunt::health::scripts::{Script, Scripts};
-use shunt::health::{Check, Failure, Lack, Lacks, RealKey, Success};
+use shunt::health::scripts::Scripts;
 use shunt::kernel::ServiceWays;
 use shunt_dataplane::id::Protocol;
+use shunt_model::health::kind::{CheckKind, Compare, Http, Pattern, Process, QueryType, Tls, Udp};
+use shunt_model::health::{Check, Failure, Lack, RealKey, Success};
+use shunt_model::script::Script;
 use tokio::runtime::Runtime;
 
 fn check(kind: CheckKind, to: SocketAddr, timeout: Duration) -> Check {

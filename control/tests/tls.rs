@@ -8,11 +8,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use shunt::health::check::{Tools, run};
-use shunt::health::kind::{CheckKind, Http, Tls};
 use shunt::health::scripts::Scripts;
-use shunt::health::{Check, RealKey};
 use shunt::kernel::ServiceWays;
 use shunt_dataplane::id::Protocol;
+use shunt_model::health::kind::{CheckKind, Http, Tls};
+use shunt_model::health::{Check, RealKey};
 
 const LONG: Duration = Duration::from_secs(20);
 

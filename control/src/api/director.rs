@@ -7,6 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use serde::{Deserialize, Serialize};
+use shunt_model::fault::Fault;
 use tokio::sync::mpsc;
 
 use super::asked::Asked;
@@ -16,7 +17,7 @@ use super::ipvsadm::{Change, Changed, Table};
 use super::neighbours::Neighbours;
 use super::status::{Drops, Status};
 use crate::config::diff::Changes;
-use crate::config::problem::{Fault, Problem, Problems};
+use crate::config::problem::{Problem, Problems};
 
 /// An answer that takes its time.
 pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::ipvsadm::table::{Change, Refused, Table};
+pub use shunt_model::ipvsadm::table::{Change, Refused, Table};
 
 /// What became of changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

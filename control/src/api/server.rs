@@ -13,6 +13,8 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Router};
 use futures_util::{Stream, StreamExt as _};
+use shunt_model::notify::{Event, What};
+use shunt_model::secret::starred;
 use tokio::net::UnixListener;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -26,8 +28,8 @@ use super::explain::Probe;
 use super::ipvsadm::Change;
 use super::places::{self, Places};
 use super::socket::OwnedListener;
-use crate::notify::{Event, Listening, PAST_MAX, What};
-use crate::secret::starred;
+use crate::notify;
+use crate::notify::{Listening, PAST_MAX};
 
 /// Connections that are written in one piece.
 const CONNECTIONS_PER_CHUNK: usize = 128;
@@ -268,7 +270,7 @@ fn line(event: &Event) -> Bytes {
 fn past(events: &Listening) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + use<> {
     let missed = events.incomplete.then(|| {
         let text = format!("more happened: only the last {PAST_MAX} events are remembered");
-        line(&Event::now(What::Missed, "", None, text))
+        line(&notify::event(What::Missed, "", None, text))
     });
     let lines = events.past.iter().map(line);
     let lines: Vec<_> = [Bytes::from_static(b"\n")].into_iter().chain(missed).chain(lines).map(Ok).collect();
@@ -282,7 +284,7 @@ fn told(events: Receiver<Event>) -> impl Stream<Item = Result<Bytes, Infallible>
             Ok(event) => event,
             Err(RecvError::Lagged(count)) => {
                 let text = format!("{count} events were missed: this listener is too slow");
-                Event::now(What::Missed, "", None, text)
+                notify::event(What::Missed, "", None, text)
             }
             Err(RecvError::Closed) => return None,
         };

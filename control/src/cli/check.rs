@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
+use shunt_model::fault::{Fault, Severity};
 
 use super::Outcome;
 use super::client::{Client, Failure, Target, run as speak};
@@ -13,7 +14,7 @@ use crate::config::Config;
 use crate::config::check::packets::Packets;
 use crate::config::check::{Checked, Machine, Needed, Size};
 use crate::config::diff::{Changes, diff};
-use crate::config::problem::{Fault, Problem, Problems, Severity};
+use crate::config::problem::{Problem, Problems};
 use crate::config::removed::few_enough;
 
 #[derive(Debug, Args)]

@@ -4,13 +4,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use hyper::Method;
+use shunt_model::duration;
+use shunt_model::notify::Event;
 
 use super::Outcome;
 use super::client::{Client, Failure, Target, run as speak};
 use super::connections::Lines;
 use super::output::say;
-use crate::config::duration;
-use crate::notify::Event;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\

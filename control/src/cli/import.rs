@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
+use shunt_model::fault::Severity;
 
 use super::Outcome;
 use super::output::{complain, say, say_json};
 use crate::config::Config;
-use crate::config::problem::{Problem, Severity};
+use crate::config::problem::Problem;
 use crate::import::{Dialect, Disk, Files as _, Kind, Summary, host_name, import_unknown};
 
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use shunt_model::ipvsadm::table::Protocol;
 use tokio::runtime::Runtime;
 
 use super::client::{Client, Failure, Target as Socket};
@@ -16,7 +17,6 @@ use crate::api::ipvsadm::{Change, Changed, Refused, Table};
 use crate::ipvsadm::connections::Connection;
 use crate::ipvsadm::names::Machine;
 use crate::ipvsadm::session::{Session, Target};
-use crate::ipvsadm::table::Protocol;
 
 #[derive(Debug, Args)]
 #[command(

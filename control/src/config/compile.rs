@@ -10,11 +10,11 @@ use shunt_dataplane::id::{Mac, NicId};
 use shunt_dataplane::snapshot::{
     LinkVip, NeighbourPlan, NicPlan, Others, Plan, RealPlan, RoutePlan, ServicePlan,
 };
+use shunt_model::health::{RealKey, ServiceKey, Standing, Verdict};
+use shunt_model::vrrp::PRIORITY_OWNER;
 
 use super::check::everything;
 use super::{Config, MTU_DEFAULT, Real, Service, Vrrp, is_of_one_link};
-use crate::health::{RealKey, ServiceKey, Standing, Verdict};
-use crate::vrrp::PRIORITY_OWNER;
 
 /// What holds for a NIC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::problem::Fault;
+use shunt_model::fault::Fault;
 
 /// Bytes in front of a frame in af_packet's ring: TPACKET2_HDRLEN, alignment and the VLAN tag that the kernel may
 /// put there. A ring frame of 2048 bytes cuts Ethernet frames at 1982 bytes.

@@ -16,9 +16,10 @@ use shunt_dataplane::reverse_path::ReversePath;
 use shunt_dataplane::service::mark::MarkRule;
 use shunt_dataplane::service::masquerade::MasqueradeRule;
 use shunt_dataplane::time::Ticks;
+use shunt_model::duration;
+use shunt_model::notify::Settings;
 
-use super::{Config, Nic, Route, duration};
-use crate::notify::Settings;
+use super::{Config, Nic, Route};
 
 /// What happens to a part of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,8 +8,6 @@ pub mod compile;
 pub mod device;
 pub mod diff;
 pub mod document;
-pub mod duration;
-pub mod limit;
 pub mod problem;
 pub mod quorum;
 pub mod removed;
@@ -33,11 +31,11 @@ use shunt_dataplane::service::schedulers::Scheduler;
 use shunt_dataplane::service::tunnel::Tunnel;
 use shunt_dataplane::service::{Method, Settings, Thresholds};
 use shunt_dataplane::snapshot::Sysctls;
+use shunt_model::health::ServiceKey;
+use shunt_model::health::kind::CheckKind;
+use shunt_model::script::Script;
+use shunt_model::vrrp::{Announcing, Auth, Group, Track, Version, VirtualMac, Vrid};
 
-use crate::health::kind::CheckKind;
-use crate::health::scripts::Script;
-use crate::health::{ServiceKey, passive};
-use crate::vrrp::{Announcing, Auth, Group, Track, Version, VirtualMac, Vrid};
 use device::Device;
 
 /// A configuration that passed every check: names are unique, references resolve, families agree.
@@ -60,7 +58,7 @@ pub struct Config {
     /// `[[forward]]`, in the order of the file.
     pub forwards: Vec<ForwardRule>,
     /// `[notify]`.
-    pub notify: crate::notify::Settings,
+    pub notify: shunt_model::notify::Settings,
     /// `[[service]]`, in the order of the file.
     pub services: Vec<Service>,
     /// `[[vrrp]]`, in the order of the file.
@@ -137,7 +135,7 @@ impl Default for Runtime {
             connections: 1_000_000,
             fragments: shunt_dataplane::reassembly::MEMORY_DEFAULT,
             replies: 1_000,
-            neighbours: crate::neighbour::NEIGHBOURS_DEFAULT,
+            neighbours: shunt_model::limit::NEIGHBOURS_DEFAULT,
             reload_removes: removed::RELOAD_REMOVES_DEFAULT,
             client_share: Share(25),
             adopt: ADOPT_DEFAULT,
@@ -204,7 +202,7 @@ impl Service {
     /// What it is for, in words: `tcp 192.0.2.10:80`, `fwmark 7`.
     #[must_use]
     pub fn subject(&self) -> String {
-        crate::health::subject(self.key())
+        shunt_model::health::subject(self.key())
     }
 }
 
@@ -323,7 +321,7 @@ pub struct Vrrp {
     /// The checks among them.
     pub watches: Vec<Watch>,
     /// The scripts that are told.
-    pub notify: Arc<crate::vrrp::Notify>,
+    pub notify: Arc<shunt_model::vrrp::Notify>,
 }
 
 impl Vrrp {
@@ -420,9 +418,9 @@ impl Default for Passive {
 impl Passive {
     /// The rules; none when failures take nobody out.
     #[must_use]
-    pub fn rules(self) -> Option<passive::Rules> {
+    pub fn rules(self) -> Option<shunt_model::health::passive::Rules> {
         let Self { max_fails, fail_timeout } = self;
-        (max_fails > 0).then_some(passive::Rules { max_fails, fail_timeout })
+        (max_fails > 0).then_some(shunt_model::health::passive::Rules { max_fails, fail_timeout })
     }
 }
 

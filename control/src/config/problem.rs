@@ -5,60 +5,11 @@
 
 use std::cell::OnceCell;
 use std::fmt::{self, Write as _};
-use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
-
-use crate::health::scripts::Script;
-use crate::import::Origin;
-use crate::secret::starred;
-
-/// Bytes of the file that a value or a key takes.
-pub type Span = Range<usize>;
-
-/// A value and the place where the file says it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct At<T> {
-    /// The value.
-    pub value: T,
-    /// Where it stands.
-    pub at: Span,
-}
-
-impl<T> At<T> {
-    /// A value at a place.
-    pub const fn new(value: T, at: Span) -> Self {
-        Self { value, at }
-    }
-}
-
-/// What is wrong with one value, said by who reads it; the place is added by who knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// What is wrong.
-    pub wrong: String,
-    /// What holds instead.
-    pub holds: String,
-    /// What to do.
-    pub advice: String,
-}
-
-impl Fault {
-    /// A fault in its three parts.
-    pub fn new(wrong: impl Into<String>, holds: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { wrong: wrong.into(), holds: holds.into(), advice: advice.into() }
-    }
-}
-
-/// How bad a problem is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Severity {
-    /// The configuration cannot be used.
-    Error,
-    /// It can be used, and probably does not do what was meant.
-    Warning,
-}
+use shunt_model::fault::{Fault, Origin, Severity, Span, printable};
+use shunt_model::script::Script;
+use shunt_model::secret::starred;
 
 /// One problem.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -342,18 +293,6 @@ impl<'t> Findings<'t> {
     }
 }
 
-/// The first line of a text with control characters replaced, at most `max` characters and an ellipsis.
-#[must_use]
-pub fn printable(text: &str, max: usize) -> String {
-    let line = text.lines().next().unwrap_or_default();
-    let mut shown: String =
-        line.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).take(max).collect();
-    if line.chars().nth(max).is_some() || text.lines().nth(1).is_some() {
-        shown.push('…');
-    }
-    shown
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -381,8 +320,6 @@ mod tests {
 
     #[test]
     fn long_and_strange_text_is_shortened() {
-        assert_eq!(printable("abc\x1b[31m\ndef", 4), "abc\u{fffd}…");
-        assert_eq!(printable("", 4), "");
         let text = format!("{}x", "é".repeat(400));
         let mut findings = Findings::new("a", &text);
         findings.error("p", &(800..801), Fault::new("w", "h", "a"));

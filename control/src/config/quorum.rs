@@ -4,9 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::time::Instant;
 
+use shunt_model::health::{RealKey, ServiceKey, Standing, Verdict};
+
 use super::compile::State;
 use super::{Config, Pool, Real, Service};
-use crate::health::{Change, RealKey, ServiceKey, Standing, Verdict};
+use crate::health::Change;
 
 /// A service gained or lost its quorum.
 #[derive(Clone, Debug, PartialEq, Eq)]

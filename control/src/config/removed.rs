@@ -2,8 +2,9 @@
 //!
 //! A file that was cut off while it was written is often still TOML: all that is missing is its end.
 
+use shunt_model::fault::Fault;
+
 use super::Config;
-use super::problem::Fault;
 
 /// Percent of the services, or of their real servers, that a reload may leave away without being asked for it.
 pub const RELOAD_REMOVES_DEFAULT: u8 = 50;

@@ -6,9 +6,10 @@
 
 use std::time::Instant;
 
+use shunt_model::health::{Standing, Verdict};
+
 use super::compile::State;
 use super::{Pool, Real, Service};
-use crate::health::{Standing, Verdict};
 
 /// A real server's place in the schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

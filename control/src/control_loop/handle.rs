@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use shunt_dataplane::id::{Mac, NicId};
+use shunt_model::vrrp::{Group, Instance, Reading, Tracked};
 
 use super::{Counters, VrrpReport};
 use crate::kernel::Routes;
 use crate::neighbour::machine::Key;
 use crate::neighbour::{Conflict, Counters as NeighbourCounters, Listed, Named, Nic, Vip};
 use crate::threads::channel::{Receiver, Sender, channel as new_channel};
-use crate::vrrp::{Group, Instance, Reading, Tracked};
 
 pub(super) enum Command {
     Owned(Vec<Nic>, Vec<Vip>),

@@ -8,8 +8,8 @@ use shunt_dataplane::id::{Mac, NicId};
 use shunt_dataplane::packet::Packet;
 use shunt_dataplane::rewrite::tun;
 use shunt_dataplane::wire::ethernet::{self, Macs};
+use shunt_model::health::ServiceWay;
 
-use crate::kernel::ServiceWay;
 use crate::neighbour::Nic;
 use crate::neighbour::machine::Key;
 

@@ -10,11 +10,12 @@ use shunt_dataplane::forward::Punt;
 use shunt_dataplane::id::{Mac, WorkerId};
 use shunt_dataplane::service::Unresolved;
 use shunt_dataplane::wire::ethernet;
+use shunt_model::health::ServiceWay;
 use socket2::SockRef;
 
 use super::*;
+use crate::kernel::NicSide;
 use crate::kernel::service_way::MARK;
-use crate::kernel::{NicSide, ServiceWay};
 use crate::neighbour::message::{Message, Speaker, reply, request};
 use crate::neighbour::{Named, Nic, PROBES_MAX, RETRANSMIT, Vip};
 
@@ -360,7 +361,8 @@ fn refusal(syn: &[u8]) -> Vec<u8> {
 #[test]
 fn departures_are_told_by_their_tickets() {
     use super::vrrp::{DEPARTURES_MAX, Departures};
-    use crate::vrrp::{Due, Vrid};
+    use crate::vrrp::Due;
+    use shunt_model::vrrp::Vrid;
     let start = Instant::now();
     let due = |number: u64| Due {
         router: (NIC, Vrid(1), shunt_dataplane::address::Family::V4),

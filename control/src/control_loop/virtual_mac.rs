@@ -8,9 +8,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use shunt_dataplane::id::{Mac, NicId};
 use shunt_dataplane::wire::{checksum, ethernet, ipv6};
+use shunt_model::vrrp::Instance;
 
 use crate::neighbour::message::Message;
-use crate::vrrp::Instance;
 
 /// Offsets in frames of neighbours.
 mod at {
@@ -151,7 +151,7 @@ mod tests {
 
     fn macs(vip: &str) -> (VirtualMacs, Mac) {
         let vip = ip(vip);
-        let mac = crate::vrrp::Vrid(51).mac(shunt_dataplane::address::Family::of(vip));
+        let mac = shunt_model::vrrp::Vrid(51).mac(shunt_dataplane::address::Family::of(vip));
         (VirtualMacs(HashMap::from([((NIC, vip), mac)])), mac)
     }
 

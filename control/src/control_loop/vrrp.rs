@@ -10,13 +10,14 @@ use shunt_dataplane::forward::Punt;
 use shunt_dataplane::id::{Mac, NicId};
 use shunt_dataplane::wire::{ethernet, vrrp as wire};
 use shunt_dataplane::worker::Ticket;
+use shunt_model::vrrp::{Group, Instance, Reading, Tracked};
 
 use super::virtual_mac::{Incoming, VirtualMacs};
 use super::{ControlLoop, Publish, Rings};
 use crate::neighbour::message::{Speaker, announcement};
 use crate::neighbour::{Nic, Vip};
 use crate::punt::{Frame as _, Held, Punted};
-use crate::vrrp::{Due, Group, Instance, Listed, Machine, Output, Reading, To, Tracked};
+use crate::vrrp::{Due, Listed, Machine, Output, To};
 
 /// The priority of the loop among real-time threads, where the system allows one: above none but ordinary ones.
 const REAL_TIME_PRIORITY: u8 = 10;

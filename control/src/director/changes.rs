@@ -1,11 +1,13 @@
 //! What changes the running configuration, in the log and as an event: one line for each change, with who asked and the generation.
 
 use shunt_dataplane::id::Generation;
+use shunt_model::notify::What;
 
 use crate::api::{Asked, Refusal};
 use crate::config::Config;
 use crate::config::diff::Changes;
-use crate::notify::{Event, Notifier, What};
+use crate::notify;
+use crate::notify::Notifier;
 
 /// Changes of one generation that are told one by one; of more the number is told.
 pub const LINES_MAX: usize = 1024;
@@ -87,7 +89,7 @@ impl Published {
             text.push(format!("{more} more"));
         }
         let text = format!("{word}: {} generation={generation} {asked}", text.join("; "));
-        notifier.tell(Event::now(by.event(), file.as_str(), None, text), Vec::new());
+        notifier.tell(notify::event(by.event(), file.as_str(), None, text), Vec::new());
     }
 }
 
@@ -103,6 +105,6 @@ pub fn tell_refused(file: &str, refusal: &Refusal, asked: Asked, notifier: Optio
             [first, ..] => format!("{}: {first}", refusal.error),
         };
         let text = format!("reload refused: {text} {asked}");
-        notifier.tell(Event::now(What::ReloadRefused, file, None, text), Vec::new());
+        notifier.tell(notify::event(What::ReloadRefused, file, None, text), Vec::new());
     }
 }

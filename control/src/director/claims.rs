@@ -7,10 +7,11 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
+use shunt_model::interface::Interfaces;
+
 use super::StartError;
 use crate::config::Config;
 use crate::config::device::{Device, Kind};
-use crate::links::Interfaces;
 use crate::lock::{Lock, LockError};
 
 /// Claims the devices of a configuration until it is dropped.
@@ -28,7 +29,7 @@ pub fn of_config(config: &Config) -> Result<Vec<Lock>, Vec<StartError>> {
 pub fn take<'d>(
     devices: impl IntoIterator<Item = (String, &'d Device)>,
 ) -> Result<Vec<Lock>, Vec<StartError>> {
-    let interfaces = Interfaces::here().unwrap_or_default();
+    let interfaces = crate::links::interfaces::here().unwrap_or_default();
     let (mut locks, mut problems) = (Vec::new(), Vec::new());
     for (place, device) in devices {
         let Some(name) = name(device, &interfaces) else { continue };

@@ -6,13 +6,13 @@ use shunt_dataplane::flow::HashKey;
 use shunt_dataplane::flow::Owners;
 use shunt_dataplane::id::Mac;
 use shunt_dataplane::service::Standing;
+use shunt_model::health::Failure;
 
 use super::super::changes::By;
 use super::super::targets;
 use super::*;
 use crate::api::Asked;
 use crate::config::diff::Changes;
-use crate::health::Failure;
 use crate::health::gather::Gathering;
 use crate::health::machine::Machine;
 
@@ -42,7 +42,7 @@ fn config() -> Config {
 fn publications(config: &Config, step: Duration) -> u64 {
     let owners = Owners { workers: 1, netmask_v4: 32, netmask_v6: 128, key: HashKey::random() };
     let publisher = Publisher::new(owners, vec![Mac::default()], Vec::new(), config);
-    let notifier = Notifier::start(crate::notify::Settings::default()).unwrap();
+    let notifier = Notifier::start(shunt_model::notify::Settings::default()).unwrap();
     let core = Core::start(publisher, config.clone(), notifier).unwrap();
     let begin = core.view().load().snapshot.generation.0;
     let (mut machine, mut gathering, mut started) = (Machine::default(), Gathering::default(), Vec::new());

@@ -3,13 +3,17 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use shunt_model::health::ServiceKey;
+use shunt_model::notify::What;
+use shunt_model::script::Script;
+
 use crate::config::compile::State;
 use crate::config::quorum::QuorumChange;
 use crate::config::schedule::Place;
 use crate::config::{Config, Service};
-use crate::health::scripts::Script;
-use crate::health::{Change, ServiceKey};
-use crate::notify::{Condition, Event, Notifier, What};
+use crate::health::Change;
+use crate::notify;
+use crate::notify::{Condition, Notifier};
 
 fn known(config: &Config) -> HashMap<ServiceKey, &Service> {
     config.services.iter().map(|service| (service.key(), service)).collect()
@@ -34,7 +38,7 @@ pub fn tell_reals(config: &Config, changes: &[Change], notifier: &Notifier) {
             false => (What::RealDown, real.notify.down.as_ref()),
         };
         let address = Some(change.key.address.to_string());
-        notifier.tell(Event::now(what, &service.name, address, change.to_string()), scripts(script));
+        notifier.tell(notify::event(what, &service.name, address, change.to_string()), scripts(script));
     }
 }
 
@@ -53,7 +57,7 @@ pub fn tell_quorums(config: &Config, changes: &[QuorumChange], notifier: &Notifi
             true => (What::QuorumUp, service.pool.quorum_up.as_ref()),
             false => (What::QuorumDown, service.pool.quorum_down.as_ref()),
         };
-        notifier.tell(Event::now(what, &service.name, None, change.to_string()), scripts(script));
+        notifier.tell(notify::event(what, &service.name, None, change.to_string()), scripts(script));
     }
 }
 
@@ -83,13 +87,13 @@ pub fn farewell(config: &Config, state: &State, notifier: &Notifier) {
             let key = service.real_key(real.address);
             if let (true, Some(script)) = (state.verdict(&key).up, &real.notify.down) {
                 let text = format!("{key}: the director stops");
-                let event = Event::now(What::RealDown, &service.name, Some(key.address.to_string()), text);
+                let event = notify::event(What::RealDown, &service.name, Some(key.address.to_string()), text);
                 notifier.tell(event, scripts(Some(script)));
             }
         }
         if let (false, Some(script)) = (state.lost.contains(&service.key()), &service.pool.quorum_down) {
             let text = format!("service \"{}\": the director stops", service.name);
-            notifier.tell(Event::now(What::QuorumDown, &service.name, None, text), scripts(Some(script)));
+            notifier.tell(notify::event(What::QuorumDown, &service.name, None, text), scripts(Some(script)));
         }
     }
 }

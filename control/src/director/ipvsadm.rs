@@ -9,6 +9,9 @@ use std::sync::Mutex;
 
 use shunt_dataplane::counters::RealCounters;
 use shunt_dataplane::snapshot::Snapshot;
+use shunt_model::health::RealKey;
+use shunt_model::ipvsadm::table;
+use shunt_model::ipvsadm::table::{Change, Counters, Key, Numbers, Refused, Table};
 
 use super::changes::{By, Proposal};
 use super::live::{Live, lock};
@@ -17,11 +20,9 @@ use crate::api::director::Refusal;
 use crate::api::ipvsadm::Changed;
 use crate::config::diff::diff;
 use crate::config::{Config, Service};
-use crate::health::RealKey;
+use crate::ipvsadm::convert;
 use crate::ipvsadm::ledger::Ledger;
 use crate::ipvsadm::rate::Estimate;
-use crate::ipvsadm::table::{Change, Counters, Key, Numbers, Refused, Table};
-use crate::ipvsadm::{convert, table};
 
 /// What ipvsadm remembers of real servers beside their counters.
 #[derive(Debug, Default)]
@@ -168,7 +169,7 @@ impl Live {
 
 /// The first error of a check, without a place in a file.
 fn told(problems: &crate::config::problem::Problems) -> String {
-    let error = problems.list.iter().find(|one| one.severity == crate::config::problem::Severity::Error);
+    let error = problems.list.iter().find(|one| one.severity == shunt_model::fault::Severity::Error);
     let Some(error) = error.or(problems.list.first()) else { return String::new() };
     let crate::config::problem::Problem { place, wrong, holds, advice, .. } = error;
     format!("ipvsadm: {place}: {wrong}: {holds}: {advice}")
@@ -269,8 +270,8 @@ pub(super) type Kept = Mutex<Memory>;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ipvsadm::arguments::{Command, parse};
     use crate::ipvsadm::names::Machine;
+    use shunt_model::ipvsadm::arguments::{Command, parse};
 
     const FILE: &str = r#"
         [[nic]]

@@ -5,6 +5,9 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use shunt_dataplane::id::{Mac, NicId};
+use shunt_model::fault::Fault;
+use shunt_model::notify::What;
+use shunt_model::vrrp::Tracked;
 use tokio::sync::watch;
 
 use super::claims;
@@ -13,14 +16,13 @@ use super::live::{Live, lock};
 use super::targets;
 use crate::config::check::mtu_differs;
 use crate::config::compile::NicState;
-use crate::config::problem::Fault;
 use crate::config::{self, Config, is_of_one_link};
 use crate::links::driver;
 use crate::links::watch::{Claim, Event, Held, Maker, NicLink, Watch, Watched};
 use crate::lock::Lock;
-use crate::notify::{self, Condition, What};
+use crate::notify;
+use crate::notify::Condition;
 use crate::threads::{Duty, Pulse};
-use crate::vrrp::Tracked;
 
 /// A NIC as it is now.
 #[derive(Clone, Debug)]
@@ -310,7 +312,7 @@ impl Live {
 
     fn tell_link(&self, what: What, subject: &str, text: String) {
         self.with_parts(|parts| {
-            parts.notifier.tell(notify::Event::now(what, subject, None, text), Vec::new());
+            parts.notifier.tell(notify::event(what, subject, None, text), Vec::new());
         });
     }
 }

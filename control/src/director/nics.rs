@@ -8,6 +8,7 @@ use dpdk_sys::{
 };
 use nix::net::if_::if_nametoindex;
 use shunt_dataplane::id::{Mac, NicId};
+use shunt_model::fault::Fault;
 
 use super::StartError;
 use super::first_client::FirstClient;
@@ -15,8 +16,6 @@ use crate::config::Config;
 use crate::config::check::packets::{Packets, RX_DESCRIPTORS, Reserved, TX_DESCRIPTORS};
 use crate::config::check::{Needed, available, pci};
 use crate::config::device::{Device, Kind};
-use crate::config::problem::Fault;
-use crate::links::Interfaces;
 use crate::signals;
 
 /// Mbufs that each worker keeps at hand.
@@ -64,7 +63,7 @@ pub struct Ports {
 /// # Errors
 /// One for each problem.
 pub fn preflight(config: &Config) -> Vec<StartError> {
-    let interfaces = match Interfaces::here() {
+    let interfaces = match crate::links::interfaces::here() {
         Ok(interfaces) => interfaces,
         Err(error) => return vec![StartError::of("the kernel does not tell of its interfaces", &error)],
     };
@@ -118,7 +117,7 @@ pub fn preflight(config: &Config) -> Vec<StartError> {
 /// # Errors
 /// The first thing that fails, with the driver's words.
 pub fn open(config: &Config) -> Result<Ports, StartError> {
-    let interfaces = Interfaces::here().unwrap_or_default();
+    let interfaces = crate::links::interfaces::here().unwrap_or_default();
     let packets = Packets::of(&config.runtime, &config.nics, Some(&interfaces));
     let (settings, hugepages) = eal_settings(config, &packets)?;
     let Packets { mbufs, data_room, rooms, .. } = packets;

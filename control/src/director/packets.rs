@@ -9,14 +9,18 @@ use dpdk_sys::{Clock, Cycles, Mbuf, Mempool};
 use shunt_dataplane::forward::BURST_MAX;
 use shunt_dataplane::id::{NicId, WorkerId};
 use shunt_dataplane::worker::{self, Injected, PacketEnds, Shared, Ticket};
+use shunt_model::notify::What;
+use shunt_model::vrrp::Role;
+use shunt_model::vrrp::Told;
 
 use super::core::Message;
 use crate::control_loop::{Batch, Publish, Rings};
 use crate::neighbour::{Change, Event};
-use crate::notify::{self, Condition, Notifier, What};
+use crate::notify;
+use crate::notify::{Condition, Notifier};
 use crate::punt::{Frame, Held, Origin, Punted};
 use crate::threads::channel::Sender;
-use crate::vrrp::{self, Told};
+use crate::vrrp;
 
 /// A packet that a worker handed up.
 #[derive(Debug)]
@@ -159,12 +163,12 @@ impl Publications {
     fn advert(&self, name: String, said: &str) {
         let text = format!("vrrp {name}: {said}");
         tracing::warn!("{text}");
-        self.notifier.tell(notify::Event::now(What::VrrpAdvert, name, None, text), Vec::new());
+        self.notifier.tell(notify::event(What::VrrpAdvert, name, None, text), Vec::new());
     }
 
     fn tell(&self, what: What, address: IpAddr, real: Option<IpAddr>, text: String) {
         let real = real.map(|real| real.to_string());
-        self.notifier.tell(notify::Event::now(what, address.to_string(), real, text), Vec::new());
+        self.notifier.tell(notify::event(what, address.to_string(), real, text), Vec::new());
     }
 }
 
@@ -177,9 +181,9 @@ pub fn silent(nic: &str, address: IpAddr) -> String {
 /// The event of what a virtual router or group became.
 const fn what(told: Told) -> What {
     match told {
-        Told::Role(vrrp::Role::Master) => What::VrrpMaster,
-        Told::Role(vrrp::Role::Backup) => What::VrrpBackup,
-        Told::Role(vrrp::Role::Fault) => What::VrrpFault,
+        Told::Role(Role::Master) => What::VrrpMaster,
+        Told::Role(Role::Backup) => What::VrrpBackup,
+        Told::Role(Role::Fault) => What::VrrpFault,
         Told::Stop => What::VrrpStop,
     }
 }
@@ -204,22 +208,22 @@ impl Publish for Publications {
             Entered { name, role, reason, scripts } => {
                 let text = format!("vrrp {name}: {}: {reason}", role.word());
                 match (role, &reason) {
-                    (vrrp::Role::Fault, reason) if !reason.is_meant() => tracing::error!("{text}"),
+                    (Role::Fault, reason) if !reason.is_meant() => tracing::error!("{text}"),
                     (_, reason) if reason.is_meant() => tracing::info!("{text}"),
                     _ => tracing::warn!("{text}"),
                 }
                 let told = if reason == vrrp::Reason::Stopped { Told::Stop } else { Told::Role(role) };
-                self.notifier.tell(notify::Event::now(what(told), name, None, text), scripts);
+                self.notifier.tell(notify::event(what(told), name, None, text), scripts);
             }
             Group { name, told, scripts } => {
                 // Why is in the lines of its members.
                 let text = format!("vrrp group {name}: {}", told.word());
                 tracing::info!("{text}");
-                self.notifier.tell(notify::Event::now(what(told), name, None, text), scripts);
+                self.notifier.tell(notify::event(what(told), name, None, text), scripts);
             }
             LowerPriority { name, from, priority, scripts } => {
                 let text = format!("vrrp {name}: an advert of {from} with priority {priority} as master");
-                let event = notify::Event::now(What::VrrpLowerPriority, name, None, text);
+                let event = notify::event(What::VrrpLowerPriority, name, None, text);
                 self.notifier.tell(event, scripts);
             }
             Late { name, from, gap } => {
@@ -232,12 +236,12 @@ impl Publish for Publications {
             SplitBrain { name, rival, cause } => {
                 let text = format!("vrrp {name}: {rival} acts as master, too: {cause}");
                 tracing::error!("{text}");
-                self.notifier.tell(notify::Event::now(What::SplitBrain, name, None, text), Vec::new());
+                self.notifier.tell(notify::event(What::SplitBrain, name, None, text), Vec::new());
             }
             SplitBrainOver { name, rival, lasted } => {
                 let text = format!("vrrp {name}: {rival} no longer acts as master; both did for {lasted:?}");
                 tracing::info!("{text}");
-                self.notifier.tell(notify::Event::now(What::SplitBrainOver, name, None, text), Vec::new());
+                self.notifier.tell(notify::event(What::SplitBrainOver, name, None, text), Vec::new());
             }
         }
     }

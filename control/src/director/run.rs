@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use shunt_dataplane::flow::{HashKey, Owners};
 use shunt_dataplane::id::WorkerId;
 use shunt_dataplane::worker::Shared;
+use shunt_model::notify::What;
+use shunt_model::vrrp::{Reading, Tracked};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -28,7 +30,8 @@ use crate::config::check::Checked;
 use crate::control_loop::{Control, ControlLoop};
 use crate::health::{Health, Lacks};
 use crate::kernel::Kernel;
-use crate::notify::{Event, Notifier, What};
+use crate::notify;
+use crate::notify::Notifier;
 use crate::publish::Publisher;
 use crate::rights;
 use crate::signals;
@@ -36,7 +39,6 @@ use crate::starter::Starter;
 use crate::threads::watcher::{self, Hooks};
 use crate::threads::{Duty, Pulse, tell_supervisor};
 use crate::tracking::{Tracking, Turn};
-use crate::vrrp::{Reading, Tracked};
 
 /// Runs the director until it is told to stop.
 ///
@@ -173,7 +175,7 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
         } else {
             tracing::info!("{text}");
         }
-        teller.tell(Event::now(What::Tracked, name.as_str(), None, text), Vec::new());
+        teller.tell(notify::event(What::Tracked, name.as_str(), None, text), Vec::new());
         watcher(Tracked::Check(name), reading);
     };
     let tracking = Tracking::start(Some(namespace), lacks.clone(), on_turn)
@@ -221,7 +223,7 @@ fn act_on_threads(control: &Control, notifier: &Notifier, workers: &[Arc<Shared>
         }),
         tell: Box::new(move |name, late, text| {
             let what = if late { What::ThreadLate } else { What::ThreadLateOver };
-            tell(Event::now(what, name, None, text));
+            tell(notify::event(what, name, None, text));
         }),
     });
 }

@@ -11,6 +11,7 @@ use shunt_dataplane::service::mark::Mark;
 use shunt_dataplane::service::{Real as CompiledReal, Standing, Way};
 use shunt_dataplane::time::Tick;
 use shunt_dataplane::worker::{ANSWER_RING_MAX, INJECT_RING_MAX, PUNT_RING_MAX};
+use shunt_model::health::RealKey;
 
 use super::core::View;
 use super::links::NicNow;
@@ -26,7 +27,7 @@ use crate::config::check::packets::RX_DESCRIPTORS;
 use crate::config::schedule::Place;
 use crate::config::{self, MTU_DEFAULT};
 use crate::control_loop::{CHECKS_WAITING_MAX, OWN_WAITING_MAX, RELEASED_MAX, Report};
-use crate::health::{Listed, RealKey};
+use crate::health::Listed;
 use crate::links::NicLink;
 use crate::neighbour::{self, INCOMPLETE_PER_NIC_MAX, WAITING_MAX};
 use crate::notify::{Condition, Holding, Notifier};

@@ -10,17 +10,19 @@ use shunt_dataplane::service::mark::Mark;
 use shunt_dataplane::service::{Method, Standing, Way};
 use shunt_dataplane::snapshot::Snapshot;
 use shunt_dataplane::wire::ndp::link_local;
+use shunt_model::health::ServiceWay;
+use shunt_model::health::way::Ends;
+use shunt_model::health::{Check, RealKey};
+use shunt_model::vrrp::{Instance, Peer};
 
 use crate::config::{self, Config};
+use crate::health::Target;
 use crate::health::driver::Watched;
-use crate::health::{Check, RealKey, Target};
-use crate::kernel::service_way::Ends;
-use crate::kernel::{NicSide, ServiceWay};
+use crate::kernel::NicSide;
 use crate::neighbour::machine::Key;
 use crate::neighbour::{Named, Nic, Vip};
 use crate::tracking::Watch;
 use crate::vrrp::message::TTL;
-use crate::vrrp::{Instance, Peer};
 
 /// The health checks.
 #[must_use]

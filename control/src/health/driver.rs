@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 use shunt_dataplane::counters::RealCounters;
+use shunt_model::health::{Failure, Lack, RealKey, Success};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
@@ -16,7 +17,7 @@ use super::machine::{Change, Listed, Machine, Serial};
 use super::passive::{self, Seen};
 use super::rounds::Rounds;
 use super::scripts::Scripts;
-use super::{CHECKS_RUNNING_MAX, Failure, Lack, Lacks, RealKey, Success, Target, check};
+use super::{CHECKS_RUNNING_MAX, Lacks, Target, check};
 use crate::kernel::{KernelError, Namespace, ServiceWays};
 use crate::threads::{Duty, Pulse};
 

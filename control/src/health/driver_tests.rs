@@ -5,8 +5,8 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use shunt_dataplane::id::Protocol;
+use shunt_model::health::{Check, CheckKind};
 
-use super::super::{Check, CheckKind};
 use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,147 +1,66 @@
 //! What the director itself lacks when it makes a check: nothing of that says anything about a real server.
 //!
-//! Every kind of check asks [`Lack::of`] about the errors of its own system calls, and [`super::punctual`] about its own lateness. A check
+//! Every kind of check asks [`of`] about the errors of its own system calls, and [`super::punctual`] about its own lateness. A check
 //! that lacked something has no verdict: it counts neither as a failure nor as a success, and [`Lacks`] tells it as the director's own.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use shunt_model::health::Lack;
 
 use crate::notify::{Condition, Notifier};
 
 /// How long a lack has not to be met until it is said to be over.
 const OVER_AFTER: Duration = Duration::from_secs(10);
 
-/// What the director lacks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Lack {
-    /// Descriptors of the process (EMFILE).
-    Descriptors,
-    /// Descriptors of the system (ENFILE).
-    SystemDescriptors,
-    /// Memory for sockets and packets (ENOBUFS, ENOMEM).
-    Memory,
-    /// An address or port of its own (EADDRNOTAVAIL, EADDRINUSE).
-    Ports,
-    /// A right (EPERM, or EACCES when a socket is made).
-    Rights,
-    /// Processes and threads (EAGAIN).
-    Processes,
-    /// Time: its thread did not run for a good part of the check's timeout.
-    Time,
-    /// A place among those that read files: others hang.
-    Places,
-    /// The check failed inside the director, by a panic.
-    Inside,
-    /// The director is stopping.
-    Stopping,
+/// What an error of a system call of the director's own says; none when it speaks of the other end.
+#[must_use]
+pub fn of(error: &io::Error) -> Option<Lack> {
+    of_errno(Errno::from_raw(error.raw_os_error()?))
 }
 
-impl Lack {
-    /// What an error of a system call of the director's own says; none when it speaks of the other end.
-    #[must_use]
-    pub fn of(error: &io::Error) -> Option<Self> {
-        Self::of_errno(Errno::from_raw(error.raw_os_error()?))
-    }
+/// As [`of`].
+#[must_use]
+pub const fn of_errno(error: Errno) -> Option<Lack> {
+    Some(match error {
+        Errno::EMFILE => Lack::Descriptors,
+        Errno::ENFILE => Lack::SystemDescriptors,
+        Errno::ENOBUFS | Errno::ENOMEM => Lack::Memory,
+        Errno::EADDRNOTAVAIL | Errno::EADDRINUSE => Lack::Ports,
+        Errno::EPERM => Lack::Rights,
+        _ => return None,
+    })
+}
 
-    /// As [`Self::of`].
-    #[must_use]
-    pub const fn of_errno(error: Errno) -> Option<Self> {
-        Some(match error {
-            Errno::EMFILE => Self::Descriptors,
-            Errno::ENFILE => Self::SystemDescriptors,
-            Errno::ENOBUFS | Errno::ENOMEM => Self::Memory,
-            Errno::EADDRNOTAVAIL | Errno::EADDRINUSE => Self::Ports,
-            Errno::EPERM => Self::Rights,
-            _ => return None,
-        })
-    }
-
-    /// What an error says when a socket or its name was asked for, before anything was sent: the other end has no part in it. (Later EACCES
-    /// is what an IPv6 host answers that prohibits the connection, RFC 4443, 3.1.)
-    #[must_use]
-    pub fn of_making(error: &io::Error) -> Option<Self> {
-        match Errno::from_raw(error.raw_os_error()?) {
-            Errno::EACCES => Some(Self::Rights),
-            Errno::EAGAIN => Some(Self::Ports),
-            other => Self::of_errno(other),
-        }
-    }
-
-    /// What an error says when a process or thread was asked for.
-    #[must_use]
-    pub fn of_forking(error: &io::Error) -> Option<Self> {
-        match Errno::from_raw(error.raw_os_error()?) {
-            Errno::EAGAIN => Some(Self::Processes),
-            // Of the program or the user: the operator's.
-            Errno::EPERM | Errno::EACCES | Errno::EADDRNOTAVAIL | Errno::EADDRINUSE => None,
-            other => Self::of_errno(other),
-        }
-    }
-
-    /// What an error says when a file was opened or read.
-    #[must_use]
-    pub fn of_reading(error: &io::Error) -> Option<Self> {
-        Self::of_forking(error).filter(|lack| *lack != Self::Processes)
-    }
-
-    /// Its name.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Descriptors => "descriptors",
-            Self::SystemDescriptors => "descriptors of the system",
-            Self::Memory => "memory",
-            Self::Ports => "ports",
-            Self::Rights => "rights",
-            Self::Processes => "processes",
-            Self::Time => "CPU time",
-            Self::Places => "places to read files",
-            Self::Inside => "a check that fails inside",
-            Self::Stopping => "stopping",
-        }
-    }
-
-    /// What to do.
-    const fn advice(self) -> &'static str {
-        match self {
-            Self::Descriptors => "raise the limit of open files (LimitNOFILE of the unit, ulimit -n)",
-            Self::SystemDescriptors => "raise fs.file-max",
-            Self::Memory => "free memory, or raise the limits of sockets and neighbours of the system",
-            Self::Ports => {
-                "the director's own address has to be there and a port free: check addresses of the NIC, and bind_port of checks"
-            }
-            Self::Rights => {
-                "let it run as root or with CAP_NET_RAW and CAP_NET_ADMIN, and see that no rule drops what it sends"
-            }
-            Self::Processes => "raise the limit of processes and threads (TasksMax of the unit, ulimit -u)",
-            Self::Time => "give it CPU: a control_core of its own, or less load on this machine",
-            Self::Places => "find the file system that hangs",
-            Self::Inside => "look for a panic in the log and report it",
-            Self::Stopping => "wait",
-        }
+/// What an error says when a socket or its name was asked for, before anything was sent: the other end has no part in it. (Later EACCES
+/// is what an IPv6 host answers that prohibits the connection, RFC 4443, 3.1.)
+#[must_use]
+pub fn of_making(error: &io::Error) -> Option<Lack> {
+    match Errno::from_raw(error.raw_os_error()?) {
+        Errno::EACCES => Some(Lack::Rights),
+        Errno::EAGAIN => Some(Lack::Ports),
+        other => of_errno(other),
     }
 }
 
-impl fmt::Display for Lack {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Descriptors => "the director has no descriptor left (EMFILE)",
-            Self::SystemDescriptors => "the system has no descriptor left (ENFILE)",
-            Self::Memory => "the system has no memory left for it (ENOBUFS, ENOMEM)",
-            Self::Ports => "the director has no address or port left for it (EADDRNOTAVAIL, EADDRINUSE)",
-            Self::Rights => "the director may not do it (EPERM)",
-            Self::Processes => "the director can start no process or thread (EAGAIN)",
-            Self::Time => "the director's own thread did not run for a good part of the timeout",
-            Self::Places => "all places to read files are taken by checks whose file system hangs",
-            Self::Inside => "it failed inside the director",
-            Self::Stopping => "the director is stopping",
-        })
+/// What an error says when a process or thread was asked for.
+#[must_use]
+pub fn of_forking(error: &io::Error) -> Option<Lack> {
+    match Errno::from_raw(error.raw_os_error()?) {
+        Errno::EAGAIN => Some(Lack::Processes),
+        // Of the program or the user: the operator's.
+        Errno::EPERM | Errno::EACCES | Errno::EADDRNOTAVAIL | Errno::EADDRINUSE => None,
+        other => of_errno(other),
     }
+}
+
+/// What an error says when a file was opened or read.
+#[must_use]
+pub fn of_reading(error: &io::Error) -> Option<Lack> {
+    of_forking(error).filter(|lack| *lack != Lack::Processes)
 }
 
 /// What was lacking, and what is.
@@ -219,7 +138,7 @@ mod tests {
 
     #[test]
     fn errors_of_the_director_are_told_from_those_of_others() {
-        let of = |errno: Errno| Lack::of(&io::Error::from(errno));
+        let of = |errno: Errno| super::of(&io::Error::from(errno));
         for (errno, lack) in [
             (Errno::EMFILE, Some(Lack::Descriptors)),
             (Errno::ENFILE, Some(Lack::SystemDescriptors)),
@@ -238,9 +157,9 @@ mod tests {
         ] {
             assert_eq!(of(errno), lack, "{errno}");
         }
-        assert_eq!(Lack::of_making(&Errno::EACCES.into()), Some(Lack::Rights));
-        assert_eq!(Lack::of_forking(&Errno::EAGAIN.into()), Some(Lack::Processes));
-        assert_eq!(Lack::of_forking(&Errno::EACCES.into()), None);
-        assert_eq!(Lack::of(&io::Error::other("without a number")), None);
+        assert_eq!(of_making(&Errno::EACCES.into()), Some(Lack::Rights));
+        assert_eq!(of_forking(&Errno::EAGAIN.into()), Some(Lack::Processes));
+        assert_eq!(of_forking(&Errno::EACCES.into()), None);
+        assert_eq!(super::of(&io::Error::other("without a number")), None);
     }
 }

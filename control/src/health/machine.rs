@@ -15,10 +15,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
+use shunt_model::health::{Check, Failure, RealKey, Success, Verdict};
 
 use super::judge::{Judge, Opinion, Rules};
 use super::passive::{Seen, Watch};
-use super::{CHECKS_RUNNING_MAX, CHECKS_SPACING, Check, Failure, RealKey, Success, Target, Verdict};
+use super::{CHECKS_RUNNING_MAX, CHECKS_SPACING, Target};
 
 /// Steps in which a weight grows after a return.
 pub const RAMP_STEPS: u32 = 10;

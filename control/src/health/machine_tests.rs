@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 
 use shunt_dataplane::id::Protocol;
+use shunt_model::health::CheckKind;
 
-use super::super::CheckKind;
-use super::super::passive::{self, Fails};
+use super::super::passive::Fails;
 use super::*;
 
 /// A real server that is checked so often.
@@ -353,7 +353,8 @@ fn failures_that_workers_see_take_a_real_server_out() {
     let mut machine = Machine::default();
     let mut watched = target(1, 1_000);
     watched.checks.clear();
-    watched.passive = Some(passive::Rules { max_fails: 2, fail_timeout: Duration::from_secs(10) });
+    watched.passive =
+        Some(shunt_model::health::passive::Rules { max_fails: 2, fail_timeout: Duration::from_secs(10) });
     watched.slow_start = Duration::from_secs(100);
     let key = watched.key;
     machine.set_targets(start, vec![watched.clone()]);
@@ -391,7 +392,8 @@ fn checks_and_failures_both_have_to_let_it_serve() {
     let mut both = target(1, 6);
     Arc::make_mut(&mut both.checks[0]).fall = 1;
     Arc::make_mut(&mut both.checks[0]).rise = 1;
-    both.passive = Some(passive::Rules { max_fails: 1, fail_timeout: Duration::from_secs(10) });
+    both.passive =
+        Some(shunt_model::health::passive::Rules { max_fails: 1, fail_timeout: Duration::from_secs(10) });
     let key = both.key;
     machine.set_targets(start, vec![both]);
     machine.seen(start, key, seen(0, 0));
@@ -412,7 +414,7 @@ fn checks_and_failures_both_have_to_let_it_serve() {
 
 #[test]
 fn what_the_director_lacks_is_no_verdict() {
-    use crate::health::Lack;
+    use shunt_model::health::Lack;
     let start = Instant::now();
     let mut machine = Machine::default();
     machine.set_targets(start, vec![target(1, 6)]);

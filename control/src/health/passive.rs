@@ -17,20 +17,11 @@ use std::time::{Duration, Instant};
 use shunt_dataplane::counters::RealCounters;
 use shunt_dataplane::id::Protocol;
 use shunt_dataplane::reason::Evidence;
-
-use crate::config::duration;
+use shunt_model::duration;
+use shunt_model::health::passive::Rules;
 
 /// How often the counters of the workers are looked at.
 pub const TICK: Duration = Duration::from_millis(200);
-
-/// When failures take a real server out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rules {
-    /// So many failures (nginx: `max_fails`), at least 1.
-    pub max_fails: u16,
-    /// Within so long; for so long it is out then (nginx: `fail_timeout`).
-    pub fail_timeout: Duration,
-}
 
 /// What was counted of a real server since it was added.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

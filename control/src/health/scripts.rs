@@ -3,68 +3,27 @@
 //! Each has a time, after which it and all that it started are killed; who may run how many at once is for [`Places`] to say, and
 //! the others wait without losing of their time.
 
-use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use shunt_model::health::Lack;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::lack::Lack;
 use super::places::Places;
 use crate::kernel::KernelError;
-use crate::secret::masked;
 use crate::starter::environment::{self, Identity, Unknown};
 use crate::starter::{End, Process, Program, Starter};
 use crate::threads::{Duty, Pulse};
+use shunt_model::script::Script;
 
 /// How long the place of a command that was killed waits for its end: one that waits for a dead disk may never end.
 const KILL_PATIENCE: Duration = Duration::from_secs(1);
-
-/// A command of the operator's.
-#[derive(Clone, Default, PartialEq, Eq, Hash)]
-pub struct Script {
-    /// The command and its arguments.
-    pub command: Vec<String>,
-    /// Who runs it: a user, and a group if it is not the user's; none for the director's own.
-    pub user: Option<String>,
-}
-
-impl Script {
-    /// Adds words to the command: to its arguments, or to the line that the shell reads.
-    pub fn extend(&mut self, words: &[String]) {
-        match &mut self.command[..] {
-            [shell, option, line] if shell == "/bin/sh" && option == "-c" => {
-                for word in words {
-                    *line += &format!(" '{}'", word.replace('\'', r"'\''"));
-                }
-            }
-            _ => self.command.extend_from_slice(words),
-        }
-    }
-}
-
-impl fmt::Debug for Script {
-    /// As people read it: without secrets.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Script({self})")
-    }
-}
-
-impl fmt::Display for Script {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.command[..] {
-            [shell, option, line] if shell == "/bin/sh" && option == "-c" => write!(f, "{:?}", masked(line))?,
-            words => write!(f, "{:?}", masked(&words.join(" ")))?,
-        }
-        self.user.as_ref().map_or(Ok(()), |user| write!(f, " as {user}"))
-    }
-}
 
 /// How a command ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,7 +155,9 @@ fn ordered(script: Script, told: Vec<(String, String)>, starter: &Arc<Starter>) 
     let identity = match Identity::of(script.user.as_deref()) {
         Ok(identity) => identity,
         Err(Unknown { why, errno }) => {
-            return Err(errno.and_then(Lack::of_errno).map_or(Ended::NotRun(why), Ended::Lack));
+            return Err(errno
+                .and_then(crate::health::lack::of_errno)
+                .map_or(Ended::NotRun(why), Ended::Lack));
         }
     };
     let environment = environment::whole(&identity, told);
@@ -212,7 +173,7 @@ async fn end_of(process: &mut Process, time: Duration) -> Ended {
         Ok(End::Signal(signal)) => Ended::Signal(signal),
         Ok(End::NotStarted(why)) => Ended::NotRun(why),
         Ok(End::Refused(why, errno)) => {
-            let lack = Lack::of_forking(&io::Error::from_raw_os_error(errno));
+            let lack = crate::health::lack::of_forking(&io::Error::from_raw_os_error(errno));
             lack.map_or(Ended::NotRun(why), Ended::Lack)
         }
         Ok(End::NoStarter) => Ended::Lack(Lack::Processes),

@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use shunt_model::fault::Fault;
+
 use super::files::Files;
 use super::interfaces::{self, Interfaces};
 use super::note::Kind;
 use super::writer::{Imported, Writer};
 use super::{dpvs, heartbeat, keepalived, ldirectord, nginx, piranha, rules};
-use crate::config::problem::Fault;
 
 /// A program whose set-up can be imported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use shunt_model::fault::Origin;
+use shunt_model::fault::{Fault, printable};
+
 use super::files::Files;
-use super::note::Origin;
 use super::writer::{Imported, Writer};
-use crate::config::problem::{Fault, printable};
 
 /// What takes the place of a section, or why there is none.
 const SECTIONS: &[(&str, &str)] = &[

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
+use shunt_model::ipvsadm::names::Services;
+use shunt_model::ipvsadm::table::Protocol;
 
 use super::interfaces;
-use crate::ipvsadm::names::Services;
-use crate::ipvsadm::table::Protocol;
 
 /// Where files come from: the disk, or a test's own.
 pub trait Files {

@@ -3,14 +3,16 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use shunt_model::fault::Origin;
+use shunt_model::fault::{Fault, printable};
+
 use super::files::Files;
 use super::interfaces::Interfaces;
 use super::ldirectord;
-use super::note::{Fate, Origin};
+use super::note::Fate;
 use super::vrrp::{PRIORITIES, Router, interval, within};
 use super::writer::{Imported, Writer, seconds};
 use crate::config::document::nearest;
-use crate::config::problem::{Fault, printable};
 
 /// Directives that mean something here.
 const KNOWN: &[&str] =

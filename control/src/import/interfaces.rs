@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
+use shunt_model::fault::Fault;
+use shunt_model::fault::Origin;
 
 use super::files::Files;
-use super::note::Origin;
 use super::writer::{Writer, quoted};
-use crate::config::problem::Fault;
 
 /// Which NIC an interface is.
 #[derive(Clone, Debug)]

@@ -3,11 +3,13 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
+use shunt_model::fault::Origin;
+use shunt_model::fault::{Fault, printable};
+
 use super::files::{Files, l4_port, without_comment};
-use super::note::{Fate, Origin};
+use super::note::Fate;
 use super::writer::{Imported, Writer, quoted, seconds};
 use crate::config::document::nearest;
-use crate::config::problem::{Fault, printable};
 
 /// A `key = value`; of a `virtual` with the indented ones below it.
 struct Line {

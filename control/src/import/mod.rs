@@ -23,6 +23,6 @@ mod writer;
 pub use dialect::{Dialect, import_unknown};
 pub use files::{Disk, Files};
 pub use interfaces::{Interfaces, host_name};
-pub use note::{Fate, Kind, Note, Origin};
+pub use note::{Fate, Kind, Note};
 pub use summary::{Summary, without_addresses};
 pub use writer::{Imported, Writer};

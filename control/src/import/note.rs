@@ -1,27 +1,8 @@
 //! What an import tells of a line that has no equal.
 
 use std::fmt;
-use std::path::Path;
-use std::sync::Arc;
 
-use crate::config::problem::{Fault, Severity};
-
-/// A place in a file that is imported.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Origin {
-    /// The file; all places in it share its name.
-    pub file: Arc<Path>,
-    /// Its line, from 1.
-    pub line: usize,
-    /// The character of the line, from 1.
-    pub column: usize,
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.file.display(), self.line, self.column)
-    }
-}
+use shunt_model::fault::{Fault, Origin, Severity};
 
 /// What becomes of a keyword of another program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,13 +3,14 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
+use shunt_model::fault::Origin;
+use shunt_model::fault::{Fault, printable};
+
 use super::files::{Files, l4_port, without_comment};
 use super::interfaces::{Interfaces, is_own};
-use super::note::Origin;
 use super::vrrp::{PRIORITIES, Router, interval, within};
 use super::writer::{Imported, Writer, last_of_each, quoted, seconds};
 use crate::config::document::nearest;
-use crate::config::problem::{Fault, printable};
 
 /// `KEY = VALUE`, or a block with its name.
 #[derive(Clone, Debug)]

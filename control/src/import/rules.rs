@@ -4,17 +4,19 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-use super::files::{Files, l4_port};
-use super::note::Origin;
-use super::shell::{self, Command};
-use super::writer::{Imported, Writer, quoted};
-use crate::config::problem::{Fault, printable};
-use crate::ipvsadm::arguments::{self, parse};
-use crate::ipvsadm::names::Names;
-use crate::ipvsadm::table::{
+use shunt_model::fault::Origin;
+use shunt_model::fault::{Fault, printable};
+use shunt_model::ipvsadm::arguments;
+use shunt_model::ipvsadm::arguments::parse;
+use shunt_model::ipvsadm::names::Names;
+use shunt_model::ipvsadm::table::{
     Change, Destination, Forward, Key, Netmask, Protocol, SchedulerFlags, Service, Table, Timeouts,
     TunnelChecksum, TunnelKind,
 };
+
+use super::files::{Files, l4_port};
+use super::shell::{self, Command};
+use super::writer::{Imported, Writer, quoted};
 
 /// Commands of scripts that change nothing that a director would have to know.
 const SILENT: &[&str] = &[
@@ -238,7 +240,7 @@ impl Rules<'_> {
                 writer.key(origin, "protocol", quoted(protocol.word()));
             }
             Key::Mark(mark, family) => {
-                let ipv6 = family == crate::ipvsadm::table::Family::V6;
+                let ipv6 = family == shunt_model::ipvsadm::table::Family::V6;
                 writer.key(
                     origin,
                     "name",

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::note::Origin;
+use shunt_model::fault::Origin;
 
 /// A command with its words, or why they are not known.
 #[derive(Clone, Debug, PartialEq, Eq)]

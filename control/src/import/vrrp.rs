@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::note::Origin;
+use shunt_model::fault::Origin;
+
 use super::writer::{Writer, quoted, seconds};
 
 /// The priority of the director that addresses belong to, and that of the other one.

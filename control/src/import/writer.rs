@@ -5,8 +5,10 @@ use std::fmt::{Display, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::note::{Fate, Kind, Note, Origin};
-use crate::config::problem::Fault;
+use shunt_model::fault::Fault;
+use shunt_model::fault::Origin;
+
+use super::note::{Fate, Kind, Note};
 
 /// What a set-up of another program became.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -225,7 +227,7 @@ pub fn quoted(text: &str) -> String {
 /// A length of time as TOML has it, from seconds as others have them, to the millisecond.
 #[must_use]
 pub fn seconds(seconds: f64) -> String {
-    quoted(&crate::config::duration::format(std::time::Duration::from_millis(
-        (seconds * 1000.0).round() as u64
-    )))
+    quoted(&shunt_model::duration::format(
+        std::time::Duration::from_millis((seconds * 1000.0).round() as u64),
+    ))
 }

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use shunt_model::ipvsadm::names::Names;
+use shunt_model::ipvsadm::table::Protocol;
+
 use super::listing::written;
-use super::names::Names;
-use super::table::Protocol;
 
 /// The lines above the connections; `engines` says that the data of persistence engines are shown.
 #[must_use]

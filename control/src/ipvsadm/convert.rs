@@ -13,25 +13,13 @@ use shunt_dataplane::service::schedulers::{Flags, Scheduler};
 use shunt_dataplane::service::{self, Method, ServiceTimeouts, Settings, Thresholds, tunnel};
 use shunt_dataplane::snapshot::{RealPlan, ServicePlan};
 use shunt_dataplane::time::Ticks;
-
-use crate::config;
-use crate::config::limit::TIMEOUT_MAX;
-
-use super::table::{
+use shunt_model::ipvsadm::table::{
     Counters, Destination, Family, Forward, Key, Netmask, Numbers, Persistence, Protocol, Refused,
     SchedulerFlags, Service, Timeouts, Tunnel, TunnelChecksum, TunnelKind,
 };
+use shunt_model::limit::TIMEOUT_MAX;
 
-impl From<id::Protocol> for Protocol {
-    fn from(protocol: id::Protocol) -> Self {
-        match protocol {
-            id::Protocol::Tcp => Self::Tcp,
-            // No service has ICMP.
-            id::Protocol::Udp | id::Protocol::Icmp => Self::Udp,
-            id::Protocol::Sctp => Self::Sctp,
-        }
-    }
-}
+use crate::config;
 
 /// What a service is known by.
 #[must_use]
@@ -326,19 +314,5 @@ pub fn counted(counters: &RealCounters) -> Counters {
             bytes_out: counters.sum(|cell| &cell.bytes_out),
         },
         rates: Numbers::default(),
-    }
-}
-
-impl Service {
-    /// Takes over what was counted for each destination, in their order, and adds it up, but for totals
-    /// ([`super::ledger::Ledger::show`]).
-    pub fn count(&mut self, each: impl IntoIterator<Item = Counters>) {
-        for (destination, counters) in self.destinations.iter_mut().zip(each) {
-            destination.counters = counters;
-            self.counters.active += counters.active;
-            self.counters.inactive += counters.inactive;
-            self.counters.persistent += counters.persistent;
-            self.counters.rates = self.counters.rates.plus(counters.rates);
-        }
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
-use super::table::{Key, Numbers, Service};
+use shunt_model::ipvsadm::table::{Key, Numbers, Service};
 
 /// A real server of a service.
 type Real = (Key, SocketAddr);
@@ -99,8 +99,8 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
-    use super::super::table::{Counters, Destination, Forward, Protocol, SchedulerFlags};
     use super::*;
+    use shunt_model::ipvsadm::table::{Counters, Destination, Forward, Protocol, SchedulerFlags};
 
     fn packets(packets_in: u64) -> Numbers {
         Numbers { packets_in, ..Numbers::default() }

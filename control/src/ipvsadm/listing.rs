@@ -3,13 +3,14 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
-use super::arguments::{List, Listed};
-use super::names::Names;
-use super::sort::sorted;
-use super::table::{
+use shunt_model::ipvsadm::arguments::{List, Listed};
+use shunt_model::ipvsadm::names::Names;
+use shunt_model::ipvsadm::table::{
     Counters, Destination, Family, Forward, Key, Netmask, Numbers, Protocol, SchedulerFlags, Service, Table,
     TunnelChecksum, TunnelKind,
 };
+
+use super::sort::sorted;
 
 /// The first line: the version of the rules' format and the connection table's size, which scripts expect so.
 const HEAD: &str = "IP Virtual Server version 1.2.1 (size=4096)\n";
@@ -42,7 +43,7 @@ pub fn services(table: &Table, list: &List, names: &dyn Names) -> Option<String>
 /// `-L --timeout`.
 #[must_use]
 pub fn timeouts(table: &Table) -> String {
-    let super::table::Timeouts { tcp, tcp_fin, udp } = table.timeouts;
+    let shunt_model::ipvsadm::table::Timeouts { tcp, tcp_fin, udp } = table.timeouts;
     format!("Timeout (tcp tcpfin udp): {tcp} {tcp_fin} {udp}\n")
 }
 

@@ -4,17 +4,12 @@
 //! speaks of, [`listing`] and [`connections`] print it, and [`session`] is a run of all that against a [`session::Target`]: the
 //! running director behind its API, or one of a test. [`convert`] says what of the table this director can do.
 
-pub mod address;
-pub mod arguments;
 pub mod connections;
 pub mod convert;
 mod help;
 pub mod ledger;
 pub mod listing;
 pub mod names;
-pub mod options;
 pub mod rate;
 pub mod session;
 mod sort;
-pub mod table;
-pub mod words;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::table::Numbers;
+use shunt_model::ipvsadm::table::Numbers;
 
 /// From one look at the totals to the next.
 pub const PERIOD: Duration = Duration::from_secs(2);

@@ -2,12 +2,13 @@
 
 use std::io::{self, BufRead, Write};
 
-use super::arguments::{Command, List, Listed, Mistake, parse};
+use shunt_model::ipvsadm::arguments::{Command, List, Listed, Mistake, parse};
+use shunt_model::ipvsadm::names::Names;
+use shunt_model::ipvsadm::table::{Change, Refused, Table};
+
 use super::connections::{self, Connection};
 use super::help::{HELP, VERSION};
 use super::listing;
-use super::names::Names;
-use super::table::{Change, Refused, Table};
 
 /// Changes of `-R` that are made together, as one generation: what the API takes in one request.
 pub const CHANGES_MAX: usize = 4000;

@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::table::{Destination, Key, Service};
+use shunt_model::ipvsadm::table::{Destination, Key, Service};
 
 /// What `-L` sorts.
 pub trait Ordered {

@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use shunt_dataplane::id::{Mac, NicId};
+use shunt_model::health::ServiceWay;
 use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
 pub use error::KernelError;
@@ -28,7 +29,7 @@ pub use namespace::Namespace;
 pub use next_hop::Routes;
 use resident::Resident;
 use service_way::NotedWays;
-pub use service_way::{ServiceWay, ServiceWays};
+pub use service_way::ServiceWays;
 use settings::TapSetting;
 pub use settings::TapSettings;
 

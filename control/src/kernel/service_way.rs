@@ -11,13 +11,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use shunt_dataplane::id::Mac;
-use shunt_dataplane::service::tunnel::Tunnel;
 use shunt_dataplane::wire::{Headers, IpVersion, ethernet};
+use shunt_model::health::ServiceWay;
 use socket2::SockRef;
 
 use super::resident::Resident;
-
-use crate::neighbour::machine::Key;
 
 /// The mark of sockets of such checks, and the number of the table that routes them: "sh".
 pub const MARK: u32 = 0x7368;
@@ -28,26 +26,6 @@ pub const MTU: u32 = 1280;
 /// TTL and hop limit of what such a check sends. A real server that has the VIP takes it; one that does not have it, but forwards, refuses to
 /// (RFC 1812, 5.3.1), so that nobody else can answer in its place.
 const TTL: u32 = 1;
-
-/// The way to one real server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServiceWay {
-    /// The neighbour that frames go to: the real server, or the router on the way to it.
-    pub hop: Key,
-    /// What packets travel in; none by DR.
-    pub tunnel: Option<Ends>,
-}
-
-/// A tunnel and where it begins and ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ends {
-    /// What packets travel in.
-    pub tunnel: Tunnel,
-    /// The director's own address.
-    pub source: IpAddr,
-    /// The real server's.
-    pub destination: IpAddr,
-}
 
 /// What a socket is known by: its own address, protocol number, and port or, of pings, identifier. Sockets of other addresses have the
 /// same ports.

@@ -7,7 +7,7 @@ use futures_util::StreamExt as _;
 use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::{MulticastGroup, new_multicast_connection};
 
-use super::{Interfaces, Watch};
+use super::Watch;
 
 /// How often drivers are asked for the links that the kernel does not know, and the director for its addresses.
 pub const PERIOD: Duration = Duration::from_millis(50);
@@ -48,7 +48,7 @@ async fn listen(watch: &mut Watch, follow: &mut impl FnMut(&mut Watch) -> bool) 
     let (connection, handle, mut messages) = new_multicast_connection(&groups)?;
     let connection = tokio::spawn(connection);
     // From here on nothing is missed: what changes while it is read comes as a message, too.
-    watch.resync(Interfaces::read(&handle).await?);
+    watch.resync(super::interfaces::read(&handle).await?);
     let mut asked = Instant::now();
     let mut ticks = tokio::time::interval(PERIOD);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -57,14 +57,14 @@ async fn listen(watch: &mut Watch, follow: &mut impl FnMut(&mut Watch) -> bool) 
             message = messages.next() => match message.map(|(message, _)| message.payload) {
                 Some(NetlinkPayload::InnerMessage(message)) => watch.hear(&message),
                 // The socket was full: some were lost.
-                Some(NetlinkPayload::Overrun(_)) => watch.resync(Interfaces::read(&handle).await?),
+                Some(NetlinkPayload::Overrun(_)) => watch.resync(super::interfaces::read(&handle).await?),
                 Some(_) => continue,
                 None => return Err(io::Error::other("the socket was closed")),
             },
             _ = ticks.tick() => {}
         }
         if watch.waits_for_carrier() && asked.elapsed() >= AGAIN {
-            watch.resync(Interfaces::read(&handle).await?);
+            watch.resync(super::interfaces::read(&handle).await?);
             asked = Instant::now();
         }
         if !follow(watch) {

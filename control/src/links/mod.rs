@@ -7,5 +7,4 @@ pub mod driver;
 pub mod interfaces;
 pub mod watch;
 
-pub use interfaces::{Interface, Interfaces};
 pub use watch::{Claim, Event, NicLink, State, Watch, Watched};

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use shunt_dataplane::id::{Mac, NicId};
-
-use super::Interfaces;
+use shunt_model::interface::Interfaces;
 
 /// From one attempt to open a NIC again to the next.
 pub const RETRY: Duration = Duration::from_millis(500);
@@ -233,7 +232,7 @@ impl Watch {
 
     /// Takes note of a message of the kernel's.
     pub fn hear(&mut self, message: &RouteNetlinkMessage) {
-        if let Some(gone) = self.interfaces.hear(message) {
+        if let Some(gone) = super::interfaces::hear(&mut self.interfaces, message) {
             self.lose(|index| index == gone);
         }
     }

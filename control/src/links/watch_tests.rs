@@ -1,8 +1,8 @@
 //! What becomes of links, told by a kernel that is made up.
 
 use super::*;
-use crate::links::Interface;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use shunt_model::interface::Interface;
 
 const FRONT: NicId = NicId(0);
 const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);

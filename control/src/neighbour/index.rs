@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use shunt_dataplane::id::NicId;
+use shunt_model::limit::NEIGHBOURS_DEFAULT;
 
 use super::entry::{Entry, State};
 use super::machine::Key;
-use super::{ANSWER_TIME, INCOMPLETE_PER_NIC_MAX, NEIGHBOURS_DEFAULT, PROBES_MAX};
+use super::{ANSWER_TIME, INCOMPLETE_PER_NIC_MAX, PROBES_MAX};
 
 /// How a stranger stands when others want its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use shunt_dataplane::id::{Mac, NicId};
+use shunt_model::limit::NEIGHBOURS_DEFAULT;
 
 use shunt_dataplane::wire::ndp::link_local;
 
 use super::super::message::{self, Message, Speaker};
 use super::super::{
-    CONFLICT_OVER, INCOMPLETE_PER_NIC_MAX, NAMED_PER_STEP_MAX, NEIGHBOURS_DEFAULT, WAITING_MAX,
-    WAITING_PER_NEIGHBOUR_MAX,
+    CONFLICT_OVER, INCOMPLETE_PER_NIC_MAX, NAMED_PER_STEP_MAX, WAITING_MAX, WAITING_PER_NEIGHBOUR_MAX,
 };
 use super::super::{REQUESTS_BURST_MAX, REQUESTS_PER_SECOND_MAX};
 use super::*;

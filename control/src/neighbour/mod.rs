@@ -21,11 +21,6 @@ pub use owned::{Nic, Vip};
 
 use std::time::Duration;
 
-/// `neighbours` of `[runtime]` where the file does not say: neighbours of one NIC whose MAC is known and that the configuration does not
-/// name. Those that it names (real servers, routers, peers, static ones) always have a place. Of the others those that never answered
-/// a question give way, the oldest first, to whoever comes, and those that were not used for longest to who answers. So a flood on one
-/// link leaves the others their places, and who was heard is not kept out by who was not.
-pub const NEIGHBOURS_DEFAULT: u32 = 16_384;
 /// Those of one NIC that were asked for and have not answered yet, beside the others: a scan of the link's addresses through the
 /// director, or a flood from addresses of nobody, fills no more than this. Who had [`ANSWER_TIME`] gives way.
 pub const INCOMPLETE_PER_NIC_MAX: usize = 512;

@@ -7,7 +7,9 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use super::{Event, Notifier, What};
+use shunt_model::notify::What;
+
+use super::Notifier;
 
 /// Conditions of which something is known at once; those beyond it are counted and told as a number.
 pub const CONDITIONS_MAX: usize = 4096;
@@ -132,7 +134,7 @@ impl Notifier {
             (false, _) => tracing::info!("{text}"),
         }
         let what = if holds { begun } else { over };
-        self.tell(Event::now(what, subject, None, text), Vec::new());
+        self.tell(super::event(what, subject, None, text), Vec::new());
     }
 }
 

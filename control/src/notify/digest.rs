@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use super::{Event, What};
+use shunt_model::notify::{Event, What};
 
 /// Events of which a mail has the text; further ones are only counted.
 pub const SHOWN_MAX: usize = 200;

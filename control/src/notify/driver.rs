@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
+use shunt_model::notify::{Event, Settings};
+use shunt_model::script::Script;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -15,9 +17,9 @@ use super::conditions::Book;
 use super::digest::Digests;
 use super::order::{Order, Told};
 use super::past::Past;
-use super::{BEHIND_MAX, Event, PAST_MAX, SCRIPT_TIME, STOP_PATIENCE, Settings, TOLD_MAX, mail, webhook};
+use super::{BEHIND_MAX, PAST_MAX, SCRIPT_TIME, STOP_PATIENCE, TOLD_MAX, mail, webhook};
 use crate::health::check::tls::Connectors;
-use crate::health::scripts::{Ended, Script, Scripts};
+use crate::health::scripts::{Ended, Scripts};
 use crate::threads::{Duty, Pulse};
 
 /// Events that one request to the webhook has at most.

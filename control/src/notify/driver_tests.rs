@@ -4,13 +4,13 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::Duration;
 
+use shunt_model::notify::{Mail, Url, Webhook, What};
 use tokio::sync::broadcast::error::RecvError;
 
-use super::super::{Mail, Url, Webhook, What};
 use super::*;
 
 fn event(what: What, text: &str) -> Event {
-    Event::now(what, "web", Some("10.0.0.1:80".into()), text)
+    super::super::event(what, "web", Some("10.0.0.1:80".into()), text)
 }
 
 fn shell(line: String) -> Script {

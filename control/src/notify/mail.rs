@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
+use shunt_model::notify::Mail;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::Mail;
 use super::digest::Digest;
 
 /// The most bytes of one reply with all its lines.

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::health::scripts::Script;
+use shunt_model::script::Script;
 
 /// A script and what it is told.
 #[derive(Clone, Debug, PartialEq, Eq)]

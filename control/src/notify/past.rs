@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::Event;
+use shunt_model::notify::Event;
 
 /// The last events, oldest first.
 #[derive(Debug)]
@@ -38,14 +38,14 @@ impl Past {
 
 #[cfg(test)]
 mod tests {
-    use super::super::What;
     use super::*;
+    use shunt_model::notify::What;
 
     #[test]
     fn the_oldest_give_way_and_that_is_said() {
         let mut past = Past::new(3);
         for at in 0..5 {
-            past.add(Event { at, ..Event::now(What::RealUp, "web", None, "up") });
+            past.add(Event { at, ..super::super::event(What::RealUp, "web", None, "up") });
         }
         let times = |then| past.since(then).0.iter().map(|event| event.at).collect::<Vec<_>>();
         assert_eq!(times(0), [2, 3, 4]);

@@ -5,13 +5,13 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, USER_AGENT};
 use hyper_util::rt::TokioIo;
+use shunt_model::health::kind::Tls;
+use shunt_model::notify::{Event, Webhook};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{Event, Webhook};
 use crate::health::check::tls::Connectors;
-use crate::health::kind::Tls;
 
 /// A request's body.
 #[derive(serde::Serialize)]

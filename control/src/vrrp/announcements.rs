@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::settings::Announcing;
+use shunt_model::vrrp::Announcing;
+
 use super::{ANNOUNCEMENT_PAUSE, ANNOUNCEMENTS_PER_TURN_MAX};
 
 /// Between two bursts that other hosts bring about.

@@ -13,12 +13,13 @@ use std::time::{Duration, Instant};
 
 use shunt_dataplane::address::Family;
 use shunt_dataplane::id::{Mac, NicId};
+use shunt_model::vrrp::Role;
+use shunt_model::vrrp::{Group, Instance, Key, Reading, Tracked};
+use shunt_model::vrrp::{Subject, Told};
 
 use super::message::Heard;
-use super::notify::{Subject, Told};
-use super::output::{Cause, Counters, Due, Event, Listed, Output, Reason, Rival, Role};
+use super::output::{Cause, Counters, Due, Event, Listed, Output, Reason, Rival};
 use super::router::Router;
-use super::settings::{Group, Instance, Key, Reading, Tracked};
 use super::trailer::TimeOfDay;
 
 /// All virtual routers.

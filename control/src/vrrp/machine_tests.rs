@@ -4,16 +4,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::message::{self, Envelope};
-use super::super::refusal::Vips;
-use super::super::settings::{
+use shunt_model::script::Script;
+use shunt_model::secret::Secret;
+use shunt_model::vrrp::Notify;
+use shunt_model::vrrp::{
     Announcing, Auth, Hmac, HmacKey, HmacMode, Peer, Replay, Track, Version, VirtualMac, Vrid,
 };
+
+use super::super::message::{self, Envelope};
+use super::super::refusal::Vips;
 use super::super::{COMPLAINTS_MAX, LISTEN_PAUSE, PEERS_MAX};
-use super::super::{Event, Notify, To};
+use super::super::{Event, To};
 use super::*;
-use crate::health::scripts::Script;
-use crate::secret::Secret;
 
 #[path = "interval_tests.rs"]
 mod intervals;
@@ -848,7 +850,7 @@ fn signed_adverts_are_heeded_once_and_carry_the_time_of_day() {
     machine.stop(start + Duration::from_secs(20), out);
     let sequences = out.iter().filter_map(|output| match output {
         Output::Advert { packet, .. } => {
-            let trailer: &[u8; super::super::TRAILER] = packet.last_chunk()?;
+            let trailer: &[u8; shunt_model::vrrp::TRAILER] = packet.last_chunk()?;
             Some(u64::from_be_bytes(*trailer[4..].first_chunk()?))
         }
         _ => None,

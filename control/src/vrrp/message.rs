@@ -12,10 +12,10 @@ use shunt_dataplane::wire::checksum::{self, Sum};
 use shunt_dataplane::wire::ethernet;
 use shunt_dataplane::wire::vrrp::{AUTHENTICATION_HEADER, GROUP_V4, GROUP_V6, PROTOCOL};
 use shunt_dataplane::wire::{self, Frame, Headers, IpHeader, IpVersion};
+use shunt_model::vrrp::{Auth, Hmac, HmacMode, Instance, Version, Vrid};
 
 use super::digest::{self, AH};
 use super::refusal::Refusal;
-use super::settings::{Auth, Hmac, HmacMode, Instance, Version, Vrid};
 use super::trailer::{self, Bound, Trailer};
 
 /// TTL and hop limit of adverts: what arrives with less passed a router (RFC 9568, 5.1.1.3).

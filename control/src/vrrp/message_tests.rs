@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use shunt_dataplane::id::NicId;
+use shunt_model::secret::Secret;
+use shunt_model::vrrp::{Announcing, HmacKey, Peer, Replay};
 
-use super::super::settings::{Announcing, HmacKey, Peer, Replay};
 use super::*;
-use crate::secret::Secret;
 
 /// The sequence number of the draft's examples, and its time.
 const TRAILED: u64 = 0x6800_0000_8000_0000;

@@ -8,33 +8,19 @@ mod digest;
 mod lateness;
 pub mod machine;
 pub mod message;
-mod notify;
 mod output;
 mod refusal;
 mod rival;
 mod router;
-mod settings;
 mod trailer;
 
 pub use lateness::Lateness;
 pub use machine::Machine;
-pub use notify::{Notify, Told};
-pub use output::{
-    Cause, Counters, Due, Event, Listed, Output, PeerListed, Reason, Rival, Role, SplitBrain, To,
-};
+pub use output::{Cause, Counters, Due, Event, Listed, Output, PeerListed, Reason, Rival, SplitBrain, To};
 pub use refusal::{Complaint, Refusal, Vips};
-pub use settings::{
-    Announcing, Auth, Group, HMAC_KEY_MAX, HMAC_KEY_MIN, HMAC_WINDOW_MAX, HMAC_WINDOW_MIN, Hmac, HmacKey,
-    HmacMode, INTERVAL_MAX_V2, INTERVAL_MAX_V3, INTERVAL_MIN_V2, INTERVAL_MIN_V3, Instance, Key, Peer,
-    Reading, Replay, Track, Tracked, Version, VirtualMac, Vrid,
-};
-
-pub use trailer::TRAILER;
 
 use std::time::Duration;
 
-/// The priority of a director to whom the VIPs belong as its own (RFC 9568, 5.2.4).
-pub const PRIORITY_OWNER: u8 = 255;
 /// The priority by which a master says that it ends (RFC 9568, 5.2.4).
 pub const PRIORITY_STOP: u8 = 0;
 /// Other directors that one virtual router remembers; the one silent longest gives way.

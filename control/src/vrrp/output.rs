@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use shunt_dataplane::id::{Mac, NicId};
+use shunt_model::script::Script;
+use shunt_model::vrrp::Told;
+use shunt_model::vrrp::{Key, Role, Version, Vrid};
 
 use super::lateness::Lateness;
-use super::notify::Told;
 use super::refusal::{Complaint, Refusal};
-use super::settings::{Key, Version, Vrid};
-use crate::health::scripts::Script;
 
 /// An advert that was due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,30 +66,6 @@ pub enum To {
     Group,
     /// One peer, by way of this neighbour.
     Neighbour(IpAddr),
-}
-
-/// The role of a virtual router (RFC 9568, 6.4, calls the first one Initialize).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Role {
-    /// Something that it needs fails, or it has not begun.
-    #[default]
-    Fault,
-    /// Another director owns the VIPs.
-    Backup,
-    /// The VIPs belong to this director.
-    Master,
-}
-
-impl Role {
-    /// As operators read it.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Fault => "fault",
-            Self::Backup => "backup",
-            Self::Master => "master",
-        }
-    }
 }
 
 /// Why a virtual router is in its state.

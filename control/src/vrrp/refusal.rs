@@ -5,8 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use shunt_dataplane::id::Mac;
-
-use super::settings::Version;
+use shunt_model::vrrp::Version;
 
 /// Why an advert is not heeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,13 +21,15 @@ use std::time::{Duration, Instant};
 use super::announcements::Announcements;
 use super::lateness::Lateness;
 use super::message::{self, Envelope};
-use super::notify::{Subject, Told};
-use super::output::{Counters, Due, Event, Listed, Output, PeerListed, Reason, Role, To};
+use super::output::{Counters, Due, Event, Listed, Output, PeerListed, Reason, To};
 use super::rival::Rivalry;
-use super::settings::Instance;
 use super::trailer::{self, TimeOfDay};
-use super::{LISTEN_PAUSE, PRIORITY_OWNER, PRIORITY_STOP};
+use super::{LISTEN_PAUSE, PRIORITY_STOP};
 use heard::{Complaints, Peer};
+use shunt_model::vrrp::Instance;
+use shunt_model::vrrp::PRIORITY_OWNER;
+use shunt_model::vrrp::Role;
+use shunt_model::vrrp::{Subject, Told};
 
 /// Intervals of a master without an advert after which the best of the others may have taken over (RFC 9568, 6.1).
 const MISSED: u32 = 3;

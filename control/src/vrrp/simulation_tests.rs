@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use shunt_model::vrrp::{Announcing, Auth, Version, Vrid};
 
 use super::super::To;
-use super::super::settings::{Announcing, Auth, Version, Vrid};
 use super::*;
 
 const NIC: NicId = NicId(0);

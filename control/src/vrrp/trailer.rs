@@ -13,12 +13,10 @@ use std::time::{Duration, Instant};
 
 use hmac::{Hmac as Code, Mac as _};
 use sha2::Sha256;
+use shunt_model::vrrp::{Hmac, TRAILER, Version, Vrid};
 
 use super::message::field;
-use super::settings::{Hmac, Version, Vrid};
 
-/// Bytes of a trailer.
-pub const TRAILER: usize = 28;
 /// The kind: HMAC-SHA256, cut to 128 bits.
 const KIND: u8 = 1;
 /// Bytes of the digest that travel.

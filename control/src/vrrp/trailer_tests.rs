@@ -1,8 +1,9 @@
 //! Trailers beside the examples of draft-cassen-vrrp-auth-hmac-00.
 
-use super::super::settings::{HmacKey, HmacMode, Replay};
+use shunt_model::secret::Secret;
+use shunt_model::vrrp::{HmacKey, HmacMode, Replay};
+
 use super::*;
-use crate::secret::Secret;
 
 /// The sequence number of the examples.
 const SEQUENCE: u64 = 0x6800_0000_8000_0000;

@@ -9,8 +9,8 @@ use std::path::Path;
 use ipnet::IpNet;
 use serde::Serialize;
 use shunt::config::Config;
-use shunt::config::problem::Severity;
 use shunt::import::{Dialect, Disk, Files, Imported, Kind, Note, Summary};
+use shunt_model::fault::Severity;
 
 use super::real::Keepalived;
 use super::{Objects, checks, dump, taken};
@@ -425,8 +425,8 @@ fn is_about(object: &str, place: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use shunt::config::problem::Fault;
-    use shunt::import::Origin;
+    use shunt_model::fault::Fault;
+    use shunt_model::fault::Origin;
 
     use super::*;
 

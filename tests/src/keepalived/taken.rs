@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use nix::unistd::{Group, User};
 use shunt::config::{Check, Config, Real, Service, Vrrp};
-use shunt::health::kind::{Body, CheckKind, Http};
-use shunt::health::scripts::Script;
-use shunt::notify::What;
-use shunt::vrrp::{Auth, Tracked, Version};
 use shunt_dataplane::connections::TcpState;
 use shunt_dataplane::service::Method;
 use shunt_dataplane::service::mark::Mark;
 use shunt_dataplane::service::tunnel::{Tunnel, TunnelChecksum};
+use shunt_model::health::kind::{Body, CheckKind, Http};
+use shunt_model::notify::What;
+use shunt_model::script::Script;
+use shunt_model::vrrp::{Auth, Tracked, Version};
 
 use super::checks::{service, settle, write_checks};
 use super::dump::TIMEOUTS;
@@ -102,7 +102,7 @@ fn command(script: &Script) -> String {
     program(&script.command.join(" "))
 }
 
-fn notify(notify: &shunt::vrrp::Notify, fields: &mut Fields) {
+fn notify(notify: &shunt_model::vrrp::Notify, fields: &mut Fields) {
     for (key, told) in [
         ("notify_master", &notify.master),
         ("notify_backup", &notify.backup),
@@ -393,7 +393,7 @@ fn url(http: &Http, fields: &mut Fields) {
         .collect();
     set(fields, "status_code", codes.join(" "));
     match &http.body {
-        Some(Body::Digest(digest)) => set(fields, "digest", shunt::health::kind::hex(digest)),
+        Some(Body::Digest(digest)) => set(fields, "digest", shunt_model::health::kind::hex(digest)),
         Some(Body::Answer(search)) => {
             let text = search.pattern.to_string();
             let text = text.trim_start_matches('/').trim_end_matches('/');

@@ -6,14 +6,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use shunt::ipvsadm::connections::Connection;
 use shunt::ipvsadm::convert;
-use shunt::ipvsadm::names::Names;
 use shunt::ipvsadm::session::{self, Session};
-use shunt::ipvsadm::table::{Change, Counters, Key, Numbers, Protocol, Refused, Table};
 use shunt_dataplane::address::Address;
 use shunt_dataplane::connections::{Entry, Template};
 use shunt_dataplane::id::{L4Port, RealId};
 use shunt_dataplane::snapshot::{Plan, Registry, ServicePlan, Snapshot};
 use shunt_dataplane::time::Tick;
+use shunt_model::ipvsadm::names::Names;
+use shunt_model::ipvsadm::table::{Change, Counters, Key, Numbers, Protocol, Refused, Table};
 
 use super::commands::Said;
 use crate::director::Director;

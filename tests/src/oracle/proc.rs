@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use shunt::ipvsadm::table::{Destination, Family, Forward, Key, Netmask, Service, Table};
 use shunt_dataplane::snapshot::Sysctls;
+use shunt_model::ipvsadm::table::{Destination, Family, Forward, Key, Netmask, Service, Table};
 
 /// Settings that this director has none of, with the kernel's defaults; the length of a queue depends on the memory of
 /// the recordings' machine.

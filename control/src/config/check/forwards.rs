@@ -2,10 +2,11 @@
 
 use shunt_dataplane::address::Family;
 use shunt_dataplane::forwarding::{End, ForwardRule};
+use shunt_model::fault::{At, Fault};
 
 use super::marks::nic_named;
 use crate::config::document::{Document, EndDocument, ForwardDocument};
-use crate::config::problem::{At, Fault, Findings};
+use crate::config::problem::Findings;
 
 /// Checks `[[forward]]`; none when one of them lacks something.
 pub fn check(document: &Document, findings: &mut Findings<'_>) -> Option<Vec<ForwardRule>> {

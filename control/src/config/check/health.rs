@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use shunt_dataplane::id::Protocol;
 use shunt_dataplane::service::mark::Mark;
+use shunt_model::fault::Fault;
+use shunt_model::{duration, limit};
 
 use super::networks::Networks;
+use crate::config::Check;
 use crate::config::document::{CheckDocument, RealDocument, ServiceDocument};
-use crate::config::problem::{Fault, Findings};
-use crate::config::{Check, duration, limit};
+use crate::config::problem::Findings;
 
 const INTERVAL_DEFAULT: Duration = Duration::from_secs(6);
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(3);

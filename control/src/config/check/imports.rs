@@ -2,10 +2,13 @@
 
 use std::path::Path;
 
+use shunt_model::fault::Origin;
+use shunt_model::fault::Severity;
+
 use super::Checked;
 use crate::config::document::Document;
-use crate::config::problem::{Findings, Problem, Problems, Severity};
-use crate::import::{Disk, Imported, Interfaces, Origin, host_name, keepalived};
+use crate::config::problem::{Findings, Problem, Problems};
+use crate::import::{Disk, Imported, Interfaces, host_name, keepalived};
 
 /// A configuration with what it imports.
 pub struct Expanded {

@@ -4,14 +4,15 @@
 use std::path::Path;
 
 use dpdk_sys::FreeHugepages;
+use shunt_model::fault::Fault;
+use shunt_model::interface::Interface;
+use shunt_model::limit;
 
 use super::{Machine, pci};
 use crate::config::Hugepages;
 use crate::config::device::Kind;
 use crate::config::document::{Document, NicDocument};
-use crate::config::limit;
-use crate::config::problem::{Fault, Findings};
-use crate::links::Interface;
+use crate::config::problem::Findings;
 
 /// Warns of devices that are not there, or are not as they should be.
 pub fn check(document: &Document, machine: &Machine, findings: &mut Findings<'_>) {
@@ -128,7 +129,7 @@ fn check_file(nic: &NicDocument, kind: &Kind, findings: &mut Findings<'_>) {
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::links::Interfaces;
+    use shunt_model::interface::Interfaces;
 
     fn interface(name: &str, up: bool, mtu: u32, queues: u32) -> Interface {
         Interface { name: name.into(), up, mtu, queues: Some((queues, queues)), ..Interface::default() }

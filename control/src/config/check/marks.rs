@@ -4,9 +4,10 @@ use std::collections::HashSet;
 
 use shunt_dataplane::id::NicId;
 use shunt_dataplane::service::mark::{Mark, MarkRule};
+use shunt_model::fault::{At, Fault};
 
 use crate::config::document::{Document, MarkDocument, NicDocument};
-use crate::config::problem::{At, Fault, Findings};
+use crate::config::problem::Findings;
 
 /// Checks `[[mark]]`; none when one of them lacks something.
 pub fn check(document: &Document, findings: &mut Findings<'_>) -> Option<Vec<MarkRule>> {

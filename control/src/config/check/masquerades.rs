@@ -6,10 +6,11 @@ use ipnet::IpNet;
 use shunt_dataplane::id::NicId;
 use shunt_dataplane::service::mark::Mark;
 use shunt_dataplane::service::masquerade::MasqueradeRule;
+use shunt_model::fault::{At, Fault};
 
 use super::marks::nic_named;
 use crate::config::document::{Document, MasqueradeDocument};
-use crate::config::problem::{At, Fault, Findings};
+use crate::config::problem::Findings;
 
 /// Checks `[[masquerade]]`; none when one of them lacks something.
 pub fn check(document: &Document, findings: &mut Findings<'_>) -> Option<Vec<MasqueradeRule>> {

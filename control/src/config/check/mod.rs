@@ -27,12 +27,14 @@ use std::hash::Hash;
 use std::io::Read as _;
 use std::path::Path;
 
+use shunt_model::fault::{At, Fault, Span};
+use shunt_model::interface::Interfaces;
+use shunt_model::limit;
+
 use super::document::Document;
-use super::limit;
-use super::problem::{At, Fault, Findings, Problems, Span};
+use super::problem::{Findings, Problems};
 use super::{Config, Service};
 use crate::import::{Imported, without_addresses};
-use crate::links::Interfaces;
 pub use machine::mtu_differs;
 pub use memory::{Needed, Size, available};
 use networks::Networks;
@@ -72,7 +74,7 @@ impl Machine {
         let online = std::fs::read_to_string("/sys/devices/system/cpu/online").ok();
         Self {
             cores: online.and_then(|text| cores(text.trim())),
-            interfaces: Interfaces::here().ok(),
+            interfaces: crate::links::interfaces::here().ok(),
             scripts: true,
             memory: memory::available(),
             hugepages: Some(Reserved::here()),

@@ -3,13 +3,15 @@
 use std::net::IpAddr;
 
 use shunt_dataplane::id::NicId;
+use shunt_model::fault::{At, Fault};
+use shunt_model::limit;
 
 use super::networks::{Networks, everything, is_link_local, nic_of, numbered, scoped};
 use super::{Machine, Seen, machine, unique_names};
 use crate::config::device::MTU_OF_A_PAGE;
 use crate::config::document::{Document, NicDocument, RouteDocument, nearest};
-use crate::config::problem::{At, Fault, Findings};
-use crate::config::{Nic, Route, limit};
+use crate::config::problem::Findings;
+use crate::config::{Nic, Route};
 
 /// Checks `[[nic]]`; none when one of them lacks something.
 pub fn check(

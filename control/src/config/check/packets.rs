@@ -4,12 +4,13 @@ use std::fmt;
 use std::path::Path;
 
 use dpdk_sys::{FreeHugepages, mempool};
+use shunt_model::fault::Fault;
+use shunt_model::interface::Interfaces;
+use shunt_model::limit;
 
 use super::memory::Size;
 use super::{Machine, pci};
-use crate::config::problem::Fault;
-use crate::config::{Hugepages, MTU_DEFAULT, Nic, Runtime, limit};
-use crate::links::Interfaces;
+use crate::config::{Hugepages, MTU_DEFAULT, Nic, Runtime};
 
 /// Received packets that a queue holds.
 pub const RX_DESCRIPTORS: u16 = 1024;

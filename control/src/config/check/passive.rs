@@ -2,9 +2,10 @@
 
 use shunt_dataplane::service::Method;
 use shunt_dataplane::service::mark::Mark;
+use shunt_model::fault::{At, Fault, Span};
 
 use crate::config::document::{PassiveDocument, RealDocument, ServiceDocument};
-use crate::config::problem::{At, Fault, Findings, Span};
+use crate::config::problem::Findings;
 use crate::config::{FAIL_TIMEOUT_DEFAULT, Passive, Pool, Real};
 
 /// What holds for a real server that says `own`, in a service that says `common`.

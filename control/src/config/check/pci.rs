@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use shunt_model::fault::Fault;
+
 use crate::config::Hugepages;
 use crate::config::device::{Device, Kind};
-use crate::config::problem::Fault;
 
 /// Where the kernel tells of devices.
 pub const SYSFS: &str = "/sys";

@@ -5,12 +5,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use shunt_model::fault::Fault;
+
 use super::networks::Networks;
 use super::passive;
 use super::services::{build_real, check_real};
 use super::tunnels;
 use crate::config::document::{RealDocument, ServiceDocument};
-use crate::config::problem::{Fault, Findings};
+use crate::config::problem::Findings;
 use crate::config::{Check, Notify, Passive, Pool, Real};
 
 /// Checks what stands in the service about it; `reals` are its real servers.

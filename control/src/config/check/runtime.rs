@@ -1,12 +1,14 @@
 //! Cores that are named twice or that the machine does not have.
 
 use shunt_dataplane::connections::Share;
+use shunt_model::fault::{At, Fault};
+use shunt_model::limit;
 
 use super::packets::{Key, Packets};
 use super::{Machine, Needed, Seen};
 use crate::config::document::RuntimeDocument;
-use crate::config::problem::{At, Fault, Findings};
-use crate::config::{Idle, Nic, Runtime, limit};
+use crate::config::problem::Findings;
+use crate::config::{Idle, Nic, Runtime};
 
 /// Checks `[runtime]` and fills in what it leaves out.
 pub fn check(document: &RuntimeDocument, machine: &Machine, findings: &mut Findings<'_>) -> Runtime {

@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
-use crate::config::problem::{Fault, Findings};
+use shunt_model::fault::Fault;
+
+use crate::config::problem::Findings;
 use crate::starter::environment::{Identity, path};
 use crate::starter::secure::{Objection, objections};
 

@@ -3,9 +3,10 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use shunt_model::fault::Fault;
+use shunt_model::secret::has_secrets;
+
 use super::Machine;
-use crate::config::problem::Fault;
-use crate::secret::has_secrets;
 
 /// What to say of a file with secrets that its group, unless that is root's, or others may read.
 pub fn check(path: &Path, text: &str, machine: &Machine) -> Option<Fault> {

@@ -11,13 +11,15 @@ use shunt_dataplane::service::mark::Mark;
 use shunt_dataplane::service::schedulers::{Flags, Scheduler};
 use shunt_dataplane::service::{Method, Persistence, Settings, Thresholds};
 use shunt_dataplane::time::Ticks;
+use shunt_model::fault::{At, Fault};
+use shunt_model::limit;
 
 use super::networks::{Networks, is_link_local};
 use super::tunnels::{self, tunnel};
 use super::{Seen, health, passive, pool, unique_names, ways};
 use crate::config::document::{Document, PersistenceDocument, RealDocument, SchedulerFlag, ServiceDocument};
-use crate::config::problem::{At, Fault, Findings};
-use crate::config::{Check, Notify, Pool, Real, SERVICE_SHARE_DEFAULT, Service, limit};
+use crate::config::problem::Findings;
+use crate::config::{Check, Notify, Pool, Real, SERVICE_SHARE_DEFAULT, Service};
 
 /// How long clients persist where the file does not say (kernel: `IP_VS_TEMPLATE_TIMEOUT`, as ipvsadm has it).
 const PERSISTENCE_DEFAULT: Duration = Duration::from_secs(360);

@@ -3,9 +3,10 @@
 use shunt_dataplane::id::L4Port;
 use shunt_dataplane::service::Method;
 use shunt_dataplane::service::tunnel::{Tunnel, TunnelChecksum};
+use shunt_model::fault::Fault;
 
 use crate::config::document::{RealDocument, TunnelKind};
-use crate::config::problem::{Fault, Findings};
+use crate::config::problem::Findings;
 
 /// The tunnel of a real server as far as it is described.
 pub(super) fn tunnel(real: &RealDocument) -> Tunnel {

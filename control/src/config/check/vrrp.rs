@@ -7,17 +7,19 @@ use std::time::Duration;
 
 use shunt_dataplane::address::Family;
 use shunt_dataplane::id::NicId;
+use shunt_model::duration;
+use shunt_model::fault::{At, Fault};
+use shunt_model::vrrp::{
+    Announcing, Auth, Group, Hmac, PRIORITY_OWNER, TRAILER, Track, Tracked, Version, VirtualMac, Vrid,
+};
 
 use super::health::check_alone;
 use super::networks::{Networks, is_link_local, nic_of, scoped};
 use super::nics::find_nic;
 use super::{Seen, unique_names};
 use crate::config::document::{Document, VrrpDocument, VrrpGroupDocument, nearest};
-use crate::config::problem::{At, Fault, Findings};
-use crate::config::{ADOPT_DEFAULT, MTU_DEFAULT, Vrrp, Watch, duration};
-use crate::vrrp::{
-    Announcing, Auth, Group, Hmac, PRIORITY_OWNER, TRAILER, Track, Tracked, Version, VirtualMac, Vrid,
-};
+use crate::config::problem::Findings;
+use crate::config::{ADOPT_DEFAULT, MTU_DEFAULT, Vrrp, Watch};
 
 /// The interval when none is configured.
 const INTERVAL_DEFAULT: Duration = Duration::from_secs(1);

@@ -5,12 +5,13 @@ use std::net::IpAddr;
 
 use shunt_dataplane::service::Method;
 use shunt_dataplane::service::mark::Mark;
+use shunt_model::fault::{At, Fault, Span};
+use shunt_model::health::CheckKind;
 
 use super::networks::Networks;
 use crate::config::Real;
 use crate::config::document::{CheckDocument, Document, ServiceDocument};
-use crate::config::problem::{At, Fault, Findings, Span};
-use crate::health::CheckKind;
+use crate::config::problem::Findings;
 
 /// The VIPs of services that the director itself is a real server of: its kernel side has them, and would answer itself.
 pub fn served(document: &Document, networks: &Networks) -> HashSet<IpAddr> {

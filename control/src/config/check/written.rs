@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 
 use shunt_dataplane::id::L4Port;
+use shunt_model::fault::At;
 
 use super::tunnels;
 use crate::config::document::{
     PassiveDocument, PersistenceDocument, PoolDocument, RealDocument, SchedulerFlag, ServiceDocument,
 };
-use crate::config::problem::At;
 use crate::config::{Real, Service};
 
 /// A value that stands nowhere.

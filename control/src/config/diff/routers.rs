@@ -4,11 +4,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use shunt_dataplane::id::NicId;
+use shunt_model::duration;
+use shunt_model::script::Script;
+use shunt_model::vrrp::{Auth, Group, Notify, Track, Tracked, VirtualMac};
 
-use super::super::{Config, Vrrp, duration};
+use super::super::{Config, Vrrp};
 use super::{Changes, Kind, Pair, joined, paired};
-use crate::health::scripts::Script;
-use crate::vrrp::{Auth, Group, Notify, Track, Tracked, VirtualMac};
 
 /// What `new` changes of virtual routers and groups.
 pub(super) fn compare(old: &Config, new: &Config, changes: &mut Changes) {

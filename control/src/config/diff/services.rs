@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use shunt_dataplane::service::schedulers::Flags;
 use shunt_dataplane::service::{self, Method, Persistence, ServiceTimeouts, Thresholds};
+use shunt_model::duration;
+use shunt_model::script::Script;
 
-use super::super::{Check, Config, Notify, Passive, Pool, Real, Service, duration};
+use super::super::{Check, Config, Notify, Passive, Pool, Real, Service};
 use super::{Changes, Kind, joined, paired, share};
-use crate::health::scripts::Script;
 
 /// What `new` changes of services.
 pub(super) fn compare(old: &Config, new: &Config, changes: &mut Changes) {

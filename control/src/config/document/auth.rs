@@ -4,15 +4,16 @@ use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
+use shunt_model::fault::{At, Fault, Span};
+use shunt_model::secret::Secret;
+use shunt_model::vrrp::{
+    Auth, HMAC_KEY_MAX, HMAC_KEY_MIN, HMAC_WINDOW_MAX, HMAC_WINDOW_MIN, Hmac, HmacKey, HmacMode, Replay,
+};
 use toml::de::DeTable;
 
 use super::service::within;
 use super::{Section, required};
-use crate::config::problem::{At, Fault, Findings, Span};
-use crate::secret::Secret;
-use crate::vrrp::{
-    Auth, HMAC_KEY_MAX, HMAC_KEY_MIN, HMAC_WINDOW_MAX, HMAC_WINDOW_MIN, Hmac, HmacKey, HmacMode, Replay,
-};
+use crate::config::problem::Findings;
 
 /// What begins a secret that is written in hexadecimal digits.
 const HEX: &str = "hex:";

@@ -5,15 +5,16 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use shunt_model::fault::{At, Fault, Span};
+use shunt_model::health::kind::{
+    Body, CheckKind, Compare, Http, Pattern, Process as Processes, QueryType, Search, Tls, Udp,
+};
+use shunt_model::limit;
 use toml::de::{DeTable, DeValue};
 
 use super::service::within;
 use super::{Placed, Section, required};
-use crate::config::limit;
-use crate::config::problem::{At, Fault, Findings, Span};
-use crate::health::kind::{
-    Body, CheckKind, Compare, Http, Pattern, Process as Processes, QueryType, Search, Tls, Udp,
-};
+use crate::config::problem::Findings;
 
 /// A health check as written.
 #[derive(Debug)]
@@ -231,7 +232,7 @@ fn kind(section: Reading<'_, '_, '_, '_, '_>, word: Word) -> Option<CheckKind> {
             }
             let dynamic = section.boolean("dynamic").is_some_and(|dynamic| dynamic.value);
             let user = super::script::user(section);
-            let script = crate::health::scripts::Script { command, user };
+            let script = shunt_model::script::Script { command, user };
             if let Some(at) = section.raw("command").map(toml::Spanned::span) {
                 let place = section.place().to_owned();
                 section.findings().note_script(&place, &at, &script);
@@ -245,7 +246,7 @@ fn kind(section: Reading<'_, '_, '_, '_, '_>, word: Word) -> Option<CheckKind> {
                 section.missing(required("expect", holds, "expect = \"220\", or expect_regex"));
             }
             let send = section.parse("send", text).map(|send| send.value).unwrap_or_default();
-            CheckKind::Send { send: crate::secret::Secret::new(send), expect: expect? }
+            CheckKind::Send { send: shunt_model::secret::Secret::new(send), expect: expect? }
         }
         File => {
             let path = section.parse("path", file_path).map(|path| path.value);

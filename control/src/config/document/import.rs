@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use shunt_model::fault::{At, Fault, Span};
 use toml::de::DeTable;
 
 use super::Section;
-use crate::config::problem::{At, Fault, Findings, Span};
+use crate::config::problem::Findings;
 
 /// `[import]` as written.
 #[derive(Debug, Default)]

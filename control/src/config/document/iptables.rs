@@ -6,9 +6,9 @@ use std::ops::RangeInclusive;
 use ipnet::IpNet;
 use shunt_dataplane::id::Protocol;
 use shunt_dataplane::service::mark::Mark;
+use shunt_model::fault::Fault;
 
 use super::mark::hosts;
-use crate::config::problem::Fault;
 
 const TABLE: &str = "[[mark]]";
 

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use shunt_model::fault::Fault;
 
 use super::iptables::{expect, unknown};
 use super::mark::hosts;
-use crate::config::problem::Fault;
 
 /// What a line says.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,11 +6,12 @@ use std::ops::RangeInclusive;
 use ipnet::IpNet;
 use shunt_dataplane::id::Protocol;
 use shunt_dataplane::service::mark::Mark;
+use shunt_model::fault::{At, Fault, Span};
 use toml::de::{DeTable, DeValue};
 
 use super::service::PROTOCOLS;
 use super::{Section, iptables, place, required};
-use crate::config::problem::{At, Fault, Findings, Span};
+use crate::config::problem::Findings;
 
 /// A `[[mark]]` as written.
 #[derive(Debug)]

@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use shunt_model::fault::{At, Fault, Span};
 use toml::de::DeTable;
 
 use super::mark::hosts;
 use super::{Section, iptables_nat, place, required};
-use crate::config::problem::{At, Fault, Findings, Span};
+use crate::config::problem::Findings;
 
 /// A `[[masquerade]]` as written.
 #[derive(Debug)]

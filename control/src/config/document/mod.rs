@@ -24,6 +24,8 @@ mod vrrp;
 use shunt_dataplane::connections::Timeouts;
 use shunt_dataplane::service::ServiceTimeouts;
 use shunt_dataplane::snapshot::Sysctls;
+use shunt_model::fault::{Fault, Span};
+use shunt_model::notify::Settings;
 use toml::de::{DeTable, DeValue};
 
 pub use check::CheckDocument;
@@ -41,8 +43,7 @@ pub use service::{
 
 pub use vrrp::{TrackDocument, VrrpDocument, VrrpGroupDocument};
 
-use super::problem::{Fault, Findings, Span};
-use crate::notify::Settings;
+use super::problem::Findings;
 
 /// Everything that a file says.
 #[derive(Debug, Default)]
@@ -196,7 +197,7 @@ pub(super) fn type_word(value: &DeValue<'_>) -> &'static str {
 fn place(word: &str, table: &DeTable<'_>, key: &str, number: usize) -> String {
     match table.get(key).and_then(|name| name.get_ref().as_str()) {
         Some(name) if !name.is_empty() && name.len() <= NAME_MAX => {
-            format!("{word} \"{}\"", super::problem::printable(name, NAME_MAX))
+            format!("{word} \"{}\"", shunt_model::fault::printable(name, NAME_MAX))
         }
         _ => format!("{word} number {}", number + 1),
     }

@@ -5,12 +5,14 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use shunt_dataplane::id::Mac;
 use shunt_dataplane::reverse_path::ReversePath;
+use shunt_model::fault::{At, Fault, Span};
+use shunt_model::limit;
 use toml::de::DeTable;
 
 use super::{Section, name, place, required};
+use crate::config::Neighbour;
 use crate::config::device::Device;
-use crate::config::problem::{At, Fault, Findings, Span};
-use crate::config::{Neighbour, limit};
+use crate::config::problem::Findings;
 
 /// A `[[nic]]` as written.
 #[derive(Debug)]

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use shunt_model::fault::{Fault, Span};
+use shunt_model::limit;
+use shunt_model::notify::{Mail, Settings, Url, Webhook, What};
 use toml::de::DeTable;
 
 use super::service::within;
 use super::{Section, nearest, required};
-use crate::config::limit;
-use crate::config::problem::{Fault, Findings, Span};
-use crate::notify::{Mail, Settings, Url, Webhook, What};
+use crate::config::problem::Findings;
 
 const MAIL_KEYS: &[&str] = &["server", "helo", "from", "to", "gather", "interval", "timeout", "events"];
 const WEBHOOK_KEYS: &[&str] = &["url", "verify", "ca", "timeout"];

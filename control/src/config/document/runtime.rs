@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use shunt_model::fault::{At, Fault, Span};
+use shunt_model::limit;
 use toml::de::DeTable;
 
 use super::Section;
 use super::service::within;
-use crate::config::problem::{At, Fault, Findings, Span};
-use crate::config::{Hugepages, Idle, limit};
+use crate::config::problem::Findings;
+use crate::config::{Hugepages, Idle};
 
 /// `[runtime]` as written.
 #[derive(Debug, Default)]

@@ -1,11 +1,12 @@
 //! Commands: a list of words, a line for the shell, or a table that names a user as well.
 
+use shunt_model::fault::{Fault, Span};
+use shunt_model::limit;
+use shunt_model::script::Script;
 use toml::de::{DeTable, DeValue};
 
 use super::Section;
-use crate::config::limit;
-use crate::config::problem::{Fault, Findings, Span};
-use crate::health::scripts::Script;
+use crate::config::problem::Findings;
 
 /// A command with or without a user.
 pub(super) fn read(section: &mut Section<'_, '_, '_, '_>, key: &str) -> Option<Script> {

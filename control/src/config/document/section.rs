@@ -3,11 +3,12 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
+use shunt_model::fault::{At, Fault, Span};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{Placed, type_word};
-use crate::config::problem::{At, Fault, Findings, Span};
+use crate::config::problem::Findings;
 
 /// A table being read.
 pub struct Section<'a, 'i, 'f, 't> {

@@ -10,14 +10,15 @@ use shunt_dataplane::service::ServiceTimeouts;
 use shunt_dataplane::service::mark::Mark;
 use shunt_dataplane::service::schedulers::Scheduler;
 use shunt_dataplane::service::tunnel::TunnelChecksum;
+use shunt_model::fault::{At, Fault, Span};
+use shunt_model::script::Script;
+use shunt_model::{duration, limit};
 use toml::de::{DeTable, DeValue};
 
 use super::nic::host;
 use super::timeout;
 use super::{CheckDocument, Section, name, place, required};
-use crate::config::problem::{At, Fault, Findings, Span};
-use crate::config::{duration, limit};
-use crate::health::scripts::Script;
+use crate::config::problem::Findings;
 
 /// A `[[service]]` as written.
 #[derive(Debug)]

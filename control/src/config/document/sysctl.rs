@@ -1,10 +1,11 @@
 //! `[sysctl]`: the kernel's settings under the kernel's names.
 
 use shunt_dataplane::snapshot::Sysctls;
+use shunt_model::fault::Span;
 use toml::de::DeTable;
 
 use super::Section;
-use crate::config::problem::{Findings, Span};
+use crate::config::problem::Findings;
 
 /// Settings of state synchronisation.
 const LATER: &[(&str, &str)] = &[

@@ -2,12 +2,13 @@
 
 use shunt_dataplane::service::ServiceTimeouts;
 use shunt_dataplane::time::Ticks;
+use shunt_model::fault::Span;
+use shunt_model::limit;
 use toml::de::DeTable;
 
 use super::Section;
 use super::service::within;
-use crate::config::limit;
-use crate::config::problem::{Findings, Span};
+use crate::config::problem::Findings;
 
 const KEYS: &[&str] = &["tcp", "tcpfin", "udp"];
 

@@ -3,15 +3,16 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use shunt_model::fault::{At, Fault, Span};
+use shunt_model::limit;
+use shunt_model::vrrp::{Auth, Notify, Version};
 use toml::de::DeTable;
 
 use super::auth;
 use super::nic::host;
 use super::service::within;
 use super::{CheckDocument, Section, name, place, required};
-use crate::config::limit;
-use crate::config::problem::{At, Fault, Findings, Span};
-use crate::vrrp::{Auth, Notify, Version};
+use crate::config::problem::Findings;
 
 /// A `[[vrrp]]` as written.
 #[derive(Debug)]
@@ -140,7 +141,7 @@ impl VrrpDocument {
             vrid: section.integer("vrid", 1..=u8::MAX, "(a virtual router's number)"),
             version: version(&mut section),
             priority: section.integer("priority", 1..=u8::MAX, "(255 is for the owner of the addresses)"),
-            interval: section.parse("interval", crate::config::duration::parse),
+            interval: section.parse("interval", shunt_model::duration::parse),
             source: section.parse("source", vip),
             addresses: section.parse_list("addresses", vip),
             excluded: section.parse_list("excluded", vip),

@@ -3,7 +3,7 @@
 //! It takes what servers of the field send: any word for the protocol, lines that end with LF alone, folded fields, blanks before a colon, fields
 //! that are none, lengths that are no numbers and chunks that are none (then the body is what comes until the end).
 
-use crate::health::Failure;
+use shunt_model::health::Failure;
 
 /// The longest head of an answer, those of interim answers before it included, in bytes; also that of all trailers.
 pub const HEAD_MAX: usize = 64 << 10;

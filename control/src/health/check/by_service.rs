@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 use std::pin::pin;
 
+use shunt_model::health::ServiceWay;
+use shunt_model::health::{Check, Failure, RealKey, Success};
 use tokio::time::{Instant, sleep_until};
 
 use super::{Deadline, ping};
-use crate::health::{Check, Failure, RealKey, Success};
-use crate::kernel::ServiceWay;
 
 /// Waits for a check. One that takes more than half of its time lets the real server's own address be asked, too: that tells a real server
 /// without VIP from one that is gone.
@@ -68,8 +68,8 @@ mod tests {
     use shunt_dataplane::id::{NicId, Protocol};
 
     use super::*;
-    use crate::health::CheckKind;
     use crate::health::machine::tests::check;
+    use shunt_model::health::CheckKind;
 
     const AFTER: Duration = Duration::from_millis(600);
 

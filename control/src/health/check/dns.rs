@@ -2,11 +2,11 @@
 
 use std::hash::{BuildHasher, RandomState};
 
+use shunt_model::health::kind::QueryType;
+use shunt_model::health::{Failure, Success};
 use tokio::net::UdpSocket;
 
 use super::closed;
-use crate::health::kind::QueryType;
-use crate::health::{Failure, Success};
 
 /// Bytes of a header (RFC 1035, 4.1.1).
 const HEADER: usize = 12;

@@ -3,11 +3,11 @@
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
+use shunt_model::health::{Failure, Lack, Success};
+use shunt_model::limit::WEIGHT_MAX;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{shown, without_number};
-use crate::config::limit::WEIGHT_MAX;
-use crate::health::{Failure, Lack, Success};
 
 /// More than a file should have, in bytes.
 const FILE_MAX: u64 = 64;
@@ -29,7 +29,7 @@ pub async fn run(
         Ok::<_, std::io::Error>(text)
     });
     let text = read.await.map_err(|_panic| Failure::Lack(Lack::Inside))?;
-    if let Some(lack) = text.as_ref().err().and_then(Lack::of_reading) {
+    if let Some(lack) = text.as_ref().err().and_then(crate::health::lack::of_reading) {
         return Err(Failure::Lack(lack));
     }
     match (text, missing) {

@@ -8,13 +8,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use md5::{Digest, Md5};
+use shunt_model::health::kind::{Body, Http};
+use shunt_model::health::{Check, Failure, RealKey, Success};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::answer::{Answer, Reader};
 use super::search::Finder;
 use super::{Deadline, Tools, closed, connect, shown};
-use crate::health::kind::{Body, Http};
-use crate::health::{Check, Failure, RealKey, Success};
 
 /// The most that is read at once, in bytes.
 const PIECE_MAX: usize = 8 << 10;

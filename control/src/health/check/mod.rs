@@ -20,14 +20,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shunt_dataplane::id::Protocol;
+use shunt_model::health::{Check, CheckKind, Failure, Lack, RealKey, Success};
 use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
+use super::Lacks;
 use super::punctual::Punctual;
 use super::scripts::Scripts;
-use super::{Check, CheckKind, Failure, Lack, Lacks, RealKey, Success};
 use crate::kernel::ServiceWays;
 
 /// What checks share: the thread of scripts, and TLS as it was set up.
@@ -200,14 +201,14 @@ async fn datagrams(check: &Check, tools: &Tools) -> Result<UdpSocket, Failure> {
 
 /// What the system says when a socket is made, before anybody else has a part in it.
 fn making_failure(error: &io::Error) -> Failure {
-    match Lack::of_making(error) {
+    match crate::health::lack::of_making(error) {
         Some(lack) => Failure::Lack(lack),
         None => connect_failure(error),
     }
 }
 
 fn connect_failure(error: &io::Error) -> Failure {
-    if let Some(lack) = Lack::of(error) {
+    if let Some(lack) = crate::health::lack::of(error) {
         return Failure::Lack(lack);
     }
     match error.kind() {
@@ -218,7 +219,7 @@ fn connect_failure(error: &io::Error) -> Failure {
 
 /// What the system says about a connection that was open, without "(os error 104)".
 fn closed(error: &io::Error) -> Failure {
-    if let Some(lack) = Lack::of(error) {
+    if let Some(lack) = crate::health::lack::of(error) {
         return Failure::Lack(lack);
     }
     if let Some(failure) = tls::said(error) {
@@ -242,7 +243,7 @@ fn without_number(error: &io::Error) -> String {
 /// What a server said, shortened to something that can stand in a line.
 fn shown(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
-    crate::config::problem::printable(text.trim_end(), 80)
+    shunt_model::fault::printable(text.trim_end(), 80)
 }
 
 #[cfg(test)]

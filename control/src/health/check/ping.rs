@@ -5,12 +5,13 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use shunt_model::health::ServiceWay;
+use shunt_model::health::{Failure, Success};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::UdpSocket;
 
 use super::{closed, connect_failure, making_failure};
-use crate::health::{Failure, Success};
-use crate::kernel::{ServiceWay, ServiceWays};
+use crate::kernel::ServiceWays;
 
 /// An echo request's type and that of its answer, by family.
 const ECHO_V4: (u8, u8) = (8, 0);

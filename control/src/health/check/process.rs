@@ -4,11 +4,11 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 
+use shunt_model::health::kind::{Compare, Process};
+use shunt_model::health::{Failure, Lack, Success};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::without_number;
-use crate::health::kind::{Compare, Process};
-use crate::health::{Failure, Lack, Success};
 
 /// Bytes of a command line that are compared.
 const COMMAND_MAX: u64 = 64 << 10;
@@ -22,7 +22,7 @@ pub async fn run(process: &Process, place: OwnedSemaphorePermit) -> Result<Succe
         count(Path::new("/proc"), &asked)
     });
     let counted = counted.await.map_err(|_panic| Failure::Lack(Lack::Inside))?;
-    let running = counted.map_err(|error| match Lack::of_reading(&error) {
+    let running = counted.map_err(|error| match crate::health::lack::of_reading(&error) {
         Some(lack) => Failure::Lack(lack),
         None => Failure::Unreadable(without_number(&error)),
     })?;
@@ -42,7 +42,7 @@ fn count(proc: &Path, asked: &Process) -> io::Result<u32> {
         match is_asked(&entry.path(), asked) {
             Ok(is_asked) => running += u32::from(is_asked),
             // It was not looked at: who counts on would count too few.
-            Err(error) if Lack::of_reading(&error).is_some() => return Err(error),
+            Err(error) if crate::health::lack::of_reading(&error).is_some() => return Err(error),
             Err(_gone) => {}
         }
     }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use crate::health::scripts::{Ended, Script, Scripts};
-use crate::health::{Failure, RealKey, Success};
+use shunt_model::health::{Failure, RealKey, Success};
+use shunt_model::script::Script;
+
+use crate::health::scripts::{Ended, Scripts};
 
 /// The exit code of weight 0 (keepalived: `misc_dynamic`); those above it give the weights above it.
 const WEIGHT_ZERO: i32 = 2;

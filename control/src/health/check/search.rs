@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use crate::health::kind::Pattern;
+use shunt_model::health::kind::Pattern;
 
 /// The longest that can be found, in bytes: so much of what came before is kept.
 pub const FOUND_MAX: usize = 1 << 20;

@@ -1,12 +1,12 @@
 //! Says something and looks for something in what comes.
 
+use shunt_model::health::kind::Pattern;
+use shunt_model::health::{Failure, Success};
+use shunt_model::secret::without_sent;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::{closed, shown};
-use crate::health::kind::Pattern;
-use crate::health::{Failure, Success};
-use crate::secret::without_sent;
 
 /// The most that is read, in bytes.
 const ANSWER_MAX: usize = 64 << 10;

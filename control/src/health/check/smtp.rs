@@ -1,10 +1,10 @@
 //! A mail server greets, takes HELO and says goodbye (RFC 5321).
 
+use shunt_model::health::{Failure, Success};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 use super::{closed, shown};
-use crate::health::{Failure, Success};
 
 /// The most bytes of one reply with all its lines.
 const REPLY_MAX: u64 = 16 << 10;

@@ -4,12 +4,12 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::thread;
 
+use shunt_model::health::kind::{Body, Http, Pattern, QueryType, Search, Udp};
+use shunt_model::script::Script;
+use shunt_model::secret::Secret;
 use socket2::{Domain, Socket, Type};
 
 use super::*;
-use crate::health::kind::{Body, Http, Pattern, QueryType, Search, Udp};
-use crate::health::scripts::Script;
-use crate::secret::Secret;
 
 fn ask(kind: CheckKind, to: SocketAddr, timeout: Duration) -> Result<(), Failure> {
     ask_fully(kind, to, timeout).map(|_success| ())

@@ -15,12 +15,12 @@ use openssl::ssl::{self, Ssl, SslContext, SslContextBuilder, SslMethod, SslMode,
 use openssl::x509::store::{X509Store, X509StoreBuilder};
 use openssl::x509::verify::{X509CheckFlags, X509VerifyFlags};
 use openssl::x509::{X509, X509Ref, X509StoreContextRef};
+use shunt_model::health::Failure;
+use shunt_model::health::kind::Tls;
 use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
 use super::{closed, shown};
-use crate::health::kind::Tls;
-use crate::health::{Failure, Lack};
 
 /// Whom to believe: nobody is asked, or these authorities.
 type Trust = Option<Option<PathBuf>>;
@@ -201,7 +201,7 @@ fn authorities(ca: Option<&Path>) -> Result<X509Store, Failure> {
 
 fn of_file(path: &Path) -> Result<Vec<X509>, Failure> {
     let wrong = |error: String| Failure::Tls(format!("{}: {error}", path.display()));
-    let text = std::fs::read(path).map_err(|error| match Lack::of_reading(&error) {
+    let text = std::fs::read(path).map_err(|error| match crate::health::lack::of_reading(&error) {
         Some(lack) => Failure::Lack(lack),
         None => wrong(super::without_number(&error)),
     })?;

@@ -1,11 +1,11 @@
 //! A datagram is not refused, or is answered (keepalived: `check_udp.c`).
 
+use shunt_model::health::kind::Udp;
+use shunt_model::health::{Failure, Success};
 use tokio::net::UdpSocket;
 use tokio::time::timeout_at;
 
 use super::{Deadline, closed, shown};
-use crate::health::kind::Udp;
-use crate::health::{Failure, Success};
 
 pub async fn run(socket: &UdpSocket, asked: &Udp, deadline: Deadline) -> Result<Success, Failure> {
     socket.send(&asked.payload).await.map_err(|error| closed(&error))?;

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use shunt_model::fault::Fault;
+use shunt_model::fault::Origin;
+use shunt_model::vrrp::{HMAC_KEY_MAX, HMAC_KEY_MIN, HMAC_WINDOW_MAX, HMAC_WINDOW_MIN};
+
 use super::keywords::Block;
 use super::tree::Statement;
 use super::values::{Values, walk};
-use crate::config::problem::Fault;
 use crate::import::files::Files;
-use crate::import::note::Origin;
 use crate::import::writer::{Writer, quoted, seconds};
-use crate::vrrp::{HMAC_KEY_MAX, HMAC_KEY_MIN, HMAC_WINDOW_MAX, HMAC_WINDOW_MIN};
 
 /// What begins the name of a key's file.
 const FILE: &str = "file:";

@@ -5,17 +5,18 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use shunt_model::fault::Origin;
+use shunt_model::fault::{Fault, printable};
+use shunt_model::limit::{
+    ANSWER_MAX, CHECK_COUNT_MAX, CHECK_INTERVAL_MAX, CHECK_INTERVAL_MIN, CHECK_TIMEOUT_MIN,
+};
+
 use super::keywords::Block;
 use super::scripts::{self, command, list, user};
 use super::services::Context;
 use super::tracking::{FILE_WEIGHT, TrackedFile, Weight, weight_within};
 use super::tree::Statement;
 use super::values::{Values, walk};
-use crate::config::limit::{
-    ANSWER_MAX, CHECK_COUNT_MAX, CHECK_INTERVAL_MAX, CHECK_INTERVAL_MIN, CHECK_TIMEOUT_MIN,
-};
-use crate::config::problem::{Fault, printable};
-use crate::import::note::Origin;
 use crate::import::writer::{Writer, last_of_each, quoted, seconds};
 
 /// What a `UDP_CHECK` without payload sends, in hexadecimal digits: "keepalived check - keepalived ch".
@@ -735,7 +736,7 @@ fn reply(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::health::kind::Pattern;
+    use shunt_model::health::kind::Pattern;
 
     #[test]
     fn a_host_header_is_whom_the_check_asks() {

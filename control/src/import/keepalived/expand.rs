@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::words::without_comment;
-use crate::config::limit::VRRP_MAX;
-use crate::config::problem::{Fault, printable};
 use crate::import::files::{Files, braces};
-use crate::import::note::Origin;
 use crate::import::writer::Writer;
 use dpdk_sys::glob::escape;
+use shunt_model::fault::Origin;
+use shunt_model::fault::{Fault, printable};
+use shunt_model::limit::VRRP_MAX;
 
 /// A line with everything put in its place.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,16 +3,17 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use shunt_model::fault::Origin;
+use shunt_model::fault::{Fault, printable};
+use shunt_model::notify::What;
 
 use super::keywords::Block;
 use super::scripts::{SECONDS_MAX, user};
 use super::services::Context;
 use super::tree::Statement;
 use super::values::{Values, walk};
-use crate::config::problem::{Fault, printable};
-use crate::import::note::{Fate, Origin};
+use crate::import::note::Fate;
 use crate::import::writer::{Writer, last_of_each, quoted, seconds};
-use crate::notify::What;
 
 /// What `global_defs` says of mails.
 #[derive(Clone, Debug, Default)]

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use shunt_model::fault::{Fault, printable};
+
 use super::tree::Statement;
 use super::values::Values;
-use crate::config::problem::{Fault, printable};
 use crate::import::writer::Writer;
 
 /// What a service listens at.

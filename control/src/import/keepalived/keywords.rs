@@ -1,7 +1,8 @@
 //! Every keyword of keepalived.conf(5) 2.2.7, with its synonyms, and what becomes of it here.
 
+use shunt_model::fault::Fault;
+
 use crate::config::document::nearest;
-use crate::config::problem::Fault;
 use crate::import::note::Fate::{self, Differs, Ignored, Instead, Refused, Supported};
 
 /// What becomes of each keyword of a list, which are separated by blanks.
@@ -34,11 +35,7 @@ impl Block {
             .map_or_else(|| "remove it".to_owned(), |near| format!("did you mean {near}?"));
         let holds =
             format!("keepalived ignores the line; docs/keepalived.md lists the keywords of {}", self.0);
-        Err(Fault::new(
-            format!("unknown keyword {}", crate::config::problem::printable(word, 60)),
-            holds,
-            advice,
-        ))
+        Err(Fault::new(format!("unknown keyword {}", shunt_model::fault::printable(word, 60)), holds, advice))
     }
 }
 

@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
+use shunt_model::fault::Fault;
+use shunt_model::fault::Origin;
+use shunt_model::limit::{THRESHOLD_MAX, WEIGHT_MAX};
 
 use super::checks::{self, Check, Common};
 use super::global::{Mail, MailSwitches};
@@ -14,10 +17,7 @@ use super::tracking::{Tracked, TrackedFile};
 use super::tree::Statement;
 use super::values::{Values, walk};
 use super::vrrp::SyncGroup;
-use crate::config::limit::{THRESHOLD_MAX, WEIGHT_MAX};
-use crate::config::problem::Fault;
 use crate::import::interfaces::Interfaces;
-use crate::import::note::Origin;
 use crate::import::writer::{Writer, last_of_each, quoted, seconds};
 
 /// What virtual servers need to know of the rest of the file.

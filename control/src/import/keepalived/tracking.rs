@@ -1,11 +1,13 @@
 //! What instances and groups depend on: `track_interface`, `track_script`, `track_file`, `track_process`.
 
+use shunt_model::fault::Origin;
+use shunt_model::fault::{Fault, printable};
+
 use super::keywords::Block;
 use super::services::Context;
 use super::tree::Statement;
 use super::values::{Values, walk};
-use crate::config::problem::{Fault, printable};
-use crate::import::note::{Fate, Origin};
+use crate::import::note::Fate;
 use crate::import::writer::{Writer, last_of_each, quoted, seconds};
 
 /// Weights of what is tracked; the outermost count as the next ones, as in keepalived.

@@ -4,10 +4,11 @@
 //! the `}` that was meant to end it ends the block around it: what follows is read as if it stood there. Each of its
 //! processes reads the whole file, and skips what is the other's from brace to brace.
 
+use shunt_model::fault::Origin;
+use shunt_model::fault::{Fault, printable};
+
 use super::expand::Line;
 use super::words::{Token, tokens};
-use crate::config::problem::{Fault, printable};
-use crate::import::note::Origin;
 use crate::import::writer::Writer;
 
 /// A keyword, its values, and what stands between its braces.

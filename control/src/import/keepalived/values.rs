@@ -5,11 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+use shunt_model::fault::Origin;
+use shunt_model::fault::{Fault, printable};
+
 use super::keywords::Block;
 use super::tree::Statement;
 use super::words::quoted_words;
-use crate::config::problem::{Fault, printable};
-use crate::import::note::{Fate, Origin};
+use crate::import::note::Fate;
 use crate::import::writer::Writer;
 
 /// Values of a statement, read one after another; what is wrong with one goes to the writer.

@@ -3,6 +3,11 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use shunt_model::fault::Origin;
+use shunt_model::fault::{Fault, printable};
+use shunt_model::limit::CHECK_COUNT_MAX;
+use shunt_model::vrrp::PRIORITY_OWNER;
+
 use super::auth_hmac::AuthHmac;
 use super::keywords::Block;
 use super::scripts::{self, LEFT_OUT, command, first_script, list, user};
@@ -10,12 +15,9 @@ use super::services::Context;
 use super::tracking::{Track, Tracked, script_weight, tracks};
 use super::tree::Statement;
 use super::values::{Values, address, walk};
-use crate::config::limit::CHECK_COUNT_MAX;
-use crate::config::problem::{Fault, printable};
-use crate::import::note::{Fate, Origin};
+use crate::import::note::Fate;
 use crate::import::vrrp::Router;
 use crate::import::writer::{Writer, last_of_each, quoted, seconds};
-use crate::vrrp::PRIORITY_OWNER;
 
 /// The most failures, successes and repetitions that are counted here.
 const COUNT_MAX: u32 = CHECK_COUNT_MAX as u32;

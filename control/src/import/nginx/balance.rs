@@ -2,11 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use shunt_model::fault::Origin;
+use shunt_model::fault::{Fault, printable};
+use shunt_model::limit;
+
 use super::directive::Directive;
-use crate::config::limit;
-use crate::config::problem::{Fault, printable};
 use crate::import::files::Files;
-use crate::import::note::{Fate, Origin};
+use crate::import::note::Fate;
 use crate::import::writer::{Writer, last_of_each, quoted, seconds};
 
 /// A `fail_timeout` in which nothing that fails is remembered.

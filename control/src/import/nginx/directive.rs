@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use crate::config::problem::Fault;
+use shunt_model::fault::Fault;
+use shunt_model::fault::Origin;
+
 use crate::import::files::Files;
-use crate::import::note::Origin;
 use crate::import::writer::Writer;
 
 /// A directive, its arguments, and its block.

@@ -9,13 +9,14 @@ mod proxied;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
+use shunt_model::fault::Fault;
+use shunt_model::fault::Origin;
+
 use self::balance::{Balance, is_about_failures, reals};
 use self::directive::{Directive, read};
 use self::proxied::{Passes, Server};
 use super::files::Files;
-use super::note::Origin;
 use super::writer::{Imported, Writer, quoted};
-use crate::config::problem::Fault;
 
 /// Reads nginx.conf, or a file that it includes.
 #[must_use]

@@ -2,9 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use shunt_model::fault::Origin;
+use shunt_model::fault::{Fault, printable};
+
 use super::directive::Directive;
-use crate::config::problem::{Fault, printable};
-use crate::import::note::{Fate, Origin};
+use crate::import::note::Fate;
 use crate::import::writer::Writer;
 
 /// A server block, and the `http` or `stream` that it stands in.

@@ -4,12 +4,14 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use shunt_dataplane::id::Mac;
+use shunt_model::vrrp::Instance;
+use shunt_model::vrrp::PRIORITY_OWNER;
+use shunt_model::vrrp::Role;
 
 use super::super::message::{Heard, Past};
-use super::super::output::{Cause, Counters, Event, Output, Rival, Role};
+use super::super::output::{Cause, Counters, Event, Output, Rival};
 use super::super::refusal::{Complaint, Refusal, Vips};
-use super::super::settings::Instance;
-use super::super::{COMPLAINT_INTERVAL, COMPLAINTS_MAX, PEERS_MAX, PRIORITY_OWNER, PRIORITY_STOP};
+use super::super::{COMPLAINT_INTERVAL, COMPLAINTS_MAX, PEERS_MAX, PRIORITY_STOP};
 use super::{Router, State};
 
 #[derive(Clone, Debug)]

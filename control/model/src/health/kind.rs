@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use regex::bytes::{Regex, RegexBuilder};
 
 use super::Failure;
-use super::scripts::Script;
+use crate::script::Script;
 use crate::secret::{Secret, masked};
 
 /// The most that a compiled pattern takes, in bytes.

@@ -1,8 +1,7 @@
 //! Scripts that are told what virtual routers and their groups become, in keepalived's ways (`notify_…`).
 
-use crate::health::scripts::Script;
-
-use super::output::Role;
+use super::Role;
+use crate::script::Script;
 
 /// The scripts of a virtual router or a group; those of a group know no lower priority.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,7 +72,8 @@ impl Subject<'_> {
 
 impl Notify {
     /// What has to be run, in this order.
-    pub(super) fn scripts(&self, subject: Subject<'_>, told: Told) -> Vec<Script> {
+    #[must_use]
+    pub fn scripts(&self, subject: Subject<'_>, told: Told) -> Vec<Script> {
         let own = match told {
             Told::Role(Role::Master) => &self.master,
             Told::Role(Role::Backup) => &self.backup,

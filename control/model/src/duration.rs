@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::problem::Fault;
+use crate::fault::Fault;
 
 /// Reads a length of time: a whole number and one of ms, s, m, h.
 ///

@@ -1,7 +1,7 @@
 //! The virtual server table as ipvsadm sees it: every field that a service and a destination can have, and the kernel's
 //! rules for changing them (`ip_vs_ctl.c`: `do_ip_vs_set_ctl`, `ip_vs_genl_set_cmd`).
 //!
-//! It knows more than the data path can do; [`super::convert`] says which of it a running director can take.
+//! It knows more than the data path can do; `convert` of the director says which of it a running one can take.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -18,6 +18,17 @@ pub enum Protocol {
     Udp,
     /// SCTP.
     Sctp,
+}
+
+impl From<shunt_dataplane::id::Protocol> for Protocol {
+    fn from(protocol: shunt_dataplane::id::Protocol) -> Self {
+        match protocol {
+            shunt_dataplane::id::Protocol::Tcp => Self::Tcp,
+            // No service has ICMP.
+            shunt_dataplane::id::Protocol::Udp | shunt_dataplane::id::Protocol::Icmp => Self::Udp,
+            shunt_dataplane::id::Protocol::Sctp => Self::Sctp,
+        }
+    }
 }
 
 /// An address family.
@@ -519,6 +530,20 @@ fn is_unicast(address: IpAddr) -> bool {
             let of_link = address.segments()[0] & 0xffc0 == 0xfe80;
             let mapped = address.to_ipv4_mapped().is_some();
             !(address.is_unspecified() || address.is_multicast() || of_link || mapped)
+        }
+    }
+}
+
+impl Service {
+    /// Takes over what was counted for each destination, in their order, and adds it up, but for totals,
+    /// which the ledger keeps.
+    pub fn count(&mut self, each: impl IntoIterator<Item = Counters>) {
+        for (destination, counters) in self.destinations.iter_mut().zip(each) {
+            destination.counters = counters;
+            self.counters.active += counters.active;
+            self.counters.inactive += counters.inactive;
+            self.counters.persistent += counters.persistent;
+            self.counters.rates = self.counters.rates.plus(counters.rates);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::Success;
-use crate::config::limit::WEIGHT_MAX;
+use crate::limit::WEIGHT_MAX;
 
 /// What checks say about a real server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -45,6 +45,11 @@ pub const REPLIES_MAX: u32 = 1_000_000;
 pub const NEIGHBOURS_MIN: u32 = 256;
 /// The most neighbours of a NIC: as many as a /14 has.
 pub const NEIGHBOURS_MAX: u32 = 1 << 18;
+/// `neighbours` of `[runtime]` where the file does not say: neighbours of one NIC whose MAC is known and that the configuration does not
+/// name. Those that it names (real servers, routers, peers, static ones) always have a place. Of the others those that never answered
+/// a question give way, the oldest first, to whoever comes, and those that were not used for longest to who answers. So a flood on one
+/// link leaves the others their places, and who was heard is not kept out by who was not.
+pub const NEIGHBOURS_DEFAULT: u32 = 16_384;
 /// The parts of a connection table that a client or a service may hold while it is nearly full, in percent.
 pub const SHARES: RangeInclusive<u8> = 1..=100;
 /// The longest that TCP of no known connection is not answered with RST after a start or a takeover.
