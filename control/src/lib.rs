@@ -4,16 +4,15 @@
 pub mod api;
 pub mod bench;
 pub mod cli;
-pub mod config;
 pub mod control_loop;
 pub mod director;
 pub mod health;
-pub mod import;
 pub mod ipvsadm;
 pub mod kernel;
 pub mod links;
 pub mod lock;
 pub mod log;
+pub mod machine;
 pub mod neighbour;
 pub mod notify;
 pub mod publish;

@@ -4,8 +4,7 @@ use std::io;
 
 use dpdk_sys::capability::{Capability, keep_everywhere, keep_here, needed};
 use dpdk_sys::seccomp;
-
-use crate::config::{Config, MTU_DEFAULT};
+use shunt_config::{Config, MTU_DEFAULT};
 
 /// What the running director needs whatever its NICs are: packet sockets and TAPs, settings of the kernel side, and of threads, and packet
 /// memory that stays where it is.

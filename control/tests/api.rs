@@ -12,9 +12,9 @@ use shunt::api::ipvsadm::{Change, Changed, Table};
 use shunt::api::socket::OwnedListener;
 use shunt::api::status::{Books, Count, Drops, Real, RealState, Service, Status, Vip};
 use shunt::api::{Asked, Connection, Explanation, Probe, ProbeStep, ReloadOptions, serve};
-use shunt::config::Config;
-use shunt::config::diff::diff;
 use shunt::notify::Listening;
+use shunt_config::Config;
+use shunt_config::diff::diff;
 use shunt_model::notify::{Event, What};
 use tokio::sync::{mpsc, watch};
 

@@ -4,8 +4,8 @@ use std::process::{Command, Output};
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
-use shunt::config::device::Device;
 use shunt::director::claims;
+use shunt_config::device::Device;
 
 /// One at a time: each takes two CPUs.
 static ONE: Mutex<()> = Mutex::new(());

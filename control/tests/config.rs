@@ -5,9 +5,9 @@
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
-use shunt::config::Config;
-use shunt::config::check::Machine;
-use shunt::config::diff::diff;
+use shunt_config::Config;
+use shunt_config::check::Machine;
+use shunt_config::diff::diff;
 
 fn files(folder: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config").join(folder);
@@ -84,7 +84,7 @@ fn digest(text: &str) {
     match Config::check_on("any", text, &machine()) {
         Ok(checked) => {
             assert_eq!(checked.warnings.errors(), 0);
-            let _ = shunt::config::compile::compile(&checked.config, &Default::default());
+            let _ = shunt::publish::compile::compile(&checked.config, &Default::default());
         }
         Err(problems) => {
             assert!(problems.errors() > 0, "refused without a reason: {text}");

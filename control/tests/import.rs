@@ -11,10 +11,11 @@ use std::time::Duration;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 use proptest::prelude::*;
-use shunt::config::Config;
-use shunt::config::check::{Checked, Machine};
-use shunt::import::keepalived::keywords::{BLOCKS, Block};
-use shunt::import::{Dialect, Disk, Fate, Files, import_unknown};
+use shunt::machine::Disk;
+use shunt_config::Config;
+use shunt_config::check::{Checked, Machine};
+use shunt_config::import::keepalived::keywords::{BLOCKS, Block};
+use shunt_config::import::{Dialect, Fate, Files, import_unknown};
 use shunt_model::fault::Severity;
 
 fn folder() -> PathBuf {
@@ -204,7 +205,8 @@ fn load(own: &str, keepalived: &str) -> (tempfile::TempDir, Result<Checked, Stri
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("shunt.toml"), own).unwrap();
     std::fs::write(folder.path().join("k.conf"), keepalived).unwrap();
-    let loaded = Config::load(&folder.path().join("shunt.toml"), &Machine::default());
+    let loaded =
+        Config::load(&folder.path().join("shunt.toml"), &Machine { host: Some(&Disk), ..Machine::default() });
     let prefix = format!("{}/", folder.path().display());
     let loaded = loaded.map_err(|problems| problems.to_string().replace(&prefix, ""));
     (folder, loaded)
@@ -471,7 +473,7 @@ fn a_file_that_is_named_tells_what_one_that_is_imported_tells() {
         let own = format!("[import]\nkeepalived = \"{}\"\nconfig_id = \"main\"\n{nics}", path.display());
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), own).unwrap();
-        let told = match Config::load(file.path(), &Machine::default()) {
+        let told = match Config::load(file.path(), &Machine { host: Some(&Disk), ..Machine::default() }) {
             Ok(checked) => checked.warnings,
             Err(problems) => problems,
         };

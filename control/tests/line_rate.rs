@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use shunt::config::Config;
-use shunt::config::check::Machine;
+use shunt_config::Config;
+use shunt_config::check::Machine;
 use shunt_dataplane::id::Protocol;
 
 /// Commands of Pktgen-DPDK 24.10.3, by what its maps of commands take: `P` ports, `N` a number, `R` a part in percent, `M` a MAC, `4` and `6`
@@ -211,7 +211,7 @@ fn what_profiles_send_is_for_a_service_of_every_configuration() {
         }
         for config in ["dr", "nat", "tun"].map(configuration) {
             for (address, port, protocol) in &sent {
-                let is_it = |service: &shunt::config::Service| {
+                let is_it = |service: &shunt_config::Service| {
                     (service.listen.ip(), service.listen.port(), service.protocol)
                         == (*address, *port, *protocol)
                 };

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use shunt::config::Config;
-use shunt::config::check::Machine;
+use shunt_config::Config;
+use shunt_config::check::Machine;
 
 /// The characters of a table's cell at most, where a page promises it.
 const WIDEST_CELL: usize = 200;

@@ -1,6 +1,7 @@
 //! A command of the operator's.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use crate::secret::masked;
 
@@ -41,5 +42,23 @@ impl fmt::Display for Script {
             words => write!(f, "{:?}", masked(&words.join(" ")))?,
         }
         self.user.as_ref().map_or(Ok(()), |user| write!(f, " as {user}"))
+    }
+}
+
+/// What stands against starting a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Objection {
+    /// Somebody else than root and the director's user may write this.
+    Writable(PathBuf, String),
+    /// It is not there, or nobody may execute it.
+    Unusable(String),
+}
+
+impl fmt::Display for Objection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Writable(path, who) => write!(f, "{} {who}", path.display()),
+            Self::Unusable(why) => f.write_str(why),
+        }
     }
 }

@@ -7,6 +7,8 @@ use std::future::Future;
 use std::pin::Pin;
 
 use serde::{Deserialize, Serialize};
+use shunt_config::diff::Changes;
+use shunt_config::problem::{Problem, Problems};
 use shunt_model::fault::Fault;
 use tokio::sync::mpsc;
 
@@ -16,8 +18,6 @@ use super::explain::{Explanation, Probe};
 use super::ipvsadm::{Change, Changed, Table};
 use super::neighbours::Neighbours;
 use super::status::{Drops, Status};
-use crate::config::diff::Changes;
-use crate::config::problem::{Problem, Problems};
 
 /// An answer that takes its time.
 pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;

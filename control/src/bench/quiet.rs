@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use dpdk_sys::{MbufBurst, Nic, NicSettings, RingFeed, RingNic, RingReceiver, RxQueue, TxQueue, thread};
 use nix::sched::{CloneFlags, unshare};
 use serde::{Deserialize, Serialize};
+use shunt_config::device::Device;
 use shunt_dataplane::address::Family;
 use shunt_dataplane::id::{NicId, Protocol};
 use shunt_dataplane::service::Method;
@@ -19,7 +20,6 @@ use super::measure::Spread;
 use super::rig::{Bench, fill};
 use super::traffic::{Draw, FrameSize, Kind, Traffic};
 use super::{BenchError, Shape};
-use crate::config::device::Device;
 
 /// Connections that packets are drawn from.
 const FLOWS: u32 = 1000;

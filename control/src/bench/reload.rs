@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use shunt_config::Config;
 use shunt_dataplane::id::NicId;
 use shunt_dataplane::worker::Shared;
 
@@ -18,8 +19,6 @@ use super::rig::{self, Bench, MTU, Rig};
 use super::times::{Quantiles, Times};
 use super::traffic::{self, Draw, Kind};
 use super::{BenchError, COMPARED, Shape, capacity_for, verify};
-use crate::config::Config;
-use crate::config::check::Machine;
 use crate::neighbour::Change;
 use crate::publish::{ACKNOWLEDGE_MAX, Publisher};
 
@@ -230,7 +229,7 @@ fn away_from(worker: usize) -> Option<usize> {
 
 /// The machine's CPUs but the worker's.
 pub(super) fn other_cores(worker: usize) -> impl Iterator<Item = usize> {
-    let cores = Machine::here().cores.unwrap_or_default().into_iter().map(usize::from);
+    let cores = shunt_config::check::online_cores().unwrap_or_default().into_iter().map(usize::from);
     cores.filter(move |&core| core != worker)
 }
 
@@ -243,7 +242,7 @@ mod tests {
     use super::*;
     use crate::bench::rig::{Lifetime, plan};
     use crate::bench::traffic::FrameSize;
-    use crate::config::compile::{State, compile};
+    use crate::publish::compile::{State, compile};
     use shunt_dataplane::address::Family;
     use shunt_dataplane::id::Protocol;
     use shunt_dataplane::service::Method;

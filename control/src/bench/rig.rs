@@ -11,6 +11,7 @@ use dpdk_sys::{
     mempool, ring,
 };
 use ipnet::IpNet;
+use shunt_config::check::pci;
 use shunt_dataplane::address::Family;
 use shunt_dataplane::connections::TcpState;
 use shunt_dataplane::flow::{HashKey, Owners};
@@ -30,7 +31,6 @@ use shunt_dataplane::worker::{
 
 use super::traffic::{self, Kind, Traffic};
 use super::{BenchError, Shape};
-use crate::config::check::pci;
 
 /// Mbufs of a run.
 const MBUFS: u32 = 16_383;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use shunt_config::device::Device;
 
 use super::output::say;
 use super::table::Table;
@@ -13,7 +14,6 @@ use crate::bench::measure::Effort;
 use crate::bench::report::Cell;
 use crate::bench::rig::Bench;
 use crate::bench::{self, BenchError, Shape};
-use crate::config::device::Device;
 
 /// Options of `--device`.
 #[derive(Debug, Args)]

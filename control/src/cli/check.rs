@@ -4,18 +4,18 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
+use shunt_config::Config;
+use shunt_config::check::packets::Packets;
+use shunt_config::check::{Checked, Needed, Size};
+use shunt_config::diff::{Changes, diff};
+use shunt_config::problem::{Problem, Problems};
+use shunt_config::removed::few_enough;
 use shunt_model::fault::{Fault, Severity};
 
 use super::Outcome;
 use super::client::{Client, Failure, Target, run as speak};
 use super::output::{colour, complain, is_terminal, say, say_json};
 use crate::api::Running;
-use crate::config::Config;
-use crate::config::check::packets::Packets;
-use crate::config::check::{Checked, Machine, Needed, Size};
-use crate::config::diff::{Changes, diff};
-use crate::config::problem::{Problem, Problems};
-use crate::config::removed::few_enough;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -55,7 +55,7 @@ struct Answer<'a> {
 
 /// Checks, prints, and says whether the configuration is usable.
 pub fn run(arguments: &Arguments) -> Outcome {
-    let machine = Machine::here();
+    let machine = crate::machine::here();
     let checked = match Config::load(&arguments.file, &machine) {
         Ok(checked) => checked,
         Err(problems) => {
@@ -134,7 +134,7 @@ fn shown(problems: &Problems, problem: &Problem) -> String {
 
 /// The last line.
 fn verdict(problems: &Problems, config: Option<&Config>) -> String {
-    let machine = Machine::here();
+    let machine = crate::machine::here();
     let number = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
     let (errors, warnings) = (number(problems.errors(), "error"), number(problems.warnings(), "warning"));
     let Some(config) = config else { return format!("not usable: {errors}, {warnings}") };

@@ -12,13 +12,13 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use shunt_config::check::Machine;
+use shunt_config::{Config, SOCKET_DEFAULT};
 use tokio::net::UnixStream;
 
 use super::Outcome;
 use super::output::complain;
 use crate::api::{Refusal, UNREAD_MAX};
-use crate::config::check::Machine;
-use crate::config::{Config, SOCKET_DEFAULT};
 
 /// How long a director may take to begin its answer.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -43,7 +43,7 @@ impl Target {
         let Some(file) = &self.config else {
             return Ok(self.socket.clone().or_else(socket_named).unwrap_or_else(|| SOCKET_DEFAULT.into()));
         };
-        match Config::load(file, &Machine::default()) {
+        match Config::load(file, &Machine { host: Some(&crate::machine::Disk), ..Machine::default() }) {
             Ok(checked) => Ok(checked.config.runtime.socket),
             Err(problems) => Err(Failure {
                 outcome: Outcome::WrongUse,

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use clap::Args;
 use hyper::Method;
+use shunt_config::document::nearest;
 use shunt_dataplane::reason::{DropReason, Incomplete, PuntReason, Reclaimed, ReplyKind};
 
 use super::Outcome;
@@ -12,7 +13,6 @@ use super::output::{complain, say, say_bytes};
 use super::table::Table;
 use crate::api::Drops;
 use crate::api::status::Count;
-use crate::config::document::nearest;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
+use shunt_config::Config;
+use shunt_config::import::{Dialect, Files as _, Kind, Summary, host_name, import_unknown};
+use shunt_config::problem::Problem;
 use shunt_model::fault::Severity;
 
 use super::Outcome;
 use super::output::{complain, say, say_json};
-use crate::config::Config;
-use crate::config::problem::Problem;
-use crate::import::{Dialect, Disk, Files as _, Kind, Summary, host_name, import_unknown};
+use crate::machine::Disk;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\

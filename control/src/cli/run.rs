@@ -6,11 +6,10 @@ use std::time::Instant;
 
 use clap::Args;
 use dpdk_sys::log::LogLevel;
+use shunt_config::Config;
 
 use super::Outcome;
 use super::output::complain;
-use crate::config::Config;
-use crate::config::check::Machine;
 use crate::director;
 use crate::log::repeats::Repeats;
 use crate::log::{Levels, Log};
@@ -53,7 +52,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
 }
 
 fn run_here(arguments: &Arguments) -> Outcome {
-    let checked = match Config::load(&arguments.config, &Machine::here()) {
+    let checked = match Config::load(&arguments.config, &crate::machine::here()) {
         Ok(checked) => checked,
         Err(problems) => {
             for problem in &problems.list {

@@ -1,11 +1,11 @@
 //! What changes the running configuration, in the log and as an event: one line for each change, with who asked and the generation.
 
+use shunt_config::Config;
+use shunt_config::diff::Changes;
 use shunt_dataplane::id::Generation;
 use shunt_model::notify::What;
 
 use crate::api::{Asked, Refusal};
-use crate::config::Config;
-use crate::config::diff::Changes;
 use crate::notify;
 use crate::notify::Notifier;
 

@@ -7,11 +7,11 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
+use shunt_config::Config;
+use shunt_config::device::{Device, Kind};
 use shunt_model::interface::Interfaces;
 
 use super::StartError;
-use crate::config::Config;
-use crate::config::device::{Device, Kind};
 use crate::lock::{Lock, LockError};
 
 /// Claims the devices of a configuration until it is dropped.

@@ -12,16 +12,16 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
+use shunt_config::Config;
 use shunt_dataplane::id::{Generation, NicId, WorkerId};
 use shunt_dataplane::snapshot::Snapshot;
 use tracing::Level;
 
-use crate::config::Config;
-use crate::config::compile::{NicState, State};
 use crate::health;
 use crate::neighbour;
 use crate::notify::Notifier;
 use crate::publish::Publisher;
+use crate::publish::compile::{NicState, State};
 use crate::threads::channel::{Receiver, Sender, channel};
 use crate::threads::{Duty, Pulse};
 

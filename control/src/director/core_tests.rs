@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use shunt_config::diff::Changes;
 use shunt_dataplane::flow::HashKey;
 use shunt_dataplane::flow::Owners;
 use shunt_dataplane::id::Mac;
@@ -12,7 +13,6 @@ use super::super::changes::By;
 use super::super::targets;
 use super::*;
 use crate::api::Asked;
-use crate::config::diff::Changes;
 use crate::health::gather::Gathering;
 use crate::health::machine::Machine;
 

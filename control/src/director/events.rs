@@ -3,17 +3,17 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use shunt_config::{Config, Service};
 use shunt_model::health::ServiceKey;
 use shunt_model::notify::What;
 use shunt_model::script::Script;
 
-use crate::config::compile::State;
-use crate::config::quorum::QuorumChange;
-use crate::config::schedule::Place;
-use crate::config::{Config, Service};
 use crate::health::Change;
 use crate::notify;
 use crate::notify::{Condition, Notifier};
+use crate::publish::compile::State;
+use crate::publish::quorum::QuorumChange;
+use crate::publish::schedule::Place;
 
 fn known(config: &Config) -> HashMap<ServiceKey, &Service> {
     config.services.iter().map(|service| (service.key(), service)).collect()
@@ -65,7 +65,7 @@ pub fn tell_quorums(config: &Config, changes: &[QuorumChange], notifier: &Notifi
 pub fn tell_no_real(config: &Config, state: &State, notifier: &Notifier) {
     let serves = |place: &Place| place.up && place.weight > 0;
     let refusing =
-        |service: &&Service| !service.is_sorry(state) && !service.schedule(state).iter().any(serves);
+        |service: &&Service| !state.is_sorry(service) && !state.schedule(service).iter().any(serves);
     let found = config.services.iter().filter(refusing).map(|service| {
         let text = format!(
             "service \"{}\": no real server is up and has weight: new clients are refused: bring one back, or give one weight",

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
+use shunt_config::Nic;
+
 use super::StartError;
-use crate::config::Nic;
 use crate::signals;
 
 /// From one look at the signals to the next.

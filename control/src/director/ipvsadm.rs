@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Mutex;
 
+use shunt_config::diff::diff;
+use shunt_config::{Config, Service};
 use shunt_dataplane::counters::RealCounters;
 use shunt_dataplane::snapshot::Snapshot;
 use shunt_model::health::RealKey;
@@ -18,8 +20,6 @@ use super::live::{Live, lock};
 use crate::api::Asked;
 use crate::api::director::Refusal;
 use crate::api::ipvsadm::Changed;
-use crate::config::diff::diff;
-use crate::config::{Config, Service};
 use crate::ipvsadm::convert;
 use crate::ipvsadm::ledger::Ledger;
 use crate::ipvsadm::rate::Estimate;
@@ -168,15 +168,18 @@ impl Live {
 }
 
 /// The first error of a check, without a place in a file.
-fn told(problems: &crate::config::problem::Problems) -> String {
+fn told(problems: &shunt_config::problem::Problems) -> String {
     let error = problems.list.iter().find(|one| one.severity == shunt_model::fault::Severity::Error);
     let Some(error) = error.or(problems.list.first()) else { return String::new() };
-    let crate::config::problem::Problem { place, wrong, holds, advice, .. } = error;
+    let shunt_config::problem::Problem { place, wrong, holds, advice, .. } = error;
     format!("ipvsadm: {place}: {wrong}: {holds}: {advice}")
 }
 
 fn shown(service: &Service) -> table::Service {
-    convert::shown(&crate::config::compile::service_plan(service, &crate::config::compile::State::default()))
+    convert::shown(&crate::publish::compile::service_plan(
+        service,
+        &crate::publish::compile::State::default(),
+    ))
 }
 
 /// A configuration that is being changed, and its services as ipvsadm knows them.

@@ -4,6 +4,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use shunt_config;
+use shunt_config::check::mtu_differs;
+use shunt_config::{Config, is_of_one_link};
 use shunt_dataplane::id::{Mac, NicId};
 use shunt_model::fault::Fault;
 use shunt_model::notify::What;
@@ -14,14 +17,12 @@ use super::claims;
 use super::core::{Message, View};
 use super::live::{Live, lock};
 use super::targets;
-use crate::config::check::mtu_differs;
-use crate::config::compile::NicState;
-use crate::config::{self, Config, is_of_one_link};
 use crate::links::driver;
 use crate::links::watch::{Claim, Event, Held, Maker, NicLink, Watch, Watched};
 use crate::lock::Lock;
 use crate::notify;
 use crate::notify::Condition;
+use crate::publish::compile::NicState;
 use crate::threads::{Duty, Pulse};
 
 /// A NIC as it is now.
@@ -51,7 +52,7 @@ impl NicNow {
     }
 
     /// What an operator should do when it and the interface behind it do not take the same packets.
-    pub(super) fn mtu_advice(&self, nic: &config::Nic) -> Option<String> {
+    pub(super) fn mtu_advice(&self, nic: &shunt_config::Nic) -> Option<String> {
         let name = self.link.interface.as_deref().or(nic.device.interface()).unwrap_or("?");
         let taken = self.taken?;
         let Fault { wrong, holds, advice } = match nic.mtu {
@@ -140,7 +141,7 @@ pub(super) fn start(
 
 /// The NICs of a configuration as they were opened, for [`Watch`].
 pub(super) fn watched(config: &Config, ports: &super::nics::Ports) -> Vec<Watched> {
-    let watched = |(nic, open): (&crate::config::Nic, &super::nics::OpenNic)| Watched {
+    let watched = |(nic, open): (&shunt_config::Nic, &super::nics::OpenNic)| Watched {
         interface: nic.device.kernel_interface().map(|(name, by_driver)| {
             (name.to_owned(), if by_driver { Maker::Driver } else { Maker::Others })
         }),

@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use dpdk_sys::{Clock, Mempool, Nic, NumaNode};
+use shunt_config::Config;
+use shunt_config::diff::{Changes, diff, show_forward};
+use shunt_config::removed::few_enough;
 use shunt_dataplane::forwarding::RuleNumber;
 use shunt_dataplane::id::{Generation, NicId, WorkerId};
 use shunt_dataplane::worker::{Answer, Question, QuestionEnds, Shared};
@@ -24,10 +27,6 @@ use crate::api::director::{
 use crate::api::ipvsadm::{Change, Changed, Table};
 use crate::api::neighbours::Neighbours;
 use crate::api::{Asked, Drops, Explanation, Probe, ProbeStep, Status};
-use crate::config::Config;
-use crate::config::check::Machine;
-use crate::config::diff::{Changes, diff, show_forward};
-use crate::config::removed::few_enough;
 use crate::control_loop::Control;
 use crate::health::{Health, Lacks};
 use crate::kernel::Routes;
@@ -229,7 +228,7 @@ impl Live {
     }
 
     fn try_reload(&self, asked: Asked, options: ReloadOptions) -> Result<Reloaded, Refusal> {
-        let checked = Config::load(&self.file, &Machine::here()).map_err(Refusal::unusable)?;
+        let checked = Config::load(&self.file, &crate::machine::here()).map_err(Refusal::unusable)?;
         let file = self.file.display().to_string();
         let changes = diff(&self.view.load().config, &checked.config);
         if changes.needing_restart().next().is_some() {

@@ -60,7 +60,8 @@ const CHECKED: &str = "[[service]]\nname = \"web\"\nlisten = \"192.0.2.10:80\"\n
 
 /// A director whose only worker never turns, and the control loop's thread.
 fn start(path: PathBuf) -> (Live, std::thread::JoinHandle<()>) {
-    let checked = Config::load(&path, &Machine::here()).unwrap_or_else(|problems| panic!("{problems}"));
+    let checked =
+        Config::load(&path, &crate::machine::here()).unwrap_or_else(|problems| panic!("{problems}"));
     let config = checked.config;
     let cpus = sched_getaffinity(Pid::from_raw(0)).unwrap();
     let cpu = (0..CpuSet::count()).find(|&cpu| cpus.is_set(cpu) == Ok(true)).unwrap();

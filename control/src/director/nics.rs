@@ -7,15 +7,15 @@ use dpdk_sys::{
     Eal, EalSettings, FreeHugepages, Memory, Mempool, Nic, NicSettings, NumaNode, RxQueue, TxQueue,
 };
 use nix::net::if_::if_nametoindex;
+use shunt_config::Config;
+use shunt_config::check::packets::{Packets, RX_DESCRIPTORS, Reserved, TX_DESCRIPTORS};
+use shunt_config::check::{Needed, available, pci};
+use shunt_config::device::{Device, Kind};
 use shunt_dataplane::id::{Mac, NicId};
 use shunt_model::fault::Fault;
 
 use super::StartError;
 use super::first_client::FirstClient;
-use crate::config::Config;
-use crate::config::check::packets::{Packets, RX_DESCRIPTORS, Reserved, TX_DESCRIPTORS};
-use crate::config::check::{Needed, available, pci};
-use crate::config::device::{Device, Kind};
 use crate::signals;
 
 /// Mbufs that each worker keeps at hand.

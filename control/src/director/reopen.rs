@@ -16,7 +16,6 @@ use shunt_dataplane::worker::{NicEnds, NicQueues, Order};
 use super::core::{Message, View};
 use super::live::{Live, lock};
 use super::nics;
-use crate::config;
 use crate::publish::ACKNOWLEDGE_MAX;
 
 /// What it takes to open NICs while workers run.
@@ -68,11 +67,16 @@ impl Live {
         }
     }
 
-    fn try_to_open(&self, nic: &config::Nic, id: NicId, interface: Option<&str>) -> Result<Opened, String> {
+    fn try_to_open(
+        &self,
+        nic: &shunt_config::Nic,
+        id: NicId,
+        interface: Option<&str>,
+    ) -> Result<Opened, String> {
         let mut workers = lock(&self.reopening.workers);
         self.close(id, &mut workers)?;
         let queues = workers.len() as u16;
-        let room = lock(&self.links).nics.get(id.index()).map_or(config::MTU_DEFAULT, |now| now.room);
+        let room = lock(&self.links).nics.get(id.index()).map_or(shunt_config::MTU_DEFAULT, |now| now.room);
         let device = interface.map_or(nic.device.clone(), |name| nic.device.on_interface(name));
         let device = self.reopening.eal.probe(&device.devargs(id.index(), queues, room));
         let device = device.map_err(|error| error.to_string())?;

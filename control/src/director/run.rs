@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use shunt_config::check::Checked;
 use shunt_dataplane::flow::{HashKey, Owners};
 use shunt_dataplane::id::WorkerId;
 use shunt_dataplane::worker::Shared;
@@ -26,7 +27,6 @@ use super::{StartError, targets};
 use crate::api::director::Director;
 use crate::api::socket::{OwnedListener, Place};
 use crate::api::{self, Asked, ReloadOptions};
-use crate::config::check::Checked;
 use crate::control_loop::{Control, ControlLoop};
 use crate::health::{Health, Lacks};
 use crate::kernel::Kernel;

@@ -4,6 +4,9 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use dpdk_sys::NumaNode;
+use shunt_config;
+use shunt_config::MTU_DEFAULT;
+use shunt_config::check::packets::RX_DESCRIPTORS;
 use shunt_dataplane::counters::{Counter, NicCell, RealCell};
 use shunt_dataplane::id::NicId;
 use shunt_dataplane::reason::{DropReason, PuntReason};
@@ -23,14 +26,12 @@ use crate::api::status::{
     Books, Cost, Evidence, LateThread, Limit, Masquerade, Nic, Notified, Quorum, Real, RealState, Service,
     Vip, Worker,
 };
-use crate::config::check::packets::RX_DESCRIPTORS;
-use crate::config::schedule::Place;
-use crate::config::{self, MTU_DEFAULT};
 use crate::control_loop::{CHECKS_WAITING_MAX, OWN_WAITING_MAX, RELEASED_MAX, Report};
 use crate::health::Listed;
 use crate::links::NicLink;
 use crate::neighbour::{self, INCOMPLETE_PER_NIC_MAX, WAITING_MAX};
 use crate::notify::{Condition, Holding, Notifier};
+use crate::publish::schedule::Place;
 use crate::threads;
 
 /// The name of the limit of a NIC's receive queues, behind the NIC's.
@@ -213,14 +214,14 @@ fn worker(live: &Live, view: &View, place: usize) -> Worker {
     }
 }
 
-fn service(view: &View, of: &config::Service, known: &Known<'_>) -> Service {
-    let places = of.reals.iter().zip(of.schedule(&view.state));
+fn service(view: &View, of: &shunt_config::Service, known: &Known<'_>) -> Service {
+    let places = of.reals.iter().zip(view.state.schedule(of));
     let pool = &of.pool;
-    let sorry = of.is_sorry(&view.state);
+    let sorry = view.state.is_sorry(of);
     let quorum = Quorum {
         quorum: pool.quorum,
         hysteresis: pool.hysteresis,
-        weight: of.living_weight(&view.state),
+        weight: view.state.living_weight(of),
         held: !view.state.lost.contains(&of.key()),
     };
     let sorry_server = pool.sorry_server.as_deref().map(|server| Real {
@@ -243,8 +244,8 @@ fn service(view: &View, of: &config::Service, known: &Known<'_>) -> Service {
 
 fn real(
     view: &View,
-    service: &config::Service,
-    real: &config::Real,
+    service: &shunt_config::Service,
+    real: &shunt_config::Real,
     place: Place,
     known: &Known<'_>,
 ) -> Real {
@@ -279,7 +280,12 @@ fn real(
 }
 
 /// The way to a real server, and what was counted on it.
-fn reached(view: &View, service: &config::Service, real: &config::Real, known: &Known<'_>) -> Real {
+fn reached(
+    view: &View,
+    service: &shunt_config::Service,
+    real: &shunt_config::Real,
+    known: &Known<'_>,
+) -> Real {
     let compiled = known.compiled.get(&service.real_key(real.address));
     let next_hop = match compiled.map(|compiled| compiled.way) {
         Some(Way::None) if view.snapshot.is_elsewhere(NicId::default(), service.listen.ip()) => {
@@ -508,7 +514,7 @@ fn advice(live: &Live, view: &View, nics: &[Nic], limits: &[Limit], report: &Rep
              address, or its tunnel takes no packets of that size: see `shunt neighbours`"
         ));
     }
-    if !live.hugepages && view.config.runtime.hugepages == config::Hugepages::Auto {
+    if !live.hugepages && view.config.runtime.hugepages == shunt_config::Hugepages::Auto {
         lines.push(
             "packet memory is in ordinary pages, which costs rate: reserve hugepages (vm.nr_hugepages) and restart".into(),
         );

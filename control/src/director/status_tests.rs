@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use shunt_config::Config;
 use shunt_dataplane::flow::{HashKey, Owners};
 use shunt_dataplane::id::Mac;
 
 use super::*;
-use crate::config::Config;
 use crate::publish::Publisher;
 
 const REALS: u32 = 10;

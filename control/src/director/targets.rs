@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use shunt_config;
+use shunt_config::Config;
 use shunt_dataplane::id::{Mac, NicId};
 use shunt_dataplane::service::mark::Mark;
 use shunt_dataplane::service::{Method, Standing, Way};
@@ -15,7 +17,6 @@ use shunt_model::health::way::Ends;
 use shunt_model::health::{Check, RealKey};
 use shunt_model::vrrp::{Instance, Peer};
 
-use crate::config::{self, Config};
 use crate::health::Target;
 use crate::health::driver::Watched;
 use crate::kernel::NicSide;
@@ -32,7 +33,7 @@ pub fn checks(config: &Config, snapshot: &Snapshot) -> Vec<Target> {
     for service in &config.services {
         let is_served = served.contains(&IpNet::from(service.listen.ip()));
         for real in service.reals.iter().filter(|real| real.is_watched()) {
-            let check = |check: &config::Check| {
+            let check = |check: &shunt_config::Check| {
                 let direct = target(check, real.address, service.pool.alpha);
                 // What ipvsadm made a NAT real server, or the director itself, has no other way.
                 let other = check.by_service && !is_served && real.method != Method::Nat;
@@ -72,9 +73,9 @@ pub fn watched(config: &Config, snapshot: &Snapshot) -> Vec<Watched> {
 /// The way of a check to the VIP at a real server, whom it asks there and where it comes from; none without a route or an own address of
 /// the VIP's family.
 fn by_service(
-    check: &config::Check,
-    service: &config::Service,
-    real: &config::Real,
+    check: &shunt_config::Check,
+    service: &shunt_config::Service,
+    real: &shunt_config::Real,
     config: &Config,
     snapshot: &Snapshot,
 ) -> Option<(ServiceWay, SocketAddr, SocketAddr)> {
@@ -97,7 +98,7 @@ fn by_service(
     Some((ServiceWay { hop, tunnel }, to, from))
 }
 
-fn target(check: &config::Check, real: SocketAddr, alpha: bool) -> Check {
+fn target(check: &shunt_config::Check, real: SocketAddr, alpha: bool) -> Check {
     Check {
         kind: check.kind.clone(),
         to: SocketAddr::new(check.address.unwrap_or(real.ip()), check.l4_port.unwrap_or(real.port())),
@@ -153,13 +154,13 @@ pub fn vips(config: &Config) -> Vec<Vip> {
 /// The virtual routers.
 #[must_use]
 pub fn routers(config: &Config, snapshot: &Snapshot, macs: &[Mac]) -> Vec<Instance> {
-    let peer = |vrrp: &config::Vrrp, address: IpAddr| {
+    let peer = |vrrp: &shunt_config::Vrrp, address: IpAddr| {
         let hop = snapshot.first_hop(address).map_or(address, |(_, hop)| hop);
         // Nobody but a neighbour can send what arrives with all of its TTL. keepalived's IPv6 adverts to peers begin with 64.
         let least = if hop == address && address.is_ipv4() { TTL } else { 1 };
         Peer { address, hop, ttl_min: vrrp.ttl_min.unwrap_or(least) }
     };
-    let router = |vrrp: &config::Vrrp| Instance {
+    let router = |vrrp: &shunt_config::Vrrp| Instance {
         name: vrrp.name.clone(),
         nic: vrrp.nic,
         vrid: vrrp.vrid,
@@ -229,7 +230,7 @@ pub fn told(config: &Config) -> Vec<(Key, Mac)> {
 
 /// The VIPs of services that an address of this NIC, and so the director itself, is a real server of: its kernel side
 /// answers for them.
-fn served(config: &Config, nic: &config::Nic) -> BTreeSet<IpNet> {
+fn served(config: &Config, nic: &shunt_config::Nic) -> BTreeSet<IpNet> {
     let own = |address: IpAddr| nic.addresses.iter().any(|own| own.addr() == address);
     let services = config.services.iter();
     let served = services.filter(|service| service.servers().any(|real| own(real.address.ip())));
@@ -240,7 +241,7 @@ fn served(config: &Config, nic: &config::Nic) -> BTreeSet<IpNet> {
 /// NICs as the kernel-side interface needs them.
 #[must_use]
 pub fn sides(config: &Config, macs: &[Mac], mtus: &[u16]) -> Vec<NicSide> {
-    let side = |(number, ((nic, &mac), &mtu)): (usize, ((&config::Nic, &Mac), &u16))| NicSide {
+    let side = |(number, ((nic, &mac), &mtu)): (usize, ((&shunt_config::Nic, &Mac), &u16))| NicSide {
         name: nic.name.clone(),
         mac,
         mtu,

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use dpdk_sys::Nic;
+use shunt_config::Config;
 use shunt_dataplane::id::{Mac, NicId};
 
 use super::live::lock;
-use crate::config::Config;
 
 /// How frames to a virtual MAC arrive.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use dpdk_sys::{Clock, RingSender, ring, thread};
+use shunt_config::{Config, Idle};
 use shunt_dataplane::flow::HashKey;
 use shunt_dataplane::forward::{Capacity, Forwarder};
 use shunt_dataplane::id::{NicId, WorkerId};
@@ -17,7 +18,6 @@ use shunt_dataplane::worker::{
 
 use super::StartError;
 use super::nics::Ports;
-use crate::config::{Config, Idle};
 use crate::signals;
 use crate::threads::{Duty, Pulse};
 

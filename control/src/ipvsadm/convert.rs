@@ -19,8 +19,6 @@ use shunt_model::ipvsadm::table::{
 };
 use shunt_model::limit::TIMEOUT_MAX;
 
-use crate::config;
-
 /// What a service is known by.
 #[must_use]
 pub fn key(listen: SocketAddr, protocol: id::Protocol) -> Key {
@@ -173,7 +171,7 @@ pub fn plan(service: &Service, name: &str) -> Result<ServicePlan, Refused> {
             persistence: persists.map(|persists| persistence(*key, persists)).transpose()?,
             timeouts: ServiceTimeouts::default(),
             mss_clamp: false,
-            share: config::SERVICE_SHARE_DEFAULT,
+            share: shunt_config::SERVICE_SHARE_DEFAULT,
         },
         reals: destinations.iter().map(real_plan).collect(),
     })
@@ -227,7 +225,10 @@ fn planned_tunnel(Tunnel { kind, port, checksum }: Tunnel) -> tunnel::Tunnel {
 ///
 /// # Errors
 /// What this director cannot do yet.
-pub fn configured(service: &Service, old: Option<&config::Service>) -> Result<config::Service, Refused> {
+pub fn configured(
+    service: &Service,
+    old: Option<&shunt_config::Service>,
+) -> Result<shunt_config::Service, Refused> {
     let name = match service.key {
         Key::Address(protocol, listen) => format!("{}-{listen}", protocol.word()),
         Key::Mark(mark, Family::V4) => format!("fwmark-{mark}"),
@@ -241,7 +242,7 @@ pub fn configured(service: &Service, old: Option<&config::Service>) -> Result<co
     let share = old.map_or(settings.share, |old| old.settings.share);
     let settings = Settings { timeouts, mss_clamp, share, ..settings };
     let pool = old.map(|old| old.pool.clone()).unwrap_or_default();
-    let checks: Arc<[config::Check]> = old.map(|old| old.checks.clone()).unwrap_or_default();
+    let checks: Arc<[shunt_config::Check]> = old.map(|old| old.checks.clone()).unwrap_or_default();
     let reals = reals.into_iter().map(|real| {
         let RealPlan { address, method, tunnel, weight, thresholds, up: _ } = real;
         let before = old.and_then(|old| old.reals.iter().find(|real| real.address == address));
@@ -249,7 +250,7 @@ pub fn configured(service: &Service, old: Option<&config::Service>) -> Result<co
         let inhibit_on_failure = before.map_or(pool.inhibit_on_failure, |real| real.inhibit_on_failure);
         let notify = before.map_or_else(|| pool.notify.clone(), |real| real.notify.clone());
         let passive = before.map_or(pool.passive, |real| real.passive);
-        config::Real {
+        shunt_config::Real {
             address,
             weight,
             thresholds,
@@ -261,7 +262,7 @@ pub fn configured(service: &Service, old: Option<&config::Service>) -> Result<co
             passive,
         }
     });
-    Ok(config::Service {
+    Ok(shunt_config::Service {
         name,
         listen,
         protocol,

@@ -1,12 +1,12 @@
 //! Who may write what the director starts, as keepalived's `enable_script_security` asks: a script that somebody else may change, or
 //! put another one in the place of, is that person's way to the director's rights.
 
-use std::fmt;
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Component, Path, PathBuf};
 
 use nix::unistd::geteuid;
+use shunt_model::script::Objection;
 
 /// Symbolic links that are followed at most (path_resolution(7)).
 const LINKS_MAX: usize = 40;
@@ -22,24 +22,6 @@ const INTERPRETERS: [&str; 22] = [
 /// Words of the shell behind which a command stands.
 const BEFORE_COMMANDS: [&str; 11] =
     ["if", "then", "else", "elif", "while", "until", "do", "!", "{", "exec", "time"];
-
-/// What stands against starting a program.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Objection {
-    /// Somebody else than root and the director's user may write this.
-    Writable(PathBuf, String),
-    /// It is not there, or nobody may execute it.
-    Unusable(String),
-}
-
-impl fmt::Display for Objection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Writable(path, who) => write!(f, "{} {who}", path.display()),
-            Self::Unusable(why) => f.write_str(why),
-        }
-    }
-}
 
 /// Where a program is: a name without a slash in the first folder of `path` that has it, another one from where this process is.
 #[must_use]

@@ -1,9 +1,9 @@
 //! The configuration file: whatever it says, every problem of it can be shown, and what is usable can be published.
 
-use shunt::config::check::Checked;
-use shunt::config::compile::{State, compile};
-use shunt::config::problem::Problems;
-use shunt::config::{Config, diff};
+use shunt::publish::compile::{State, compile};
+use shunt_config::check::Checked;
+use shunt_config::problem::Problems;
+use shunt_config::{Config, diff};
 
 use crate::director::Director;
 use crate::network::{FRONT, nic_mac};

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use shunt::config::Config;
 use shunt::ipvsadm::convert;
+use shunt_config::Config;
 
 use crate::director::Director;
 use crate::oracle::commands::Said;

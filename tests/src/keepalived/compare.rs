@@ -8,8 +8,9 @@ use std::path::Path;
 
 use ipnet::IpNet;
 use serde::Serialize;
-use shunt::config::Config;
-use shunt::import::{Dialect, Disk, Files, Imported, Kind, Note, Summary};
+use shunt::machine::Disk;
+use shunt_config::Config;
+use shunt_config::import::{Dialect, Files, Imported, Kind, Note, Summary};
 use shunt_model::fault::Severity;
 
 use super::real::Keepalived;

@@ -4,8 +4,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use shunt::import::Fate;
-use shunt::import::keepalived::keywords::Block;
+use shunt_config::import::Fate;
+use shunt_config::import::keepalived::keywords::Block;
 
 use super::words::{ADDRESSES, INTERFACES, track_weight, value};
 use crate::random::numbers::Numbers;

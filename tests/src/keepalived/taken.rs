@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::time::Duration;
 
 use nix::unistd::{Group, User};
-use shunt::config::{Check, Config, Real, Service, Vrrp};
+use shunt_config::{Check, Config, Real, Service, Vrrp};
 use shunt_dataplane::connections::TcpState;
 use shunt_dataplane::service::Method;
 use shunt_dataplane::service::mark::Mark;

@@ -28,7 +28,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
-use shunt::config::check::Machine;
 use tempfile::TempDir;
 
 /// How long an event may take that should come soon. Much longer than needed: the machine may be busy.
@@ -86,7 +85,7 @@ impl Lab {
             set_kernel(&format!("ipv6/conf/{which}/disable_ipv6"), "1");
         }
         let folder = tempfile::Builder::new().prefix("ee").tempdir().expect("a folder");
-        let cores = Machine::here().cores.expect("the cores of this machine: /sys has to be mounted");
+        let cores = shunt::machine::here().cores.expect("the cores of this machine: /sys has to be mounted");
         static NEXT: AtomicUsize = AtomicUsize::new(1);
         let first = NEXT.fetch_add(1, Ordering::Relaxed);
         let lab = Self { folder, cores, first };

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::Command;
 
 use shunt::api::Status;
-use shunt::import::{Dialect, Disk};
+use shunt::machine::Disk;
+use shunt_config::import::Dialect;
 use shunt_tests::topology::arms::{Arms, ROUTER, Running, real_mac};
 use shunt_tests::topology::frames::{Packet, Transport, at};
 

@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use dpdk_sys::{MbufBurst, Nic, NicSettings, RingFeed, RingNic, RingReceiver, RxQueue, TxQueue};
+use shunt_config::device::{Device, Kind};
 use shunt_dataplane::id::NicId;
 use shunt_dataplane::worker::NicQueues;
 
 use crate::bench::BenchError;
 use crate::bench::rig::{Bench, MTU};
-use crate::config::device::{Device, Kind};
 
 /// How long links may take to come up: memif and vhost introduce themselves to each other first.
 const UP_WITHIN: Duration = Duration::from_secs(10);
