@@ -333,9 +333,17 @@ fn check(lines: &[Line<'_>], host: Option<&str>) -> Vec<Fields> {
         if let Some(host) = &host {
             url.entry("virtualhost".to_owned()).or_insert_with(|| host.clone());
         }
+        // Who is named by no virtualhost is called by the address.
+        url.retain(|key, host| key != "virtualhost" || !is_address(host));
         demands(url)
     });
     complete.collect()
+}
+
+/// Whether a host is an address, with or without a port.
+#[must_use]
+pub fn is_address(host: &str) -> bool {
+    host.parse::<SocketAddr>().is_ok() || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
 }
 
 /// A check of this director demands one thing of an answer: a digest, or a match.

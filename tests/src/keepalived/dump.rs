@@ -31,6 +31,9 @@ impl<'a> Line<'a> {
 /// The kernel's timeouts, in seconds, which hold where nothing is said.
 pub const TIMEOUTS: [(&str, u32); 3] = [("tcp", 900), ("tcpfin", 120), ("udp", 300)];
 
+/// The interface of an instance's virtual MAC, until what it depends on is known.
+const OWN_VMAC: &str = "interface of its virtual MAC";
+
 /// What both of keepalived's processes have read.
 #[must_use]
 pub fn objects(verdict: &Verdict) -> Objects {
@@ -140,6 +143,7 @@ fn made_interfaces(sections: &[(&str, Vec<Line<'_>>)]) -> BTreeMap<String, Strin
 /// Every instance depends on its own interface, which is no setting. One that was made is there while the one below it is. Who owns the
 /// addresses depends on none that only changes priorities.
 fn forget_own_link(fields: &mut super::Fields, made: &BTreeMap<String, String>) {
+    let own_vmac = fields.remove(OWN_VMAC);
     let Some(tracked) = fields.remove("track_interface") else { return };
     let own = fields.get("interface").cloned().unwrap_or_default();
     let is_owner = fields.get("priority").is_some_and(|priority| priority == "255");
@@ -148,7 +152,7 @@ fn forget_own_link(fields: &mut super::Fields, made: &BTreeMap<String, String>) 
         let (name, weight) = word.split_once(" weight ").unwrap_or((word, "0"));
         let name = made.get(name).map_or(name, String::as_str);
         let is_weighted = !weight.starts_with('0');
-        if name == own || name == "lo" || is_owner && is_weighted {
+        if name == own || name == "lo" || own_vmac.as_deref() == Some(name) || is_owner && is_weighted {
             continue;
         }
         if !is_weighted || !kept.contains_key(name) {
@@ -304,6 +308,8 @@ fn instance(line: &Line<'_>, fields: &mut super::Fields) {
         }
         _ if key.starts_with("Use VMAC, i/f name") => {
             set(fields, "use_vmac", "yes");
+            let rest = key.trim_start_matches("Use VMAC, i/f name").trim_start();
+            set(fields, OWN_VMAC, rest.split(',').next().unwrap_or_default());
             set(
                 fields,
                 "vmac_xmit_base",

@@ -375,10 +375,7 @@ fn kind(kind: &CheckKind, fields: &mut Fields) -> &'static str {
 fn url(http: &Http, fields: &mut Fields) {
     set(fields, "path", &http.path);
     // Who is named by no virtualhost is called by the address, which is not told.
-    let is_address = |host: &str| {
-        host.parse::<SocketAddr>().is_ok() || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
-    };
-    if let Some(host) = http.host.as_ref().filter(|host| !is_address(host)) {
+    if let Some(host) = http.host.as_ref().filter(|host| !super::checks::is_address(host)) {
         set(fields, "virtualhost", host);
     }
     // keepalived has them in their order, whatever the file's.
