@@ -89,6 +89,11 @@ uint64_t shim_rdtsc(void)
 	return rte_rdtsc();
 }
 
+uint16_t shim_raw_cksum(const void *bytes, size_t length)
+{
+	return rte_raw_cksum(bytes, length);
+}
+
 static void free_memory(struct rte_mempool_memhdr *memory, void *zone)
 {
 	(void)memory;

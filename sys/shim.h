@@ -24,6 +24,7 @@
 #include <rte_ethdev.h>
 #include <rte_eth_ring.h>
 #include <rte_hash.h>
+#include <rte_ip.h>
 
 /*
  * Where the fields of struct rte_mbuf lie. Later releases regroup the structure into other anonymous members, so
@@ -36,6 +37,7 @@ static const size_t SHIM_MBUF_NB_SEGS = offsetof(struct rte_mbuf, nb_segs);
 static const size_t SHIM_MBUF_PORT = offsetof(struct rte_mbuf, port);
 static const size_t SHIM_MBUF_POOL = offsetof(struct rte_mbuf, pool);
 static const size_t SHIM_MBUF_OL_FLAGS = offsetof(struct rte_mbuf, ol_flags);
+static const size_t SHIM_MBUF_TX_OFFLOAD = offsetof(struct rte_mbuf, tx_offload);
 static const size_t SHIM_MBUF_PKT_LEN = offsetof(struct rte_mbuf, pkt_len);
 static const size_t SHIM_MBUF_DATA_LEN = offsetof(struct rte_mbuf, data_len);
 static const size_t SHIM_MBUF_BUF_LEN = offsetof(struct rte_mbuf, buf_len);
@@ -48,6 +50,9 @@ static const uint64_t SHIM_RX_L4_CKSUM_MASK = RTE_MBUF_F_RX_L4_CKSUM_MASK;
 static const uint64_t SHIM_RX_L4_CKSUM_BAD = RTE_MBUF_F_RX_L4_CKSUM_BAD;
 static const uint64_t SHIM_RX_L4_CKSUM_GOOD = RTE_MBUF_F_RX_L4_CKSUM_GOOD;
 static const uint64_t SHIM_RX_L4_CKSUM_NONE = RTE_MBUF_F_RX_L4_CKSUM_NONE;
+static const uint64_t SHIM_RX_LRO = RTE_MBUF_F_RX_LRO;
+static const uint64_t SHIM_TSO_SEGSZ_OFFSET = RTE_MBUF_TSO_SEGSZ_OFS;
+static const uint64_t SHIM_TSO_SEGSZ_BITS = RTE_MBUF_TSO_SEGSZ_BITS;
 
 static const uint64_t SHIM_RX_OFFLOAD_CHECKSUM = RTE_ETH_RX_OFFLOAD_CHECKSUM;
 static const uint64_t SHIM_RSS_IP = RTE_ETH_RSS_IP;
@@ -78,6 +83,9 @@ int shim_processor_is_v3(void);
 /* rte_cycles */
 
 uint64_t shim_rdtsc(void);
+
+/* The ones' complement sum of some bytes in 16 bits, in their order. */
+uint16_t shim_raw_cksum(const void *bytes, size_t length);
 
 /* rte_mempool, rte_mbuf */
 

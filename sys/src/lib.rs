@@ -18,6 +18,8 @@ pub mod log;
 pub mod mbuf;
 pub mod mempool;
 pub mod nic;
+pub mod offload;
+pub mod packet_socket;
 pub mod probe;
 pub mod process;
 pub mod queue;

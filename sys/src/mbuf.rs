@@ -8,6 +8,7 @@ use arrayvec::ArrayVec;
 use crate::ffi;
 use crate::mempool::HEADROOM;
 use crate::nic::NicId;
+use crate::offload;
 use crate::room::Room;
 
 /// The most packets in one burst.
@@ -217,6 +218,48 @@ impl Mbuf {
         }
     }
 
+    /// True when the sender left something to a NIC: the checksum is not filled in, and the frame may be larger than any MTU.
+    #[inline]
+    pub fn is_offloaded(&self) -> bool {
+        self.l4_checksum() == Checksum::Absent
+    }
+
+    /// Bytes of payload of each segment that the frame is to be cut into; 0 when it is to leave as it is.
+    #[inline]
+    pub fn segment_size(&self) -> u16 {
+        if self.offload_flags() & ffi::SHIM_RX_LRO == 0 {
+            return 0;
+        }
+        // SAFETY: rte_mbuf_core.h: uint64_t tx_offload, of which tso_segsz is a part.
+        let all: u64 = unsafe { self.field(ffi::SHIM_MBUF_TX_OFFLOAD) };
+        (all >> ffi::SHIM_TSO_SEGSZ_OFFSET & ((1 << ffi::SHIM_TSO_SEGSZ_BITS) - 1)) as u16
+    }
+
+    /// Says that the checksum is not filled in, and of what size segments are to be; 0 when there is nothing to cut.
+    pub(crate) fn set_offload(&mut self, segment_size: u16) {
+        let segments = if segment_size == 0 { 0 } else { ffi::SHIM_RX_LRO };
+        // SAFETY: rte_mbuf_core.h: uint64_t ol_flags and tx_offload, free for whoever owns the mbuf.
+        unsafe {
+            self.set_field(ffi::SHIM_MBUF_OL_FLAGS, ffi::SHIM_RX_L4_CKSUM_NONE | segments);
+            let size = u64::from(segment_size) << ffi::SHIM_TSO_SEGSZ_OFFSET;
+            self.set_field(ffi::SHIM_MBUF_TX_OFFLOAD, size);
+        }
+    }
+
+    /// Forgets what the sender left to a NIC: the packet is another one now, or it was done.
+    pub fn forget_offload(&mut self) {
+        // SAFETY: rte_mbuf_core.h: uint64_t ol_flags; nothing here puts flags in it that say who owns the buffer.
+        unsafe { self.set_field(ffi::SHIM_MBUF_OL_FLAGS, 0_u64) }
+    }
+
+    /// Fills in the checksum that the sender left to a NIC, if it did. The frame keeps its size.
+    pub fn fill_checksum(&mut self) {
+        if self.is_offloaded() {
+            offload::fill_checksum(self.data_mut());
+            self.forget_offload();
+        }
+    }
+
     /// Asks the CPU to fetch the packet's first cache line.
     #[inline]
     pub fn prefetch(&self) {
@@ -325,6 +368,18 @@ impl MbufBurst {
             }
         }
         count
+    }
+
+    /// Frees the first `count` packets, and moves the rest to the front.
+    pub(crate) fn free_front(&mut self, count: usize) {
+        let count = count.min(self.0.len());
+        if count != 0 {
+            // SAFETY: rte_mbuf.h: rte_pktmbuf_free_bulk takes count mbufs that the caller owns; the burst forgets them.
+            unsafe {
+                ffi::rte_pktmbuf_free_bulk(self.as_raw(), count as u32);
+                self.forget_front(count);
+            }
+        }
     }
 
     /// The packets as DPDK wants them: Mbuf is a transparent pointer.

@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 use std::fmt;
 use std::os::fd::{BorrowedFd, RawFd};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::errno::Errno;
@@ -10,6 +11,7 @@ use crate::ffi;
 use crate::log::{self, Said};
 use crate::mbuf::MbufBurst;
 use crate::mempool::{HEADROOM, Mempool, NumaNode};
+use crate::packet_socket::{Counts, Receiver, Sender};
 use crate::probe::Device;
 use crate::queue::{QueueId, RxQueue, TxQueue};
 
@@ -61,6 +63,9 @@ pub struct NicSettings {
     pub rx_checksum: bool,
     /// Where received packets go: one pool for all queues, or one for each.
     pub pools: Vec<Mempool>,
+    /// Of a device of packet sockets: take frames past its driver, as their senders gave them to a NIC, the large ones into mbufs of this
+    /// pool, which have [`LARGE_ROOM`](crate::packet_socket::LARGE_ROOM) bytes each.
+    pub offloads: Option<Mempool>,
 }
 
 impl NicSettings {
@@ -76,6 +81,7 @@ impl NicSettings {
             all_multicast: true,
             rx_checksum: false,
             pools: vec![pool],
+            offloads: None,
         }
     }
 }
@@ -146,6 +152,8 @@ pub(crate) struct OpenNic {
     /// By receive queue; empty where the driver has none to wait for.
     descriptors: Vec<RawFd>,
     missed: Missed,
+    /// By queue, where packets come and go past the driver.
+    sockets: Vec<Arc<Counts>>,
     /// One control call at a time: rte_ethdev.h leaves that to the caller.
     control: Mutex<()>,
     /// By receive queue, over and over. The NIC holds mbufs of these until its device is closed; fields are dropped in order.
@@ -219,11 +227,16 @@ impl Nic {
             started: false,
             descriptors: Vec::new(),
             missed: Missed::default(),
+            sockets: Vec::new(),
             control: Mutex::new(()),
             pools: settings.pools.clone(),
         };
         let before = missed::xdp_sockets();
         configure(&open, settings)?;
+        let sockets = match &settings.offloads {
+            Some(_) => open.take_sockets(usize::from(settings.rx_queues.max(settings.tx_queues)))?,
+            None => Vec::new(),
+        };
         open.missed = Missed::of(&open.device, &open.driver, &before);
         open.call("start", || {
             // SAFETY: rte_ethdev.h: rte_eth_dev_start takes a port that is configured and whose queues are set up.
@@ -235,10 +248,21 @@ impl Nic {
         let nic = Nic { open: Arc::clone(&open) };
         nic.set_promiscuous(settings.promiscuous)?;
         nic.set_all_multicast(settings.all_multicast)?;
-        let rx =
-            (0..settings.rx_queues).map(|queue| RxQueue::new(Arc::clone(&open), QueueId(queue))).collect();
-        let tx =
-            (0..settings.tx_queues).map(|queue| TxQueue::new(Arc::clone(&open), QueueId(queue))).collect();
+        let received = (0..settings.rx_queues).map(|queue| {
+            let socket = sockets.get(usize::from(queue)).zip(settings.offloads.as_ref());
+            let socket = socket.and_then(|(&socket, large)| {
+                let (pool, counts) = (open.pool(QueueId(queue))?, &open.sockets[usize::from(queue)]);
+                Some(Receiver::new(socket, open.id(), pool.clone(), large.clone(), Arc::clone(counts)))
+            });
+            RxQueue::new(Arc::clone(&open), QueueId(queue), socket)
+        });
+        let rx = received.collect();
+        let sent = (0..settings.tx_queues).map(|queue| {
+            let socket = sockets.get(usize::from(queue)).zip(open.sockets.get(usize::from(queue)));
+            let socket = socket.map(|(&socket, counts)| Sender::new(socket, Arc::clone(counts)));
+            TxQueue::new(Arc::clone(&open), QueueId(queue), socket)
+        });
+        let tx = sent.collect();
         Ok((nic, rx, tx))
     }
 
@@ -315,7 +339,7 @@ impl Nic {
             // SAFETY: rte_ethdev.h: rte_eth_stats_get fills the structure for a valid port.
             unsafe { ffi::rte_eth_stats_get(self.id().0, &mut stats) }
         })?;
-        Ok(NicStatistics {
+        let mut counted = NicStatistics {
             received_packets: stats.ipackets,
             received_bytes: stats.ibytes,
             sent_packets: stats.opackets,
@@ -324,7 +348,21 @@ impl Nic {
             receive_errors: stats.ierrors,
             send_errors: stats.oerrors,
             no_mbuf: stats.rx_nombuf,
-        })
+        };
+        for of in &self.open.sockets {
+            for (all, of) in [
+                (&mut counted.received_packets, &of.received_packets),
+                (&mut counted.received_bytes, &of.received_bytes),
+                (&mut counted.sent_packets, &of.sent_packets),
+                (&mut counted.sent_bytes, &of.sent_bytes),
+                (&mut counted.receive_errors, &of.receive_errors),
+                (&mut counted.send_errors, &of.send_errors),
+                (&mut counted.no_mbuf, &of.no_mbuf),
+            ] {
+                *all += of.load(Ordering::Relaxed);
+            }
+        }
+        Ok(counted)
     }
 
     /// Receives what is addressed to others too, or no longer. Says whether the driver knows of such a thing; many
@@ -406,6 +444,20 @@ impl OpenNic {
         let descriptor = *self.descriptors.get(usize::from(queue.0))?;
         // SAFETY: the driver opened it with the device and closes it with the device, which lives as long as self.
         Some(unsafe { BorrowedFd::borrow_raw(descriptor) })
+    }
+
+    /// Takes the sockets of its queues away from the driver.
+    fn take_sockets(&mut self, queues: usize) -> Result<Vec<RawFd>, NicError> {
+        let fail = |error| NicError::driver(self.name(), "packet sockets", error, Said::default());
+        let taken = packet_sockets::take(&self.device);
+        let taken = taken.map_err(|error| fail(Errno(error.raw_os_error().unwrap_or_default())))?;
+        match taken {
+            Some(sockets) if self.driver == packet_sockets::DRIVER && sockets.len() == queues => {
+                self.sockets = sockets.iter().map(|_| Arc::default()).collect();
+                Ok(sockets)
+            }
+            _ => Err(NicError::Sockets { nic: self.name().to_owned(), driver: self.driver.clone() }),
+        }
     }
 
     fn control(&self) -> MutexGuard<'_, ()> {

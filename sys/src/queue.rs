@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::ffi;
 use crate::mbuf::{Mbuf, MbufBurst};
 use crate::nic::{NicId, OpenNic};
+use crate::packet_socket::{self, Receiver, Sender};
 
 /// A queue's number within its NIC and direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,11 +27,13 @@ pub struct RxQueue {
     queue: QueueId,
     /// So many sleeps are still to come in which its descriptor is left out, since it had an error.
     left_out: Cell<u16>,
+    /// Where packets come from if not from the driver.
+    socket: Option<Box<Receiver>>,
 }
 
 impl RxQueue {
-    pub(crate) fn new(nic: Arc<OpenNic>, queue: QueueId) -> RxQueue {
-        RxQueue { id: nic.id(), nic, queue, left_out: Cell::new(0) }
+    pub(crate) fn new(nic: Arc<OpenNic>, queue: QueueId, socket: Option<Receiver>) -> RxQueue {
+        RxQueue { id: nic.id(), nic, queue, left_out: Cell::new(0), socket: socket.map(Box::new) }
     }
 
     pub(crate) fn left_out(&self) -> &Cell<u16> {
@@ -47,6 +50,9 @@ impl RxQueue {
     #[inline]
     pub fn burst_at_most(&mut self, burst: &mut MbufBurst, most: usize) -> usize {
         let count = burst.room().min(most);
+        if let Some(socket) = &mut self.socket {
+            return socket.burst(burst, count);
+        }
         // SAFETY: rte_ethdev.h: rte_eth_rx_burst writes at most count pointers at the spare pointer, each an mbuf that is
         // the caller's from then on. The queue is set up and started, and polled by one thread: the borrow is exclusive.
         unsafe {
@@ -61,6 +67,19 @@ impl RxQueue {
     pub fn packet(&self, bytes: &[u8]) -> Option<Mbuf> {
         let mut mbuf = self.nic.pool(self.queue)?.alloc()?;
         mbuf.fill(bytes).then_some(mbuf)
+    }
+
+    /// Whether frames come as their senders gave them to a NIC: checksums not filled in, and larger than any MTU. They may be sent so by
+    /// queues of NICs for which this holds, too.
+    #[inline]
+    pub fn takes_offloads(&self) -> bool {
+        self.socket.is_some()
+    }
+
+    /// Cuts a frame of which the sender left that to a NIC into segments, which go behind what is in `into`, up to its capacity. Says
+    /// how many are lost for want of room or of mbufs.
+    pub fn cut(&self, mbuf: &Mbuf, into: &mut Vec<Mbuf>) -> usize {
+        self.nic.pool(self.queue).map_or(1, |pool| packet_socket::cut(mbuf, pool, into))
     }
 
     pub(crate) fn open_nic(&self) -> &OpenNic {
@@ -89,17 +108,22 @@ pub struct TxQueue {
     nic: Arc<OpenNic>,
     id: NicId,
     queue: QueueId,
+    /// Where packets go if not to the driver.
+    socket: Option<Box<Sender>>,
 }
 
 impl TxQueue {
-    pub(crate) fn new(nic: Arc<OpenNic>, queue: QueueId) -> TxQueue {
-        TxQueue { id: nic.id(), nic, queue }
+    pub(crate) fn new(nic: Arc<OpenNic>, queue: QueueId, socket: Option<Sender>) -> TxQueue {
+        TxQueue { id: nic.id(), nic, queue, socket: socket.map(Box::new) }
     }
 
     /// Gives the burst's packets to the NIC, first ones first, and says how many it took; those are the NIC's. What it
     /// did not take stays in the burst, at its front, to be sent again or dropped.
     #[inline]
     pub fn burst(&mut self, burst: &mut MbufBurst) -> usize {
+        if let Some(socket) = &mut self.socket {
+            return socket.burst(burst);
+        }
         let count = burst.len() as u16;
         // SAFETY: rte_ethdev.h: rte_eth_tx_burst reads count pointers and takes the first so many mbufs, which are the
         // driver's from then on; the burst forgets them. The queue is set up and started, and used by one thread: the

@@ -2,79 +2,11 @@
 
 mod common;
 
-use std::env;
-use std::ffi::OsStr;
 use std::process::Command;
 
+use common::namespace::{Namespace, role, run};
 use common::{burst_of, device, eal, number_in, open, pool, receive, wait_for};
 use dpdk_sys::{MbufBurst, Nic, NicSettings};
-
-/// Set in the children: what to do.
-const ROLE: &str = "DPDK_SYS_TEST_ROLE";
-
-/// A network namespace, deleted with what is in it when dropped.
-struct Namespace(String);
-
-impl Namespace {
-    fn new(name: &str) -> Namespace {
-        let namespace = Namespace(format!("sysN-{name}-{}", std::process::id()));
-        run("ip", &["netns", "add", &namespace.0]);
-        namespace
-    }
-
-    /// Not `ip netns exec` and `ip -n`: they remount /sys, and refuse to in a plain chroot.
-    fn inside(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/run/netns/{}", self.0)).arg(program);
-        command
-    }
-
-    fn ip(&self, arguments: &[&str]) {
-        let status = self.inside("ip").args(arguments).status();
-        assert!(status.as_ref().is_ok_and(|status| status.success()), "ip {arguments:?}: {status:?}");
-    }
-
-    fn veth(&self, names: [&str; 2]) {
-        let end = ["numrxqueues", "1", "numtxqueues", "1"];
-        let mut arguments = vec!["link", "add", names[0]];
-        arguments.extend(end);
-        arguments.extend(["type", "veth", "peer", "name", names[1]]);
-        arguments.extend(end);
-        self.ip(&arguments);
-        for name in names {
-            self.ip(&["link", "set", name, "up"]);
-        }
-    }
-
-    /// Runs the test of this name inside, in the given role.
-    fn child(&self, test: &str, role: &str) {
-        let program = env::current_exe().expect("this program");
-        let output = self
-            .inside(program)
-            .args(["--exact", test, "--nocapture"])
-            .env(ROLE, role)
-            .output()
-            .expect("nsenter runs");
-        let text =
-            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && text.contains("1 passed"), "{}: {text}", output.status);
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "delete", &self.0]).status();
-    }
-}
-
-fn run(program: &str, arguments: &[&str]) {
-    let status = Command::new(program).args(arguments).status();
-    assert!(status.as_ref().is_ok_and(|status| status.success()), "{program} {arguments:?}: {status:?}");
-}
-
-fn role() -> Option<String> {
-    env::var(ROLE).ok()
-}
 
 /// The Ethernet address that the kernel knows of an interface.
 fn kernel_mac(interface: &str) -> [u8; 6] {

@@ -72,6 +72,13 @@ pub enum NicError {
         /// Bytes that a frame may have.
         needed: usize,
     },
+    /// The driver has no packet sockets, or others than are known.
+    Sockets {
+        /// DPDK's name of the NIC.
+        nic: String,
+        /// The driver's name.
+        driver: String,
+    },
     /// The driver refused.
     Driver {
         /// DPDK's name of the NIC.
@@ -119,6 +126,10 @@ impl fmt::Display for NicError {
                 f,
                 "nic {nic}: mempool {pool} holds {room} bytes a packet, frames may have {needed}: use a larger data \
                  room or a smaller MTU"
+            ),
+            NicError::Sockets { nic, driver } => write!(
+                f,
+                "nic {nic}: driver {driver} of this version of DPDK has no packet sockets that are known: use the driver itself, by af_packet:"
             ),
             NicError::Driver { nic, step, error, said } => write!(f, "nic {nic}: {step}: {error}{said}"),
         }

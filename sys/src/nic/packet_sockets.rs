@@ -99,13 +99,36 @@ fn rings(device: &Device, bytes: usize) -> Option<libc::tpacket_req> {
         .or_else(|| read(&|key| device.last_option(key).map(str::to_owned)))
 }
 
+/// What takes the place of the driver's sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Sockets with rings as before, which the driver goes on to use.
+    Rings,
+    /// Sockets without, which tell what senders left to a NIC; the driver has them for waiting and closing alone.
+    Plain,
+}
+
 /// Replaces the sockets of a device that nobody polls yet. False when they are not as they are known, and were left alone.
 ///
 /// # Errors
 ///
 /// The system's. The device must not be used then.
 pub(crate) fn replace(device: &Device) -> io::Result<bool> {
-    let Some(sockets) = in_order(of(device)) else { return Ok(false) };
+    Ok(replace_by(Place::Rings, device)?.is_some_and(|sockets| !sockets.is_empty()))
+}
+
+/// Takes the sockets of a device away from its driver, whose queues must not be polled any more: by queue, those that are there instead
+/// and are closed with the device. None when they are not as they are known, and were left alone.
+///
+/// # Errors
+///
+/// The system's. The device must not be used then.
+pub(super) fn take(device: &Device) -> io::Result<Option<Vec<RawFd>>> {
+    replace_by(Place::Plain, device)
+}
+
+fn replace_by(place: Place, device: &Device) -> io::Result<Option<Vec<RawFd>>> {
+    let Some(sockets) = in_order(of(device)) else { return Ok(None) };
     let mut known = Vec::new();
     for socket in &sockets {
         let version = option(socket.descriptor, libc::PACKET_VERSION).unwrap_or(-1);
@@ -114,28 +137,17 @@ pub(crate) fn replace(device: &Device) -> io::Result<bool> {
             Some(with) if version == libc::tpacket_versions::TPACKET_V2 as i32 => {
                 known.push((socket.descriptor, with))
             }
-            _ => return Ok(false),
+            _ => return Ok(None),
         }
     }
     let mut group = None;
     let count = known.len();
-    for (old, ((address, bytes), request)) in known {
-        let new = like(old, &request)?;
-        // SAFETY: mmap(2): the range is the whole of the old socket's rings, which nobody reads or writes before the device is started;
-        // the new one has rings of the same sizes.
-        let at = unsafe {
-            libc::mmap(
-                address as *mut c_void,
-                bytes,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED | libc::MAP_FIXED,
-                new.as_raw_fd(),
-                0,
-            )
+    for &(old, (memory, ref request)) in &known {
+        let new = match place {
+            Place::Rings => like(old, request)?,
+            Place::Plain => plain(old)?,
         };
-        if at == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
+        map(memory, (place == Place::Rings).then_some(new.as_raw_fd()))?;
         bind(&new, device)?;
         if count > 1 {
             group = Some(join(&new, group)?);
@@ -145,18 +157,51 @@ pub(crate) fn replace(device: &Device) -> io::Result<bool> {
             return Err(io::Error::last_os_error());
         }
     }
-    Ok(count > 0)
+    Ok(Some(known.iter().map(|(descriptor, _)| *descriptor).collect()))
 }
 
-/// A socket with the rings and options of another one, bound to nothing.
-fn like(old: RawFd, request: &libc::tpacket_req) -> io::Result<OwnedFd> {
+/// Puts the rings of a new socket where those of an old one are in memory, or nothing that could be read or written.
+fn map((address, bytes): (usize, usize), rings_of: Option<RawFd>) -> io::Result<()> {
+    let (access, kind) = match rings_of {
+        Some(_) => (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED),
+        None => (libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE),
+    };
+    // SAFETY: mmap(2): the range is the whole of the old socket's rings, which nobody reads or writes before the device is started; the
+    // new one has rings of the same sizes, or the driver's queues are not polled any more.
+    let at = unsafe {
+        libc::mmap(address as *mut c_void, bytes, access, kind | libc::MAP_FIXED, rings_of.unwrap_or(-1), 0)
+    };
+    if at == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// A socket of this kind, bound to nothing.
+fn new() -> io::Result<OwnedFd> {
     // SAFETY: socket(2).
     let new = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
     if new < 0 {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: it was made here and nobody else has it.
-    let new = unsafe { OwnedFd::from_raw_fd(new) };
+    Ok(unsafe { OwnedFd::from_raw_fd(new) })
+}
+
+/// A socket that tells what senders left to a NIC, with room for what a ring would hold, bound to nothing.
+fn plain(old: RawFd) -> io::Result<OwnedFd> {
+    const ROOM: i32 = 4 << 20;
+    let new = new()?;
+    set(&new, libc::PACKET_QDISC_BYPASS, &option(old, libc::PACKET_QDISC_BYPASS)?)?;
+    for name in [libc::PACKET_VNET_HDR, libc::PACKET_AUXDATA, libc::PACKET_IGNORE_OUTGOING] {
+        set(&new, name, &1)?;
+    }
+    for name in [libc::SO_RCVBUFFORCE, libc::SO_SNDBUFFORCE] {
+        set_at(&new, libc::SOL_SOCKET, name, &ROOM)?;
+    }
+    Ok(new)
+}
+
+/// A socket with the rings and options of another one, bound to nothing.
+fn like(old: RawFd, request: &libc::tpacket_req) -> io::Result<OwnedFd> {
+    let new = new()?;
     for name in [libc::PACKET_VERSION, libc::PACKET_LOSS, libc::PACKET_QDISC_BYPASS] {
         set(&new, name, &option(old, name)?)?;
     }
@@ -220,11 +265,13 @@ pub(super) fn get<T: Copy>(
 }
 
 fn set<T: Copy>(socket: &OwnedFd, name: libc::c_int, value: &T) -> io::Result<()> {
+    set_at(socket, libc::SOL_PACKET, name, value)
+}
+
+fn set_at<T: Copy>(socket: &OwnedFd, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
     let length = size_of::<T>() as libc::socklen_t;
     // SAFETY: setsockopt(2) reads so many bytes.
-    done(unsafe {
-        libc::setsockopt(socket.as_raw_fd(), libc::SOL_PACKET, name, (&raw const *value).cast(), length)
-    })
+    done(unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const *value).cast(), length) })
 }
 
 fn done(result: libc::c_int) -> io::Result<()> {

@@ -1,6 +1,8 @@
 //! One EAL for all tests of a process, in ordinary memory, and what they share.
 #![allow(dead_code)]
 
+pub mod namespace;
+
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
