@@ -14,6 +14,10 @@ pub struct Packet<'a> {
     pub nic: NicId,
     /// True when another worker gave it to this one, which therefore owns it.
     pub handed_over: bool,
+    /// True when its sender left the checksum of TCP or UDP to a NIC, and so does the director: what the field says is of no account.
+    pub unfilled: bool,
+    /// Bytes of payload of each segment that a NIC is to cut it into; 0 when it leaves as it is.
+    pub segment_size: u16,
 }
 
 impl<'a> Packet<'a> {
@@ -28,7 +32,18 @@ impl<'a> Packet<'a> {
     #[inline]
     #[must_use]
     pub const fn within(room: Room<'a>, nic: NicId) -> Self {
-        Self { room, nic, handed_over: false }
+        Self { room, nic, handed_over: false, unfilled: false, segment_size: 0 }
+    }
+}
+
+impl Packet<'_> {
+    /// Fills in a checksum that was left to a NIC, which does not see all of the packet any more.
+    #[cold]
+    pub fn fill_checksum(&mut self) {
+        if self.unfilled {
+            self.unfilled = false;
+            dpdk_sys::offload::fill_checksum(self.room.bytes_mut());
+        }
     }
 }
 

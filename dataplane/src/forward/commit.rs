@@ -402,7 +402,7 @@ pub(super) fn tunnel<A: IpVersion>(
 /// Notices senders that leave checksums to a NIC that is not there (offloads on a veth peer).
 #[inline(never)]
 fn notice_checksum<A: IpVersion>(counters: &WorkerCounters, packet: &Packet<'_>, headers: &Headers<A>) {
-    if headers.checksum_not_filled(packet.bytes()) {
+    if !packet.unfilled && headers.checksum_not_filled(packet.bytes()) {
         counters.checksum_not_filled(packet.nic);
     }
 }

@@ -18,7 +18,7 @@ use crate::snapshot::{FamilyTables, Local, Snapshot};
 use crate::time::Tick;
 use crate::wire::icmp::Error;
 use crate::wire::{Fragment, Headers, IpVersion, TcpFlags};
-use crate::wire::{ipv4, ipv6, sctp, tcp, vrrp};
+use crate::wire::{ipv4, ipv6, sctp, tcp, udp, vrrp};
 
 /// What `decide` reads: one packet and the tables of its family.
 pub(super) struct Asked<'s, 'p, A: Address> {
@@ -547,6 +547,7 @@ impl<'s, 'p, A: IpVersion + crate::snapshot::Family> Asked<'s, 'p, A> {
             Way::Unresolved(unresolved) => return Then::Punt(unresolved),
             Way::Local => return Then::Local,
             Way::None => (Error::NetUnreachable, ReplyKind::NetUnreachable, DropReason::NoRoute),
+            Way::Known(hop) if self.segments_fit(hop, overhead) => return Then::Forward(hop),
             Way::Known(hop) if self.may_fragment(hop, overhead) => return Then::Fragment(hop),
             Way::Known(hop) => {
                 let mtu = hop.mtu.saturating_sub(overhead);
@@ -554,6 +555,19 @@ impl<'s, 'p, A: IpVersion + crate::snapshot::Family> Asked<'s, 'p, A> {
             }
         };
         self.error(error, kind, source, otherwise)
+    }
+
+    /// True when a NIC is to cut the packet into segments, and these fit (kernel: `skb_gso_validate_network_len`).
+    fn segments_fit(&self, hop: &NextHop, overhead: u16) -> bool {
+        let transport = self.headers.transport_bytes(self.packet.bytes());
+        let header = match self.headers.transport_protocol() {
+            Some(Protocol::Tcp) => transport.first_chunk().map(tcp::header_length),
+            Some(Protocol::Udp) => Some(udp::HEADER),
+            _ => None,
+        };
+        let network = usize::from(self.headers.transport - self.headers.network);
+        let rest = network + usize::from(self.packet.segment_size) + usize::from(overhead);
+        self.packet.segment_size != 0 && header.is_some_and(|header| rest + header <= usize::from(hop.mtu))
     }
 
     /// True when the packet may be fragmented, or what is put around it because of its `overhead` (kernel:

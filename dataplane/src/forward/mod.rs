@@ -530,7 +530,8 @@ impl Forwarder {
     /// Notices senders whose offloads let frames through that are longer than the MTU. They go on as others do: in fragments, or
     /// the sender is told.
     fn notice_length<A: Tables>(&self, snapshot: &Snapshot, packet: &Packet<'_>, headers: &Headers<A>) {
-        if snapshot.nic(packet.nic).is_some_and(|nic| headers.ip_length() > usize::from(nic.mtu)) {
+        let is_longer = |nic: &NicView| headers.ip_length() > usize::from(nic.mtu);
+        if packet.segment_size == 0 && snapshot.nic(packet.nic).is_some_and(is_longer) {
             self.counters.offloaded(packet.nic);
         }
     }

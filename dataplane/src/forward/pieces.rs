@@ -122,6 +122,7 @@ impl Pieces {
         cut: Cut<'_>,
         identification: u32,
     ) -> Result<(), DropReason> {
+        packet.fill_checksum();
         match ethernet::ethertype(packet.bytes()) {
             Some(ethernet::IPV4) => self.cut_v4(packet, nic, cut),
             _ => self.cut_v6(packet, nic, cut, identification),

@@ -7,6 +7,7 @@
 mod answer;
 mod idle;
 mod mailbox;
+mod offloads;
 mod stages;
 
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub use mailbox::{
     NicEnds, ORDER_RING_MAX, Order, PUNT_RING_MAX, PUNTS_RESERVED, PacketEnds, Punted, QUESTION_RING_MAX,
     Question, QuestionEnds, QuestionNumber, Shared, Ticket, WorkerEnds, rings,
 };
+use offloads::Offloads;
 use stages::Stopwatch;
 pub use stages::{CostCounters, FILL_BUCKETS, SAMPLE_PERIOD, Stage, TURN_BUCKETS};
 
@@ -140,6 +142,7 @@ pub struct Worker {
     pieces: Vec<(NicId, Mbuf)>,
     /// Packets that are timed, until their NIC has them.
     timed: ArrayVec<(NicId, Ticket), TIMED_MAX>,
+    offloads: Offloads,
 }
 
 /// Packets on their way out of a worker, gathered into bursts.
@@ -179,6 +182,7 @@ impl Worker {
             listing: None,
             pieces: Vec::with_capacity(PIECES_MAX),
             timed: ArrayVec::new(),
+            offloads: Offloads::default(),
         }
     }
 
@@ -246,6 +250,9 @@ impl Worker {
             self.shared.cost.burst(received);
             work += received;
             self.stopwatch.lap(Stage::Receive);
+            if self.offloads.end_here {
+                self.end_offloads(snapshot, &mut burst, place, now);
+            }
             self.process(snapshot, &mut burst, Some(nic), now);
             self.stopwatch.lap(Stage::Forward);
         }
@@ -276,6 +283,7 @@ impl Worker {
         if snapshot.generation != self.generation {
             self.generation = snapshot.generation;
             self.follow_links(snapshot);
+            self.follow_offloads(snapshot);
             self.shared.acknowledge(snapshot.generation);
         }
     }
@@ -327,7 +335,7 @@ impl Worker {
             return;
         }
         let mut packets = ArrayVec::new();
-        if !lay_out(burst, arrived, &mut packets) {
+        if !lay_out(burst, arrived, self.offloads.come, &mut packets) {
             drop(packets);
             self.refuse_segmented(burst);
             return self.process(snapshot, burst, arrived, now);
@@ -406,6 +414,8 @@ impl Worker {
                 counters.consumed.add(1);
                 counters.made.add(1);
                 counters.replies.at(kind as usize).add(1);
+                let mut mbuf = mbuf;
+                mbuf.forget_offload();
                 self.transmit(out, mbuf);
             }
             Verdict::Gather => counters.consumed.add(1),
@@ -461,8 +471,12 @@ impl Worker {
 
     /// Hands a packet up to the control core. The last places of the ring are kept for what neighbours and other directors say, so
     /// that no flood of other packets makes the director deaf to it.
-    fn punt(&mut self, mbuf: Mbuf, punt: Punt) {
+    fn punt(&mut self, mut mbuf: Mbuf, punt: Punt) {
         let nic = arrival(&mbuf);
+        if punt == Punt::Local {
+            // The kernel side takes frames of any size.
+            mbuf.fill_checksum();
+        }
         let counters = &self.shared.counters;
         let reserved = match punt {
             Punt::Arp | Punt::NeighbourDiscovery | Punt::Vrrp => 0,
@@ -565,11 +579,13 @@ impl Worker {
     }
 }
 
-/// Makes packets of a burst; false when one lies in several buffers. What `arrived` at no NIC was handed over.
+/// Makes packets of a burst; false when one lies in several buffers. What `arrived` at no NIC was handed over. Where `offloads` come they
+/// say what their senders left to a NIC.
 #[inline(always)]
 fn lay_out<'a>(
     burst: &'a mut MbufBurst,
     arrived: Option<NicId>,
+    offloads: bool,
     packets: &mut ArrayVec<Packet<'a>, BURST_MAX>,
 ) -> bool {
     let mut segmented = false;
@@ -580,8 +596,10 @@ fn lay_out<'a>(
             set_arrival(mbuf, nic);
         }
         let nic = arrived.unwrap_or_else(|| arrival(mbuf));
+        let left = if offloads { (mbuf.is_offloaded(), mbuf.segment_size()) } else { (false, 0) };
         let mut packet = Packet::within(mbuf.room_mut(), nic);
         packet.handed_over = arrived.is_none();
+        (packet.unfilled, packet.segment_size) = left;
         packets.push(packet);
     }
     !segmented
