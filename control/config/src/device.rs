@@ -23,6 +23,8 @@ pub enum Kind {
     Pci(String),
     /// `af_packet:IFACE`: an interface of the kernel through a packet socket.
     AfPacket(String),
+    /// `packet:IFACE`: the same through a packet socket of the director's own, with what senders leave to a NIC.
+    Packet(String),
     /// `af_xdp:IFACE`: an interface of the kernel through XDP sockets.
     AfXdp(String),
     /// `tap:NAME`: a tap interface that DPDK creates.
@@ -55,7 +57,7 @@ pub struct Device {
     pub extra: String,
 }
 
-const FORMS: &str = "af_packet:IFACE, af_xdp:IFACE, tap:NAME, virtio_user:PATH, memif:PATH, ring:NAME, pcap:RX,TX, null:, \
+const FORMS: &str = "af_packet:IFACE, packet:IFACE, af_xdp:IFACE, tap:NAME, virtio_user:PATH, memif:PATH, ring:NAME, pcap:RX,TX, null:, \
                      a PCI address such as 0000:3b:00.0, or DPDK device arguments that start with net_";
 
 impl Device {
@@ -84,6 +86,7 @@ impl Device {
         let (first, extra) = rest.split_once(',').unwrap_or((rest, ""));
         let kind = match word {
             "af_packet" => Kind::AfPacket(interface(first)?),
+            "packet" => Kind::Packet(interface(first)?),
             "af_xdp" => Kind::AfXdp(interface(first)?),
             "tap" => Kind::Tap(interface(first)?),
             "virtio_user" => Kind::VirtioUser(path(first)?),
@@ -101,7 +104,8 @@ impl Device {
                 return Ok(Self { kind: Kind::Null, extra: rest.to_owned() });
             }
             _ => {
-                let known = ["af_packet", "af_xdp", "tap", "virtio_user", "memif", "ring", "pcap", "null"];
+                let known =
+                    ["af_packet", "packet", "af_xdp", "tap", "virtio_user", "memif", "ring", "pcap", "null"];
                 let advice = super::document::nearest(word, &known).map_or_else(
                     || "write one of these".to_owned(),
                     |near| format!("did you mean \"{near}:{rest}\"?"),
@@ -122,7 +126,7 @@ impl Device {
     #[must_use]
     pub fn kernel_interface(&self) -> Option<(&str, bool)> {
         match &self.kind {
-            Kind::AfPacket(name) | Kind::AfXdp(name) => Some((name, false)),
+            Kind::AfPacket(name) | Kind::Packet(name) | Kind::AfXdp(name) => Some((name, false)),
             Kind::Tap(name) => Some((name, true)),
             Kind::Raw(text) => {
                 let made = text.starts_with("net_tap");
@@ -141,7 +145,7 @@ impl Device {
         let mut device = self.clone();
         let before = self.kernel_interface().map(|(name, _)| name.to_owned()).unwrap_or_default();
         match &mut device.kind {
-            Kind::AfPacket(of) | Kind::AfXdp(of) | Kind::Tap(of) => name.clone_into(of),
+            Kind::AfPacket(of) | Kind::Packet(of) | Kind::AfXdp(of) | Kind::Tap(of) => name.clone_into(of),
             Kind::Raw(text) => *text = text.replacen(&format!("iface={before}"), &format!("iface={name}"), 1),
             _ => {}
         }
@@ -190,7 +194,7 @@ impl Device {
         let driver = match &self.kind {
             Kind::Pci(address) => return address.clone(),
             Kind::Raw(text) => return text.split(',').next().unwrap_or_default().to_owned(),
-            Kind::AfPacket(_) => "af_packet",
+            Kind::AfPacket(_) | Kind::Packet(_) => "af_packet",
             Kind::AfXdp(_) => "af_xdp",
             Kind::Tap(_) => "tap",
             Kind::VirtioUser(_) => "virtio_user",
@@ -218,6 +222,10 @@ impl Device {
                 text += &format!(
                     ",iface={name},qpairs={queues},blocksz={block},framesz={frame},framecnt={frames}"
                 );
+            }
+            // Its driver lends its name; the smallest rings that it takes are never used.
+            Kind::Packet(name) => {
+                text += &format!(",iface={name},qpairs={queues},blocksz=4096,framesz=2048,framecnt=2");
             }
             Kind::AfXdp(name) => text += &format!(",iface={name},start_queue=0,queue_count={queues}"),
             Kind::Tap(name) => text += &format!(",iface={name}"),
@@ -255,6 +263,12 @@ impl Device {
         xdp.then_some((MTU_OF_A_PAGE, "XDP sockets want a packet's buffer within a page of memory"))
     }
 
+    /// True where frames come as their senders gave them to a NIC: checksums not filled in, and larger than any MTU.
+    #[must_use]
+    pub const fn takes_offloads(&self) -> bool {
+        matches!(self.kind, Kind::Packet(_))
+    }
+
     /// Frames that a receive queue holds, where the driver is not told how many.
     #[must_use]
     pub fn frames_held(&self, mtu: u16) -> Option<usize> {
@@ -278,7 +292,9 @@ impl Device {
     pub fn resource(&self) -> Option<String> {
         match &self.kind {
             Kind::Pci(address) => Some(address.clone()),
-            Kind::AfPacket(name) | Kind::AfXdp(name) | Kind::Tap(name) => Some(format!("interface {name}")),
+            Kind::AfPacket(name) | Kind::Packet(name) | Kind::AfXdp(name) | Kind::Tap(name) => {
+                Some(format!("interface {name}"))
+            }
             Kind::VirtioUser(path) | Kind::Memif(path) | Kind::Pcap { receive: path, .. } => {
                 Some(path.clone())
             }
@@ -297,6 +313,7 @@ impl fmt::Display for Device {
         match &self.kind {
             Kind::Pci(address) => f.write_str(address)?,
             Kind::AfPacket(name) => write!(f, "af_packet:{name}")?,
+            Kind::Packet(name) => write!(f, "packet:{name}")?,
             Kind::AfXdp(name) => write!(f, "af_xdp:{name}")?,
             Kind::Tap(name) => write!(f, "tap:{name}")?,
             Kind::VirtioUser(path) => write!(f, "virtio_user:{path}")?,
@@ -382,6 +399,7 @@ mod tests {
     fn device_arguments() {
         for (text, want) in [
             ("af_packet:eth1", "net_af_packet3,iface=eth1,qpairs=2,blocksz=4096,framesz=2048,framecnt=2048"),
+            ("packet:eth1", "net_af_packet3,iface=eth1,qpairs=2,blocksz=4096,framesz=2048,framecnt=2"),
             ("af_xdp:eth1", "net_af_xdp3,iface=eth1,start_queue=0,queue_count=2"),
             ("tap:front", "net_tap3,iface=front"),
             ("tap:front,mac=fixed", "net_tap3,iface=front,mac=fixed"),

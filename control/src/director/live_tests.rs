@@ -91,7 +91,7 @@ fn start(path: PathBuf) -> (Live, std::thread::JoinHandle<()>) {
         text: checked.text,
         known: macs.iter().map(|mac| NicNow::new(*mac, 1500, None)).collect(),
         nics: Vec::new(),
-        reopening: super::super::reopen::Reopening::new(eal.clone(), Vec::new()),
+        reopening: super::super::reopen::Reopening::new(eal.clone(), None, Vec::new()),
         workers,
         questions: Vec::new(),
         pool,

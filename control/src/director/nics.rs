@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use dpdk_sys::packet_socket::LARGE_ROOM;
 use dpdk_sys::{
     Eal, EalSettings, FreeHugepages, Memory, Mempool, Nic, NicSettings, NumaNode, RxQueue, TxQueue,
 };
@@ -49,6 +50,8 @@ pub struct Ports {
     pub eal: Eal,
     /// Where packets live.
     pub pool: Mempool,
+    /// Where large frames live, of which senders left the cutting to a NIC, where such come.
+    pub large: Option<Mempool>,
     /// NICs in the order of the configuration.
     pub nics: Vec<OpenNic>,
     /// True when packet memory is in hugepages.
@@ -120,7 +123,7 @@ pub fn open(config: &Config) -> Result<Ports, StartError> {
     let interfaces = crate::links::interfaces::here().unwrap_or_default();
     let packets = Packets::of(&config.runtime, &config.nics, Some(&interfaces));
     let (settings, hugepages) = eal_settings(config, &packets)?;
-    let Packets { mbufs, data_room, rooms, .. } = packets;
+    let Packets { mbufs, data_room, large, rooms, .. } = packets;
     let eal = Eal::start(&settings).map_err(|error| StartError::of("runtime", &error))?;
     let queues = config.runtime.workers.len() as u16;
     let mut devices = Vec::new();
@@ -144,29 +147,39 @@ pub fn open(config: &Config) -> Result<Ports, StartError> {
         (Err(_), Some(_)) => (new(None).map_err(|error| StartError::of("runtime", &error))?, None),
         (Err(error), None) => return Err(StartError::of("runtime", &error)),
     };
+    let large = (large > 0).then(|| Mempool::new(&eal, "large", large, 0, LARGE_ROOM, node)).transpose();
+    let large = large.map_err(|error| StartError::of("runtime", &error))?;
     let mut nics = Vec::new();
     for ((configured, device), room) in config.nics.iter().zip(devices).zip(rooms) {
         let place = format!("nic \"{}\"", configured.name);
-        let (nic, rx, tx) = Nic::open(device, &nic_settings(queues, room, pool.clone()))
-            .map_err(|error| StartError::of(&place, &error))?;
+        let (nic, rx, tx) =
+            Nic::open(device, &nic_settings(&configured.device, queues, room, &pool, large.as_ref()))
+                .map_err(|error| StartError::of(&place, &error))?;
         let taken =
             configured.device.interface().and_then(|name| interfaces.named(name)).map(|(_, of)| of.mtu);
         let interface = configured.device.kernel_interface();
         let interface = interface.and_then(|(name, _)| if_nametoindex(name).ok());
         nics.push(OpenNic { mac: mac_of(nic.mac(), nics.len()), interface, room, taken, nic, rx, tx });
     }
-    Ok(Ports { eal, pool, nics, hugepages, node })
+    Ok(Ports { eal, pool, large, nics, hugepages, node })
 }
 
 /// How NICs are opened.
-pub(super) fn nic_settings(queues: u16, room: u16, pool: Mempool) -> NicSettings {
+pub(super) fn nic_settings(
+    device: &Device,
+    queues: u16,
+    room: u16,
+    pool: &Mempool,
+    large: Option<&Mempool>,
+) -> NicSettings {
     NicSettings {
+        offloads: large.filter(|_| device.takes_offloads()).cloned(),
         rx_queues: queues,
         tx_queues: queues,
         rx_descriptors: RX_DESCRIPTORS,
         tx_descriptors: TX_DESCRIPTORS,
         mtu: room,
-        ..NicSettings::new(pool)
+        ..NicSettings::new(pool.clone())
     }
 }
 

@@ -8,7 +8,7 @@
 use std::sync::Mutex;
 use std::sync::mpsc::sync_channel;
 
-use dpdk_sys::{Eal, Nic};
+use dpdk_sys::{Eal, Mempool, Nic};
 use nix::net::if_::if_nametoindex;
 use shunt_dataplane::id::{Mac, NicId};
 use shunt_dataplane::worker::{NicEnds, NicQueues, Order};
@@ -22,6 +22,8 @@ use crate::publish::ACKNOWLEDGE_MAX;
 #[derive(Debug)]
 pub(super) struct Reopening {
     eal: Eal,
+    /// Where large frames live.
+    large: Option<Mempool>,
     /// By [`WorkerId`](shunt_dataplane::id::WorkerId).
     workers: Mutex<Vec<NicEnds>>,
     /// What failed last, by NIC, so that it is told once.
@@ -30,8 +32,8 @@ pub(super) struct Reopening {
 
 impl Reopening {
     /// With the ends to all workers.
-    pub(super) const fn new(eal: Eal, workers: Vec<NicEnds>) -> Self {
-        Self { eal, workers: Mutex::new(workers), told: Mutex::new(Vec::new()) }
+    pub(super) const fn new(eal: Eal, large: Option<Mempool>, workers: Vec<NicEnds>) -> Self {
+        Self { eal, large, workers: Mutex::new(workers), told: Mutex::new(Vec::new()) }
     }
 }
 
@@ -77,10 +79,11 @@ impl Live {
         self.close(id, &mut workers)?;
         let queues = workers.len() as u16;
         let room = lock(&self.links).nics.get(id.index()).map_or(shunt_config::MTU_DEFAULT, |now| now.room);
-        let device = interface.map_or(nic.device.clone(), |name| nic.device.on_interface(name));
-        let device = self.reopening.eal.probe(&device.devargs(id.index(), queues, room));
+        let configured = interface.map_or(nic.device.clone(), |name| nic.device.on_interface(name));
+        let device = self.reopening.eal.probe(&configured.devargs(id.index(), queues, room));
         let device = device.map_err(|error| error.to_string())?;
-        let settings = nics::nic_settings(queues, room, self.pool.clone());
+        let settings =
+            nics::nic_settings(&configured, queues, room, &self.pool, self.reopening.large.as_ref());
         let (open, rx, tx) = Nic::open(device, &settings).map_err(|error| error.to_string())?;
         let mac = nics::mac_of(open.mac(), id.index());
         if let Some(place) = self.nics.get(id.index()) {

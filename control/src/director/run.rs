@@ -192,7 +192,7 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
         text,
         known: known.nics,
         nics: ports.nics.drain(..).map(|nic| nic.nic).collect(),
-        reopening: Reopening::new(ports.eal.clone(), std::mem::take(&mut workers.nics)),
+        reopening: Reopening::new(ports.eal.clone(), ports.large.clone(), std::mem::take(&mut workers.nics)),
         workers: shared,
         questions: std::mem::take(&mut workers.questions),
         pool: ports.pool.clone(),

@@ -430,15 +430,18 @@ fn advice(live: &Live, view: &View, nics: &[Nic], limits: &[Limit], report: &Rep
     let mut lines = Vec::new();
     for nic in nics {
         let name = &nic.name;
+        let instead = nic.device.strip_prefix("af_packet:").and_then(|of| of.split(',').next());
+        let instead =
+            instead.map_or_else(String::new, |interface| format!(", or set device = \"packet:{interface}\""));
         if nic.checksum_not_filled > 0 {
             lines.push(format!(
-                "nic \"{name}\": {} connections began with a checksum that the sender left to its NIC: receivers drop such packets: run `ethtool -K PEER tx off` on the other end of {}",
+                "nic \"{name}\": {} connections began with a checksum that the sender left to its NIC: receivers drop such packets: run `ethtool -K PEER tx off` on the other end of {}{instead}",
                 nic.checksum_not_filled, nic.device
             ));
         }
         if nic.offloaded > 0 {
             lines.push(format!(
-                "nic \"{name}\": {} frames were cut short or larger than the MTU, by segmentation offload: those cut short were dropped, the others go on in fragments, or their senders are told that they are too big: run `ethtool -K PEER tso off gso off gro off` on the other end of {}",
+                "nic \"{name}\": {} frames were cut short or larger than the MTU, by segmentation offload: those cut short were dropped, the others go on in fragments, or their senders are told that they are too big: run `ethtool -K PEER tso off gso off gro off` on the other end of {}{instead}",
                 nic.offloaded, nic.device
             ));
         }

@@ -20,6 +20,7 @@ mod many_reals;
 mod masquerade;
 mod missed;
 mod neighbours;
+mod offloaded;
 mod offloads;
 mod operator;
 mod oracle;

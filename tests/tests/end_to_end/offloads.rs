@@ -47,7 +47,7 @@ fn checksum_that_is_not_filled_in() {
     let status = running.director.settled();
     assert_eq!(status.nics[0].checksum_not_filled, 2);
     let want = "nic \"front\": 2 connections began with a checksum that the sender left to its NIC: receivers drop such packets: \
-                run `ethtool -K PEER tx off` on the other end of af_packet:front";
+                run `ethtool -K PEER tx off` on the other end of af_packet:front, or set device = \"packet:front\"";
     assert!(status.advice.iter().any(|line| line == want), "{:?}", status.advice);
     let said = running.director.command(&arms.lab, &["status"]);
     assert!(said.out.contains(want), "{}", said.out);
@@ -73,7 +73,7 @@ fn frames_larger_than_the_mtu() {
     running.director.wait_for_drops("cut_short", 1);
     let status = running.director.settled();
     assert_eq!(status.nics[0].offloaded, 2);
-    let want = "nic \"front\": 2 frames were cut short or larger than the MTU, by segmentation offload: those cut short were dropped, the others go on in fragments, or their senders are told that they are too big: run `ethtool -K PEER tso off gso off gro off` on the other end of af_packet:front";
+    let want = "nic \"front\": 2 frames were cut short or larger than the MTU, by segmentation offload: those cut short were dropped, the others go on in fragments, or their senders are told that they are too big: run `ethtool -K PEER tso off gso off gro off` on the other end of af_packet:front, or set device = \"packet:front\"";
     assert!(status.advice.iter().any(|line| line == want), "{:?}", status.advice);
     let said = running.director.command(&arms.lab, &["drops", "--explain", "cut_short"]);
     assert!(said.out.contains("ethtool -K"), "{said:?}");

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
+use dpdk_sys::packet_socket::{LARGE_PER_QUEUE, LARGE_ROOM};
 use dpdk_sys::{FreeHugepages, mempool};
 use shunt_model::fault::Fault;
 use shunt_model::interface::Interfaces;
@@ -63,6 +64,8 @@ pub struct Packets {
     pub mbufs: u32,
     /// Bytes of each one's buffer.
     pub data_room: u16,
+    /// How many large frames there are at most, of which senders left the cutting to a NIC; 0 where none come.
+    pub large: u32,
     /// Bytes of the largest IP packet that each NIC is opened for.
     pub rooms: Vec<u16>,
     /// MiB that they take, with what DPDK takes beside them.
@@ -85,10 +88,14 @@ impl Packets {
         let rooms: Vec<u16> = nics.iter().map(|nic| room(nic, interfaces)).collect();
         let data_room = data_room(nics, &rooms);
         let each = u64::from(data_room) + 256;
+        let taking = nics.iter().filter(|nic| nic.device.takes_offloads()).count() * runtime.workers.len();
+        let large = (taking as u32 * LARGE_PER_QUEUE).next_power_of_two() - 1;
+        let large_bytes = u64::from(large) * (u64::from(LARGE_ROOM) + 256);
         Self {
             mbufs,
             data_room,
-            needed: MEMORY_BASE + (u64::from(mbufs) * each).div_ceil(1 << 20) * 5 / 4,
+            large,
+            needed: MEMORY_BASE + (u64::from(mbufs) * each + large_bytes).div_ceil(1 << 20) * 5 / 4,
             configured: runtime.memory,
             hugepages: runtime.hugepages,
             physical: pci::want_physical_addresses(Path::new(pci::SYSFS), nics.iter().map(|nic| &nic.device)),
@@ -178,7 +185,11 @@ impl Packets {
     }
 
     fn because(&self) -> String {
-        format!("{} buffers of {} bytes, and what DPDK needs beside them", self.mbufs, self.data_room)
+        let large = match self.large {
+            0 => String::new(),
+            large => format!(", {large} of {LARGE_ROOM} bytes"),
+        };
+        format!("{} buffers of {} bytes{large}, and what DPDK needs beside them", self.mbufs, self.data_room)
     }
 }
 
@@ -218,6 +229,7 @@ mod tests {
     use super::*;
     use crate::Config;
     use crate::check::Checked;
+    use crate::device::Device;
 
     const MIB: u64 = 1 << 20;
 
@@ -314,6 +326,14 @@ mod tests {
         config.nics[0].mtu = Some(9000);
         let large = Packets::of(&config.runtime, &config.nics, None).mebibytes();
         assert!(large > 2 * small, "{small} {large}");
+        config.nics[0].mtu = None;
+        config.nics[0].device = Device::parse("packet:t").unwrap();
+        let packets = Packets::of(&config.runtime, &config.nics, None);
+        assert_eq!((packets.large, packets.mebibytes()), (63, small + 5));
+        assert!(
+            packets.to_string().contains("buffers of 2176 bytes, 63 of 65535 bytes, and what DPDK"),
+            "{packets}"
+        );
         config.runtime.memory = Some(77);
         assert_eq!(Packets::of(&config.runtime, &config.nics, None).mebibytes(), 77);
     }
