@@ -41,6 +41,7 @@ pub fn import(path: &Path, files: &dyn Files, config_id: &str, interfaces: Inter
     let items = Items::of(&lines, &mut writer);
     drop(lines);
     // Each of keepalived's processes reads the file in its own way.
+    let parent = items.statements(Process::Parent, &mut writer);
     let vrrp = items.statements(Process::Vrrp, &mut writer);
     let checkers = items.statements(Process::Checkers, &mut writer);
     drop(items);
@@ -48,7 +49,7 @@ pub fn import(path: &Path, files: &dyn Files, config_id: &str, interfaces: Inter
     scripts::gone(&vrrp, files, &mut context.gone);
     scripts::gone(&checkers, files, &mut context.gone);
     // global_defs comes first, wherever it stands: keepalived looks at it when all is read.
-    let globals = vrrp.iter().filter(|statement| statement.keyword() == "global_defs");
+    let globals = parent.iter().filter(|statement| statement.keyword() == "global_defs");
     for statement in globals {
         global::read(statement, &mut context, &mut writer);
     }
@@ -69,7 +70,7 @@ pub fn import(path: &Path, files: &dyn Files, config_id: &str, interfaces: Inter
         "virtual_server_group" => groups::read(statement, &mut context.groups, writer),
         "SSL" => global::ssl(statement, &mut context, writer),
         // Those of the other process's reading are the same.
-        "track_file" | "vrrp_track_file" | "global_defs" => {}
+        "track_file" | "vrrp_track_file" => {}
         _ => rest.push(statement),
     });
     for statement in rest {

@@ -61,6 +61,8 @@ impl Statement {
 /// What keepalived's processes read of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Process {
+    /// The one that starts the others, which have `global_defs` from it.
+    Parent,
     /// The one that speaks VRRP.
     Vrrp,
     /// The one that checks real servers.
@@ -68,10 +70,12 @@ pub enum Process {
 }
 
 impl Process {
-    /// True for keywords of the file that this process leaves to the other one.
+    /// True for keywords of the file that this process leaves to another one: it passes over their blocks, brace by brace.
     fn skips(self, keyword: &str) -> bool {
         match self {
+            Self::Parent => keyword != "global_defs" && !matches!(Inner::of("file", keyword), Inner::Nothing),
             Self::Vrrp => [
+                "global_defs",
                 "virtual_server",
                 "virtual_server_group",
                 "SSL",
@@ -82,6 +86,7 @@ impl Process {
             ]
             .contains(&keyword),
             Self::Checkers => [
+                "global_defs",
                 "vrrp_instance",
                 "vrrp_sync_group",
                 "vrrp_script",
@@ -318,7 +323,7 @@ impl<'i> Reader<'i, '_> {
                         _ if !is_open && LATER.contains(&statement.keyword()) => None,
                         Inner::Nothing => None,
                         Inner::Keywords(inner) => Some(self.block(inner, depth + 1, true)),
-                        Inner::Lines => Some(self.lines()),
+                        Inner::Lines => Some(self.lines(statement.keyword())),
                     };
                     if statement.block.is_some() && self.next > self.items.len() {
                         self.unclosed.get_or_insert(origin);
@@ -333,7 +338,7 @@ impl<'i> Reader<'i, '_> {
     }
 
     /// The lines of a block without keywords.
-    fn lines(&mut self) -> Vec<Statement> {
+    fn lines(&mut self, name: &str) -> Vec<Statement> {
         let mut statements = Vec::new();
         let mut needs_open = true;
         while let Some(item) = self.item() {
@@ -342,7 +347,11 @@ impl<'i> Reader<'i, '_> {
                 Item::Open(origin) => self.ignored_brace(origin, "the block", statements.last()),
                 Item::Close(_) => return statements,
                 Item::Words(statement) => {
-                    needs_open = false;
+                    if std::mem::take(&mut needs_open) {
+                        let holds = format!("keepalived takes all up to the next }} for lines of {name}");
+                        let fault = Fault::new("a { is missing before this line", holds, "add it");
+                        self.writer.ignored(statement.origin(), name, fault);
+                    }
                     statements.push(statement.clone());
                 }
             }
@@ -390,15 +399,19 @@ mod tests {
     use super::*;
     use std::path::Path;
 
-    fn read(text: &str) -> (String, Vec<String>) {
+    fn statements(text: &str, process: Process, writer: &mut Writer) -> Vec<Statement> {
         let line = |(number, text): (usize, &str)| Line {
             text: text.trim().to_owned(),
             origin: Origin { file: Path::new("k").into(), line: number + 1, column: 1 },
             verbatim: true,
         };
         let lines: Vec<Line> = text.lines().enumerate().map(line).collect();
+        Items::of(&lines, writer).statements(process, writer)
+    }
+
+    fn read(text: &str) -> (String, Vec<String>) {
         let mut writer = Writer::default();
-        let statements = Items::of(&lines, &mut writer).statements(Process::Checkers, &mut writer);
+        let statements = statements(text, Process::Checkers, &mut writer);
         (shown(&statements), writer.finish().notes.iter().map(|note| note.fault.wrong.clone()).collect())
     }
 
@@ -434,6 +447,21 @@ mod tests {
         assert_eq!((statements.as_str(), notes.len()), ("SSL[ca a];b", 1));
         let (_, notes) = read("script \"a\nb");
         assert_eq!(notes.len(), 1);
+    }
+
+    /// A mistake within global_defs, which the parent reads alone, does not reach the others.
+    #[test]
+    fn each_process_passes_over_the_blocks_of_others() {
+        let text = "global_defs {\nnotification_email a@example.org\nrouter_id x\n}\nvrrp_instance a {\npriority 5\n}\n\
+                    virtual_server 192.0.2.1 80 {\nlb_kind NAT\n}";
+        let of = |process| shown(&statements(text, process, &mut Writer::default()));
+        assert_eq!(of(Process::Vrrp), "vrrp_instance a[priority 5]");
+        assert_eq!(of(Process::Checkers), "virtual_server 192.0.2.1 80[lb_kind NAT]");
+        let parent = of(Process::Parent);
+        assert!(
+            parent.starts_with("global_defs[notification_email a@example.org[router_id x];vrrp_instance a"),
+            "{parent}"
+        );
     }
 
     /// The `}` of a block that keepalived does not know ends the block around it.
