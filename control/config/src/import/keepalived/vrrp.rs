@@ -277,7 +277,14 @@ impl Instance {
                 return;
             }
             "version" => {
-                router.version = values.integer_as_far(2..=3).or(router.version);
+                let Some(version) = values.integer_as_far(2..=3) else { return };
+                match router.version {
+                    Some(first) if first != version => {
+                        let holds = format!("keepalived ignores it, for the version is {first} already");
+                        values.ignored(format!("version {version}"), holds, "remove one of them");
+                    }
+                    _ => router.version = Some(version),
+                }
                 return;
             }
             "strict_mode" => {
