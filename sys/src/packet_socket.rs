@@ -17,12 +17,16 @@ use crate::mempool::{HEADROOM, Mempool};
 use crate::nic::NicId;
 use crate::offload;
 
-/// Frames received by one system call.
-const PLACES: usize = 16;
+/// Frames received by one system call; a queue holds as many mbufs ready for them.
+pub const PLACES: usize = 16;
 /// Room in front of a large frame: a tag that the kernel took off goes there.
 const LARGE_HEADROOM: usize = 4;
 /// Bytes of the buffer of a large mbuf: as many as an mbuf can have.
 pub const LARGE_ROOM: u16 = u16::MAX;
+/// Bytes of the kernel's memory that frames may take which wait in a socket; the kernel allows twice as many.
+pub(crate) const ROOM: i32 = 4 << 20;
+/// The most frames that wait in a queue's socket: of the smallest ones, with all that the kernel counts for each. Large ones take 64 KiB.
+pub const WAITING_MOST: usize = 2 * ROOM as usize / 768;
 /// Large mbufs that a queue needs: in its places, and those on their way.
 pub const LARGE_PER_QUEUE: u32 = 64;
 

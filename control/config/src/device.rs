@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use dpdk_sys::packet_socket::WAITING_MOST;
 use shunt_model::fault::Fault;
 
 /// Bytes in front of a frame in af_packet's ring: TPACKET2_HDRLEN, alignment and the VLAN tag that the kernel may
@@ -272,7 +273,11 @@ impl Device {
     /// Frames that a receive queue holds, where the driver is not told how many.
     #[must_use]
     pub fn frames_held(&self, mtu: u16) -> Option<usize> {
-        matches!(self.kind, Kind::AfPacket(_)).then(|| AF_PACKET_RING / self.frame_size(mtu))
+        match self.kind {
+            Kind::AfPacket(_) => Some(AF_PACKET_RING / self.frame_size(mtu)),
+            Kind::Packet(_) => Some(WAITING_MOST),
+            _ => None,
+        }
     }
 
     /// The most queues that this kind of device has, where that is known before it is opened.

@@ -11,6 +11,7 @@ use nix::libc;
 use nix::net::if_::if_nametoindex;
 
 use crate::ffi;
+use crate::packet_socket::ROOM;
 use crate::probe::Device;
 
 /// The driver that has them.
@@ -187,7 +188,6 @@ fn new() -> io::Result<OwnedFd> {
 
 /// A socket that tells what senders left to a NIC, with room for what a ring would hold, bound to nothing.
 fn plain(old: RawFd) -> io::Result<OwnedFd> {
-    const ROOM: i32 = 4 << 20;
     let new = new()?;
     set(&new, libc::PACKET_QDISC_BYPASS, &option(old, libc::PACKET_QDISC_BYPASS)?)?;
     for name in [libc::PACKET_VNET_HDR, libc::PACKET_AUXDATA, libc::PACKET_IGNORE_OUTGOING] {

@@ -289,6 +289,16 @@ fn on_af_packet_with_two_workers() {
     survives(&arms, &running, 0x5eed_0002, 0, &ANYWHERE);
 }
 
+/// Nothing is cut there.
+#[test]
+fn on_packet() {
+    let arms = Arms::on("packet");
+    arms.lab.ip("link set front mtu 9000\nlink set back mtu 9000");
+    let running = Running::of_director(&arms, &arms.with_mtu(1500, SERVICES));
+    let reasons: Vec<&str> = ANYWHERE.into_iter().filter(|reason| *reason != "cut_short").collect();
+    survives(&arms, &running, 0x5eed_0004, 2 * dpdk_sys::packet_socket::PLACES as u64, &reasons);
+}
+
 #[test]
 fn on_tap() {
     let (arms, running) = Arms::on_taps(SERVICES);

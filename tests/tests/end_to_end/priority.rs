@@ -67,6 +67,14 @@ fn on_af_packet() {
     passes(&arms, &running);
 }
 
+/// The kernel takes the tag off and says so beside the frame.
+#[test]
+fn on_packet() {
+    let arms = Arms::on("packet");
+    let running = arms.start(SERVICES);
+    passes(&arms, &running);
+}
+
 #[test]
 fn on_taps() {
     let (arms, running) = Arms::on_taps(SERVICES);
