@@ -60,6 +60,7 @@ pub fn import(path: &Path, files: &dyn Files, config_id: &str, interfaces: Inter
             context.gone.default_user = context.script_security;
         }
     }
+    context.gone.script_user.clone_from(&context.script_user);
     global::write(&context, global::asked(&vrrp, &checkers), &mut writer);
     let mut routers = Writer::default();
     read_vrrp(&vrrp, files, &mut context, &mut writer, &mut routers);

@@ -77,6 +77,8 @@ pub struct Gone {
     users: BTreeSet<String>,
     /// Scripts without a user of their own have none at all.
     pub default_user: bool,
+    /// Whom scripts without a user of their own run as, if not as root.
+    pub script_user: Option<String>,
 }
 
 impl Gone {
@@ -85,12 +87,21 @@ impl Gone {
         if self.programs.contains(program) {
             return Some(format!("{program} is no program on this machine"));
         }
-        let Some((_, user)) = keys.iter().find(|(key, _)| *key == "user") else {
+        let said = keys.iter().find(|(key, _)| *key == "user").map(|(_, user)| user.trim_matches('"'));
+        let runs_as = said.or(self.script_user.as_deref()).and_then(|user| user.split(' ').next());
+        // keepalived looks for its path as that user, whose groups it may not set then.
+        let without_path = |name: &&str| {
+            !program.contains('/') && !["root", "0"].contains(name) && !self.users.contains(*name)
+        };
+        if let Some(name) = runs_as.filter(without_path) {
+            return Some(format!("{program} is named without its path, and runs as {name}"));
+        }
+        let Some(user) = said else {
             let wrong =
                 format!("enable_script_security without script_user, and {USER} is no user of this machine");
             return self.default_user.then_some(wrong);
         };
-        let name = user.trim_matches('"').split(' ').next().filter(|name| self.users.contains(*name))?;
+        let name = user.split(' ').next().filter(|name| self.users.contains(*name))?;
         Some(format!("{name} is no user of this machine"))
     }
 }

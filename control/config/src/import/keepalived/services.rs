@@ -748,7 +748,7 @@ impl Server {
 
     /// `alpha` is about checks: a real server without any is up.
     fn write_alpha(&mut self) {
-        if self.reals.iter().any(|real| real.checks.is_empty()) {
+        if self.reals.is_empty() || self.reals.iter().any(|real| real.checks.is_empty()) {
             return self.spread_alpha();
         }
         self.keys.extend(self.alpha.take().map(|origin| (origin, "alpha", "true".to_owned())));
