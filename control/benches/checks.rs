@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use shunt::health::{Change, Health, Target};
+use shunt::health::Health;
 use shunt::kernel::ServiceWays;
 use shunt_dataplane::id::Protocol;
 use shunt_model::health::kind::{CheckKind, Http};
 use shunt_model::health::{Check, RealKey};
+use shunt_protocol::health::{Change, Target};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const REALS: u32 = 2_000;

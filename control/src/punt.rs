@@ -5,8 +5,7 @@ use std::time::Instant;
 
 use shunt_dataplane::forward::Punt;
 use shunt_dataplane::id::{NicId, WorkerId};
-
-use crate::neighbour::{Machine, Output};
+use shunt_protocol::neighbour::{Machine, Output};
 
 /// A packet's bytes.
 pub trait Frame {
@@ -87,8 +86,8 @@ mod tests {
     use shunt_dataplane::service::Unresolved;
 
     use super::*;
-    use crate::neighbour::Nic;
-    use crate::neighbour::message::{Speaker, announcement, reply, request};
+    use shunt_protocol::neighbour::Nic;
+    use shunt_protocol::neighbour::message::{Speaker, announcement, reply, request};
 
     const OWN: Mac = Mac([2, 0, 0, 0, 0xd0, 1]);
     const REAL: Mac = Mac([2, 0, 0, 0, 0, 0x21]);

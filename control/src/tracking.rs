@@ -10,13 +10,13 @@ use std::time::Instant;
 use hashbrown::HashMap;
 use shunt_model::health::{Check, Failure, Success};
 use shunt_model::vrrp::Reading;
+use shunt_protocol::health::judge::{Judge, Rules};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{AbortHandle, LocalSet, spawn_local};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::health::Lacks;
 use crate::health::check::{self, Tools};
-use crate::health::judge::{Judge, Rules};
 use crate::health::scripts::Scripts;
 use crate::kernel::{KernelError, Namespace, ServiceWays};
 use crate::threads::{Duty, Pulse};

@@ -7,12 +7,12 @@ use std::path::Path;
 use proptest::prelude::*;
 use proptest::sample;
 use serde::Deserialize;
-use shunt::ipvsadm::connections::Connection;
-use shunt::ipvsadm::listing;
-use shunt::ipvsadm::session::{Session, Target};
 use shunt_model::ipvsadm::names::{Names, Services};
 use shunt_model::ipvsadm::table;
 use shunt_model::ipvsadm::table::{Change, Destination, Protocol, Refused, Table};
+use shunt_protocol::ipvsadm::connections::Connection;
+use shunt_protocol::ipvsadm::listing;
+use shunt_protocol::ipvsadm::session::{Session, Target};
 
 #[derive(Deserialize)]
 struct Recording {

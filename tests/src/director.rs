@@ -7,7 +7,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use shunt::ipvsadm::ledger::Ledger;
 use shunt_dataplane::address::Address;
 use shunt_dataplane::connections::{Exported, Record, Table};
 use shunt_dataplane::counters::WorkerCounters;
@@ -17,6 +16,7 @@ use shunt_dataplane::id::{NicId, WorkerId};
 use shunt_dataplane::packet::Packet;
 use shunt_dataplane::snapshot::{Plan, RealName, Registry, Snapshot};
 use shunt_dataplane::time::{Tick, Ticks};
+use shunt_protocol::ipvsadm::ledger::Ledger;
 
 /// Bytes free in front of each frame, as in an mbuf of DPDK.
 pub const HEAD_ROOM: usize = 128;

@@ -15,6 +15,7 @@ use axum::{Extension, Router};
 use futures_util::{Stream, StreamExt as _};
 use shunt_model::notify::{Event, What};
 use shunt_model::secret::starred;
+use shunt_protocol::notify::PAST_MAX;
 use tokio::net::UnixListener;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -29,7 +30,7 @@ use super::ipvsadm::Change;
 use super::places::{self, Places};
 use super::socket::OwnedListener;
 use crate::notify;
-use crate::notify::{Listening, PAST_MAX};
+use crate::notify::Listening;
 
 /// Connections that are written in one piece.
 const CONNECTIONS_PER_CHUNK: usize = 128;

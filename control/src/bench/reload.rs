@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use shunt_config::Config;
 use shunt_dataplane::id::NicId;
 use shunt_dataplane::worker::Shared;
+use shunt_protocol::neighbour::Change;
 
 use super::measure::{Effort, Others, Spread, timed, timed_turn};
 use super::report::{Cell, Verified};
@@ -19,7 +20,6 @@ use super::rig::{self, Bench, MTU, Rig};
 use super::times::{Quantiles, Times};
 use super::traffic::{self, Draw, Kind};
 use super::{BenchError, COMPARED, Shape, capacity_for, verify};
-use crate::neighbour::Change;
 use crate::publish::{ACKNOWLEDGE_MAX, Publisher};
 
 /// Between two reloads.

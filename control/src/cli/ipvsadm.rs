@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use clap::Args;
 use shunt_model::ipvsadm::table::Protocol;
+use shunt_protocol::ipvsadm::connections::Connection;
+use shunt_protocol::ipvsadm::session::{Session, Target};
 use tokio::runtime::Runtime;
 
 use super::client::{Client, Failure, Target as Socket};
 use super::output::Out;
 use super::{Outcome, connections, output};
 use crate::api::ipvsadm::{Change, Changed, Refused, Table};
-use crate::ipvsadm::connections::Connection;
 use crate::ipvsadm::names::Machine;
-use crate::ipvsadm::session::{Session, Target};
 
 #[derive(Debug, Args)]
 #[command(

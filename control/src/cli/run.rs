@@ -90,7 +90,8 @@ fn run_here(arguments: &Arguments) -> Outcome {
     for warning in &checked.warnings.list {
         tracing::warn!("{}", checked.warnings.line(warning));
     }
-    if let Err(error) = watcher::start(log.clone()) {
+    let flush = log.clone();
+    if let Err(error) = watcher::start(move || flush.flush()) {
         complain(&format!("no thread to watch the others ({error}): raise the limit of threads (ulimit -u)"));
         return Outcome::No;
     }

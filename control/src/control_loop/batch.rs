@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use shunt_dataplane::id::Mac;
+use shunt_protocol::neighbour::Change;
+use shunt_protocol::neighbour::machine::Key;
 
-use crate::neighbour::Change;
-use crate::neighbour::machine::Key;
 use crate::punt::Held;
 
 /// Packets whose neighbour is known and that wait for workers to know it too.

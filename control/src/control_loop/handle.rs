@@ -6,11 +6,11 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use shunt_dataplane::id::{Mac, NicId};
 use shunt_model::vrrp::{Group, Instance, Reading, Tracked};
+use shunt_protocol::neighbour::machine::Key;
+use shunt_protocol::neighbour::{Conflict, Counters as NeighbourCounters, Listed, Named, Nic, Vip};
 
 use super::{Counters, VrrpReport};
 use crate::kernel::Routes;
-use crate::neighbour::machine::Key;
-use crate::neighbour::{Conflict, Counters as NeighbourCounters, Listed, Named, Nic, Vip};
 use crate::threads::channel::{Receiver, Sender, channel as new_channel};
 
 pub(super) enum Command {

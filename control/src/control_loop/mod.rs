@@ -21,10 +21,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use shunt_dataplane::id::NicId;
 use shunt_dataplane::wire::ethernet;
 use shunt_dataplane::worker::Ticket;
+use shunt_protocol::neighbour::{Change, Event, Machine, Output};
 
 use crate::kernel::service_way::NEXT_HOP;
 use crate::kernel::{Kernel, Routes, next_hop};
-use crate::neighbour::{Change, Event, Machine, Output};
 use crate::punt::{Frame, Held, Origin, Punted, Sorted, sort};
 pub use batch::{Batch, RELEASED_MAX};
 use handle::{Command, Inbox};
@@ -94,7 +94,7 @@ pub trait Publish {
     fn owned(&mut self, vips: Vec<(NicId, IpAddr)>);
 
     /// Tells the operator what happened to a virtual router.
-    fn vrrp(&mut self, event: crate::vrrp::Event);
+    fn vrrp(&mut self, event: shunt_protocol::vrrp::Event);
 }
 
 /// What the loop counts.

@@ -8,10 +8,10 @@ use shunt_dataplane::id::{Mac, NicId};
 use shunt_dataplane::reply::may_answer;
 use shunt_dataplane::wire::build::{self, Ends};
 use shunt_dataplane::wire::{Headers, IpVersion, ethernet};
+use shunt_protocol::neighbour::machine::Key;
 
 use super::{ControlLoop, Publish, Rings};
 use crate::kernel::next_hop;
-use crate::neighbour::machine::Key;
 
 /// Frames that wait for their next hop; further ones are dropped, and sent again by their sockets.
 pub const WAITING_MAX: usize = 1_024;

@@ -9,9 +9,8 @@ use shunt_dataplane::packet::Packet;
 use shunt_dataplane::rewrite::tun;
 use shunt_dataplane::wire::ethernet::{self, Macs};
 use shunt_model::health::ServiceWay;
-
-use crate::neighbour::Nic;
-use crate::neighbour::machine::Key;
+use shunt_protocol::neighbour::Nic;
+use shunt_protocol::neighbour::machine::Key;
 
 /// Frames that wait for their neighbour; further ones are dropped, and asked again by who sent them.
 pub const WAITING_MAX: usize = 256;

@@ -11,13 +11,13 @@ use shunt_dataplane::id::{Mac, WorkerId};
 use shunt_dataplane::service::Unresolved;
 use shunt_dataplane::wire::ethernet;
 use shunt_model::health::ServiceWay;
+use shunt_protocol::neighbour::message::{Message, Speaker, reply, request};
+use shunt_protocol::neighbour::{Named, Nic, PROBES_MAX, RETRANSMIT, Vip};
 use socket2::SockRef;
 
 use super::*;
 use crate::kernel::NicSide;
 use crate::kernel::service_way::MARK;
-use crate::neighbour::message::{Message, Speaker, reply, request};
-use crate::neighbour::{Named, Nic, PROBES_MAX, RETRANSMIT, Vip};
 
 const NIC: NicId = NicId(0);
 const OWN: Mac = Mac([2, 0, 0, 0, 0xd0, 1]);
@@ -35,7 +35,7 @@ struct World {
     running: Batch,
     events: Vec<Event>,
     owned: Vec<(NicId, IpAddr)>,
-    vrrp: Vec<crate::vrrp::Event>,
+    vrrp: Vec<shunt_protocol::vrrp::Event>,
     full: bool,
     left: VecDeque<(Ticket, Instant)>,
 }
@@ -111,7 +111,7 @@ impl Publish for Shared {
         self.world().owned = vips;
     }
 
-    fn vrrp(&mut self, event: crate::vrrp::Event) {
+    fn vrrp(&mut self, event: shunt_protocol::vrrp::Event) {
         self.world().vrrp.push(event);
     }
 }
@@ -361,8 +361,8 @@ fn refusal(syn: &[u8]) -> Vec<u8> {
 #[test]
 fn departures_are_told_by_their_tickets() {
     use super::vrrp::{DEPARTURES_MAX, Departures};
-    use crate::vrrp::Due;
     use shunt_model::vrrp::Vrid;
+    use shunt_protocol::vrrp::Due;
     let start = Instant::now();
     let due = |number: u64| Due {
         router: (NIC, Vrid(1), shunt_dataplane::address::Family::V4),

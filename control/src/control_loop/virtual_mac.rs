@@ -9,8 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use shunt_dataplane::id::{Mac, NicId};
 use shunt_dataplane::wire::{checksum, ethernet, ipv6};
 use shunt_model::vrrp::Instance;
-
-use crate::neighbour::message::Message;
+use shunt_protocol::neighbour::message::Message;
 
 /// Offsets in frames of neighbours.
 mod at {
@@ -139,7 +138,7 @@ fn mend_checksum(frame: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::neighbour::message::{Speaker, announcement, reply, request};
+    use shunt_protocol::neighbour::message::{Speaker, announcement, reply, request};
 
     const OWN: Mac = Mac([2, 0, 0, 0, 0xd0, 1]);
     const CLIENT: Mac = Mac([2, 0, 0, 0, 0, 9]);

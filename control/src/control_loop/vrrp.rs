@@ -11,13 +11,13 @@ use shunt_dataplane::id::{Mac, NicId};
 use shunt_dataplane::wire::{ethernet, vrrp as wire};
 use shunt_dataplane::worker::Ticket;
 use shunt_model::vrrp::{Group, Instance, Reading, Tracked};
+use shunt_protocol::neighbour::message::{Speaker, announcement};
+use shunt_protocol::neighbour::{Nic, Vip};
+use shunt_protocol::vrrp::{Due, Listed, Machine, Output, To};
 
 use super::virtual_mac::{Incoming, VirtualMacs};
 use super::{ControlLoop, Publish, Rings};
-use crate::neighbour::message::{Speaker, announcement};
-use crate::neighbour::{Nic, Vip};
 use crate::punt::{Frame as _, Held, Punted};
-use crate::vrrp::{Due, Listed, Machine, Output, To};
 
 /// The priority of the loop among real-time threads, where the system allows one: above none but ordinary ones.
 const REAL_TIME_PRIORITY: u8 = 10;
@@ -55,7 +55,7 @@ pub struct Report {
     /// The virtual routers.
     pub routers: Vec<Listed>,
     /// What the machine counts.
-    pub counters: crate::vrrp::Counters,
+    pub counters: shunt_protocol::vrrp::Counters,
     /// Why the loop has no real-time priority; none when it has one, or needs none.
     pub not_real_time: Option<String>,
     /// Adverts to peers whose MAC, or whose router's, is not known.

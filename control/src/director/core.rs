@@ -15,10 +15,9 @@ use arc_swap::ArcSwap;
 use shunt_config::Config;
 use shunt_dataplane::id::{Generation, NicId, WorkerId};
 use shunt_dataplane::snapshot::Snapshot;
+use shunt_protocol::neighbour;
 use tracing::Level;
 
-use crate::health;
-use crate::neighbour;
 use crate::notify::Notifier;
 use crate::publish::Publisher;
 use crate::publish::compile::{NicState, State};
@@ -42,7 +41,7 @@ pub enum Message {
     /// A configuration that was checked; the answer comes when all workers run it.
     Config(Box<Proposal>, Arc<Asking>, SyncSender<Applied>),
     /// What holds for real servers changed.
-    Health(Vec<health::Change>),
+    Health(Vec<shunt_protocol::health::Change>),
     /// The VIPs of virtual routers that belong to this director from now on.
     Owned(HashSet<(NicId, IpAddr)>),
     /// What holds for NICs from now on, by [`NicId`]; the answer comes when all workers run it.
@@ -240,7 +239,7 @@ impl Work {
             Message::Health(changes) => {
                 for change in &changes {
                     let before = self.publisher.state().verdict(&change.key);
-                    gathered.health.push((change.line(before), change.level()));
+                    gathered.health.push((change.line(before), level(change)));
                     self.publisher.set_health(change);
                 }
                 events::tell_reals(&self.config, &changes, &self.notifier);
@@ -306,6 +305,16 @@ impl Work {
         if published.is_some() {
             events::tell_no_real(&self.config, self.publisher.state(), &self.notifier);
         }
+    }
+}
+
+/// How loud it is told: who goes down is a warning, weights that grow after a return are a detail.
+const fn level(change: &shunt_protocol::health::Change) -> tracing::Level {
+    match (change.turned, change.verdict.up) {
+        (true, false) => tracing::Level::WARN,
+        (true, true) => tracing::Level::INFO,
+        (false, _) if change.verdict.share < 100 => tracing::Level::DEBUG,
+        (false, _) => tracing::Level::INFO,
     }
 }
 

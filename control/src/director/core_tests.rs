@@ -8,13 +8,13 @@ use shunt_dataplane::flow::Owners;
 use shunt_dataplane::id::Mac;
 use shunt_dataplane::service::Standing;
 use shunt_model::health::Failure;
+use shunt_protocol::health::gather::Gathering;
+use shunt_protocol::health::machine::Machine;
 
 use super::super::changes::By;
 use super::super::targets;
 use super::*;
 use crate::api::Asked;
-use crate::health::gather::Gathering;
-use crate::health::machine::Machine;
 
 const SERVICES: u32 = 400;
 const REALS: u32 = 10;

@@ -7,8 +7,8 @@ use shunt_config::{Config, Service};
 use shunt_model::health::ServiceKey;
 use shunt_model::notify::What;
 use shunt_model::script::Script;
+use shunt_protocol::health::Change;
 
-use crate::health::Change;
 use crate::notify;
 use crate::notify::{Condition, Notifier};
 use crate::publish::compile::State;

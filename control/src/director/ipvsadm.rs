@@ -14,6 +14,8 @@ use shunt_dataplane::snapshot::Snapshot;
 use shunt_model::health::RealKey;
 use shunt_model::ipvsadm::table;
 use shunt_model::ipvsadm::table::{Change, Counters, Key, Numbers, Refused, Table};
+use shunt_protocol::ipvsadm::ledger::Ledger;
+use shunt_protocol::ipvsadm::rate::Estimate;
 
 use super::changes::{By, Proposal};
 use super::live::{Live, lock};
@@ -21,8 +23,6 @@ use crate::api::Asked;
 use crate::api::director::Refusal;
 use crate::api::ipvsadm::Changed;
 use crate::ipvsadm::convert;
-use crate::ipvsadm::ledger::Ledger;
-use crate::ipvsadm::rate::Estimate;
 
 /// What ipvsadm remembers of real servers beside their counters.
 #[derive(Debug, Default)]
@@ -57,7 +57,7 @@ impl Live {
         Table { services: services.collect(), timeouts: convert::shown_timeouts(&view.config.timeouts) }
     }
 
-    /// Looks at all totals; called every [`crate::ipvsadm::rate::PERIOD`].
+    /// Looks at all totals; called every [`shunt_protocol::ipvsadm::rate::PERIOD`].
     pub(super) fn estimate(&self) {
         let view = self.view.load();
         let counters = counters(&view.snapshot);

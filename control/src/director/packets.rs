@@ -12,15 +12,15 @@ use shunt_dataplane::worker::{self, Injected, PacketEnds, Shared, Ticket};
 use shunt_model::notify::What;
 use shunt_model::vrrp::Role;
 use shunt_model::vrrp::Told;
+use shunt_protocol::neighbour::{Change, Event};
+use shunt_protocol::vrrp;
 
 use super::core::Message;
 use crate::control_loop::{Batch, Publish, Rings};
-use crate::neighbour::{Change, Event};
 use crate::notify;
 use crate::notify::{Condition, Notifier};
 use crate::punt::{Frame, Held, Origin, Punted};
 use crate::threads::channel::Sender;
-use crate::vrrp;
 
 /// A packet that a worker handed up.
 #[derive(Debug)]

@@ -162,7 +162,7 @@ fn start(file: &Path, checked: Checked) -> Result<Running, StartError> {
         .map_err(|error| StartError::of("runtime", &error))?;
     let messages = core.messages();
     let on_changes = move |changes| drop(messages.send(Message::Health(changes)));
-    let lacks = Arc::new(Lacks::new(Some(notifier.clone())));
+    let lacks = Arc::new(Lacks::new(Box::new(notifier.clone())));
     let health = Health::start(Some(namespace.clone()), ways, lacks.clone(), on_changes)
         .map_err(|error| StartError::of("health checks", &error))?;
     let (watcher, teller) = (control.watcher(), notifier.clone());
@@ -294,7 +294,7 @@ async fn keep_socket(mut place: Place, director: Arc<Handle>, mut end: watch::Re
 
 /// Looks at the counters again and again, for rates.
 async fn estimate(live: Arc<Live>) {
-    let mut ticks = tokio::time::interval(crate::ipvsadm::rate::PERIOD);
+    let mut ticks = tokio::time::interval(shunt_protocol::ipvsadm::rate::PERIOD);
     loop {
         ticks.tick().await;
         live.estimate();

@@ -15,6 +15,9 @@ use shunt_dataplane::service::{Real as CompiledReal, Standing, Way};
 use shunt_dataplane::time::Tick;
 use shunt_dataplane::worker::{ANSWER_RING_MAX, INJECT_RING_MAX, PUNT_RING_MAX};
 use shunt_model::health::RealKey;
+use shunt_protocol::health::Listed;
+use shunt_protocol::neighbour;
+use shunt_protocol::neighbour::{INCOMPLETE_PER_NIC_MAX, WAITING_MAX};
 
 use super::core::View;
 use super::links::NicNow;
@@ -27,9 +30,7 @@ use crate::api::status::{
     Vip, Worker,
 };
 use crate::control_loop::{CHECKS_WAITING_MAX, OWN_WAITING_MAX, RELEASED_MAX, Report};
-use crate::health::Listed;
 use crate::links::NicLink;
-use crate::neighbour::{self, INCOMPLETE_PER_NIC_MAX, WAITING_MAX};
 use crate::notify::{Condition, Holding, Notifier};
 use crate::publish::schedule::Place;
 use crate::threads;

@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use shunt_dataplane::id::NicId;
+use shunt_protocol::neighbour;
 
 use super::core::View;
 use crate::api::neighbours::{Conflict, Neighbour, Neighbours, Refused};
 use crate::control_loop::Report;
-use crate::neighbour;
 
 /// The neighbour table.
 pub(super) fn neighbours(view: &View, report: &Report) -> Neighbours {

@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
+use shunt_protocol::vrrp::{COMPLAINT_INTERVAL, Counters, Listed};
+
 use super::core::View;
 use super::live::Live;
 use crate::api::status::{Bucket, SplitBrain, VirtualRouter, VrrpCounters, VrrpPeer};
 use crate::control_loop::VrrpReport;
-use crate::vrrp::{COMPLAINT_INTERVAL, Counters, Listed};
 
 /// The role of the director as a whole.
 pub(super) fn role(report: &VrrpReport) -> &'static str {

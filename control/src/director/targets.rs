@@ -16,14 +16,14 @@ use shunt_model::health::ServiceWay;
 use shunt_model::health::way::Ends;
 use shunt_model::health::{Check, RealKey};
 use shunt_model::vrrp::{Instance, Peer};
+use shunt_protocol::health::Target;
+use shunt_protocol::neighbour::machine::Key;
+use shunt_protocol::neighbour::{Named, Nic, Vip};
+use shunt_protocol::vrrp::message::TTL;
 
-use crate::health::Target;
 use crate::health::driver::Watched;
 use crate::kernel::NicSide;
-use crate::neighbour::machine::Key;
-use crate::neighbour::{Named, Nic, Vip};
 use crate::tracking::Watch;
-use crate::vrrp::message::TTL;
 
 /// The health checks.
 #[must_use]

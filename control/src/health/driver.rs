@@ -8,16 +8,18 @@ use std::time::{Duration, Instant};
 use hashbrown::HashMap;
 use shunt_dataplane::counters::RealCounters;
 use shunt_model::health::{Failure, Lack, RealKey, Success};
+use shunt_protocol::health::gather::Gathering;
+use shunt_protocol::health::machine::{Change, Listed, Machine, Serial};
+use shunt_protocol::health::passive;
+use shunt_protocol::health::passive::Seen;
+use shunt_protocol::health::rounds::Rounds;
+use shunt_protocol::health::{CHECKS_RUNNING_MAX, Target};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 use super::check::Tools;
-use super::gather::Gathering;
-use super::machine::{Change, Listed, Machine, Serial};
-use super::passive::{self, Seen};
-use super::rounds::Rounds;
 use super::scripts::Scripts;
-use super::{CHECKS_RUNNING_MAX, Lacks, Target, check};
+use super::{Lacks, check};
 use crate::kernel::{KernelError, Namespace, ServiceWays};
 use crate::threads::{Duty, Pulse};
 

@@ -11,8 +11,6 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use shunt_model::health::Lack;
 
-use crate::notify::{Condition, Notifier};
-
 /// How long a lack has not to be met until it is said to be over.
 const OVER_AFTER: Duration = Duration::from_secs(10);
 
@@ -63,11 +61,20 @@ pub fn of_reading(error: &io::Error) -> Option<Lack> {
     of_forking(error).filter(|lack| *lack != Lack::Processes)
 }
 
+/// Who is told what the director lacks.
+pub trait Teller: std::fmt::Debug + Send + Sync {
+    /// It lacks something.
+    fn begins(&self, lack: Lack, text: String);
+
+    /// It has it again.
+    fn ends(&self, lack: Lack, text: String);
+}
+
 /// What was lacking, and what is.
 #[derive(Debug, Default)]
 pub struct Lacks {
     met: Mutex<HashMap<Lack, Met>>,
-    notifier: Option<Notifier>,
+    teller: Option<Box<dyn Teller>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -78,10 +85,10 @@ struct Met {
 }
 
 impl Lacks {
-    /// Tells this one; none tells nobody.
+    /// Tells this one; those by default tell nobody.
     #[must_use]
-    pub fn new(notifier: Option<Notifier>) -> Self {
-        Self { met: Mutex::default(), notifier }
+    pub fn new(teller: Box<dyn Teller>) -> Self {
+        Self { met: Mutex::default(), teller: Some(teller) }
     }
 
     /// A check lacked something.
@@ -95,12 +102,12 @@ impl Lacks {
             *met = Met { count: met.count + 1, last: now, holds: true };
             met.count
         };
-        if let Some(notifier) = &self.notifier {
+        if let Some(teller) = &self.teller {
             let text = format!(
                 "checks: {lack}: such checks say nothing about real servers ({count} since the start): {}",
                 lack.advice()
             );
-            notifier.begin(Condition::Lack, lack.word(), text);
+            teller.begins(lack, text);
         }
     }
 
@@ -114,9 +121,9 @@ impl Lacks {
             }
         }
         for (lack, count) in over {
-            if let Some(notifier) = &self.notifier {
+            if let Some(teller) = &self.teller {
                 let text = format!("checks: no more: {lack} ({count} checks since the start)");
-                notifier.end(Condition::Lack, lack.word(), text);
+                teller.ends(lack, text);
             }
         }
     }

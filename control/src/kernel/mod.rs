@@ -2,8 +2,8 @@
 //!
 //! Each NIC gets a TAP with its MAC and its own addresses, in a network namespace that belongs to the director
 //! alone: the kernel can neither bypass the NIC nor answer for it. What the kernel sends comes out of
-//! [`Kernel::read`] and leaves by the NIC, at the MAC that [`crate::neighbour`] says ([`next_hop`]); what arrives for the director's own
-//! addresses goes in by [`Kernel::write`]. Neighbours outside are asked and answered by [`crate::neighbour`] alone: this kernel sees neither
+//! [`Kernel::read`] and leaves by the NIC, at the MAC that [`shunt_protocol::neighbour`] says ([`next_hop`]); what arrives for the director's own
+//! addresses goes in by [`Kernel::write`]. Neighbours outside are asked and answered by [`shunt_protocol::neighbour`] alone: this kernel sees neither
 //! questions nor answers.
 
 mod configure;

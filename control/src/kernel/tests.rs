@@ -10,10 +10,10 @@ use std::{fs, thread};
 use nix::poll::{PollFd, PollFlags, poll};
 use shunt_dataplane::id::L4Port;
 use shunt_dataplane::wire::build::{self, Ends};
+use shunt_protocol::neighbour::message::{Speaker, announcement, reply};
+use shunt_protocol::neighbour::{Machine, Named, Nic, Output};
 
 use super::*;
-use crate::neighbour::message::{Speaker, announcement, reply};
-use crate::neighbour::{Machine, Named, Nic, Output};
 
 fn side(last: u8) -> NicSide {
     NicSide {

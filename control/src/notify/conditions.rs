@@ -7,9 +7,11 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+use shunt_model::health::Lack;
 use shunt_model::notify::What;
 
 use super::Notifier;
+use crate::health::lack::Teller;
 
 /// Conditions of which something is known at once; those beyond it are counted and told as a number.
 pub const CONDITIONS_MAX: usize = 4096;
@@ -70,6 +72,16 @@ pub struct Holding {
     pub text: String,
     /// For how long.
     pub lasts: Duration,
+}
+
+impl Teller for Notifier {
+    fn begins(&self, lack: Lack, text: String) {
+        self.begin(Condition::Lack, lack.word(), text);
+    }
+
+    fn ends(&self, lack: Lack, text: String) {
+        self.end(Condition::Lack, lack.word(), text);
+    }
 }
 
 impl Notifier {

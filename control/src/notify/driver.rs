@@ -9,15 +9,16 @@ use std::time::Instant;
 
 use shunt_model::notify::{Event, Settings};
 use shunt_model::script::Script;
+use shunt_protocol::notify::PAST_MAX;
+use shunt_protocol::notify::digest::Digests;
+use shunt_protocol::notify::order::{Order, Told};
+use shunt_protocol::notify::past::Past;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::conditions::Book;
-use super::digest::Digests;
-use super::order::{Order, Told};
-use super::past::Past;
-use super::{BEHIND_MAX, PAST_MAX, SCRIPT_TIME, STOP_PATIENCE, TOLD_MAX, mail, webhook};
+use super::{BEHIND_MAX, SCRIPT_TIME, STOP_PATIENCE, TOLD_MAX, mail, webhook};
 use crate::health::check::tls::Connectors;
 use crate::health::scripts::{Ended, Scripts};
 use crate::threads::{Duty, Pulse};

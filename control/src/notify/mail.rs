@@ -3,11 +3,10 @@
 use std::fmt::Write as _;
 
 use shunt_model::notify::Mail;
+use shunt_protocol::notify::digest::Digest;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-
-use super::digest::Digest;
 
 /// The most bytes of one reply with all its lines.
 const REPLY_MAX: u64 = 16 << 10;

@@ -1,15 +1,12 @@
 //! Telling the world what happened: scripts, mail, a webhook, and whoever listens at the API.
 //!
 //! Whoever has something to tell calls [`Notifier::tell`], which never waits: a bounded queue leads to a thread of its own
-//! in the host's network namespace, and what finds no room there is counted and lost. [`digest`] says when a mail is due
-//! and [`order`] which script may run; both do no I/O and know no clock.
+//! in the host's network namespace, and what finds no room there is counted and lost. `shunt_protocol::notify`
+//! says when a mail is due and which script may run.
 
 pub mod conditions;
-pub mod digest;
 mod driver;
 mod mail;
-pub mod order;
-pub mod past;
 mod webhook;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -23,8 +20,6 @@ pub use driver::{Listening, Notifier, Report};
 pub const TOLD_MAX: usize = 4096;
 /// Events that a slow listener at the API may be behind; it is told how many it missed.
 pub const BEHIND_MAX: usize = 1024;
-/// Events that are remembered for who asks what happened (`shunt events --since`); the oldest gives way.
-pub const PAST_MAX: usize = 8192;
 /// How long a notification script may run.
 pub const SCRIPT_TIME: Duration = Duration::from_secs(60);
 /// How long scripts and mail have to end when the director stops.

@@ -18,9 +18,8 @@ use shunt_dataplane::flow::Owners;
 use shunt_dataplane::id::{Generation, Mac, NicId, WorkerId};
 use shunt_dataplane::snapshot::{Others, Plan, Registry, Snapshot};
 use shunt_dataplane::worker::Shared;
+use shunt_protocol::neighbour::Change as NeighbourChange;
 
-use crate::health;
-use crate::neighbour::Change as NeighbourChange;
 use crate::publish::compile::{NicState, State, compile};
 use crate::publish::quorum::QuorumChange;
 
@@ -99,7 +98,7 @@ impl Publisher {
     }
 
     /// Takes note of what health checks say; it counts from the next publication on.
-    pub fn set_health(&mut self, change: &health::Change) {
+    pub fn set_health(&mut self, change: &shunt_protocol::health::Change) {
         self.state.hear(change);
     }
 

@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use shunt_config::{Config, Pool, Real, Service};
 use shunt_model::health::{RealKey, ServiceKey, Standing, Verdict};
+use shunt_protocol::health::Change;
 
 use super::compile::State;
-use crate::health::Change;
 
 /// A service gained or lost its quorum.
 #[derive(Clone, Debug, PartialEq, Eq)]

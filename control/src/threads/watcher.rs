@@ -16,7 +16,6 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::judge::{Judge, Reading, TURN, Verdict};
 use super::look::{self, CpuTime};
 use super::{ALL, Life, Thread, notify_socket};
-use crate::log::Log;
 use crate::signals;
 
 /// How the process ends when a thread hangs or has died.
@@ -64,16 +63,23 @@ pub fn ending() {
     ENDING.store(true, Ordering::Relaxed);
 }
 
-/// Starts the thread, and ends the process when any thread panics.
+/// Starts the thread, and ends the process when any thread panics. `flush` waits for log lines to be written, and is false when they were not.
 ///
 /// # Errors
 /// When there is no thread to be had.
-pub fn start(log: Log) -> std::io::Result<()> {
+pub fn start(flush: impl Fn() -> bool + Send + 'static) -> std::io::Result<()> {
     std::panic::set_hook(Box::new(panicked));
     let work = move || {
         // Without the right to it, it is one among others.
         let _ = dpdk_sys::thread::real_time(REAL_TIME_PRIORITY);
-        Watcher { log, judge: Judge::default(), cpu: HashMap::new(), asked: None, gave_up: false }.run();
+        Watcher {
+            flush: Box::new(flush),
+            judge: Judge::default(),
+            cpu: HashMap::new(),
+            asked: None,
+            gave_up: false,
+        }
+        .run();
     };
     thread::Builder::new().name(NAME.to_owned()).spawn(work).map(drop)
 }
@@ -100,7 +106,7 @@ fn panicked(info: &PanicHookInfo<'_>) {
 }
 
 struct Watcher {
-    log: Log,
+    flush: Box<dyn Fn() -> bool + Send>,
     judge: Judge,
     /// CPU time of silent threads at the last turn.
     cpu: HashMap<i32, CpuTime>,
@@ -238,7 +244,7 @@ impl Watcher {
         let silent: Vec<String> =
             ALL.load().iter().filter(|thread| silent(thread)).map(|thread| thread.name.clone()).collect();
         self.give_up(&silent);
-        if !self.log.flush() {
+        if !(self.flush)() {
             last_words(&line);
         }
         dpdk_sys::thread::exit_now(EXIT_HANGS)

@@ -2,9 +2,9 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use shunt::neighbour::message::Message;
 use shunt_dataplane::id::Mac;
 use shunt_dataplane::wire::{self, Frame, Headers, IpVersion, arp, ethernet, icmp, ndp, quote, sctp, tcp};
+use shunt_protocol::neighbour::message::Message;
 
 use super::bytes::Bytes;
 use crate::network::{FRONT, nic_mac};

@@ -4,9 +4,7 @@ use std::cell::RefCell;
 use std::io::{BufRead, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use shunt::ipvsadm::connections::Connection;
 use shunt::ipvsadm::convert;
-use shunt::ipvsadm::session::{self, Session};
 use shunt_dataplane::address::Address;
 use shunt_dataplane::connections::{Entry, Template};
 use shunt_dataplane::id::{L4Port, RealId};
@@ -14,6 +12,9 @@ use shunt_dataplane::snapshot::{Plan, Registry, ServicePlan, Snapshot};
 use shunt_dataplane::time::Tick;
 use shunt_model::ipvsadm::names::Names;
 use shunt_model::ipvsadm::table::{Change, Counters, Key, Numbers, Protocol, Refused, Table};
+use shunt_protocol::ipvsadm::connections::Connection;
+use shunt_protocol::ipvsadm::session;
+use shunt_protocol::ipvsadm::session::Session;
 
 use super::commands::Said;
 use crate::director::Director;

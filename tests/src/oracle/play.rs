@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use shunt::neighbour::{Machine, Nic, Output};
 use shunt_dataplane::connections::Timeouts;
 use shunt_dataplane::forward::{Punt, Verdict};
 use shunt_dataplane::id::{Mac, NicId};
@@ -14,6 +13,7 @@ use shunt_dataplane::snapshot::{NicPlan, Plan};
 use shunt_dataplane::time::Ticks;
 use shunt_dataplane::wire::{self, arp, ndp};
 use shunt_dataplane::{reply, rewrite};
+use shunt_protocol::neighbour::{Machine, Nic, Output};
 
 use super::commands::{self, Unknown};
 use super::compare;

@@ -62,23 +62,40 @@ fn from(check: &Check, real: IpAddr) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
     use std::sync::Arc;
     use std::time::Duration;
 
     use shunt_dataplane::id::{NicId, Protocol};
 
     use super::*;
-    use crate::health::machine::tests::check;
     use shunt_model::health::CheckKind;
 
     const AFTER: Duration = Duration::from_millis(600);
+
+    fn check(to: SocketAddr) -> Check {
+        Check {
+            kind: CheckKind::Tcp,
+            to,
+            way: None,
+            from: None,
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+            retry_interval: None,
+            warmup: Duration::ZERO,
+            fall: 3,
+            rise: 2,
+            reentry: Duration::ZERO,
+            alpha: false,
+        }
+    }
 
     /// What an operator reads when a check of this kind fails so, and when the real server's own address answers.
     fn words(kind: CheckKind, failure: Failure, real: [u8; 4]) -> String {
         let (real, vip) = (IpAddr::from(real), IpAddr::from([192, 0, 2, 10]));
         let way = ServiceWay { hop: (NicId(0), real), tunnel: None };
         let way_of = Some(Arc::new(way.clone()));
-        let check = Check { kind, way: way_of, ..check((vip, 80).into(), 1) };
+        let check = Check { kind, way: way_of, ..check((vip, 80).into()) };
         let key = RealKey { listen: check.to, protocol: Protocol::Tcp, address: (real, 80).into() };
         let after = AFTER;
         let deadline = Deadline { at: Instant::now() + after, after };

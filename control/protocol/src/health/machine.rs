@@ -40,17 +40,6 @@ pub struct Change {
 }
 
 impl Change {
-    /// How loud it is told: who goes down is a warning, weights that grow after a return are a detail.
-    #[must_use]
-    pub const fn level(&self) -> tracing::Level {
-        match (self.turned, self.verdict.up) {
-            (true, false) => tracing::Level::WARN,
-            (true, true) => tracing::Level::INFO,
-            (false, _) if self.verdict.share < 100 => tracing::Level::DEBUG,
-            (false, _) => tracing::Level::INFO,
-        }
-    }
-
     /// The line of the log: from what to what, and why.
     #[must_use]
     pub fn line(&self, before: Verdict) -> String {

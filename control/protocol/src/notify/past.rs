@@ -45,7 +45,7 @@ mod tests {
     fn the_oldest_give_way_and_that_is_said() {
         let mut past = Past::new(3);
         for at in 0..5 {
-            past.add(Event { at, ..super::super::event(What::RealUp, "web", None, "up") });
+            past.add(Event { at, what: What::RealUp, service: "web".into(), real: None, text: "up".into() });
         }
         let times = |then| past.since(then).0.iter().map(|event| event.at).collect::<Vec<_>>();
         assert_eq!(times(0), [2, 3, 4]);
