@@ -11,6 +11,7 @@ use serde::Serialize;
 use shunt_tests::coverage::Modules;
 use shunt_tests::coverage::code::Place;
 use shunt_tests::coverage::excluded;
+use shunt_tests::coverage::reached::{From, Reached};
 use shunt_tests::kernel::{self, Image, Setup};
 use shunt_tests::oracle::scenario::{self, Scenario};
 use shunt_tests::oracle::{self, pinned};
@@ -41,6 +42,12 @@ struct Arguments {
     /// Print the blocks that nothing reached, too.
     #[arg(long)]
     unreached: bool,
+    /// Add what is reached to what this file has from earlier runs. It is written after each scenario.
+    #[arg(long, value_name = "FILE")]
+    keep: Option<PathBuf>,
+    /// No recordings: random cases alone.
+    #[arg(long, conflicts_with_all = ["only", "recordings"])]
+    no_recordings: bool,
     /// Fail when less of the blocks that can be reached is, in percent.
     #[arg(long, value_name = "PERCENT", default_value_t = 0.0)]
     at_least: f64,
@@ -53,20 +60,6 @@ struct Arguments {
     /// Print functions and blocks as JSON, to standard output; progress goes to standard error.
     #[arg(long)]
     json: bool,
-}
-
-/// What is played.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum From {
-    Recordings,
-    Random,
-}
-
-/// The blocks that were reached.
-#[derive(Default)]
-struct Reached {
-    recordings: BTreeSet<Place>,
-    random: BTreeSet<Place>,
 }
 
 /// A function of a module.
@@ -105,8 +98,16 @@ fn run(arguments: &Arguments) -> Result<f64, Failed> {
     let image = Image::prepare(&arguments.guest)?;
     let modules = Modules::of(&image)?;
     let scenarios = scenarios(arguments)?;
-    let reached = play_all(arguments, &image, &modules, &scenarios);
-    let functions = functions(modules.code().blocks(), &reached);
+    let blocks = modules.code().blocks();
+    let before = arguments
+        .keep
+        .as_deref()
+        .map_or_else(|| Ok(Reached::default()), |file| Reached::read(file, &blocks))?;
+    let reached = play_all(arguments, &modules, &scenarios, before);
+    if let Some(file) = &arguments.keep {
+        reached.write(file)?;
+    }
+    let functions = functions(blocks, &reached);
     let counted = functions.values().filter(|one| one.excluded.is_none());
     let (blocks, hit) = counted.fold((0, 0), |sum, one| (sum.0 + one.blocks, sum.1 + one.reached));
     let percent = 100.0 * hit as f64 / blocks.max(1) as f64;
@@ -123,7 +124,11 @@ fn run(arguments: &Arguments) -> Result<f64, Failed> {
 
 fn scenarios(arguments: &Arguments) -> Result<Vec<(String, From, Scenario)>, Failed> {
     let folder = arguments.oracle.join("scenarios");
-    let mut names = if arguments.only.is_empty() { oracle::names(&folder)? } else { arguments.only.clone() };
+    let mut names = match (arguments.no_recordings, arguments.only.is_empty()) {
+        (true, _) => Vec::new(),
+        (false, true) => oracle::names(&folder)?,
+        (false, false) => arguments.only.clone(),
+    };
     if let Some(most) = arguments.recordings {
         let step = names.len().div_ceil(most.max(1)).max(1);
         names = names.into_iter().step_by(step).take(most).collect();
@@ -141,26 +146,30 @@ fn scenarios(arguments: &Arguments) -> Result<Vec<(String, From, Scenario)>, Fai
 
 fn play_all(
     arguments: &Arguments,
-    image: &Image,
     modules: &Modules,
     scenarios: &[(String, From, Scenario)],
+    before: Reached,
 ) -> Reached {
-    let (next, reached) = (AtomicUsize::new(0), Mutex::new(Reached::default()));
+    let (next, reached) = (AtomicUsize::new(0), Mutex::new(before));
     std::thread::scope(|scope| {
         for _ in 0..arguments.guests.max(1) {
             scope.spawn(|| {
                 while let Some((name, from, scenario)) = scenarios.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let setup = if *from == From::Random { Setup::Batched } else { Setup::OneByOne };
-                    let played = modules.play(image, scenario, setup);
+                    // A setup in which a command fails cannot be played in batches.
+                    let played = modules
+                        .play(scenario, Setup::Batched)
+                        .or_else(|_| modules.play(scenario, Setup::OneByOne));
                     let mut reached = reached.lock().unwrap_or_else(PoisonError::into_inner);
-                    let before = reached.recordings.union(&reached.random).count();
-                    match (played, from) {
-                        (Ok((_, blocks)), From::Recordings) => reached.recordings.extend(blocks),
-                        (Ok((_, blocks)), From::Random) => reached.random.extend(blocks),
-                        (Err(error), _) => eprintln!("{name}: {error}: it does not count"),
+                    let before = reached.count();
+                    match played {
+                        Ok((_, blocks)) => reached.add(*from, blocks),
+                        Err(error) => eprintln!("{name}: {error}: it does not count"),
                     }
-                    let all = reached.recordings.union(&reached.random).count();
+                    let all = reached.count();
                     eprintln!("{name}: {} new blocks, {all} in all", all - before);
+                    if let Some(Err(error)) = arguments.keep.as_deref().map(|file| reached.write(file)) {
+                        eprintln!("coverage: {error}");
+                    }
                 }
             });
         }

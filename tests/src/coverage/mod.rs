@@ -1,10 +1,12 @@
 //! How much of the kernel's own IPVS a scenario reaches: blocks of its modules' code that ran while the scenario was played.
 //!
 //! The guest's processor is emulated, and says where each piece of code that it runs begins ([`trace`]). Which blocks of which functions
-//! lie behind that is read from the modules themselves ([`code`]). What no scenario can reach is told by [`excluded`].
+//! lie behind that is read from the modules themselves ([`code`]). What no scenario can reach is told by [`excluded`];
+//! [`reached`] adds several runs up.
 
 pub mod code;
 pub mod excluded;
+pub mod reached;
 pub mod trace;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,17 +18,13 @@ use crate::oracle::scenario::{Recording, Scenario};
 use code::{Code, Place};
 use trace::Trace;
 
-/// How far modules may lie from where they were in another guest.
-const MARGIN: u64 = 16 << 20;
-
 /// The IPVS modules of a kernel.
 #[derive(Debug)]
 pub struct Modules {
     code: Code,
-    /// What loads all of them in a guest and says where they are.
-    load: String,
-    /// Addresses between which they lie in every guest.
-    range: (u64, u64),
+    /// A guest that has all of them loaded.
+    image: Image,
+    sections: Sections,
 }
 
 impl Modules {
@@ -35,15 +33,14 @@ impl Modules {
     /// # Errors
     /// When the guest does not answer, or the modules cannot be read.
     pub fn of(image: &Image) -> Result<Self, Failed> {
-        let mut guest = Guest::start(image, Start::Saved)?;
-        let release = guest.command("uname -r")?.0;
+        let release = Guest::start(image, Start::Saved)?.command("uname -r")?.0;
         let folder = Path::new("/lib/modules").join(release.trim()).join("kernel/net/netfilter/ipvs");
         let code = Code::read(&folder)?;
-        let load = load(&folder)?;
-        let sections = Sections::of(&mut guest, &load, &code)?;
-        let begin = sections.0.keys().next().copied().unwrap_or_default();
-        let end = sections.0.values().map(|section| section.end).max().unwrap_or_default();
-        Ok(Self { code, load, range: (begin - MARGIN, end + MARGIN) })
+        let names = code::names(&folder)?.join(" ");
+        let load = format!("for name in {names}; do modprobe $name || exit; done");
+        let image = image.after("-modules", load)?;
+        let sections = Sections::of(&mut Guest::start(&image, Start::Saved)?, &code)?;
+        Ok(Self { code, image, sections })
     }
 
     /// The code.
@@ -56,30 +53,17 @@ impl Modules {
     ///
     /// # Errors
     /// As [`crate::kernel::play`].
-    pub fn play(
-        &self,
-        image: &Image,
-        scenario: &Scenario,
-        setup: Setup,
-    ) -> Result<(Recording, BTreeSet<Place>), Failed> {
-        let (mut guest, trace) = Trace::start(image, self.range)?;
-        let sections = Sections::of(&mut guest, &self.load, &self.code)?;
-        trace.forget();
+    pub fn play(&self, scenario: &Scenario, setup: Setup) -> Result<(Recording, BTreeSet<Place>), Failed> {
+        let (guest, trace) = Trace::start(&self.image, self.sections.range())?;
         let recording = play_in(guest, scenario, setup)?;
-        Ok((recording, sections.blocks(&self.code, &trace.end()?)))
+        Ok((recording, self.sections.blocks(&self.code, &trace.end()?)))
     }
 }
 
-/// The command that loads all modules of a folder.
-fn load(folder: &Path) -> Result<String, Failed> {
-    let names = code::names(folder)?.join(" ");
-    Ok(format!(
-        "for name in {names}; do modprobe $name; done; \
-         for module in /sys/module/ip_vs*; do for section in .text .text.unlikely; do \
-         [ ! -e $module/sections/$section ] || \
-         echo ${{module##*/}} $section $(cat $module/sections/$section); done; done"
-    ))
-}
+/// Says where all modules lie: a name, a section and its address in each line.
+const SECTIONS: &str = "for module in /sys/module/ip_vs*; do for section in .text .text.unlikely; do \
+     [ ! -e $module/sections/$section ] || \
+     echo ${module##*/} $section $(cat $module/sections/$section); done; done";
 
 #[derive(Debug)]
 struct Section {
@@ -93,8 +77,8 @@ struct Section {
 struct Sections(BTreeMap<u64, Section>);
 
 impl Sections {
-    fn of(guest: &mut Guest, load: &str, code: &Code) -> Result<Self, Failed> {
-        let (text, status) = guest.command(load)?;
+    fn of(guest: &mut Guest, code: &Code) -> Result<Self, Failed> {
+        let (text, status) = guest.command(SECTIONS)?;
         let wrong =
             |line: &str| Failed(format!("where the modules of IPVS are: {line:?} (exit status {status})"));
         let mut sections = BTreeMap::new();
@@ -106,6 +90,12 @@ impl Sections {
             sections.insert(begin, Section { end, module: module.to_owned(), name: name.to_owned() });
         }
         if sections.is_empty() { Err(wrong(&text)) } else { Ok(Self(sections)) }
+    }
+
+    /// Addresses between which they lie.
+    fn range(&self) -> (u64, u64) {
+        let begin = self.0.keys().next().copied().unwrap_or_default();
+        (begin, self.0.values().map(|section| section.end).max().unwrap_or_default())
     }
 
     /// The blocks that code which begins at these addresses runs through.

@@ -69,12 +69,13 @@ impl Guest {
         Self::start_with(image, start, &[], Stdio::inherit())
     }
 
-    /// Starts one whose emulator says where the code begins that it runs within this range of addresses, as qemu's `-dfilter` has it.
+    /// Starts one whose emulator says what code it runs for the first time within this range of addresses, as qemu's `-dfilter` has it.
+    /// It translates each piece when it first runs; a saved state has none that is translated.
     ///
     /// # Errors
     /// As [`Self::start`].
     pub fn start_traced(image: &Image, start: Start, range: &str) -> Result<(Self, ChildStderr), Failed> {
-        let options = ["-d", "exec,nochain", "-dfilter", range];
+        let options = ["-d", "in_asm", "-dfilter", range];
         let mut guest = Self::start_with(image, start, &options, Stdio::piped())?;
         let said = guest.process.stderr.take().ok_or_else(|| Failed("qemu has no standard error".into()))?;
         Ok((guest, said))

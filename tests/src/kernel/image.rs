@@ -17,6 +17,10 @@ const BOOT: Duration = Duration::from_secs(120);
 #[derive(Clone, Debug)]
 pub struct Image {
     folder: PathBuf,
+    /// Of the names of the saved state's files.
+    suffix: &'static str,
+    /// What the guest did before its state was saved.
+    first: Option<String>,
 }
 
 impl Image {
@@ -32,11 +36,22 @@ impl Image {
             return Err(Failed(format!("{} {}: {ended}", script.display(), folder.display())));
         }
         let folder = folder.canonicalize().map_err(Failed::because(folder.display()))?;
-        let image = Self { folder };
-        if !image.state_is_current() {
-            image.save_state()?;
+        Self { folder, suffix: "", first: None }.saved()
+    }
+
+    /// The same kernel, whose saved state is that of a guest which has done this command line. Its files have names that end so.
+    ///
+    /// # Errors
+    /// When the start or the command fails.
+    pub fn after(&self, suffix: &'static str, command: String) -> Result<Self, Failed> {
+        Self { folder: self.folder.clone(), suffix, first: Some(command) }.saved()
+    }
+
+    fn saved(self) -> Result<Self, Failed> {
+        if !self.state_is_current() {
+            self.save_state()?;
         }
-        Ok(image)
+        Ok(self)
     }
 
     /// The kernel.
@@ -51,29 +66,40 @@ impl Image {
 
     /// The saved state.
     pub(super) fn state(&self) -> PathBuf {
-        self.folder.join("state")
+        self.folder.join(format!("state{}", self.suffix))
     }
 
     /// It was saved after the initramfs was made, by a guest with the same devices.
     fn state_is_current(&self) -> bool {
         let modified = |path: PathBuf| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
         let newer = modified(self.state()).zip(modified(self.initramfs())).is_some_and(|(a, b)| a > b);
-        newer && fs::read_to_string(self.devices()).is_ok_and(|devices| devices == Guest::devices())
+        newer && fs::read_to_string(self.devices()).is_ok_and(|made_of| made_of == self.made_of())
+    }
+
+    /// What the saved state depends on beside the initramfs.
+    fn made_of(&self) -> String {
+        [&Guest::devices(), self.first.as_deref().unwrap_or_default()].concat()
     }
 
     fn devices(&self) -> PathBuf {
-        self.folder.join("devices")
+        self.folder.join(format!("devices{}", self.suffix))
     }
 
     /// The state that is being saved.
     pub(super) fn new_state(&self) -> PathBuf {
-        self.folder.join("state.new")
+        self.folder.join(format!("state{}.new", self.suffix))
     }
 
     /// Starts a guest and saves its state when it is ready.
     fn save_state(&self) -> Result<(), Failed> {
         let mut guest = Guest::start(self, Start::Boot)?;
         guest.answer(b"ready\n", BOOT)?;
+        if let Some(command) = &self.first {
+            let (said, status) = guest.command(command)?;
+            if status != 0 {
+                return Err(Failed(format!("{command:?} in the guest: {said:?} (exit status {status})")));
+            }
+        }
         let new = self.new_state();
         let why = || format!("saving {}", new.display());
         let mut monitor = UnixStream::connect(guest.monitor()).map_err(Failed::because(why()))?;
@@ -94,6 +120,6 @@ impl Image {
         }
         drop(guest);
         fs::rename(&new, self.state()).map_err(Failed::because(why()))?;
-        fs::write(self.devices(), Guest::devices()).map_err(Failed::because(why()))
+        fs::write(self.devices(), self.made_of()).map_err(Failed::because(why()))
     }
 }
