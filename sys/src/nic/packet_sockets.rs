@@ -146,7 +146,7 @@ fn replace_by(place: Place, device: &Device) -> io::Result<Option<Vec<RawFd>>> {
     for &(old, (memory, ref request)) in &known {
         let new = match place {
             Place::Rings => like(old, request)?,
-            Place::Plain => plain(old)?,
+            Place::Plain => plain()?,
         };
         map(memory, (place == Place::Rings).then_some(new.as_raw_fd()))?;
         bind(&new, device)?;
@@ -187,9 +187,9 @@ fn new() -> io::Result<OwnedFd> {
 }
 
 /// A socket that tells what senders left to a NIC, with room for what a ring would hold, bound to nothing.
-fn plain(old: RawFd) -> io::Result<OwnedFd> {
+fn plain() -> io::Result<OwnedFd> {
     let new = new()?;
-    set(&new, libc::PACKET_QDISC_BYPASS, &option(old, libc::PACKET_QDISC_BYPASS)?)?;
+    // Not past the queueing discipline (PACKET_QDISC_BYPASS): there the kernel drops what it has to cut for an interface that cannot.
     for name in [libc::PACKET_VNET_HDR, libc::PACKET_AUXDATA, libc::PACKET_IGNORE_OUTGOING] {
         set(&new, name, &1)?;
     }
