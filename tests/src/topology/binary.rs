@@ -54,7 +54,15 @@ fn modified(path: &Path) -> SystemTime {
 }
 
 fn newest_source() -> SystemTime {
-    let rooms = ["sys", "dataplane/src", "control/src"].map(|room| workspace().join(room));
+    let rooms = [
+        "sys",
+        "dataplane/src",
+        "control/src",
+        "control/config/src",
+        "control/model/src",
+        "control/protocol/src",
+    ]
+    .map(|room| workspace().join(room));
     rooms.iter().map(|room| newest(room)).max().unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
