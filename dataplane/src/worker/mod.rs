@@ -335,7 +335,12 @@ impl Worker {
             return;
         }
         let mut packets = ArrayVec::new();
-        if !lay_out(burst, arrived, self.offloads.come, &mut packets) {
+        let is_whole = if self.offloads.come {
+            lay_out_offloaded(burst, arrived, &mut packets)
+        } else {
+            lay_out::<false>(burst, arrived, &mut packets)
+        };
+        if !is_whole {
             drop(packets);
             self.refuse_segmented(burst);
             return self.process(snapshot, burst, arrived, now);
@@ -579,13 +584,12 @@ impl Worker {
     }
 }
 
-/// Makes packets of a burst; false when one lies in several buffers. What `arrived` at no NIC was handed over. Where `offloads` come they
+/// Makes packets of a burst; false when one lies in several buffers. What `arrived` at no NIC was handed over. With `OFFLOADS` they
 /// say what their senders left to a NIC.
 #[inline(always)]
-fn lay_out<'a>(
+fn lay_out<'a, const OFFLOADS: bool>(
     burst: &'a mut MbufBurst,
     arrived: Option<NicId>,
-    offloads: bool,
     packets: &mut ArrayVec<Packet<'a>, BURST_MAX>,
 ) -> bool {
     let mut segmented = false;
@@ -596,13 +600,22 @@ fn lay_out<'a>(
             set_arrival(mbuf, nic);
         }
         let nic = arrived.unwrap_or_else(|| arrival(mbuf));
-        let left = if offloads { (mbuf.is_offloaded(), mbuf.segment_size()) } else { (false, 0) };
+        let left = if OFFLOADS { (mbuf.is_offloaded(), mbuf.segment_size()) } else { (false, 0) };
         let mut packet = Packet::within(mbuf.room_mut(), nic);
         packet.handed_over = arrived.is_none();
         (packet.unfilled, packet.segment_size) = left;
         packets.push(packet);
     }
     !segmented
+}
+
+#[cold]
+fn lay_out_offloaded<'a>(
+    burst: &'a mut MbufBurst,
+    arrived: Option<NicId>,
+    packets: &mut ArrayVec<Packet<'a>, BURST_MAX>,
+) -> bool {
+    lay_out::<true>(burst, arrived, packets)
 }
 
 /// Where a packet arrived: noted in the mbuf, so that it survives rings.

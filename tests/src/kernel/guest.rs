@@ -88,7 +88,9 @@ impl Guest {
         let listener = UnixListener::bind(path("control")).map_err(failed())?;
         let nics = (0..NICS).map(|nic| UnixDatagram::bind(path(&format!("host{nic}"))));
         let nics = nics.collect::<Result<Vec<_>, _>>().map_err(failed())?;
-        let mut command = Command::new("qemu-system-x86_64");
+        // It ends with the thread that started it, however that ends.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64"]);
         command.arg("-kernel").arg(image.kernel()).arg("-initrd").arg(image.initramfs());
         command.args(["-append", "console=ttyS0 quiet panic=-1 mitigations=off"]);
         let at = folder.path().display();
