@@ -363,7 +363,8 @@ fn every_import_has_the_nics_that_its_addresses_want() {
         found.sort();
         assert_eq!(found, ["\"back\"", "\"front\""], "{text}");
     }
-    // On another machine: whose real servers of DR are no neighbours there.
+    // On another machine: it has another interface in a network of the file, or none in that of DR's real servers.
+    assert_eq!(nics(Dialect::Keepalived, vrrp, &[("eth0", "192.0.2.9/24")]), ["\"front\""]);
     assert_eq!(nics(Dialect::Ldirectord, ldirectord, &[("wlan0", "203.0.113.2/24")]), ["\"eth0\""]);
     assert_eq!(nics(Dialect::Keepalived, "global_defs {\n}\n", &[]), ["\"eth0\""]);
 }

@@ -79,8 +79,9 @@ impl Interfaces {
         for (interface, origin) in interfaces {
             here.write_nic(interface, origin, writer);
         }
-        // Such as the one that leads to real servers alone.
-        let Some((_, origin)) = interfaces.first_key_value() else { return };
+        // Others, such as one that leads to real servers alone, tell only where those of the file are.
+        let on_this_machine = here.own.iter().find_map(|(of, _)| interfaces.get(of));
+        let Some(origin) = on_this_machine else { return };
         for (interface, address) in here.others_near(named, |interface| interfaces.contains_key(interface)) {
             let fault = Fault::new(
                 format!("{address} is in a network of {interface}, which the file does not name"),
