@@ -4,7 +4,7 @@ use std::io;
 
 use dpdk_sys::capability::{Capability, keep_everywhere, keep_here, needed};
 use dpdk_sys::seccomp;
-use shunt_config::{Config, MTU_DEFAULT};
+use shunt_config::Config;
 
 /// What the running director needs whatever its NICs are: packet sockets and TAPs, settings of the kernel side, and of threads, and packet
 /// memory that stays where it is.
@@ -18,7 +18,7 @@ pub const KEPT: [Capability; 4] =
 pub fn give_up(config: &Config) -> io::Result<()> {
     let queues = config.runtime.workers.len() as u16;
     let of_nics = config.nics.iter().enumerate();
-    let of_nics = of_nics.flat_map(|(number, nic)| needed(&nic.device.devargs(number, queues, MTU_DEFAULT)));
+    let of_nics = of_nics.flat_map(|(number, nic)| needed(&nic.device.devargs(number, queues)));
     let kept: Vec<_> = KEPT.iter().chain(of_nics).copied().collect();
     keep_everywhere(&kept)
 }

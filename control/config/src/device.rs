@@ -8,8 +8,6 @@ use shunt_model::fault::Fault;
 /// Bytes in front of a frame in af_packet's ring: TPACKET2_HDRLEN, alignment and the VLAN tag that the kernel may
 /// put there. A ring frame of 2048 bytes cuts Ethernet frames at 1982 bytes.
 const AF_PACKET_OVERHEAD: usize = 66;
-/// Bytes of one of af_packet's rings, of which each queue has one in each direction.
-const AF_PACKET_RING: usize = 4 << 20;
 /// Bytes of the largest IP packet of NICs whose driver takes frames of Ethernet's usual size and no larger (DPDK 22.11).
 const MTU_OF_USUAL_FRAMES: u16 = 1500;
 /// Bytes of the largest IP packet whose buffer, with all that is in front of it, fits into a page: XDP sockets take no larger ones.
@@ -22,10 +20,8 @@ const ETHERNET_HEADER: usize = 18;
 pub enum Kind {
     /// A PCI function, `0000:3b:00.0`.
     Pci(String),
-    /// `af_packet:IFACE`: an interface of the kernel through a packet socket.
+    /// `af_packet:IFACE`: an interface of the kernel through packet sockets of the director's own, with what senders leave to a NIC.
     AfPacket(String),
-    /// `packet:IFACE`: the same through a packet socket of the director's own, with what senders leave to a NIC.
-    Packet(String),
     /// `af_xdp:IFACE`: an interface of the kernel through XDP sockets.
     AfXdp(String),
     /// `tap:NAME`: a tap interface that DPDK creates.
@@ -58,7 +54,7 @@ pub struct Device {
     pub extra: String,
 }
 
-const FORMS: &str = "af_packet:IFACE, packet:IFACE, af_xdp:IFACE, tap:NAME, virtio_user:PATH, memif:PATH, ring:NAME, pcap:RX,TX, null:, \
+const FORMS: &str = "af_packet:IFACE, af_xdp:IFACE, tap:NAME, virtio_user:PATH, memif:PATH, ring:NAME, pcap:RX,TX, null:, \
                      a PCI address such as 0000:3b:00.0, or DPDK device arguments that start with net_";
 
 impl Device {
@@ -87,7 +83,6 @@ impl Device {
         let (first, extra) = rest.split_once(',').unwrap_or((rest, ""));
         let kind = match word {
             "af_packet" => Kind::AfPacket(interface(first)?),
-            "packet" => Kind::Packet(interface(first)?),
             "af_xdp" => Kind::AfXdp(interface(first)?),
             "tap" => Kind::Tap(interface(first)?),
             "virtio_user" => Kind::VirtioUser(path(first)?),
@@ -105,8 +100,7 @@ impl Device {
                 return Ok(Self { kind: Kind::Null, extra: rest.to_owned() });
             }
             _ => {
-                let known =
-                    ["af_packet", "packet", "af_xdp", "tap", "virtio_user", "memif", "ring", "pcap", "null"];
+                let known = ["af_packet", "af_xdp", "tap", "virtio_user", "memif", "ring", "pcap", "null"];
                 let advice = super::document::nearest(word, &known).map_or_else(
                     || "write one of these".to_owned(),
                     |near| format!("did you mean \"{near}:{rest}\"?"),
@@ -127,7 +121,7 @@ impl Device {
     #[must_use]
     pub fn kernel_interface(&self) -> Option<(&str, bool)> {
         match &self.kind {
-            Kind::AfPacket(name) | Kind::Packet(name) | Kind::AfXdp(name) => Some((name, false)),
+            Kind::AfPacket(name) | Kind::AfXdp(name) => Some((name, false)),
             Kind::Tap(name) => Some((name, true)),
             Kind::Raw(text) => {
                 let made = text.starts_with("net_tap");
@@ -146,7 +140,7 @@ impl Device {
         let mut device = self.clone();
         let before = self.kernel_interface().map(|(name, _)| name.to_owned()).unwrap_or_default();
         match &mut device.kind {
-            Kind::AfPacket(of) | Kind::Packet(of) | Kind::AfXdp(of) | Kind::Tap(of) => name.clone_into(of),
+            Kind::AfPacket(of) | Kind::AfXdp(of) | Kind::Tap(of) => name.clone_into(of),
             Kind::Raw(text) => *text = text.replacen(&format!("iface={before}"), &format!("iface={name}"), 1),
             _ => {}
         }
@@ -195,7 +189,7 @@ impl Device {
         let driver = match &self.kind {
             Kind::Pci(address) => return address.clone(),
             Kind::Raw(text) => return text.split(',').next().unwrap_or_default().to_owned(),
-            Kind::AfPacket(_) | Kind::Packet(_) => "af_packet",
+            Kind::AfPacket(_) => "af_packet",
             Kind::AfXdp(_) => "af_xdp",
             Kind::Tap(_) => "tap",
             Kind::VirtioUser(_) => "virtio_user",
@@ -209,23 +203,16 @@ impl Device {
 
     /// DPDK's device arguments, the value of `--vdev` or (for PCI) `--allow`.
     ///
-    /// `index` numbers the NIC, `queues` is the number of workers, `mtu` the largest IP packet in bytes.
+    /// `index` numbers the NIC, `queues` is the number of workers.
     #[must_use]
-    pub fn devargs(&self, index: usize, queues: u16, mtu: u16) -> String {
+    pub fn devargs(&self, index: usize, queues: u16) -> String {
         let mut text = self.port_name(index);
         match &self.kind {
             // A ring is known by its driver's name; its own name tells two of them apart in a file.
             Kind::Pci(_) | Kind::Null | Kind::Ring(_) => {}
             Kind::Raw(raw) => text.clone_from(raw),
+            // The driver lends its name; the smallest rings that it takes are never used.
             Kind::AfPacket(name) => {
-                let frame = self.frame_size(mtu);
-                let (block, frames) = (frame.max(4096), AF_PACKET_RING / frame);
-                text += &format!(
-                    ",iface={name},qpairs={queues},blocksz={block},framesz={frame},framecnt={frames}"
-                );
-            }
-            // Its driver lends its name; the smallest rings that it takes are never used.
-            Kind::Packet(name) => {
                 text += &format!(",iface={name},qpairs={queues},blocksz=4096,framesz=2048,framecnt=2");
             }
             Kind::AfXdp(name) => text += &format!(",iface={name},start_queue=0,queue_count={queues}"),
@@ -267,15 +254,14 @@ impl Device {
     /// True where frames come as their senders gave them to a NIC: checksums not filled in, and larger than any MTU.
     #[must_use]
     pub const fn takes_offloads(&self) -> bool {
-        matches!(self.kind, Kind::Packet(_))
+        matches!(self.kind, Kind::AfPacket(_))
     }
 
     /// Frames that a receive queue holds, where the driver is not told how many.
     #[must_use]
-    pub fn frames_held(&self, mtu: u16) -> Option<usize> {
+    pub const fn frames_held(&self) -> Option<usize> {
         match self.kind {
-            Kind::AfPacket(_) => Some(AF_PACKET_RING / self.frame_size(mtu)),
-            Kind::Packet(_) => Some(WAITING_MOST),
+            Kind::AfPacket(_) => Some(WAITING_MOST),
             _ => None,
         }
     }
@@ -297,9 +283,7 @@ impl Device {
     pub fn resource(&self) -> Option<String> {
         match &self.kind {
             Kind::Pci(address) => Some(address.clone()),
-            Kind::AfPacket(name) | Kind::Packet(name) | Kind::AfXdp(name) | Kind::Tap(name) => {
-                Some(format!("interface {name}"))
-            }
+            Kind::AfPacket(name) | Kind::AfXdp(name) | Kind::Tap(name) => Some(format!("interface {name}")),
             Kind::VirtioUser(path) | Kind::Memif(path) | Kind::Pcap { receive: path, .. } => {
                 Some(path.clone())
             }
@@ -318,7 +302,6 @@ impl fmt::Display for Device {
         match &self.kind {
             Kind::Pci(address) => f.write_str(address)?,
             Kind::AfPacket(name) => write!(f, "af_packet:{name}")?,
-            Kind::Packet(name) => write!(f, "packet:{name}")?,
             Kind::AfXdp(name) => write!(f, "af_xdp:{name}")?,
             Kind::Tap(name) => write!(f, "tap:{name}")?,
             Kind::VirtioUser(path) => write!(f, "virtio_user:{path}")?,
@@ -403,8 +386,7 @@ mod tests {
     #[test]
     fn device_arguments() {
         for (text, want) in [
-            ("af_packet:eth1", "net_af_packet3,iface=eth1,qpairs=2,blocksz=4096,framesz=2048,framecnt=2048"),
-            ("packet:eth1", "net_af_packet3,iface=eth1,qpairs=2,blocksz=4096,framesz=2048,framecnt=2"),
+            ("af_packet:eth1", "net_af_packet3,iface=eth1,qpairs=2,blocksz=4096,framesz=2048,framecnt=2"),
             ("af_xdp:eth1", "net_af_xdp3,iface=eth1,start_queue=0,queue_count=2"),
             ("tap:front", "net_tap3,iface=front"),
             ("tap:front,mac=fixed", "net_tap3,iface=front,mac=fixed"),
@@ -424,16 +406,15 @@ mod tests {
             ("net_vhost0,iface=/run/v.sock", "net_vhost0,iface=/run/v.sock"),
         ] {
             let device = Device::parse(text).unwrap();
-            assert_eq!(device.devargs(3, 2, 1500), want);
+            assert_eq!(device.devargs(3, 2), want);
             assert_eq!(Device::parse(&device.to_string()).unwrap(), device, "{text}");
         }
     }
 
     #[test]
-    fn af_packet_frames_hold_the_mtu() {
-        let device = Device::parse("af_packet:eth1").unwrap();
+    fn frames_hold_the_mtu() {
+        let device = Device::parse("net_af_packet0,iface=eth1").unwrap();
         assert_eq!([1500, 1964, 1965, 9000].map(|mtu| device.frame_size(mtu)), [2048, 2048, 4096, 16384]);
-        assert!(device.devargs(0, 1, 9000).contains("blocksz=16384,framesz=16384,framecnt=256"));
     }
 
     #[test]

@@ -5,9 +5,10 @@ use std::fmt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use dpdk_sys::{MbufBurst, Nic, NicSettings, RingFeed, RingNic, RingReceiver, RxQueue, TxQueue, thread};
+use dpdk_sys::{MbufBurst, Nic, RingFeed, RingNic, RingReceiver, RxQueue, TxQueue, thread};
 use nix::sched::{CloneFlags, unshare};
 use serde::{Deserialize, Serialize};
+use shunt_config::MTU_DEFAULT;
 use shunt_config::device::Device;
 use shunt_dataplane::address::Family;
 use shunt_dataplane::id::{NicId, Protocol};
@@ -395,13 +396,7 @@ fn nic(bench: &Bench, pmd: Pmd) -> Result<(NicQueues, Far, Vec<Nic>), BenchError
 
 fn open(bench: &Bench, device: &str, number: usize) -> Result<(Nic, RxQueue, TxQueue), BenchError> {
     let device = Device::parse(device).map_err(|_| BenchError::new(&format!("{device}: no such device")))?;
-    let device = bench.eal().probe(&device.devargs(number, 1, 1500)).map_err(BenchError::of)?;
-    let (nic, mut rx, mut tx) =
-        Nic::open(device, &NicSettings::new(bench.pool.clone())).map_err(BenchError::of)?;
-    match (rx.pop(), tx.pop()) {
-        (Some(rx), Some(tx)) => Ok((nic, rx, tx)),
-        _ => Err(BenchError::new("a NIC came without queues")),
-    }
+    bench.open(&device, number, MTU_DEFAULT)
 }
 
 /// Runs `ip` of iproute2.

@@ -1,17 +1,20 @@
 //! What a measurement runs: the director's own worker, tables and snapshot around a NIC made of rings, with a source
 //! and a sink at its far end, all on one thread.
 
+use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Cache};
+use dpdk_sys::packet_socket::{LARGE_PER_QUEUE, LARGE_ROOM};
 use dpdk_sys::{
-    Clock, Eal, EalSettings, FreeHugepages, MbufBurst, Memory, Mempool, Nic, RingFeed, RingNic, RingReceiver,
-    mempool, ring,
+    Clock, Eal, EalSettings, FreeHugepages, MbufBurst, Memory, Mempool, Nic, NicSettings, RingFeed, RingNic,
+    RingReceiver, RxQueue, TxQueue, mempool, ring,
 };
 use ipnet::IpNet;
 use shunt_config::check::pci;
+use shunt_config::device::Device;
 use shunt_dataplane::address::Family;
 use shunt_dataplane::connections::TcpState;
 use shunt_dataplane::flow::{HashKey, Owners};
@@ -109,6 +112,29 @@ impl Bench {
     /// DPDK's.
     pub fn pipe(&self) -> Result<(RingFeed, RingReceiver), BenchError> {
         ring::single_sender_ring(&self.eal, "pipe", RING_CAPACITY, None).map_err(BenchError::of)
+    }
+
+    /// The NIC of a device, one queue each way, as a director opens it. `index` counts the devices.
+    ///
+    /// # Errors
+    /// DPDK's.
+    pub fn open(
+        &self,
+        device: &Device,
+        index: usize,
+        mtu: u16,
+    ) -> Result<(Nic, RxQueue, TxQueue), BenchError> {
+        let of = |error: &dyn Display| BenchError::new(&format!("{device}: {error}"));
+        let found = self.eal.probe(&device.devargs(index, 1)).map_err(|error| of(&error))?;
+        let large =
+            || Mempool::new(&self.eal, &format!("large{index}"), LARGE_PER_QUEUE - 1, 0, LARGE_ROOM, None);
+        let offloads = device.takes_offloads().then(large).transpose().map_err(|error| of(&error))?;
+        let settings = NicSettings { mtu, offloads, ..NicSettings::new(self.pool.clone()) };
+        let (nic, mut rx, mut tx) = Nic::open(found, &settings).map_err(|error| of(&error))?;
+        match (rx.pop(), tx.pop()) {
+            (Some(rx), Some(tx)) => Ok((nic, rx, tx)),
+            _ => Err(of(&"it came without queues")),
+        }
     }
 
     /// A NIC made of rings, one queue each way.

@@ -129,7 +129,7 @@ pub fn open(config: &Config) -> Result<Ports, StartError> {
     let mut devices = Vec::new();
     for (index, nic) in config.nics.iter().enumerate() {
         let place = format!("nic \"{}\"", nic.name);
-        let devargs = nic.device.devargs(index, queues, rooms[index]);
+        let devargs = nic.device.devargs(index, queues);
         let waits = FirstClient::of(nic)?;
         let device = eal.probe(&devargs).map_err(|error| match signals::end_asked() {
             Some(signal) if waits.is_some() => StartError::end(signal.as_str()),

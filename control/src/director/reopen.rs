@@ -80,7 +80,7 @@ impl Live {
         let queues = workers.len() as u16;
         let room = lock(&self.links).nics.get(id.index()).map_or(shunt_config::MTU_DEFAULT, |now| now.room);
         let configured = interface.map_or(nic.device.clone(), |name| nic.device.on_interface(name));
-        let device = self.reopening.eal.probe(&configured.devargs(id.index(), queues, room));
+        let device = self.reopening.eal.probe(&configured.devargs(id.index(), queues));
         let device = device.map_err(|error| error.to_string())?;
         let settings =
             nics::nic_settings(&configured, queues, room, &self.pool, self.reopening.large.as_ref());

@@ -7,6 +7,7 @@ use dpdk_sys::NumaNode;
 use shunt_config;
 use shunt_config::MTU_DEFAULT;
 use shunt_config::check::packets::RX_DESCRIPTORS;
+use shunt_config::device::Device;
 use shunt_dataplane::counters::{Counter, NicCell, RealCell};
 use shunt_dataplane::id::NicId;
 use shunt_dataplane::reason::{DropReason, PuntReason};
@@ -408,7 +409,7 @@ fn limits(live: &Live, view: &View, nics: &[Nic], report: &Report) -> Vec<Limit>
     for (nic, configured) in nics.iter().zip(&view.config.nics) {
         // How much of it is used is not to be had of drivers.
         if let Some(missed) = nic.missed {
-            let room = configured.device.frames_held(nic.mtu).unwrap_or(RX_DESCRIPTORS.into()) as u64;
+            let room = configured.device.frames_held().unwrap_or(RX_DESCRIPTORS.into()) as u64;
             limit(format!("nic \"{}\" {RECEIVE_QUEUES}", nic.name), 0, room * u64::from(nic.queues), missed);
         }
     }
@@ -431,9 +432,10 @@ fn advice(live: &Live, view: &View, nics: &[Nic], limits: &[Limit], report: &Rep
     let mut lines = Vec::new();
     for nic in nics {
         let name = &nic.name;
-        let instead = nic.device.strip_prefix("af_packet:").and_then(|of| of.split(',').next());
+        let device = Device::parse(&nic.device).ok().filter(|_| nic.device.starts_with("net_af_packet"));
+        let interface = device.as_ref().and_then(Device::interface);
         let instead =
-            instead.map_or_else(String::new, |interface| format!(", or set device = \"packet:{interface}\""));
+            interface.map_or_else(String::new, |of| format!(", or set device = \"af_packet:{of}\""));
         if nic.checksum_not_filled > 0 {
             lines.push(format!(
                 "nic \"{name}\": {} connections began with a checksum that the sender left to its NIC: receivers drop such packets: run `ethtool -K PEER tx off` on the other end of {}{instead}",

@@ -87,6 +87,14 @@ impl Arms {
         Self::between(lab, workers, ["af_packet:front", "af_packet:back"])
     }
 
+    /// For a director with so many workers, on DPDK's driver for packet sockets.
+    #[must_use]
+    pub fn on_the_driver(workers: usize) -> Self {
+        let devices = ["net_af_packet7,iface=front", "net_af_packet8,iface=back"];
+        let queues = |device: &str| format!("{device},qpairs={workers}");
+        Self { devices: devices.map(queues), ..Self::with_workers(workers) }
+    }
+
     /// For a director on such devices as `af_packet`, which take interfaces that are there.
     #[must_use]
     pub fn on(kind: &str) -> Self {

@@ -213,7 +213,7 @@ impl Director {
         })
     }
 
-    /// Waits until no more than `most` packet buffers are in use; af_packet itself holds none.
+    /// Waits until no more than `most` packet buffers are in use.
     pub fn wait_for_buffers(&self, most: u64) {
         self.wait_until(&format!("no more than {most} packet buffers in use"), |status| {
             buffers(status) <= most
@@ -325,6 +325,12 @@ const SAME: u32 = 5;
 #[must_use]
 pub fn limit<'s>(status: &'s Status, name: &str) -> &'s Limit {
     status.limits.iter().find(|limit| limit.name == name).unwrap_or_else(|| panic!("no limit {name}"))
+}
+
+/// Packet buffers that the queues of so many workers at two NICs of `af_packet` have ready.
+#[must_use]
+pub const fn buffers_ready(workers: u64) -> u64 {
+    workers * 2 * dpdk_sys::packet_socket::PLACES as u64
 }
 
 /// Packet buffers in use.

@@ -161,25 +161,19 @@ fn fragments_are_gathered_for_services_and_routed_else() {
 /// The driver's own sockets would join them first, and cut off what they make of them.
 #[test]
 fn fragments_come_through_packet_sockets_as_they_are() {
-    let kinds = [
-        (1, "af_packet"),
-        (2, "af_packet"),
-        (1, "net_af_packet"),
-        (1, "framecnt"),
-        (1, "packet"),
-        (2, "packet"),
+    let all: [fn() -> Arms; 5] = [
+        || Arms::with_workers(1),
+        || Arms::with_workers(2),
+        || Arms::on_the_driver(1),
+        || Arms::on_the_driver(2),
+        || {
+            let arms = Arms::on_the_driver(1);
+            let devices = arms.devices.clone().map(|device| format!("{device},framecnt=512"));
+            Arms { devices, ..arms }
+        },
     ];
-    for (workers, kind) in kinds {
-        let mut arms = Arms::with_workers(workers);
-        match kind {
-            "packet" => arms.devices = ["packet:front".to_owned(), "packet:back".to_owned()],
-            "net_af_packet" => {
-                arms.devices =
-                    ["net_af_packet7,iface=front".to_owned(), "net_af_packet8,iface=back".to_owned()];
-            }
-            "framecnt" => arms.devices = arms.devices.map(|device| format!("{device},framecnt=512")),
-            _ => {}
-        }
+    for arms in all {
+        let arms = arms();
         let running = arms.start(&format!("{DNS}{ROUTED}"));
         gathers(&arms, &running);
     }

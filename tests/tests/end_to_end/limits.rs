@@ -1,7 +1,7 @@
 //! Tables and rings that are full, and services with nobody to serve: counted, shown, recovered from.
 
 use shunt_tests::topology::arms::{Arms, ROUTER, Running, real_mac};
-use shunt_tests::topology::director::{limit, real};
+use shunt_tests::topology::director::{buffers_ready, limit, real};
 use shunt_tests::topology::frames::{Packet, Transport, at, icmp, ip};
 use shunt_tests::topology::wait_for;
 
@@ -121,7 +121,7 @@ fn full_punt_ring() {
     let arms = Arms::new();
     let running = arms.start(&service(1));
     let director = &running.director;
-    director.wait_for_buffers(0);
+    director.wait_for_buffers(buffers_ready(1));
     // For the director's own address: to the kernel side, which is slower than any worker.
     let local =
         Packet::new(Transport::Udp, [ROUTER, running.front], at("198.51.100.7:40000"), at("192.0.2.2:9"));
@@ -135,7 +135,7 @@ fn full_punt_ring() {
     assert!(limit.refused > 0);
     let want = format!("worker 0 punt ring: full {} times: see `shunt drops`", limit.refused);
     assert!(status.advice.contains(&want), "{:?}", status.advice);
-    director.wait_for_buffers(0);
+    director.wait_for_buffers(buffers_ready(1));
 
     // The kernel side answers as before.
     arms.front.send(&shunt_tests::topology::frames::ping(

@@ -112,14 +112,11 @@ fn a_link_that_goes_down_is_told_and_nothing_counts_as_sent_by_it_and_the_worker
 
 #[test]
 fn an_interface_that_is_deleted_is_told_and_the_nic_is_opened_again_when_it_is_made_anew() {
-    for (workers, kind) in [(1, "af_packet"), (2, "af_packet"), (1, "net_af_packet"), (2, "packet")] {
-        let mut arms = Arms::with_workers(workers);
-        if kind == "packet" {
-            arms.devices = ["packet:front".to_owned(), "packet:back".to_owned()];
-        }
-        if kind == "net_af_packet" {
-            arms.devices = ["net_af_packet7,iface=front".to_owned(), "net_af_packet8,iface=back".to_owned()];
-        }
+    for (workers, kind) in
+        [1, 2].into_iter().flat_map(|workers| [(workers, "af_packet"), (workers, "its driver")])
+    {
+        let own = kind == "af_packet";
+        let mut arms = if own { Arms::with_workers(workers) } else { Arms::on_the_driver(workers) };
         let running = arms.start(SERVICE);
         reaches(&arms, &running, "198.51.100.7:40000");
         let mut events = listen(&arms);
@@ -288,14 +285,9 @@ fn a_configured_mtu_that_the_interface_does_not_take_is_told_by_check_and_run_al
     too_big_above(&arms, &running, 1400, 41000);
 }
 
-/// Frames of 9,000 bytes through af_packet, whose driver speaks of 1,518, and through packet sockets without it.
 #[test]
 fn jumbo_frames_pass() {
-    ["af_packet", "packet"].into_iter().for_each(jumbo_frames_pass_by);
-}
-
-fn jumbo_frames_pass_by(kind: &str) {
-    let arms = Arms::on(kind);
+    let arms = Arms::new();
     let all = ["front", "f0", "back", "b0"].map(|of| format!("link set {of} mtu 9000"));
     arms.lab.ip(&all.join("\n"));
     let running = arms.start(SERVICE);

@@ -158,7 +158,7 @@ fn what_senders_leave_to_a_nic_goes_on_so() {
             let said = world.lab.run("ethtool", &["-K", interface, "tx", "off", "tso", "off", "gso", "off"]);
             assert_eq!(said.code, Some(0), "{said:?}");
         }
-        let director = world.start(1, ["packet:front", "packet:back"], &services(method));
+        let director = world.start(1, ["af_packet:front", "af_packet:back"], &services(method));
         for vip in VIPS {
             world.carry(vip, 2);
         }
@@ -170,7 +170,7 @@ fn what_senders_leave_to_a_nic_goes_on_so() {
 #[test]
 fn two_workers_hand_it_over() {
     let world = World::new();
-    let director = world.start(2, ["packet:front", "packet:back"], &services("nat"));
+    let director = world.start(2, ["af_packet:front", "af_packet:back"], &services("nat"));
     for vip in VIPS {
         world.carry(vip, 4);
     }
@@ -183,12 +183,12 @@ fn two_workers_hand_it_over() {
 fn or_is_done_by_the_director() {
     let tunnel = "[[service]]\nname = \"tunnel\"\nlisten = \"192.0.2.12:80\"\nprotocol = \"tcp\"\nforward = \"tun\"\n\
                   real = [{ address = \"10.1.0.11\" }]\n";
-    for (back, more) in [("af_packet:back", ""), ("packet:back", tunnel)] {
+    for (back, more) in [("net_af_packet8,iface=back", ""), ("af_packet:back", tunnel)] {
         let world = World::new();
-        if back.starts_with("af_packet") {
+        if more.is_empty() {
             world.real.ethtool(&["-K", "r0", "tx", "off", "tso", "off", "gso", "off"]);
         }
-        let director = world.start(1, ["packet:front", back], &(services("nat") + more));
+        let director = world.start(1, ["af_packet:front", back], &(services("nat") + more));
         for vip in VIPS {
             world.carry(vip, 2);
         }
@@ -205,7 +205,7 @@ fn a_smaller_mtu_behind() {
     world.real.ip("link set r0 mtu 1300");
     let datagrams = "[[service]]\nname = \"udp\"\nlisten = \"192.0.2.10:80\"\nprotocol = \"udp\"\n\
                      forward = \"nat\"\nreal = [{ address = \"10.1.0.11\" }]\n";
-    let director = world.start(1, ["packet:front", "packet:back"], &(services("nat") + datagrams));
+    let director = world.start(1, ["af_packet:front", "af_packet:back"], &(services("nat") + datagrams));
     for vip in VIPS {
         world.carry(vip, 1);
     }
@@ -250,7 +250,7 @@ fn checks_are_answered_by_large_frames() {
     });
     let checked = "[[service]]\nname = \"checked\"\nlisten = \"192.0.2.11:8080\"\nprotocol = \"tcp\"\n\
                    real = [{ address = \"10.1.0.11:8080\" }]\ncheck = { kind = \"http\", path = \"/\", interval = \"200ms\" }\n";
-    let director = world.start(1, ["packet:front", "packet:back"], checked);
+    let director = world.start(1, ["af_packet:front", "af_packet:back"], checked);
     director.wait_until("the real server is up", |status| {
         status.services[0].reals[0].reason.as_deref() == Some("GET / succeeds")
     });

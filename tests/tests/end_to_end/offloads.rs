@@ -1,4 +1,5 @@
-//! Senders that leave work to a NIC that is not there, as veth peers do: noticed, counted, and named with what to do.
+//! Senders that leave work to a NIC that is not there, as veth peers do, by a driver that does not tell of it: noticed, counted, and named
+//! with what to do.
 
 use shunt_tests::text::{checksum, pseudo_header};
 use shunt_tests::topology::arms::{Arms, ROUTER, Running};
@@ -31,7 +32,7 @@ fn unfilled(mut frame: Vec<u8>) -> Vec<u8> {
 
 #[test]
 fn checksum_that_is_not_filled_in() {
-    let arms = Arms::new();
+    let arms = Arms::on_the_driver(1);
     let running = arms.start(SERVICES);
     assert!(!running.director.status().advice.iter().any(|line| line.contains("ethtool")));
     for (client, vip) in
@@ -47,7 +48,7 @@ fn checksum_that_is_not_filled_in() {
     let status = running.director.settled();
     assert_eq!(status.nics[0].checksum_not_filled, 2);
     let want = "nic \"front\": 2 connections began with a checksum that the sender left to its NIC: receivers drop such packets: \
-                run `ethtool -K PEER tx off` on the other end of af_packet:front, or set device = \"packet:front\"";
+                run `ethtool -K PEER tx off` on the other end of net_af_packet7,iface=front,qpairs=1, or set device = \"af_packet:front\"";
     assert!(status.advice.iter().any(|line| line == want), "{:?}", status.advice);
     let said = running.director.command(&arms.lab, &["status"]);
     assert!(said.out.contains(want), "{}", said.out);
@@ -55,7 +56,7 @@ fn checksum_that_is_not_filled_in() {
 
 #[test]
 fn frames_larger_than_the_mtu() {
-    let arms = Arms::new();
+    let arms = Arms::on_the_driver(1);
     arms.lab.ip("link set f0 mtu 9000\nlink set front mtu 9000");
     let running = Running::of_director(&arms, &arms.with_mtu(1500, SERVICES));
     for length in [1600, 4000] {
@@ -73,7 +74,7 @@ fn frames_larger_than_the_mtu() {
     running.director.wait_for_drops("cut_short", 1);
     let status = running.director.settled();
     assert_eq!(status.nics[0].offloaded, 2);
-    let want = "nic \"front\": 2 frames were cut short or larger than the MTU, by segmentation offload: those cut short were dropped, the others go on in fragments, or their senders are told that they are too big: run `ethtool -K PEER tso off gso off gro off` on the other end of af_packet:front, or set device = \"packet:front\"";
+    let want = "nic \"front\": 2 frames were cut short or larger than the MTU, by segmentation offload: those cut short were dropped, the others go on in fragments, or their senders are told that they are too big: run `ethtool -K PEER tso off gso off gro off` on the other end of net_af_packet7,iface=front,qpairs=1, or set device = \"af_packet:front\"";
     assert!(status.advice.iter().any(|line| line == want), "{:?}", status.advice);
     let said = running.director.command(&arms.lab, &["drops", "--explain", "cut_short"]);
     assert!(said.out.contains("ethtool -K"), "{said:?}");

@@ -60,6 +60,7 @@ fn passes(arms: &Arms, running: &Running) {
     running.director.settled();
 }
 
+/// The kernel takes the tag off and says so beside the frame.
 #[test]
 fn on_af_packet() {
     let arms = Arms::new();
@@ -67,10 +68,9 @@ fn on_af_packet() {
     passes(&arms, &running);
 }
 
-/// The kernel takes the tag off and says so beside the frame.
 #[test]
-fn on_packet() {
-    let arms = Arms::on("packet");
+fn on_the_driver_for_packet_sockets() {
+    let arms = Arms::on_the_driver(1);
     let running = arms.start(SERVICES);
     passes(&arms, &running);
 }

@@ -327,7 +327,7 @@ mod tests {
         let large = Packets::of(&config.runtime, &config.nics, None).mebibytes();
         assert!(large > 2 * small, "{small} {large}");
         config.nics[0].mtu = None;
-        config.nics[0].device = Device::parse("packet:t").unwrap();
+        config.nics[0].device = Device::parse("af_packet:t").unwrap();
         let packets = Packets::of(&config.runtime, &config.nics, None);
         assert_eq!((packets.large, packets.mebibytes()), (63, small + 5));
         assert!(

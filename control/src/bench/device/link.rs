@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use dpdk_sys::{MbufBurst, Nic, NicSettings, RingFeed, RingNic, RingReceiver, RxQueue, TxQueue};
+use dpdk_sys::{MbufBurst, Nic, RingFeed, RingNic, RingReceiver, RxQueue, TxQueue};
+use shunt_config::MTU_DEFAULT;
 use shunt_config::device::{Device, Kind};
 use shunt_dataplane::id::NicId;
 use shunt_dataplane::worker::NicQueues;
@@ -140,17 +141,9 @@ pub fn open(
 
 /// Opens a device; `index` counts all that are opened.
 fn open_one(bench: &Bench, index: usize, device: &Device) -> Result<(Nic, RxQueue, TxQueue), BenchError> {
-    let of = |error: &dyn std::fmt::Display| BenchError::new(&format!("{device}: {error}"));
-    let found = bench.eal.probe(&device.devargs(index, 1, MTU)).map_err(|error| of(&error))?;
     // Drivers in software have buffers for the largest frame of a tunnel whatever they are told, and some know no MTU
     // beyond 1500.
-    let mtu = if device.is_pci() { MTU } else { 1500 };
-    let settings = NicSettings { mtu, ..NicSettings::new(bench.pool.clone()) };
-    let (nic, mut rx, mut tx) = Nic::open(found, &settings).map_err(|error| of(&error))?;
-    match (rx.pop(), tx.pop()) {
-        (Some(rx), Some(tx)) => Ok((nic, rx, tx)),
-        _ => Err(of(&"it came without queues")),
-    }
+    bench.open(device, index, if device.is_pci() { MTU } else { MTU_DEFAULT })
 }
 
 #[cfg(test)]
