@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use dpdk_sys::nic::FRAME_OVERHEAD;
 use dpdk_sys::packet_socket::WAITING_MOST;
 use shunt_model::fault::Fault;
 
@@ -233,21 +234,33 @@ impl Device {
     }
 
     /// The largest frame, with the driver's own header, that the driver may write into a buffer: the data room of an mbuf
-    /// must not be smaller, as af_packet does not check bounds when it copies.
+    /// must not be smaller. No larger than it has to be: vmxnet3 counts a buffer's bytes in 14 bits.
     #[must_use]
     pub fn frame_size(&self, mtu: u16) -> usize {
-        (usize::from(mtu) + ETHERNET_HEADER + AF_PACKET_OVERHEAD).next_power_of_two().max(2048)
+        // af_packet's driver does not check bounds when it copies a frame of its ring; af_xdp's frames are halves of pages, or pages.
+        let rings =
+            matches!(self.kind, Kind::AfXdp(_)) || self.is_raw("net_af_xdp") || self.is_raw("net_af_packet");
+        let mtu = usize::from(mtu);
+        let frame = if rings {
+            (mtu + ETHERNET_HEADER + AF_PACKET_OVERHEAD).next_power_of_two()
+        } else {
+            mtu + FRAME_OVERHEAD
+        };
+        frame.max(2048)
+    }
+
+    fn is_raw(&self, driver: &str) -> bool {
+        matches!(&self.kind, Kind::Raw(text) if text.starts_with(driver))
     }
 
     /// Bytes of the largest IP packet that its driver takes, and why no larger one; none where the driver is asked when the NIC is opened.
     #[must_use]
     pub fn mtu_most(&self) -> Option<(u16, &'static str)> {
-        let is = |driver: &str| matches!(&self.kind, Kind::Raw(text) if text.starts_with(driver));
-        let taps = matches!(self.kind, Kind::Tap(_)) || is("net_tap");
-        if taps || matches!(self.kind, Kind::Memif(_)) || is("net_memif") {
+        let taps = matches!(self.kind, Kind::Tap(_)) || self.is_raw("net_tap");
+        if taps || matches!(self.kind, Kind::Memif(_)) || self.is_raw("net_memif") {
             return Some((MTU_OF_USUAL_FRAMES, "DPDK's driver of it takes frames of the usual size alone"));
         }
-        let xdp = matches!(self.kind, Kind::AfXdp(_)) || is("net_af_xdp");
+        let xdp = matches!(self.kind, Kind::AfXdp(_)) || self.is_raw("net_af_xdp");
         xdp.then_some((MTU_OF_A_PAGE, "XDP sockets want a packet's buffer within a page of memory"))
     }
 
@@ -415,6 +428,13 @@ mod tests {
     fn frames_hold_the_mtu() {
         let device = Device::parse("net_af_packet0,iface=eth1").unwrap();
         assert_eq!([1500, 1964, 1965, 9000].map(|mtu| device.frame_size(mtu)), [2048, 2048, 4096, 16384]);
+        for text in ["0000:3b:00.0", "af_packet:eth1", "tap:t0"] {
+            assert_eq!(
+                [1500, 9000].map(|mtu| Device::parse(text).unwrap().frame_size(mtu)),
+                [2048, 9022],
+                "{text}"
+            );
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! How other threads speak to the loop.
 
+use std::collections::BTreeSet;
 use std::sync::mpsc::TryRecvError;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ pub(super) enum Command {
     Owned(Vec<Nic>, Vec<Vip>),
     Routers(Vec<Instance>, Vec<Group>),
     Watched(Tracked, Reading),
+    RefusedMacs(BTreeSet<(NicId, Mac)>),
     NicNames(Vec<String>),
     Named(HashMap<Key, Named>, HashMap<Key, Mac>),
     Checked(Vec<Key>),
@@ -77,7 +79,12 @@ impl Control {
         self.tell(Command::Watched(what, reading));
     }
 
-    /// A way for another thread to tell that.
+    /// NICs take frames to all virtual MACs but these from now on.
+    pub fn set_refused_macs(&self, refused: BTreeSet<(NicId, Mac)>) {
+        self.tell(Command::RefusedMacs(refused));
+    }
+
+    /// A way for another thread to tell how something stands.
     pub fn watcher(&self) -> impl Fn(Tracked, Reading) + Send + 'static {
         let commands = self.commands.clone();
         // A loop that has ended needs no commands.

@@ -248,6 +248,7 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
                     Command::Routers(instances, groups) => self.set_routers(now, instances, groups),
                     Command::NicNames(names) => self.vrrp.machine.name_nics(names),
                     Command::Watched(what, reading) => self.watched(now, what, reading),
+                    Command::RefusedMacs(refused) => self.refused_macs(now, refused),
                     Command::Named(wanted, told) => self.machine.begin_naming(wanted, told),
                     Command::Checked(checked) => {
                         self.machine.set_checked(now, checked);

@@ -1,6 +1,6 @@
 //! VRRP in the loop: what the machine says is carried out, and the VIPs of masters are the neighbour machine's.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -124,6 +124,10 @@ impl<R: Rings, P: Publish> ControlLoop<R, P> {
 
     pub(super) fn watched(&mut self, now: Instant, what: Tracked, reading: Reading) {
         self.vrrp.machine.watched(now, what, reading, &mut self.vrrp.outputs);
+    }
+
+    pub(super) fn refused_macs(&mut self, now: Instant, refused: BTreeSet<(NicId, Mac)>) {
+        self.vrrp.machine.set_refused_macs(now, refused, &mut self.vrrp.outputs);
     }
 
     /// An advert that a worker handed up.

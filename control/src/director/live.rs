@@ -165,7 +165,7 @@ impl Live {
     /// Tells health checks, neighbours and the kernel side what the configuration asks of them.
     pub(super) fn follow(&self) {
         let view = self.view.load();
-        self.virtual_macs.follow(&view.config, &self.nics);
+        let refused_macs = self.virtual_macs.follow(&view.config, &self.nics);
         let (macs, mtus) = {
             let known = lock(&self.links);
             (known.macs(), known.mtus())
@@ -180,6 +180,7 @@ impl Live {
             let routers = targets::routers(&view.config, &view.snapshot, &macs);
             let patience = routers.iter().map(|router| router.master_down(router.priority, router.interval));
             watcher::set_patience(patience.max().unwrap_or_default());
+            parts.control.set_refused_macs(refused_macs);
             parts.control.set_routers(routers, view.config.vrrp_groups.clone());
             parts
                 .control

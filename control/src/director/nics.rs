@@ -16,7 +16,7 @@ use shunt_dataplane::id::{Mac, NicId};
 use shunt_model::fault::Fault;
 
 use super::StartError;
-use super::first_client::FirstClient;
+use super::opening::Opening;
 use crate::signals;
 
 /// Mbufs that each worker keeps at hand.
@@ -130,9 +130,9 @@ pub fn open(config: &Config) -> Result<Ports, StartError> {
     for (index, nic) in config.nics.iter().enumerate() {
         let place = format!("nic \"{}\"", nic.name);
         let devargs = nic.device.devargs(index, queues);
-        let waits = FirstClient::of(nic)?;
+        let _watched = Opening::of(nic)?;
         let device = eal.probe(&devargs).map_err(|error| match signals::end_asked() {
-            Some(signal) if waits.is_some() => StartError::end(signal.as_str()),
+            Some(signal) if nic.device.waits_at().is_some() => StartError::end(signal.as_str()),
             _ => not_probed(&place, &nic.device, queues, &error),
         })?;
         devices.push(device);
@@ -152,6 +152,7 @@ pub fn open(config: &Config) -> Result<Ports, StartError> {
     let mut nics = Vec::new();
     for ((configured, device), room) in config.nics.iter().zip(devices).zip(rooms) {
         let place = format!("nic \"{}\"", configured.name);
+        let _watched = Opening::of(configured)?;
         let (nic, rx, tx) =
             Nic::open(device, &nic_settings(&configured.device, queues, room, &pool, large.as_ref()))
                 .map_err(|error| StartError::of(&place, &error))?;
@@ -179,6 +180,8 @@ pub(super) fn nic_settings(
         rx_descriptors: RX_DESCRIPTORS,
         tx_descriptors: TX_DESCRIPTORS,
         mtu: room,
+        // All multicast is taken: IPv6 neighbours and adverts of VRRP come by it.
+        promiscuous: false,
         ..NicSettings::new(pool.clone())
     }
 }

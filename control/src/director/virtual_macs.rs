@@ -38,8 +38,8 @@ impl Way {
 pub(super) struct VirtualMacs(Mutex<BTreeMap<(NicId, Mac), Way>>);
 
 impl VirtualMacs {
-    /// Tells NICs of the virtual MACs of a configuration, and of none else.
-    pub(super) fn follow(&self, config: &Config, nics: &[Mutex<Option<Nic>>]) {
+    /// Tells NICs of the virtual MACs of a configuration, and of none else. Returns those to which no frames arrive.
+    pub(super) fn follow(&self, config: &Config, nics: &[Mutex<Option<Nic>>]) -> BTreeSet<(NicId, Mac)> {
         let wanted: BTreeSet<(NicId, Mac)> =
             config.vrrp.iter().filter_map(|vrrp| Some((vrrp.nic, vrrp.virtual_mac?.mac))).collect();
         let mut told = lock(&self.0);
@@ -57,6 +57,7 @@ impl VirtualMacs {
             let Some(nic) = nic.as_ref() else { continue };
             told.entry((id, mac)).or_insert_with(|| add(nic, mac));
         }
+        told.iter().filter(|(_, way)| matches!(way, Way::Refused(_))).map(|(of, _)| *of).collect()
     }
 
     /// A NIC was closed: what it was told of is forgotten with it.

@@ -100,8 +100,7 @@ fn panicked(info: &PanicHookInfo<'_>) {
         _ => tracing::error!("{line}"),
     }
     if PANICKED.set(line.clone()).is_ok() && name == NAME {
-        last_words(&format!("{line}: nobody watches the other threads any more: the director ends"));
-        dpdk_sys::thread::exit_now(EXIT_HANGS);
+        end_now(&format!("{line}: nobody watches the other threads any more: the director ends"));
     }
 }
 
@@ -259,6 +258,12 @@ fn beats(thread: &Thread) -> u64 {
 /// As operators read it.
 fn seconds(time: Duration) -> String {
     format!("{:.1} s", time.as_secs_f32())
+}
+
+/// Ends the process at once: something hangs that nothing else ends.
+pub(crate) fn end_now(line: &str) -> ! {
+    last_words(line);
+    dpdk_sys::thread::exit_now(EXIT_HANGS)
 }
 
 /// Says it on standard error, past the thread of the log, where that can be written to at once.

@@ -16,6 +16,9 @@ const VFIO: &str = "vfio-pci";
 /// Drivers of the kernel beside which DPDK's own works.
 const SHARED: [&str; 3] = ["mlx4_core", "mlx5_core", "mana"];
 
+/// The vendor of virtio's functions.
+const VIRTIO_VENDOR: &str = "0x1af4";
+
 /// Who has a PCI function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Holder {
@@ -84,6 +87,15 @@ pub fn want_physical_addresses<'d>(sysfs: &Path, devices: impl Iterator<Item = &
 /// True when the function with this address has to be told physical addresses.
 pub fn wants_physical_addresses(sysfs: &Path, address: &str) -> bool {
     matches!(Holder::of(sysfs, address), Holder::ProcessWithoutIommu { .. })
+}
+
+/// True for a virtio function that DPDK tells addresses which an IOMMU translates. The device has to have been told of it by the virtual
+/// machine, which only its driver could ask.
+#[must_use]
+pub fn is_virtio_behind_an_iommu(sysfs: &Path, address: &str) -> bool {
+    let vendor = sysfs.join("bus/pci/devices").join(address).join("vendor");
+    let is_virtio = std::fs::read_to_string(vendor).is_ok_and(|vendor| vendor.trim() == VIRTIO_VENDOR);
+    is_virtio && Holder::of(sysfs, address) == Holder::Process
 }
 
 /// What keeps DPDK from a PCI function; `free` MiB of hugepages are there.
@@ -173,6 +185,21 @@ mod tests {
             assert_eq!(said(&root, Hugepages::Auto, 512), None, "{driver}");
             let device = Device::parse(ADDRESS).unwrap();
             assert!(want_physical_addresses(root.path(), [device].iter()), "{driver}");
+        }
+    }
+
+    #[test]
+    fn virtio_is_told_apart_behind_an_iommu() {
+        for (driver, vendor, want) in [
+            (VFIO, "0x1af4", true),
+            (VFIO, "0x8086", false),
+            ("uio_pci_generic", "0x1af4", false),
+            ("virtio-pci", "0x1af4", false),
+        ] {
+            let root = sysfs(Some(driver), Some(""), None);
+            let vendor_file = root.path().join("bus/pci/devices").join(ADDRESS).join("vendor");
+            fs::write(vendor_file, format!("{vendor}\n")).unwrap();
+            assert_eq!(is_virtio_behind_an_iommu(root.path(), ADDRESS), want, "{driver} {vendor}");
         }
     }
 

@@ -29,6 +29,8 @@ pub struct Machine {
     groups: Vec<Group>,
     /// What is watched, and how it stands; what was not told yet counts as failing.
     watched: BTreeMap<Tracked, Reading>,
+    /// Virtual MACs to which their NICs take no frames: nobody would reach a master by them.
+    refused_macs: BTreeSet<(NicId, Mac)>,
     places: HashMap<Key, usize>,
     counters: Counters,
     /// The names of NICs, for reasons.
@@ -89,6 +91,14 @@ impl Machine {
     /// How something that is watched stands from now on.
     pub fn watched(&mut self, now: Instant, what: Tracked, reading: Reading, out: &mut Vec<Output>) {
         if self.watched.insert(what, reading) != Some(reading) {
+            self.reconsider(now, out);
+        }
+    }
+
+    /// NICs take frames to all virtual MACs but these from now on.
+    pub fn set_refused_macs(&mut self, now: Instant, refused: BTreeSet<(NicId, Mac)>, out: &mut Vec<Output>) {
+        if self.refused_macs != refused {
+            self.refused_macs = refused;
             self.reconsider(now, out);
         }
     }
@@ -285,6 +295,10 @@ impl Machine {
         let link = result(&Tracked::Link(settings.nic));
         if link != Some(Reading::Passes) {
             return Some(OwnFault { reason: Reason::LinkDown, told: link.is_some() });
+        }
+        let refused = |mac: &Mac| self.refused_macs.contains(&(settings.nic, *mac));
+        if let Some(mac) = settings.virtual_mac.map(|of| of.mac).filter(refused) {
+            return Some(OwnFault { reason: Reason::VirtualMac(mac), told: true });
         }
         let failing = settings.tracks.iter().find(|track| !track.allows(result(&track.what)))?;
         let reason = match &failing.what {

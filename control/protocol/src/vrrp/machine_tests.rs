@@ -45,6 +45,8 @@ enum Input {
     Forged(u8, u8),
     Claims,
     Priority(u8),
+    /// The first NIC takes no frames to these virtual MACs.
+    Refused(Vec<Mac>),
     Stop,
     Tick,
 }
@@ -146,6 +148,9 @@ impl Timeline {
             Priority(priority) => {
                 self.instances[0].priority = priority;
                 machine.set(now, self.instances.clone(), Vec::new(), out);
+            }
+            Refused(macs) => {
+                machine.set_refused_macs(now, macs.iter().map(|mac| (FRONT, *mac)).collect(), out);
             }
             Stop => machine.stop(now, out),
             Tick => machine.tick(now, out),
@@ -437,6 +442,28 @@ fn a_master_without_link_is_none() {
         (8609, Tick, vec![]),
         (8610, Tick, MASTER.to_vec()),
     ]);
+}
+
+#[test]
+fn nobody_is_master_by_a_mac_that_its_nic_refuses() {
+    let virtual_mac = VirtualMac { mac: Vrid(51).mac(Family::V4), xmit_base: false };
+    let refused = || Refused(vec![virtual_mac.mac, Vrid(9).mac(Family::V4)]);
+    let mut timeline =
+        Timeline::new(vec![Instance { virtual_mac: Some(virtual_mac), ..front() }, back()], Vec::new());
+    timeline.table([
+        (
+            100,
+            refused(),
+            vec!["front is fault: its NIC takes no frames to the virtual MAC 00:00:5e:00:01:33"],
+        ),
+        (3610, Tick, vec!["back advert 100", "back is master: no master was heard", "announce 10.0.0.10"]),
+        (4000, refused(), vec![]),
+        // One that was opened again may know further addresses.
+        (4100, Refused(vec![]), vec!["front is backup: it begins by listening"]),
+    ]);
+    // What its own MAC reaches needs no other one.
+    let mut timeline = Timeline::new(vec![front()], Vec::new());
+    timeline.table([(100, refused(), vec![]), (3610, Tick, MASTER.to_vec())]);
 }
 
 #[test]

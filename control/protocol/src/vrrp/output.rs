@@ -89,6 +89,8 @@ pub enum Reason {
     Slept(Duration),
     /// The link of its NIC is down.
     LinkDown,
+    /// Its NIC takes no frames to this virtual MAC.
+    VirtualMac(Mac),
     /// What it tracks without weight fails: this.
     Tracked(String),
     /// It moves with this member of its group.
@@ -120,6 +122,7 @@ impl fmt::Display for Reason {
             Self::Outranked(who, priority) => write!(f, "{who} is master with priority {priority}"),
             Self::Slept(time) => write!(f, "it did not run for {} ms and listens first", time.as_millis()),
             Self::LinkDown => f.write_str("the link of its NIC is down"),
+            Self::VirtualMac(mac) => write!(f, "its NIC takes no frames to the virtual MAC {mac}"),
             Self::Tracked(what) => write!(f, "{what} fails"),
             Self::Group(member) => write!(f, "it moves with {member} of its group"),
             Self::Removed => f.write_str("it is no longer in the configuration"),
