@@ -16,8 +16,9 @@ root, and no hugepages.
   --all   also the long runs: tests that are marked as ignored because they take long, adverts beside a reload of 5,000
           services, a minute of the soak, random cases and random commands beside the real kernel (qemu, which is
           installed), random files beside the real keepalived, how much of its IPVS they reach, real-server.sh beside that
-          kernel's tunnels, libFuzzer, a minute for each target, whether a dependency asks for a newer Rust than Cargo.toml
-          names (and a build with that one where rustup has it), and `cargo deny check` where that is installed
+          kernel's tunnels, PCI NICs in a virtual machine, libFuzzer, a minute for each target, whether a dependency asks for
+          a newer Rust than Cargo.toml names (and a build with that one where rustup has it), and `cargo deny check` where
+          that is installed
 
 Exit code: 0 all passed, 1 something did not, 2 wrong use.
 TEXT
@@ -145,6 +146,7 @@ main() {
         part "what is reached of the kernel" \
             cargo run --release --locked --quiet --bin coverage -- --recordings 12 --cases 6 --at-least 25
         part "a real server behind each kind of tunnel, on a kernel that has them" scripts/kernel-tunnels.sh target/kernel-guest
+        part "PCI NICs in a virtual machine" scripts/vm.sh --short
     fi
     [[ -z $all ]] || part "fuzzing" scripts/fuzz.sh --for 60 --at-once 2 --seed 1
     if [[ -n $all ]]; then

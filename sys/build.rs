@@ -87,10 +87,12 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=shim.h");
     println!("cargo:rerun-if-changed=shim.c");
+    println!("cargo:rerun-if-changed=processor.c");
     let library = installed();
     let flags = compiler_flags(&library);
     bindings(&flags);
     shim(&flags);
+    processor();
     link(&library);
 }
 
@@ -184,6 +186,19 @@ fn bindings(flags: &[String]) {
         }
         Ok(Err(error)) => fail(&format!("the headers of DPDK cannot be read: {error}")),
         Err(_) => fail("libclang cannot be loaded: install the packages clang and libclang-dev"),
+    }
+}
+
+/// Compiles the look at the processor, for the oldest one of its kind. Nothing refers to it, so it is taken whole.
+fn processor() {
+    let mut build = cc::Build::new();
+    build.file(Path::new("processor.c")).std("gnu11").link_lib_modifier("+whole-archive");
+    let built_for = env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default();
+    if built_for.split(',').any(|feature| feature == "avx2") {
+        build.define("BUILT_FOR_V3", None);
+    }
+    if let Err(error) = build.try_compile("processor") {
+        fail(&format!("processor.c does not compile: {error}"));
     }
 }
 

@@ -75,15 +75,6 @@ int shim_log_to(shim_log_sink sink)
 	return rte_openlog_stream(stream);
 }
 
-int shim_processor_is_v3(void)
-{
-#ifdef __x86_64__
-	return __builtin_cpu_supports("x86-64-v3") != 0;
-#else
-	return 1;
-#endif
-}
-
 uint64_t shim_rdtsc(void)
 {
 	return rte_rdtsc();

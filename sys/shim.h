@@ -77,9 +77,6 @@ typedef void (*shim_log_sink)(uint32_t level, const char *text, size_t length);
 /* Sends DPDK's messages to the sink: rte_openlog_stream. */
 int shim_log_to(shim_log_sink sink);
 
-/* Whether the processor has what programs for x86-64-v3 use: AVX2, BMI2 and what comes with them. */
-int shim_processor_is_v3(void);
-
 /* rte_cycles */
 
 uint64_t shim_rdtsc(void);

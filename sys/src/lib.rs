@@ -48,12 +48,6 @@ pub use room::Room;
 pub use thread::{RegisteredThread, ThreadError};
 pub use wait::Doorbell;
 
-/// False on an x86-64 processor that lacks AVX2, BMI2 or what else the level x86-64-v3 stands for.
-pub fn processor_is_v3() -> bool {
-    // SAFETY: the shim asks the processor and needs nothing.
-    unsafe { ffi::shim_processor_is_v3() != 0 }
-}
-
 /// The DPDK that runs, for instance `DPDK 22.11.11`.
 pub fn dpdk_version() -> String {
     // SAFETY: rte_version.h: rte_version returns a terminated string that is never freed.

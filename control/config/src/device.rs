@@ -13,6 +13,8 @@ const AF_PACKET_OVERHEAD: usize = 66;
 const MTU_OF_USUAL_FRAMES: u16 = 1500;
 /// Bytes of the largest IP packet whose buffer, with all that is in front of it, fits into a page: XDP sockets take no larger ones.
 pub const MTU_OF_A_PAGE: u16 = 1964;
+/// Bytes that drivers of devices have received in front of a frame at most: virtio's header is 12.
+const DRIVER_HEADER: usize = 64;
 /// Bytes of the Ethernet header, with a VLAN tag.
 const ETHERNET_HEADER: usize = 18;
 
@@ -244,7 +246,7 @@ impl Device {
         let frame = if rings {
             (mtu + ETHERNET_HEADER + AF_PACKET_OVERHEAD).next_power_of_two()
         } else {
-            mtu + FRAME_OVERHEAD
+            mtu + FRAME_OVERHEAD + DRIVER_HEADER
         };
         frame.max(2048)
     }

@@ -95,13 +95,6 @@ impl From<Outcome> for ExitCode {
 /// Runs the command of this process's arguments.
 #[must_use]
 pub fn main() -> ExitCode {
-    if cfg!(target_feature = "avx2") && !dpdk_sys::processor_is_v3() {
-        output::complain(
-            "shunt: this processor is older than x86-64-v3 (it lacks AVX2 or BMI2), and this program was built for that \
-             level: build it for this machine with RUSTFLAGS='-C target-cpu=native' cargo build --release",
-        );
-        return ExitCode::FAILURE;
-    }
     let mut words = std::env::args_os();
     let program = words.next().unwrap_or_default();
     if let Some(mut before) = ipvsadm::called_as(Path::new(&program)) {
