@@ -6,6 +6,7 @@ mod services;
 use std::collections::HashMap;
 use std::fmt::{self, Display};
 use std::hash::Hash;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -17,9 +18,9 @@ use shunt_dataplane::service::mark::MarkRule;
 use shunt_dataplane::service::masquerade::MasqueradeRule;
 use shunt_dataplane::time::Ticks;
 use shunt_model::duration;
-use shunt_model::notify::Settings;
+use shunt_model::notify::{Mail, Settings, Webhook, What};
 
-use super::{Config, Nic, Route};
+use super::{Config, Hugepages, Nic, Route, Runtime};
 
 /// What happens to a part of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,7 +97,14 @@ impl Changes {
         restart: bool,
     ) {
         if old != new {
-            self.add(Kind::Changed, place, format!("{key} {} -> {}", show(old), show(new)), restart);
+            let (before, after) = (show(old), show(new));
+            // A change is never told as `x -> x`, also where what changes is a secret.
+            let what = if before == after {
+                format!("{key} {after}: a part that is not shown changes")
+            } else {
+                format!("{key} {before} -> {after}")
+            };
+            self.add(Kind::Changed, place, what, restart);
         }
     }
 }
@@ -123,31 +131,36 @@ fn named(timeouts: &Timeouts) -> [(&'static str, Ticks); 3] {
 }
 
 /// What `new` changes of `old`.
+///
+/// Here and below each structure is taken apart by name, so that a field which is added to it and not compared does not compile.
 #[must_use]
 pub fn diff(old: &Config, new: &Config) -> Changes {
+    let Config {
+        runtime,
+        timeouts,
+        sysctls,
+        nics,
+        routes,
+        marks,
+        masquerades,
+        forwards,
+        notify,
+        services: _,
+        vrrp: _,
+        vrrp_groups: _,
+    } = old;
     let mut changes = Changes::default();
-    runtime(old, new, &mut changes);
-    for ((key, before), (_, after)) in named(&old.timeouts).iter().zip(&named(&new.timeouts)) {
+    runtimes(runtime, &new.runtime, &mut changes);
+    for ((key, before), (_, after)) in named(timeouts).iter().zip(&named(&new.timeouts)) {
         let show = |ticks: &Ticks| duration::format(ticks.as_duration());
         changes.compare("timeout", key, before, after, show, false);
     }
-    for (name, before) in old.sysctls.values() {
+    for (name, before) in sysctls.values() {
         changes.compare("sysctl", name, &before, &new.sysctls.value(name), u32::to_string, false);
     }
-    if old.notify.mail != new.notify.mail {
-        let what = format!("mail {} -> {}", show_mail(&old.notify), show_mail(&new.notify));
-        changes.add(Kind::Changed, "notify", what, false);
-    }
-    if old.notify.webhook != new.notify.webhook {
-        let what = format!("webhook {} -> {}", show_webhook(&old.notify), show_webhook(&new.notify));
-        changes.add(Kind::Changed, "notify", what, false);
-    }
-    nics(old, new, &mut changes);
-    let show_route = |route: &Route, config: &Config| match (route.via, config.nics.get(route.nic.index())) {
-        (Some(via), _) => format!("via {via}"),
-        (None, nic) => format!("nic \"{}\"", nic.map_or("", |nic| &nic.name)),
-    };
-    for (place, pair) in paired(&old.routes, &new.routes, |route| route.to) {
+    notifications(notify, &new.notify, &mut changes);
+    nic_tables(nics, &new.nics, &mut changes);
+    for (place, pair) in paired(routes, &new.routes, |route| route.to) {
         let place = format!("route {place}");
         match pair {
             (None, Some(route)) => changes.add(Kind::Added, &place, show_route(route, new), false),
@@ -165,12 +178,12 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
     let show_masquerades = |rules: &Vec<MasqueradeRule>| {
         joined(&rules.iter().map(|rule| show_masquerade(rule, new)).collect::<Vec<_>>())
     };
-    changes.compare("masquerade", "rules", &old.masquerades, &new.masquerades, show_masquerades, false);
+    changes.compare("masquerade", "rules", masquerades, &new.masquerades, show_masquerades, false);
     let show_forwards = |rules: &Vec<ForwardRule>| {
         joined(&rules.iter().map(|rule| show_forward(rule, |nic| new.nic_name(nic))).collect::<Vec<_>>())
     };
-    changes.compare("forward", "rules", &old.forwards, &new.forwards, show_forwards, false);
-    changes.compare("mark", "rules", &old.marks, &new.marks, show_marks, false);
+    changes.compare("forward", "rules", forwards, &new.forwards, show_forwards, false);
+    changes.compare("mark", "rules", marks, &new.marks, show_marks, false);
     services::compare(old, new, &mut changes);
     routers::compare(old, new, &mut changes);
     if changes.is_empty() && old != new {
@@ -179,33 +192,48 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
     changes
 }
 
-fn runtime(old: &Config, new: &Config, changes: &mut Changes) {
-    let (old, new) = (&old.runtime, &new.runtime);
+/// A route for people: its router, or its NIC where the destinations are neighbours.
+fn show_route(route: &Route, config: &Config) -> String {
+    // What leads there by a router is the router's NIC.
+    let Route { to: _, via, nic } = route;
+    via.map_or_else(|| format!("nic \"{}\"", config.nic_name(*nic)), |via| format!("via {via}"))
+}
+
+fn runtimes(old: &Runtime, new: &Runtime, changes: &mut Changes) {
+    let Runtime {
+        control_core,
+        workers,
+        idle,
+        hugepages,
+        memory,
+        socket,
+        connections,
+        fragments,
+        replies,
+        neighbours,
+        reload_removes,
+        client_share,
+        adopt,
+        reset_after,
+    } = old;
     let place = "runtime";
-    changes.compare(place, "control_core", &old.control_core, &new.control_core, u16::to_string, true);
-    changes.compare(place, "workers", &old.workers, &new.workers, |workers| format!("{workers:?}"), true);
-    changes.compare(place, "idle", &old.idle, &new.idle, |idle| format!("{idle:?}").to_lowercase(), true);
-    changes.compare(
-        place,
-        "hugepages",
-        &old.hugepages,
-        &new.hugepages,
-        |word| format!("{word:?}").to_lowercase(),
-        true,
-    );
-    let memory =
+    changes.compare(place, "control_core", control_core, &new.control_core, u16::to_string, true);
+    changes.compare(place, "workers", workers, &new.workers, |workers| format!("{workers:?}"), true);
+    changes.compare(place, "idle", idle, &new.idle, |idle| format!("{idle:?}").to_lowercase(), true);
+    let word = |pages: &Hugepages| format!("{pages:?}").to_lowercase();
+    changes.compare(place, "hugepages", hugepages, &new.hugepages, word, true);
+    let mebibytes =
         |memory: &Option<u32>| memory.map_or_else(|| "unset".to_owned(), |memory| memory.to_string());
-    changes.compare(place, "memory", &old.memory, &new.memory, memory, true);
-    changes.compare(place, "socket", &old.socket, &new.socket, |path| path.display().to_string(), true);
-    changes.compare(place, "connections", &old.connections, &new.connections, u32::to_string, true);
-    changes.compare(place, "fragments", &old.fragments, &new.fragments, u32::to_string, true);
-    changes.compare(place, "replies", &old.replies, &new.replies, u32::to_string, false);
-    changes.compare(place, "neighbours", &old.neighbours, &new.neighbours, u32::to_string, false);
-    let (removes, now) = (&old.reload_removes, &new.reload_removes);
-    changes.compare(place, "reload_removes", removes, now, u8::to_string, false);
-    changes.compare(place, "client_share", &old.client_share, &new.client_share, share, false);
-    changes.compare(place, "adopt", &old.adopt, &new.adopt, time, false);
-    changes.compare(place, "reset_after", &old.reset_after, &new.reset_after, time, false);
+    changes.compare(place, "memory", memory, &new.memory, mebibytes, true);
+    changes.compare(place, "socket", socket, &new.socket, |path| path.display().to_string(), true);
+    changes.compare(place, "connections", connections, &new.connections, u32::to_string, true);
+    changes.compare(place, "fragments", fragments, &new.fragments, u32::to_string, true);
+    changes.compare(place, "replies", replies, &new.replies, u32::to_string, false);
+    changes.compare(place, "neighbours", neighbours, &new.neighbours, u32::to_string, false);
+    changes.compare(place, "reload_removes", reload_removes, &new.reload_removes, u8::to_string, false);
+    changes.compare(place, "client_share", client_share, &new.client_share, share, false);
+    changes.compare(place, "adopt", adopt, &new.adopt, time, false);
+    changes.compare(place, "reset_after", reset_after, &new.reset_after, time, false);
 }
 
 fn share(share: &Share) -> String {
@@ -232,77 +260,57 @@ fn shortest_netmasks(old: &Config, new: &Config, changes: &mut Changes) {
 }
 
 /// NICs are known by their place: the workers' numbers for them do not change while they run.
-fn nics(old: &Config, new: &Config, changes: &mut Changes) {
-    for number in 0..old.nics.len().max(new.nics.len()) {
-        match (old.nics.get(number), new.nics.get(number)) {
+fn nic_tables(old: &[Nic], new: &[Nic], changes: &mut Changes) {
+    for number in 0..old.len().max(new.len()) {
+        match (old.get(number), new.get(number)) {
             (None, Some(nic)) => changes.add(Kind::Added, &nic_place(nic), nic.device.to_string(), true),
             (Some(nic), None) => changes.add(Kind::Removed, &nic_place(nic), nic.device.to_string(), true),
-            (Some(before), Some(after)) => {
-                let place = nic_place(before);
-                changes.compare(&place, "name", &before.name, &after.name, Clone::clone, true);
-                changes.compare(&place, "device", &before.device, &after.device, ToString::to_string, true);
-                let mtu =
-                    |mtu: &Option<u16>| mtu.map_or("that of the interface".to_owned(), |mtu| mtu.to_string());
-                changes.compare(&place, "mtu", &before.mtu, &after.mtu, mtu, true);
-                changes.compare(
-                    &place,
-                    "addresses",
-                    &before.addresses,
-                    &after.addresses,
-                    |list| joined(list),
-                    false,
-                );
-                let show = |how: &ReversePath| how.word().to_owned();
-                let (was, is) = (&before.reverse_path, &after.reverse_path);
-                changes.compare(&place, "reverse_path", was, is, show, false);
-                changes.compare(
-                    &place,
-                    "gateway",
-                    &before.gateways,
-                    &after.gateways,
-                    |list| joined(list),
-                    false,
-                );
-                changes.compare(
-                    &place,
-                    "neighbours",
-                    &before.neighbours,
-                    &after.neighbours,
-                    |list| joined(list),
-                    false,
-                );
-            }
+            (Some(before), Some(after)) => nic(before, after, changes),
             (None, None) => {}
         }
     }
 }
 
+fn nic(before: &Nic, after: &Nic, changes: &mut Changes) {
+    let Nic { name, device, addresses, gateways, neighbours, mtu, reverse_path } = before;
+    let place = &nic_place(before);
+    changes.compare(place, "name", name, &after.name, Clone::clone, true);
+    changes.compare(place, "device", device, &after.device, ToString::to_string, true);
+    let show_mtu = |mtu: &Option<u16>| mtu.map_or("that of the interface".to_owned(), |mtu| mtu.to_string());
+    changes.compare(place, "mtu", mtu, &after.mtu, show_mtu, true);
+    changes.compare(place, "addresses", addresses, &after.addresses, |list| joined(list), false);
+    let show = |how: &ReversePath| how.word().to_owned();
+    changes.compare(place, "reverse_path", reverse_path, &after.reverse_path, show, false);
+    changes.compare(place, "gateway", gateways, &after.gateways, |list| joined(list), false);
+    changes.compare(place, "neighbours", neighbours, &after.neighbours, |list| joined(list), false);
+}
+
 /// A rule for people: `81 to 192.0.2.10/32 tcp port 80`.
 fn show_mark(rule: &MarkRule, config: &Config) -> String {
-    let mut text = rule.mark.to_string();
-    for (word, network) in [("to", rule.to), ("from", rule.from)] {
+    let MarkRule { mark, to, from, protocol, ports, nic } = rule;
+    let mut text = mark.to_string();
+    for (word, network) in [("to", to), ("from", from)] {
         text += &network.map_or_else(String::new, |network| format!(" {word} {network}"));
     }
-    text += &rule.protocol.map_or_else(String::new, |protocol| format!(" {protocol}"));
-    let (first, last) = (*rule.ports.start(), *rule.ports.end());
+    text += &protocol.map_or_else(String::new, |protocol| format!(" {protocol}"));
+    let (first, last) = (*ports.start(), *ports.end());
     match (first, last) {
         (0, u16::MAX) => {}
         _ if first == last => text += &format!(" port {first}"),
         _ => text += &format!(" ports {first}-{last}"),
     }
-    let nic = rule.nic.and_then(|nic| config.nics.get(nic.index()));
-    text + &nic.map_or_else(String::new, |nic| format!(" nic \"{}\"", nic.name))
+    text + &nic.map_or_else(String::new, |nic| format!(" nic \"{}\"", config.nic_name(nic)))
 }
 
 /// A rule for people: `10.0.0.0/24 except 10.0.0.0/8 by 192.0.2.2`.
 fn show_masquerade(rule: &MasqueradeRule, config: &Config) -> String {
-    let mut text = rule.from.to_string();
-    for (word, network) in [("to", rule.to), ("except", rule.except)] {
+    let MasqueradeRule { from, to, except, nic, address } = rule;
+    let mut text = from.to_string();
+    for (word, network) in [("to", to), ("except", except)] {
         text += &network.map_or_else(String::new, |network| format!(" {word} {network}"));
     }
-    let nic = rule.nic.and_then(|nic| config.nics.get(nic.index()));
-    text += &nic.map_or_else(String::new, |nic| format!(" nic \"{}\"", nic.name));
-    text + &rule.address.map_or_else(String::new, |address| format!(" by {address}"))
+    text += &nic.map_or_else(String::new, |nic| format!(" nic \"{}\"", config.nic_name(nic)));
+    text + &address.map_or_else(String::new, |address| format!(" by {address}"))
 }
 
 /// A rule for people: `from back to front`, `from 10.0.0.0/24 both ways`.
@@ -313,25 +321,70 @@ pub fn show_forward(rule: &ForwardRule, nic_name: impl Fn(NicId) -> String) -> S
         End::Nic(nic) => Some(format!("{word} {}", nic_name(nic))),
         End::Network(net) => Some(format!("{word} {net}")),
     };
-    let both = rule.both.then(|| "both ways".to_owned());
-    [show("from", rule.from), show("to", rule.to), both].into_iter().flatten().collect::<Vec<_>>().join(" ")
+    let ForwardRule { from, to, both } = rule;
+    let both = both.then(|| "both ways".to_owned());
+    [show("from", *from), show("to", *to), both].into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
-fn show_mail(settings: &Settings) -> String {
-    settings.mail.as_ref().map_or_else(
-        || "none".to_owned(),
-        |mail| {
-            let about = mail.events.iter().map(|events| {
-                let words: Vec<&str> = events.iter().map(|what| what.word()).collect();
-                format!(" about {}", words.join(", "))
-            });
-            format!("{} by {}{}", joined(&mail.to), mail.server, about.collect::<String>())
-        },
-    )
+/// Whole settings where they come or go, else key by key.
+fn notifications(old: &Settings, new: &Settings, changes: &mut Changes) {
+    let Settings { mail, webhook } = old;
+    match (mail, &new.mail) {
+        (Some(before), Some(after)) => mails(before, after, changes),
+        (before, after) => {
+            let show = |mail: &Option<Mail>| {
+                mail.as_ref().map_or_else(
+                    || "none".to_owned(),
+                    |mail| {
+                        let about =
+                            mail.events.as_ref().map(|_| format!(" about {}", show_events(&mail.events)));
+                        format!("{} by {}{}", joined(&mail.to), mail.server, about.unwrap_or_default())
+                    },
+                )
+            };
+            changes.compare("notify", "mail", before, after, show, false);
+        }
+    }
+    match (webhook, &new.webhook) {
+        (Some(before), Some(after)) => webhooks(before, after, changes),
+        (before, after) => {
+            let show = |webhook: &Option<Webhook>| {
+                webhook.as_ref().map_or_else(|| "none".to_owned(), |webhook| webhook.url.to_string())
+            };
+            changes.compare("notify", "webhook", before, after, show, false);
+        }
+    }
 }
 
-fn show_webhook(settings: &Settings) -> String {
-    settings.webhook.as_ref().map_or_else(|| "none".to_owned(), |webhook| webhook.url.to_string())
+fn mails(before: &Mail, after: &Mail, changes: &mut Changes) {
+    let Mail { server, helo, from, to, gather, interval, timeout, events } = before;
+    let place = "notify.mail";
+    changes.compare(place, "server", server, &after.server, Clone::clone, false);
+    let name = |helo: &Option<String>| helo.clone().unwrap_or_else(|| "the host's name".to_owned());
+    changes.compare(place, "helo", helo, &after.helo, name, false);
+    changes.compare(place, "from", from, &after.from, Clone::clone, false);
+    changes.compare(place, "to", to, &after.to, |list| joined(list), false);
+    changes.compare(place, "gather", gather, &after.gather, time, false);
+    changes.compare(place, "interval", interval, &after.interval, time, false);
+    changes.compare(place, "timeout", timeout, &after.timeout, time, false);
+    changes.compare(place, "events", events, &after.events, show_events, false);
+}
+
+fn show_events(events: &Option<Vec<What>>) -> String {
+    let words = |events: &Vec<What>| events.iter().map(|what| what.word()).collect::<Vec<_>>().join(", ");
+    events.as_ref().map_or_else(|| "all".to_owned(), words)
+}
+
+fn webhooks(before: &Webhook, after: &Webhook, changes: &mut Changes) {
+    let Webhook { url, verify, ca, timeout } = before;
+    let place = "notify.webhook";
+    changes.compare(place, "url", url, &after.url, ToString::to_string, false);
+    changes.compare(place, "verify", verify, &after.verify, bool::to_string, false);
+    let path = |ca: &Option<PathBuf>| {
+        ca.as_ref().map_or_else(|| "that of the system".to_owned(), |path| path.display().to_string())
+    };
+    changes.compare(place, "ca", ca, &after.ca, path, false);
+    changes.compare(place, "timeout", timeout, &after.timeout, time, false);
 }
 
 /// A thing before and after.
@@ -421,5 +474,27 @@ mod tests {
 + service \"dns\": udp 192.0.2.10:5353 rr, 1 real servers";
         assert_eq!(changes.to_string(), want);
         assert_eq!(changes.needing_restart().count(), 2);
+    }
+    #[test]
+    fn notifications_are_compared_key_by_key_and_secrets_are_not_shown() {
+        let with = |mail: &str, webhook: &str| {
+            let mail = format!("server = \"127.0.0.1\"\nfrom = \"a@b\"\nto = [\"c@d\"]\n{mail}");
+            config(&format!("{OLD}\n[notify.mail]\n{mail}\n[notify.webhook]\n{webhook}"))
+        };
+        let (one, two) = ("url = \"https://127.0.0.1/one\"", "url = \"https://127.0.0.1/two\"");
+        let hidden = "~ notify.webhook: url https://127.0.0.1:443/***: a part that is not shown changes";
+        for (old, new, wanted) in [
+            (("", one), ("helo = \"lb1\"", one), "~ notify.mail: helo the host's name -> lb1"),
+            (("", one), ("gather = \"2s\"", one), "~ notify.mail: gather 5s -> 2s"),
+            (("", one), ("events = [\"real_up\"]", one), "~ notify.mail: events all -> real_up"),
+            (("", one), ("", two), hidden),
+            (
+                ("", one),
+                ("", &*format!("{one}\nverify = false\ntimeout = \"1s\"")),
+                "~ notify.webhook: verify true -> false\n~ notify.webhook: timeout 30s -> 1s",
+            ),
+        ] {
+            assert_eq!(diff(&with(old.0, old.1), &with(new.0, new.1)).to_string(), wanted);
+        }
     }
 }

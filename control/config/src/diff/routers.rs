@@ -3,12 +3,11 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use shunt_dataplane::id::NicId;
 use shunt_model::duration;
 use shunt_model::script::Script;
-use shunt_model::vrrp::{Auth, Group, Notify, Track, Tracked, VirtualMac};
+use shunt_model::vrrp::{Announcing, Auth, Group, Notify, Track, Tracked, VirtualMac};
 
-use super::super::{Config, Vrrp};
+use super::super::{Config, Vrrp, Watch};
 use super::{Changes, Kind, Pair, joined, paired};
 
 /// What `new` changes of virtual routers and groups.
@@ -27,9 +26,11 @@ fn group(place: &str, pair: Pair<'_, Group>, changes: &mut Changes) {
         (None, Some(group)) => changes.add(Kind::Added, place, joined(&group.members), false),
         (Some(group), None) => changes.add(Kind::Removed, place, joined(&group.members), false),
         (Some(before), Some(after)) => {
-            let members = |list: &Vec<String>| joined(list);
-            changes.compare(place, "members", &before.members, &after.members, members, false);
-            scripts(place, &before.notify, &after.notify, changes);
+            // They have one name.
+            let Group { name: _, members, notify } = before;
+            let show = |list: &Vec<String>| joined(list);
+            changes.compare(place, "members", members, &after.members, show, false);
+            scripts(place, notify, &after.notify, changes);
         }
         (None, None) => {}
     }
@@ -43,100 +44,103 @@ fn router(place: &str, pair: Pair<'_, Vrrp>, config: &Config, changes: &mut Chan
         (Some(before), Some(after)) => (before, after),
         (None, None) => return,
     };
-    // Whoever adds a field finds this place.
+    // They have one name.
     let Vrrp {
         name: _,
-        nic: _,
-        vrid: _,
-        version: _,
-        priority: _,
-        interval: _,
-        source: _,
-        addresses: _,
-        excluded: _,
-        peers: _,
-        ttl_min: _,
-        virtual_mac: _,
-        accept: _,
-        auth: _,
-        preempt: _,
-        start_grace: _,
-        warn_after: _,
-        adopt: _,
-        announcing: _,
-        tracks: _,
-        watches: _,
-        notify: _,
-    } = after;
-    let nic = |nic: &NicId| config.nics.get(nic.index()).map_or_else(String::new, |nic| nic.name.clone());
+        nic,
+        vrid,
+        version,
+        priority,
+        interval,
+        source,
+        addresses,
+        excluded,
+        peers,
+        ttl_min,
+        virtual_mac,
+        accept,
+        auth,
+        preempt,
+        start_grace,
+        warn_after,
+        adopt,
+        announcing,
+        tracks,
+        watches,
+        notify,
+    } = before;
+    let Announcing { repeat, delay, refresh, refresh_repeat } = announcing;
     let time = |time: &Duration| duration::format(*time);
-    let addresses = |list: &Vec<IpAddr>| joined(list);
-    let mut compare = |key: &str, pair: [String; 2]| {
-        changes.compare(place, key, &pair[0], &pair[1], String::clone, false);
+    let list = |list: &Vec<IpAddr>| joined(list);
+    let chosen = |source: &Option<IpAddr>| source.map_or("chosen".to_owned(), |source| source.to_string());
+    let least = |least: &Option<u8>| least.map_or("chosen".to_owned(), |least| least.to_string());
+    let show_tracks =
+        |tracks: &Vec<Track>| joined(&tracks.iter().map(|track| shown(track, config)).collect::<Vec<_>>());
+    changes.compare(place, "nic", nic, &after.nic, |nic| config.nic_name(*nic), false);
+    changes.compare(place, "vrid", vrid, &after.vrid, ToString::to_string, false);
+    changes.compare(place, "version", version, &after.version, |one| one.number().to_string(), false);
+    changes.compare(place, "priority", priority, &after.priority, u8::to_string, false);
+    changes.compare(place, "interval", interval, &after.interval, time, false);
+    changes.compare(place, "addresses", addresses, &after.addresses, list, false);
+    changes.compare(place, "excluded", excluded, &after.excluded, list, false);
+    changes.compare(place, "source", source, &after.source, chosen, false);
+    changes.compare(place, "peers", peers, &after.peers, list, false);
+    changes.compare(place, "ttl_min", ttl_min, &after.ttl_min, least, false);
+    changes.compare(place, "accept", accept, &after.accept, bool::to_string, false);
+    macs(place, *virtual_mac, after.virtual_mac, changes);
+    // One value stands for two keys.
+    let (was, is) = (preempt.is_some(), after.preempt.is_some());
+    changes.compare(place, "preempt", &was, &is, bool::to_string, false);
+    let (was, is) = (preempt.unwrap_or_default(), after.preempt.unwrap_or_default());
+    changes.compare(place, "preempt_delay", &was, &is, time, false);
+    changes.compare(place, "start_grace", start_grace, &after.start_grace, time, false);
+    changes.compare(place, "warn_after", warn_after, &after.warn_after, time, false);
+    changes.compare(place, "adopt", adopt, &after.adopt, time, false);
+    changes.compare(place, "garp_repeat", repeat, &after.announcing.repeat, u8::to_string, false);
+    changes.compare(place, "garp_delay", delay, &after.announcing.delay, time, false);
+    changes.compare(place, "garp_refresh", refresh, &after.announcing.refresh, time, false);
+    let is = &after.announcing.refresh_repeat;
+    changes.compare(place, "garp_refresh_repeat", refresh_repeat, is, u8::to_string, false);
+    changes.compare(place, "track", tracks, &after.tracks, show_tracks, false);
+    authentications(place, auth, &after.auth, changes);
+    compare_watches(place, watches, &after.watches, changes);
+    scripts(place, notify, &after.notify, changes);
+}
+
+/// One value stands for two keys.
+fn macs(place: &str, before: Option<VirtualMac>, after: Option<VirtualMac>, changes: &mut Changes) {
+    // The MAC follows from the VRID.
+    let keys = |mac: Option<VirtualMac>| {
+        mac.map_or((false, false), |VirtualMac { mac: _, xmit_base }| (true, xmit_base))
     };
-    /// Compares a key by what is shown of it.
-    macro_rules! key {
-        ($key:literal, $show:expr, $($field:ident).+) => {
-            compare($key, [&before.$($field).+, &after.$($field).+].map($show))
-        };
-    }
-    key!("nic", nic, nic);
-    key!("vrid", ToString::to_string, vrid);
-    key!("version", |one| one.number().to_string(), version);
-    key!("priority", u8::to_string, priority);
-    key!("interval", time, interval);
-    key!("addresses", addresses, addresses);
-    key!("excluded", addresses, excluded);
-    key!("source", |source| source.map_or("chosen".to_owned(), |source| source.to_string()), source);
-    key!("peers", addresses, peers);
-    key!("ttl_min", |least| least.map_or("chosen".to_owned(), |least: u8| least.to_string()), ttl_min);
-    key!("accept", bool::to_string, accept);
-    key!("use_vmac", |mac| mac.is_some().to_string(), virtual_mac);
-    key!("vmac_xmit_base", |mac| mac.is_some_and(|mac: VirtualMac| mac.xmit_base).to_string(), virtual_mac);
-    key!("preempt", |delay| delay.is_some().to_string(), preempt);
-    key!("preempt_delay", |delay| time(&delay.unwrap_or_default()), preempt);
-    key!("start_grace", time, start_grace);
-    key!("warn_after", time, warn_after);
-    key!("adopt", time, adopt);
-    key!("garp_repeat", u8::to_string, announcing.repeat);
-    key!("garp_delay", time, announcing.delay);
-    key!("garp_refresh", time, announcing.refresh);
-    key!("garp_refresh_repeat", u8::to_string, announcing.refresh_repeat);
-    key!(
-        "track",
-        |tracks| joined(&tracks.iter().map(|track| shown(track, config)).collect::<Vec<_>>()),
-        tracks
-    );
-    auth(place, before, after, changes);
-    watches(place, before, after, changes);
-    scripts(place, &before.notify, &after.notify, changes);
+    let (was, is) = (keys(before), keys(after));
+    changes.compare(place, "use_vmac", &was.0, &is.0, bool::to_string, false);
+    changes.compare(place, "vmac_xmit_base", &was.1, &is.1, bool::to_string, false);
 }
 
 /// What a virtual router depends on, in a few words.
 fn shown(track: &Track, config: &Config) -> String {
-    let what = match &track.what {
-        Tracked::Link(nic) => {
-            let name = config.nics.get(nic.index()).map_or("?", |nic| nic.name.as_str());
-            format!("nic {name}")
-        }
+    let Track { what, weight, reverse } = track;
+    let what = match what {
+        Tracked::Link(nic) => format!("nic {}", config.nic_name(*nic)),
         Tracked::Check(name) => format!("check {name}"),
     };
-    let weight = if track.weight == 0 { String::new() } else { format!(" weight {}", track.weight) };
-    format!("{what}{weight}{}", if track.reverse { " reverse" } else { "" })
+    let weight = if *weight == 0 { String::new() } else { format!(" weight {weight}") };
+    format!("{what}{weight}{}", if *reverse { " reverse" } else { "" })
 }
 
 /// The kind of authentication; a secret is not shown.
-fn auth(place: &str, before: &Vrrp, after: &Vrrp, changes: &mut Changes) {
+fn authentications(place: &str, before: &Auth, after: &Auth, changes: &mut Changes) {
     let kind = |auth: &Auth| match auth {
         Auth::None => "none",
         Auth::Password(_) => "password",
         Auth::Header(_) => "header",
         Auth::Hmac(_) => "hmac",
     };
-    let (old, new) = (kind(&before.auth), kind(&after.auth));
+    let (old, new) = (kind(before), kind(after));
     if old != new {
         changes.add(Kind::Changed, place, format!("auth {old} -> {new}"), false);
-    } else if before.auth != after.auth {
+    } else if before != after {
         changes.add(
             Kind::Changed,
             place,
@@ -150,10 +154,9 @@ fn auth(place: &str, before: &Vrrp, after: &Vrrp, changes: &mut Changes) {
 }
 
 /// Checks of the same name that differ.
-fn watches(place: &str, before: &Vrrp, after: &Vrrp, changes: &mut Changes) {
-    for watch in &after.watches {
-        let other =
-            before.watches.iter().find(|other| other.name == watch.name && other.check != watch.check);
+fn compare_watches(place: &str, before: &[Watch], after: &[Watch], changes: &mut Changes) {
+    for watch in after {
+        let other = before.iter().find(|other| other.name == watch.name && other.check != watch.check);
         if other.is_some() {
             changes.add(Kind::Changed, place, format!("track: the check {}", watch.name), false);
         }
@@ -162,20 +165,16 @@ fn watches(place: &str, before: &Vrrp, after: &Vrrp, changes: &mut Changes) {
 
 /// The scripts that are told, each by its key.
 fn scripts(place: &str, before: &Notify, after: &Notify, changes: &mut Changes) {
-    let script = |script: &Option<Script>| match script {
-        None => "none".to_owned(),
-        Some(Script { command, user }) => {
-            let user = user.as_ref().map_or_else(String::new, |user| format!(" as {user}"));
-            format!("\"{}\"{user}", command.join(" "))
-        }
-    };
+    let script =
+        |script: &Option<Script>| script.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
+    let Notify { master, backup, fault, stop, any, lower_priority } = before;
     for (key, old, new) in [
-        ("notify_master", &before.master, &after.master),
-        ("notify_backup", &before.backup, &after.backup),
-        ("notify_fault", &before.fault, &after.fault),
-        ("notify_stop", &before.stop, &after.stop),
-        ("notify", &before.any, &after.any),
-        ("notify_master_rx_lower_pri", &before.lower_priority, &after.lower_priority),
+        ("notify_master", master, &after.master),
+        ("notify_backup", backup, &after.backup),
+        ("notify_fault", fault, &after.fault),
+        ("notify_stop", stop, &after.stop),
+        ("notify", any, &after.any),
+        ("notify_master_rx_lower_pri", lower_priority, &after.lower_priority),
     ] {
         changes.compare(place, key, old, new, script, false);
     }
@@ -220,6 +219,11 @@ mod tests {
             (with(""), password("one"), "~ vrrp \"a\": auth none -> password"),
             (password("one"), password("two"), "~ vrrp \"a\": auth password: another secret"),
             (gateway("192.0.2.1"), gateway("192.0.2.9"), "~ vrrp \"a\": track: the check gw"),
+            (
+                with(""),
+                with("notify_fault = [\"/bin/tell\", \"--token=one\"]"),
+                "~ vrrp \"a\": notify_fault none -> \"/bin/tell --token=***\"",
+            ),
         ] {
             assert_eq!(diff(&old, &new).to_string(), want);
         }

@@ -152,16 +152,29 @@ fn show_time(time: &Duration) -> String {
 
 fn show_sorry(sorry: &Option<Box<Real>>) -> String {
     let show = |real: &Real| {
-        let Real { address, weight, thresholds: Thresholds { upper, lower }, method, tunnel, .. } = real;
+        // It has no checks and no max_fails: a file that says so is refused. Scripts are the service's.
+        let Real {
+            address,
+            weight,
+            thresholds: Thresholds { upper, lower },
+            method,
+            tunnel,
+            inhibit_on_failure,
+            notify: _,
+            checks: _,
+            passive: _,
+        } = real;
         let tunnel = if *method == Method::Tun { format!(" by {tunnel}") } else { String::new() };
         let thresholds = if *upper > 0 { format!(", thresholds {lower} to {upper}") } else { String::new() };
-        format!("{method} {address}{tunnel}, weight {weight}{thresholds}")
+        let inhibit = if *inhibit_on_failure { ", inhibit_on_failure" } else { "" };
+        format!("{method} {address}{tunnel}, weight {weight}{thresholds}{inhibit}")
     };
     sorry.as_deref().map_or_else(|| "none".to_owned(), show)
 }
 
 fn show_flags(flags: &Flags) -> String {
-    let set = [("fallback", flags.fallback), ("port", flags.port)];
+    let Flags { fallback, port, third } = *flags;
+    let set = [("fallback", fallback), ("port", port), ("flag-3", third)];
     joined(&set.iter().filter(|(_, set)| *set).map(|(word, _)| *word).collect::<Vec<_>>())
 }
 
@@ -175,7 +188,8 @@ fn show_persistence(persistence: &Option<Persistence>) -> String {
 }
 
 fn show_timeouts(timeouts: &ServiceTimeouts) -> String {
-    let named = [("tcp", timeouts.tcp), ("tcpfin", timeouts.tcp_fin), ("udp", timeouts.udp)];
+    let ServiceTimeouts { tcp, tcp_fin, udp } = *timeouts;
+    let named = [("tcp", tcp), ("tcpfin", tcp_fin), ("udp", udp)];
     let set = named.iter().filter(|(_, ticks)| ticks.0 > 0);
     joined(
         &set.map(|(key, ticks)| format!("{key} {}", duration::format(ticks.as_duration())))
@@ -195,22 +209,37 @@ fn show_checks(checks: &Arc<[Check]>) -> String {
 }
 
 fn show_check(check: &Check) -> String {
-    let mut text = check.kind.to_string();
-    text += if check.by_service { " by the service's way" } else { "" };
+    let Check {
+        kind,
+        by_service,
+        address,
+        l4_port,
+        from,
+        interval,
+        timeout,
+        retry_interval,
+        warmup,
+        fall,
+        rise,
+        reentry,
+        alpha,
+    } = check;
+    let mut text = kind.to_string();
+    text += if *by_service { " by the service's way" } else { "" };
     let asked = [
-        ("of", check.address.map(|address| address.to_string())),
-        ("at port", check.l4_port.map(|port| port.to_string())),
-        ("from", check.from.map(|from| from.to_string())),
+        ("of", address.map(|address| address.to_string())),
+        ("at port", l4_port.map(|port| port.to_string())),
+        ("from", from.map(|from| from.to_string())),
     ];
     for (word, value) in asked {
         text += &value.map(|value| format!(" {word} {value}")).unwrap_or_default();
     }
-    let (interval, timeout) = (duration::format(check.interval), duration::format(check.timeout));
-    text += if check.alpha { ", from down" } else { "" };
-    text += &format!(" every {interval} within {timeout}, fall {}, rise {}", check.fall, check.rise);
-    let held = Some(check.reentry).filter(|reentry| !reentry.is_zero());
-    let warmup = Some(check.warmup).filter(|warmup| !warmup.is_zero());
-    for (word, time) in [("retry", check.retry_interval), ("reentry", held), ("warmup", warmup)] {
+    text += if *alpha { ", from down" } else { "" };
+    let (interval, timeout) = (duration::format(*interval), duration::format(*timeout));
+    text += &format!(" every {interval} within {timeout}, fall {fall}, rise {rise}");
+    let held = Some(*reentry).filter(|reentry| !reentry.is_zero());
+    let warmup = Some(*warmup).filter(|warmup| !warmup.is_zero());
+    for (word, time) in [("retry", *retry_interval), ("reentry", held), ("warmup", warmup)] {
         text += &time.map(|time| format!(", {word} {}", duration::format(time))).unwrap_or_default();
     }
     text
