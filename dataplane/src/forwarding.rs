@@ -111,14 +111,14 @@ impl<A: Address> Forwarding<A> {
         Self { rules: (0..).zip(rules).filter_map(|(number, rule)| Rule::new(number, rule)).collect() }
     }
 
-    /// The first rule that lets a packet pass.
+    /// The first rule that lets a packet pass. Its `nature` counts where it goes the other way.
     #[must_use]
-    pub fn passes(&self, transit: &Transit<A>, nature: Nature) -> Option<RuleNumber> {
-        let reversed = transit.reversed();
-        let passes = |rule: &&Rule<A>| {
-            let answers = rule.both || nature == Nature::Answers;
-            rule.holds(transit) || answers && reversed.is_some_and(|reversed| rule.holds(&reversed))
+    pub fn passes(&self, transit: &Transit<A>, nature: impl Fn() -> Nature) -> Option<RuleNumber> {
+        let answers = |rule: &Rule<A>| {
+            transit.reversed().is_some_and(|reversed| rule.holds(&reversed))
+                && (rule.both || nature() == Nature::Answers)
         };
+        let passes = |rule: &&Rule<A>| rule.holds(transit) || answers(rule);
         self.rules.iter().find(passes).map(|rule| rule.number)
     }
 
@@ -127,7 +127,7 @@ impl<A: Address> Forwarding<A> {
     #[must_use]
     pub fn passes_error(&self, error: &Transit<A>, source: A, destination: A) -> Option<RuleNumber> {
         let quoted = Transit { source, destination, ..error.reversed()? };
-        self.passes(error, Nature::Asks).or_else(|| self.passes(&quoted, Nature::Answers))
+        self.passes(error, || Nature::Asks).or_else(|| self.passes(&quoted, || Nature::Answers))
     }
 }
 
@@ -154,7 +154,7 @@ mod tests {
     fn without_a_rule_nothing_passes() {
         let forwarding = Forwarding::new(&[]);
         for nature in [Nature::Asks, Nature::Answers] {
-            assert_eq!(forwarding.passes(&transit(OUTSIDE, INSIDE, FRONT, BACK), nature), None);
+            assert_eq!(forwarding.passes(&transit(OUTSIDE, INSIDE, FRONT, BACK), || nature), None);
         }
     }
 
@@ -170,7 +170,7 @@ mod tests {
         for (rules, both) in rules.iter().zip([false, true]) {
             for rule in rules {
                 let forwarding = Forwarding::new(&[*rule]);
-                let passes = |transit, nature| forwarding.passes(transit, nature).is_some();
+                let passes = |transit, nature| forwarding.passes(transit, || nature).is_some();
                 assert!(passes(&out, Nature::Asks) && passes(&out, Nature::Answers), "{rule:?}");
                 assert_eq!(passes(&back, Nature::Asks), both, "{rule:?}");
                 assert!(passes(&back, Nature::Answers), "{rule:?}");
@@ -189,17 +189,17 @@ mod tests {
         ];
         let v4 = Forwarding::<Ipv4Addr>::new(&rules);
         let out = transit(INSIDE, OUTSIDE, BACK, FRONT);
-        assert_eq!(v4.passes(&out, Nature::Asks), Some(RuleNumber(1)));
+        assert_eq!(v4.passes(&out, || Nature::Asks), Some(RuleNumber(1)));
         assert_eq!(
-            v4.passes(&Transit { destination: Ipv4Addr::LOCALHOST, ..out }, Nature::Asks),
+            v4.passes(&Transit { destination: Ipv4Addr::LOCALHOST, ..out }, || Nature::Asks),
             Some(RuleNumber(2))
         );
         let v6 = Forwarding::<Ipv6Addr>::new(&rules);
         let out =
             Transit { source: Ipv6Addr::LOCALHOST, destination: Ipv6Addr::LOCALHOST, from: FRONT, to: None };
-        assert_eq!(v6.passes(&out, Nature::Asks), None);
+        assert_eq!(v6.passes(&out, || Nature::Asks), None);
         let source = "2001:db8::1".parse().unwrap();
-        assert_eq!(v6.passes(&Transit { source, ..out }, Nature::Asks), Some(RuleNumber(0)));
+        assert_eq!(v6.passes(&Transit { source, ..out }, || Nature::Asks), Some(RuleNumber(0)));
         assert_eq!(RuleNumber(0).to_string(), "1");
     }
 

@@ -16,9 +16,16 @@ pub struct Beside<A: Address> {
 }
 
 impl<A: Address> Beside<A> {
-    /// A packet changed what a connection is.
-    #[cold]
+    /// A packet changed what a connection is. One that has only begun stays where it is.
+    #[inline]
     pub fn follow(&mut self, index: ConnectionIndex, entry: &Entry<A>, change: Activity) {
+        if entry.is_opened() || change == Activity::Assures || entry.assures() {
+            self.shift(index, entry, change);
+        }
+    }
+
+    #[cold]
+    fn shift(&mut self, index: ConnectionIndex, entry: &Entry<A>, change: Activity) {
         self.reclaim.shift(index.0, entry.rank());
         if change == Activity::Assures || entry.assures() {
             self.templates.assure(index);

@@ -191,6 +191,8 @@ pub struct Table<A: Address> {
     /// Entries from here on were never used.
     pub(super) high_water: u32,
     used: u32,
+    /// With so many in use it [is nearly full](is_nearly_full).
+    scarce_from: u32,
     /// A connection was made that takes over the answers of another.
     overtaken: bool,
     pub(super) hand: Hand,
@@ -215,6 +217,7 @@ impl<A: Address> Table<A> {
             unused: NONE,
             high_water: 0,
             used: 0,
+            scarce_from: capacity - capacity / NEARLY_FULL as u32,
             overtaken: false,
             hand: Hand::default(),
             holders: Holders::new(key, capacity as usize),
@@ -374,7 +377,7 @@ impl<A: Address> Table<A> {
     #[inline]
     #[must_use]
     pub const fn is_nearly_full(&self) -> bool {
-        is_nearly_full(self.entries.len(), self.used as usize)
+        self.used >= self.scarce_from
     }
 
     /// Whether another connection of `holder` finds room now, as far as can be told without looking for expired ones.

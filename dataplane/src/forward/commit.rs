@@ -173,8 +173,8 @@ impl Forwarder {
     ) -> Verdict {
         let verdict = match then {
             Then::Forward(hop) | Then::Fragment(hop) => {
-                let in_tunnel = connection.and_then(|(found, real)| self.in_tunnel::<A>(found, real));
                 if headers.tcp_flags.syn() {
+                    let in_tunnel = connection.and_then(|(found, real)| self.in_tunnel::<A>(found, real));
                     clamp_segments(packet, headers, in_tunnel);
                 }
                 let verdict = match connection {
@@ -186,7 +186,7 @@ impl Forwarder {
                         self.pass(snapshot, packet, headers, &Passage { found, real, hop }, now).into()
                     }
                 };
-                return self.split(packet, &then, in_tunnel, verdict);
+                return self.split(packet, &then, connection, verdict);
             }
             Then::Reply(answer, hop) => self.reply(snapshot, packet, headers, answer, hop, now),
             Then::Punt(unresolved) => Verdict::Punt(Punt::Unresolved(unresolved)),
@@ -230,24 +230,39 @@ impl Forwarder {
     }
 
     /// The real server of a connection whose packets travel in a tunnel.
-    pub(super) fn in_tunnel<'r, A: Tables>(&self, found: Found, real: &'r Real) -> Option<&'r Real> {
+    fn in_tunnel<'r, A: Tables>(&self, found: Found, real: &'r Real) -> Option<&'r Real> {
         A::table(&self.connections).entry(found.index).is_tunnelled().then_some(real)
     }
 
-    /// Splits a packet that goes out by `verdict` where that was decided; `in_tunnel` is the real server that a tunnel leads to.
-    pub(super) fn split<A>(
+    /// Splits a packet of a connection that goes out by `verdict`, where that was decided.
+    #[inline]
+    pub(super) fn split<A: Tables>(
         &mut self,
         packet: &mut Packet<'_>,
         then: &Then<'_, A>,
-        in_tunnel: Option<&Real>,
+        connection: Option<(Found, &Real)>,
         verdict: Verdict,
     ) -> Verdict {
-        let (Then::Fragment(hop), Verdict::Send(nic)) = (then, verdict) else { return verdict };
+        match (then, verdict) {
+            (Then::Fragment(hop), Verdict::Send(nic)) => self.split_to::<A>(packet, hop, connection, nic),
+            _ => verdict,
+        }
+    }
+
+    #[cold]
+    fn split_to<A: Tables>(
+        &mut self,
+        packet: &mut Packet<'_>,
+        hop: &NextHop,
+        connection: Option<(Found, &Real)>,
+        nic: NicId,
+    ) -> Verdict {
+        let in_tunnel = connection.and_then(|(found, real)| self.in_tunnel::<A>(found, real));
         let mtu = in_tunnel.map_or(hop.mtu, |real| real.path_mtu.of(hop.mtu));
         // What came in fragments is split when all is done.
         if let Some(gathered) = &mut self.gathered {
             gathered.mtu = mtu;
-            return verdict;
+            return Verdict::Send(nic);
         }
         let identification = self.next_fragment_identification();
         self.pieces.split(packet, nic, mtu, identification).map(|()| nic).into()

@@ -29,6 +29,8 @@ pub(super) struct Asked<'s, 'p, A: Address> {
     pub now: Tick,
     /// When the packet came in fragments.
     pub gathered: Option<Gathered>,
+    /// Whose address the destination is.
+    to: Option<Local>,
 }
 
 impl Forwarder {
@@ -155,8 +157,12 @@ impl Forwarder {
         if headers.is_martian() {
             return Err(Aside::Drop(DropReason::Martian));
         }
+        if let Case::HandOver(worker) = case {
+            return Err(Aside::HandOver(worker));
+        }
         let asked = Asked { gathered: self.gathered, ..Asked::new(snapshot, packet, headers, now) };
         match case {
+            Case::HandOver(worker) => Err(Aside::HandOver(worker)),
             Case::WithoutFlow if headers.fragment != Fragment::Whole => self.fragment(&asked),
             Case::WithoutFlow => self
                 .error_about_ours(&asked, now)
@@ -164,7 +170,6 @@ impl Forwarder {
                 .or_else(|| self.masqueraded_echo(&asked))
                 .unwrap_or_else(|| self.without_flow(&asked)),
             Case::Group => Err(Aside::Drop(DropReason::Group)),
-            Case::HandOver(worker) => Err(Aside::HandOver(worker)),
             Case::Fragment => self.fragment(&asked),
             Case::NotFound => {
                 if let Some(found) = self.find(staged, now) {
@@ -340,16 +345,24 @@ impl<'s, 'p, A: IpVersion + crate::snapshot::Family> Asked<'s, 'p, A> {
         headers: &'p Headers<A>,
         now: Tick,
     ) -> Self {
-        Self { snapshot, tables: A::tables(snapshot), packet, headers, now, gathered: None }
+        let tables = A::tables(snapshot);
+        let to = tables.local.get(packet.nic, headers.destination).copied();
+        Self { snapshot, tables, packet, headers, now, gathered: None, to }
+    }
+
+    /// True when the destination is an address of the director's, a VIP or its own.
+    #[inline]
+    pub(super) const fn is_to_us(&self) -> bool {
+        self.to.is_some()
     }
 
     /// Whose address the destination is. A source that cannot be one ends here, and one that is elsewhere.
     pub(super) fn local(&self) -> Result<Option<Local>, Aside> {
-        let of = |address| self.tables.local.get(self.packet.nic, address).copied();
-        let to = of(self.headers.destination);
+        let to = self.to;
         // In IPv6 only checks ask for it.
         let asks = A::BITS == 32 || !self.tables.checked.is_empty();
-        let from = if asks { of(self.headers.source) } else { None };
+        let from =
+            if asks { self.tables.local.get(self.packet.nic, self.headers.source).copied() } else { None };
         if matches!(from, Some(Local::Own(_) | Local::Vip)) && self.is_from_itself(from, to) {
             return Err(Aside::Drop(DropReason::Martian));
         }
@@ -372,8 +385,8 @@ impl<'s, 'p, A: IpVersion + crate::snapshot::Family> Asked<'s, 'p, A> {
     }
 
     /// True when the VIP that it is for belongs to another director now.
-    fn is_elsewhere(&self) -> bool {
-        matches!(self.tables.local.get(self.packet.nic, self.headers.destination), Some(Local::Elsewhere))
+    pub(super) fn is_elsewhere(&self) -> bool {
+        self.to == Some(Local::Elsewhere)
     }
 
     /// The service of the firewall mark that a new connection gets.
@@ -398,9 +411,8 @@ impl<'s, 'p, A: IpVersion + crate::snapshot::Family> Asked<'s, 'p, A> {
     }
 
     /// True when the packet is for an address of the director's own: the kernel side answers there.
-    #[cold]
     fn is_own(&self) -> bool {
-        matches!(self.tables.local.get(self.packet.nic, self.headers.destination), Some(Local::Own(_)))
+        matches!(self.to, Some(Local::Own(_)))
     }
 
     /// Whether the VIP takes what is for none of its services.
@@ -446,7 +458,7 @@ impl<'s, 'p, A: IpVersion + crate::snapshot::Family> Asked<'s, 'p, A> {
         let tables = self.tables;
         (tables.others.adopting || !tables.adopting.is_empty())
             && service.chooses_again()
-            && match self.is_ours(self.headers.destination) {
+            && match self.is_to_us() {
                 true => tables.adopting.contains_key(&self.headers.destination),
                 false => tables.others.adopting,
             }
@@ -458,7 +470,7 @@ impl<'s, 'p, A: IpVersion + crate::snapshot::Family> Asked<'s, 'p, A> {
         if self.is_own() {
             return Ok(no_connection(Then::Local));
         }
-        let silent = match self.is_ours(self.headers.destination) {
+        let silent = match self.is_to_us() {
             true => self.tables.silent.contains_key(&self.headers.destination),
             false => self.tables.others.silent,
         };
@@ -488,7 +500,7 @@ impl<'s, 'p, A: IpVersion + crate::snapshot::Family> Asked<'s, 'p, A> {
         if self.headers.tcp_flags.rst() {
             return Err(Aside::Drop(DropReason::NoConnection));
         }
-        if A::BITS == 32 && !self.is_ours(self.headers.destination) {
+        if A::BITS == 32 && !self.is_to_us() {
             return Err(Aside::Drop(DropReason::NoConnection));
         }
         if tcp::Segment::parse(self.headers.transport_bytes(self.packet.bytes())).is_none() {
@@ -537,9 +549,14 @@ impl<'s, 'p, A: IpVersion + crate::snapshot::Family> Asked<'s, 'p, A> {
     /// On by `way`, with `overhead` bytes more. Errors come from `source`, or else from the NIC that the packet came in
     /// by.
     pub(super) fn onward(&self, way: Way<&'s NextHop>, overhead: u16, source: Option<A>) -> Then<'s, A> {
-        if let Some(hop) = passable(self.headers, way.hop().copied(), overhead) {
-            return Then::Forward(hop);
+        match passable(self.headers, way.hop().copied(), overhead) {
+            Some(hop) => Then::Forward(hop),
+            None => self.not_simply_onward(way, overhead, source),
         }
+    }
+
+    #[cold]
+    fn not_simply_onward(&self, way: Way<&'s NextHop>, overhead: u16, source: Option<A>) -> Then<'s, A> {
         let (error, kind, otherwise) = match way {
             _ if self.headers.ttl <= 1 => {
                 (Error::TimeExceeded, ReplyKind::TimeExceeded, DropReason::TtlExceeded)

@@ -201,7 +201,7 @@ impl<A: IpVersion + Family> Asked<'_, '_, A> {
     /// What lets a packet pass that is routed.
     fn explain_passing(&self, decision: &Decision<'_, A>) -> Option<Step> {
         let routed = match decision.subject {
-            Subject::None | Subject::Noticed(_) => !self.is_ours(self.headers.destination),
+            Subject::None | Subject::Noticed(_) => !self.is_to_us(),
             // Others begin with a masqueraded host.
             Subject::Masqueraded(_, direction, _) => direction == Direction::FromClient,
             _ => false,
@@ -226,7 +226,7 @@ impl<A: IpVersion + Family> Asked<'_, '_, A> {
     fn explain_transit(&self, passes: Option<Passes>) -> Transit {
         let transit = self.transit();
         let addresses = (transit.source.into(), transit.destination.into());
-        let both = self.tables.forwarding.passes(&transit, Nature::Answers);
+        let both = self.tables.forwarding.passes(&transit, || Nature::Answers);
         Transit { from: transit.from, to: transit.to, addresses, passes, both }
     }
 }

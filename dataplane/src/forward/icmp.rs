@@ -144,7 +144,7 @@ impl Forwarder {
         }
         let table = A::table(&self.connections);
         let Some(found) = table.find(table.hash(&flow), &flow, now) else {
-            if !asked.is_ours(asked.headers.destination) {
+            if !asked.is_to_us() {
                 if let Some(passes) = self.error_that_counts(asked, about, None) {
                     return Some(passes);
                 }
@@ -243,7 +243,7 @@ impl Forwarder {
         let verdict = match then {
             Then::Forward(hop) | Then::Fragment(hop) => {
                 let passed = self.pass_error(packet, headers, &Passage { found, real, hop }, pmtu_disc);
-                return self.split(packet, &then, self.in_tunnel::<A>(found, real), passed);
+                return self.split(packet, &then, Some((found, real)), passed);
             }
             Then::Punt(unresolved) => return Verdict::Punt(Punt::Unresolved(unresolved)),
             Then::Local => Verdict::Punt(Punt::Local),

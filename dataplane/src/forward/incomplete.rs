@@ -13,7 +13,7 @@ use crate::id::NicId;
 use crate::packet::Packet;
 use crate::reason::{DropReason, Incomplete, ReplyKind};
 use crate::service::Standing;
-use crate::snapshot::{Local, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::time::Tick;
 use crate::wire::Headers;
 use crate::wire::ethernet;
@@ -56,13 +56,11 @@ impl Forwarder {
         let own = snapshot.nic(nic).map(|view| view.mac).unwrap_or_default();
         ethernet::write(packet.bytes_mut(), own, own, A::ETHERTYPE);
         let Ok(headers) = A::parse_large(packet.bytes()) else { return };
-        let tables = A::tables(snapshot);
-        let local = tables.local.get(nic, headers.destination);
-        if local == Some(&Local::Elsewhere) {
+        let asked = Asked::new(snapshot, &packet, &headers, now);
+        if asked.is_elsewhere() {
             return;
         }
-        let asked = Asked { snapshot, tables, packet: &packet, headers: &headers, now, gathered: None };
-        let source = local.map(|_| headers.destination);
+        let source = asked.is_to_us().then_some(headers.destination);
         let kind = ReplyKind::ReassemblyTimeExceeded;
         let then = asked.error(Error::ReassemblyTimeExceeded, kind, source, DropReason::Fragment);
         let Then::Reply(answer, hop) = then else { return };

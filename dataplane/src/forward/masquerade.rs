@@ -72,6 +72,9 @@ impl<'s, A: IpVersion + Family> Asked<'s, '_, A> {
 
     /// True for an address of the director's, a VIP or its own.
     pub(super) fn is_ours(&self, address: A) -> bool {
+        if address == self.headers.destination {
+            return self.is_to_us();
+        }
         self.tables.local.contains(self.packet.nic, address)
     }
 

@@ -10,6 +10,7 @@ use crate::forwarding::{Nature, RuleNumber, Transit};
 use crate::id::{NicId, Protocol};
 use crate::reason::DropReason;
 use crate::reverse_path::ReversePath;
+use crate::route::Route;
 use crate::service::Real;
 use crate::snapshot::{Family, Local};
 use crate::wire::quote::quoted;
@@ -18,8 +19,9 @@ use crate::wire::{Fragment, IpVersion, icmp, sctp, vrrp};
 impl<'s, A: IpVersion + Family> Asked<'s, '_, A> {
     /// No service's and not for the director: by the routes, as a router does (RFC 1812, RFC 8200), if a rule lets it pass.
     pub(super) fn route(&self) -> Decided<'s, A> {
-        let on = self.on();
-        if on.is_ok() && self.rule().is_none() {
+        let route = self.tables.routes.find(self.headers.destination);
+        let on = self.on_by(route);
+        if on.is_ok() && self.rule_by(route).is_none() {
             return Err(Aside::Drop(DropReason::NotForwarded));
         }
         on
@@ -27,6 +29,11 @@ impl<'s, A: IpVersion + Family> Asked<'s, '_, A> {
 
     /// The same without a rule.
     pub(super) fn on(&self) -> Decided<'s, A> {
+        self.on_by(self.tables.routes.find(self.headers.destination))
+    }
+
+    /// The same by a route, if there is one.
+    fn on_by(&self, route: Option<&'s Route<A>>) -> Decided<'s, A> {
         if self.headers.destination.is_group() {
             return Err(Aside::Drop(DropReason::Group));
         }
@@ -37,20 +44,28 @@ impl<'s, A: IpVersion + Family> Asked<'s, '_, A> {
         if self.headers.destination.is_link_local() || self.headers.source.is_link_local() {
             return Err(Aside::Drop(DropReason::BeyondLink));
         }
-        Ok(no_connection(self.onward(self.tables.way(self.headers.destination), 0, None)))
+        let way = self.tables.way_by(route, self.headers.destination);
+        Ok(no_connection(self.onward(way, 0, None)))
     }
 
     /// Where the packet comes from and goes to.
     pub(super) fn transit(&self) -> Transit<A> {
+        self.transit_by(self.tables.routes.find(self.headers.destination))
+    }
+
+    fn transit_by(&self, route: Option<&Route<A>>) -> Transit<A> {
         let (source, destination) = (self.headers.source, self.headers.destination);
-        let to = self.tables.routes.find(destination).map(|route| route.nic);
-        Transit { source, destination, from: self.packet.nic, to }
+        Transit { source, destination, from: self.packet.nic, to: route.map(|route| route.nic) }
     }
 
     /// The rule that lets the packet pass.
     pub(super) fn rule(&self) -> Option<RuleNumber> {
-        let (transit, forwarding) = (self.transit(), &self.tables.forwarding);
-        forwarding.passes(&transit, self.nature()).or_else(|| {
+        self.rule_by(self.tables.routes.find(self.headers.destination))
+    }
+
+    fn rule_by(&self, route: Option<&Route<A>>) -> Option<RuleNumber> {
+        let (transit, forwarding) = (self.transit_by(route), &self.tables.forwarding);
+        forwarding.passes(&transit, || self.nature()).or_else(|| {
             let about = self.quoted_by_error()?;
             forwarding.passes_error(&transit, about.source, about.destination)
         })

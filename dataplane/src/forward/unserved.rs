@@ -21,7 +21,7 @@ impl<A: IpVersion + Family> Asked<'_, '_, A> {
     /// not see packets. IPv4 has dropped what comes from a VIP of the director's.
     pub(super) fn comes_from_service(&self, flow: &Flow<A>) -> bool {
         let services = &self.tables.services;
-        let had_service = || A::BITS > 32 && self.is_ours(flow.source) && !services.is_empty();
+        let had_service = || A::BITS > 32 && !services.is_empty() && self.is_ours(flow.source);
         services.find(flow.source, flow.source_port, flow.protocol).is_some() || had_service()
     }
 }

@@ -23,7 +23,7 @@ use crate::flow::Owners;
 use crate::forwarding::Forwarding;
 use crate::id::{Generation, L4Port, Mac, NicId, Protocol, RealId, ServiceId};
 use crate::reverse_path::ReversePath;
-use crate::route::RouteTable;
+use crate::route::{Route, RouteTable};
 use crate::service::mark::Classifier;
 use crate::service::masquerade::Masquerade;
 use crate::service::table::ServiceTable;
@@ -222,7 +222,14 @@ impl<A: Address> FamilyTables<A> {
         if to.is_of_one_link() {
             return Way::None;
         }
-        let Some(route) = self.routes.find(to) else { return Way::None };
+        self.way_by(self.routes.find(to), to)
+    }
+
+    /// The same by the route to it, if there is one.
+    #[inline]
+    #[must_use]
+    pub fn way_by<'a>(&'a self, route: Option<&'a Route<A>>, to: A) -> Way<&'a NextHop> {
+        let Some(route) = route else { return Way::None };
         if let Some(hop) = &route.hop {
             return Way::Known(hop);
         }

@@ -20,6 +20,7 @@ mod many_reals;
 mod masquerade;
 mod missed;
 mod neighbours;
+mod notified;
 mod offloaded;
 mod offloads;
 mod operator;
