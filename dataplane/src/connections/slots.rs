@@ -161,6 +161,13 @@ impl Slots {
         }
     }
 
+    /// True when a slot in the home bucket of a hash looks the same, or may do so further on.
+    #[inline]
+    pub(super) fn may_look_alike(&self, hash: u64) -> bool {
+        let bucket = &self.buckets[self.home(hash)];
+        bucket.reach() > 0 || bucket.matches(self.tag(hash), self.tag_mask) != 0
+    }
+
     /// Puts a slot in; false when there is none free within reach.
     #[must_use]
     pub(super) fn insert(&mut self, hash: u64, place: u32) -> bool {

@@ -498,9 +498,16 @@ impl<A: Address> Table<A> {
         answer: u64,
         (place, before): (u32, Option<u32>),
     ) -> bool {
-        if !self.slots.insert(answer, place) {
-            return false;
+        let may_look_alike = self.slots.may_look_alike(answer);
+        let inserted = self.slots.insert(answer, place);
+        if inserted && may_look_alike {
+            self.order_answers(hash, flow, answer, (place, before));
         }
+        inserted
+    }
+
+    #[cold]
+    fn order_answers(&mut self, hash: u64, flow: &Flow<A>, answer: u64, (place, before): (u32, Option<u32>)) {
         let Self { entries, slots, key, overtaken, .. } = self;
         let alike = |other: u32| {
             let other = &entries[other as usize];
@@ -511,7 +518,6 @@ impl<A: Address> Table<A> {
         if !slots.look_alike(other, answer) {
             *overtaken |= slots.bring_forward(answer, in_front, alike);
         }
-        true
     }
 
     /// The connection that the answers of this flow are taken for.

@@ -322,12 +322,22 @@ impl Forwarder {
         if !self.reply_limit.allow(now, snapshot.replies_per_second) {
             return Verdict::Drop(DropReason::ReplyLimit);
         }
-        // What lies behind a UDP datagram is not quoted.
-        let datagram = match answer {
-            Answer::Error(_, ReplyKind::PortUnreachable, ..) => headers.udp_datagram(packet.bytes()),
-            _ => None,
-        };
-        let headers = datagram.as_ref().unwrap_or(headers);
+        if let Answer::Error(_, ReplyKind::PortUnreachable, ..) = answer {
+            // What lies behind a UDP datagram is not quoted.
+            if let Some(datagram) = headers.udp_datagram(packet.bytes()) {
+                return self.make_reply(packet, &datagram, answer, hop);
+            }
+        }
+        self.make_reply(packet, headers, answer, hop)
+    }
+
+    fn make_reply<A: Tables + IpVersion>(
+        &mut self,
+        packet: &mut Packet<'_>,
+        headers: &Headers<A>,
+        answer: Answer<A>,
+        hop: &NextHop,
+    ) -> Verdict {
         packet.truncate(usize::from(headers.end));
         let made = match answer {
             Answer::Echo => reply::echo_reply(packet, headers),
@@ -343,9 +353,9 @@ impl Forwarder {
             Ok(()) => {
                 rewrite::address(packet.bytes_mut(), hop, A::ETHERTYPE);
                 // What came in fragments is split when all is done.
-                if self.gathered.is_none() {
-                    let identification = self.next_fragment_identification();
-                    if let Err(reason) = self.pieces.split(packet, hop.nic, hop.mtu, identification) {
+                let is_too_long = packet.len() > ethernet::HEADER + usize::from(hop.mtu);
+                if is_too_long && self.gathered.is_none() {
+                    if let Err(reason) = self.split_reply(packet, hop) {
                         return Verdict::Drop(reason);
                     }
                 }
@@ -353,6 +363,12 @@ impl Forwarder {
             }
             Err(reason) => Verdict::Drop(reason),
         }
+    }
+
+    #[cold]
+    fn split_reply(&mut self, packet: &mut Packet<'_>, hop: &NextHop) -> Result<(), DropReason> {
+        let identification = self.next_fragment_identification();
+        self.pieces.split(packet, hop.nic, hop.mtu, identification)
     }
 }
 

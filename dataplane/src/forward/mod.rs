@@ -52,7 +52,7 @@ use crate::snapshot::{Family, NicView, Snapshot};
 use crate::time::Tick;
 use crate::wire::ethernet;
 use crate::wire::plain::{Arrival, Plain};
-use crate::wire::{self, Headers, ipv4};
+use crate::wire::{self, Headers, Options, ipv4};
 use decision::Case;
 pub use explain::{Explanation, Passes, Step, Transit};
 use gather::Gathered;
@@ -497,18 +497,10 @@ impl Forwarder {
         match self.parse_untagged(snapshot, packet) {
             Ok(Parsed::V4(staged)) => {
                 self.notice_length(snapshot, packet, &staged.headers);
-                if let Some(error) = <Ipv4Addr as wire::IpVersion>::malformed(packet.bytes(), &staged.headers)
-                {
-                    return self.malformed(snapshot, packet, &staged.headers, error, now);
+                match staged.headers.options {
+                    Options::NONE => self.whole(snapshot, packet, &staged, now),
+                    _ => self.with_options(snapshot, packet, &staged, now),
                 }
-                let trailer = ipv4::clear_behind_options(packet.bytes_mut(), &staged.headers);
-                let verdict = self.whole(snapshot, packet, &staged, now);
-                if let Some(trailer) =
-                    trailer.filter(|_| matches!(verdict, Verdict::HandOver(_) | Verdict::Punt(_)))
-                {
-                    trailer.put_back(packet.bytes_mut());
-                }
-                verdict
             }
             Ok(Parsed::V6(staged)) => {
                 self.notice_length(snapshot, packet, &staged.headers);
@@ -525,6 +517,28 @@ impl Forwarder {
                 aside.into()
             }
         }
+    }
+
+    /// An IPv4 packet that has options which ask something of a router, or are wrong.
+    #[cold]
+    #[inline(never)]
+    fn with_options(
+        &mut self,
+        snapshot: &Snapshot,
+        packet: &mut Packet<'_>,
+        staged: &Staged<Ipv4Addr>,
+        now: Tick,
+    ) -> Verdict {
+        if let Some(error) = <Ipv4Addr as wire::IpVersion>::malformed(packet.bytes(), &staged.headers) {
+            return self.malformed(snapshot, packet, &staged.headers, error, now);
+        }
+        let trailer = ipv4::clear_behind_options(packet.bytes_mut(), &staged.headers);
+        let verdict = self.whole(snapshot, packet, staged, now);
+        if let Some(trailer) = trailer.filter(|_| matches!(verdict, Verdict::HandOver(_) | Verdict::Punt(_)))
+        {
+            trailer.put_back(packet.bytes_mut());
+        }
+        verdict
     }
 
     /// Notices senders whose offloads let frames through that are longer than the MTU. They go on as others do: in fragments, or

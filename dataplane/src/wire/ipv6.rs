@@ -373,8 +373,8 @@ impl IpVersion for Ipv6Addr {
     }
 
     fn is_authenticated(frame: &[u8], headers: &Headers<Self>) -> bool {
-        let packet = packet_of(frame, headers);
-        usize::from(headers.transport) > ethernet::HEADER + HEADER && authentication_at(packet).is_some()
+        usize::from(headers.transport) > ethernet::HEADER + HEADER
+            && authentication_at(packet_of(frame, headers)).is_some()
     }
 
     fn fragment_part<'a>(frame: &'a [u8], headers: &Headers<Self>) -> Result<Part<'a, Self>, DropReason> {

@@ -104,7 +104,7 @@ fn a_supervisor_hears_of_the_start_of_each_reload_and_of_the_end() {
     for (file, line) in [
         (right.replace("10.1.0.11", "10.1.0.12"), "10.1.0.12:80"),
         // One that is refused ends, too.
-        ("nonsense".to_owned(), "nonsense"),
+        ("nonsense".to_owned(), "reload refused: "),
         (right.clone(), "10.1.0.11:80"),
         (right, "reload: no change"),
     ] {
