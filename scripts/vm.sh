@@ -105,6 +105,10 @@ hopeless_machines() {
     bind vfio || true
     cell "virtio behind an IOMMU that it was not told of" says iommu_platform=on
     end_guest
+    start_guest e1000e vfio-unsafe 1
+    bind vfio || true
+    cell "an IOMMU that does not remap interrupts" says "interrupt remapping"
+    end_guest
     start_guest virtio uio 1 qemu64
     bind uio || true
     cell "a processor without what DPDK is built for" says x86-64-v3

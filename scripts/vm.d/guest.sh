@@ -45,17 +45,20 @@ make_taps() {
     done
 }
 
-# start_guest MODEL DRIVER QUEUES [CPU]: a machine with two NICs of MODEL. DRIVER vfio has an IOMMU, uio and kernel have none.
+# start_guest MODEL DRIVER QUEUES [CPU]: a machine with two NICs of MODEL. DRIVER vfio has an IOMMU, vfio-unsafe one that does not remap
+# interrupts, uio none.
 start_guest() {
     local model=$1 driver=$2 queues=$3 cpu=${4:-max} directory iommu='' machine=q35 options=()
     directory=$(guest_directory)
     mkdir -p "$directory/shared"
     cp "$binaries/shunt" "$directory/shared/"
     make_taps "$queues"
-    if [[ $driver == vfio ]]; then
+    if [[ $driver == vfio* ]]; then
+        local remaps=on
+        [[ $driver == vfio ]] || remaps=off
         iommu=yes
         machine=q35,kernel-irqchip=split
-        options=(-device intel-iommu,intremap=off,caching-mode=on)
+        options=(-device intel-iommu,intremap=$remaps,caching-mode=on)
     fi
     # Another end of each pipe stays open here, so that nobody finds it closed.
     rm -f "$directory"/{commands,monitor}.{in,out}

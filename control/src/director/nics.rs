@@ -189,15 +189,24 @@ pub(super) fn nic_settings(
 /// A device that DPDK does not bring up. What its driver says leaves open how to have more queues.
 fn not_probed(place: &str, device: &Device, queues: u16, error: &dyn std::fmt::Display) -> StartError {
     if let Kind::Pci(address) = &device.kind {
-        return StartError::new(
-            place.to_owned(),
-            error.to_string(),
-            format!("PCI function {address} is bound so that DPDK can have it"),
-            format!(
-                "look whether DPDK has a driver for it and whether that one is installed (`lspci -nns {address}` tells what it is, \
-                 docs/line-rate.md what is needed)"
-            ),
-        );
+        let text = error.to_string();
+        let (holds, advice) = if text.contains("IOMMU type") {
+            (
+                format!("vfio-pci has {address}, which the kernel lends where its IOMMU remaps interrupts, too (`dmesg | grep -i vfio`)"),
+                "turn interrupt remapping on, in the firmware or for the virtual machine; `modprobe vfio_iommu_type1 allow_unsafe_interrupts=1` \
+                 goes without, where whoever drives the NIC is trusted"
+                    .to_owned(),
+            )
+        } else {
+            (
+                format!("PCI function {address} is bound so that DPDK can have it"),
+                format!(
+                    "look whether DPDK has a driver for it and whether that one is installed (`lspci -nns {address}` tells what it is, \
+                     docs/line-rate.md what is needed)"
+                ),
+            )
+        };
+        return StartError::new(place.to_owned(), text, holds, advice);
     }
     let Kind::AfXdp(interface) = &device.kind else { return StartError::of(place, error) };
     if queues == 1 {

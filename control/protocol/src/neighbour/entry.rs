@@ -231,8 +231,12 @@ impl<P> Entry<P> {
     }
 
     /// Another host may have the address by now: everybody is asked at once, and the MAC known so far holds until somebody answers.
+    /// What was asked before, when nobody could hear it, does not count.
     pub(super) fn doubt(&mut self, now: Instant) {
         if !self.is_static() {
+            if let State::Incomplete { asked } | State::Probe { asked, .. } = &mut self.state {
+                *asked = 0;
+            }
             self.doubted = self.mac().is_some();
             (self.due, self.calm) = (now, now);
         }

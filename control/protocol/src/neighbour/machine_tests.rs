@@ -1069,3 +1069,27 @@ fn a_link_that_is_back_has_its_neighbours_asked() {
         assert_eq!(changes, what.into_iter().collect::<Vec<_>>());
     }
 }
+
+/// Nobody heard what was asked while the link was down, so nobody is silent for it.
+#[test]
+fn questions_into_a_dead_link_do_not_count() {
+    let mut timeline = Timeline::new();
+    timeline.run(1_000, Wanted(&[(BACK, "10.0.0.21")]));
+    timeline.run(1_001, Answers(BACK, REAL, "10.0.0.21"));
+    let mut asked = 0;
+    let mut at = 1_001;
+    while asked < PROBES_MAX {
+        at += 100;
+        asked += timeline.run(at, Tick).iter().filter(|line| line.contains("asks")).count() as u32;
+    }
+    timeline.run(at + 1, LinkBack(BACK));
+    assert_eq!(timeline.run(at + 1, Tick), ["nic 1: 10.0.0.2 asks all for 10.0.0.21"]);
+    assert_eq!(timeline.machine.neighbours().next().unwrap().mac, Some(REAL));
+    // Nor for what waited without a MAC.
+    let mut timeline = Timeline::new();
+    timeline.run(1_000, Wanted(&[(BACK, "10.0.0.21")]));
+    timeline.run(2_000, Tick);
+    timeline.run(3_000, Tick);
+    timeline.run(3_500, LinkBack(BACK));
+    assert_eq!(timeline.run(3_500, Tick), ["nic 1: 10.0.0.2 asks all for 10.0.0.21"]);
+}
