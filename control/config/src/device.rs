@@ -433,7 +433,7 @@ mod tests {
         for text in ["0000:3b:00.0", "af_packet:eth1", "tap:t0"] {
             assert_eq!(
                 [1500, 9000].map(|mtu| Device::parse(text).unwrap().frame_size(mtu)),
-                [2048, 9022],
+                [2048, 9086],
                 "{text}"
             );
         }
