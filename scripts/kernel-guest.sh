@@ -131,14 +131,7 @@ is_newest() {
 }
 
 main() {
-    if [[ ${1:-} == -h || ${1:-} == --help ]]; then
-        usage
-        exit 0
-    fi
-    if (($# != 1)); then
-        usage >&2
-        exit 2
-    fi
+    takes_one_argument "$@"
     trap forget_policy EXIT
     PATH=$PATH:/usr/sbin:/sbin
     mkdir -p "$1"

@@ -112,14 +112,7 @@ INIT
 }
 
 main() {
-    if [[ ${1:-} == -h || ${1:-} == --help ]]; then
-        usage
-        exit 0
-    fi
-    if (($# != 1)); then
-        usage >&2
-        exit 2
-    fi
+    takes_one_argument "$@"
     PATH=$PATH:/usr/sbin:/sbin
     "$repository/scripts/kernel-guest.sh" "$1"
     local release module passed

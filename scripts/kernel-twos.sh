@@ -36,14 +36,7 @@ is_there() {
 version_of() { dpkg-query --show --showformat='${Version}' "$1"; }
 
 main() {
-    if [[ ${1:-} == -h || ${1:-} == --help ]]; then
-        usage
-        exit 0
-    fi
-    if (($# != 1)); then
-        usage >&2
-        exit 2
-    fi
+    takes_one_argument "$@"
     trap forget_policy EXIT
     # The kernel, its release and the version that its source has to be of.
     "$repository/scripts/kernel-guest.sh" "$1"

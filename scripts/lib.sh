@@ -23,6 +23,18 @@ die() {
     exit 1
 }
 
+# takes_one_argument ARGUMENT...: of a script that takes one: --help and wrong use end here.
+takes_one_argument() {
+    if [[ ${1:-} == -h || ${1:-} == --help ]]; then
+        usage
+        exit 0
+    fi
+    if (($# != 1)); then
+        usage >&2
+        exit 2
+    fi
+}
+
 # wait_until SECONDS COMMAND...: 0 as soon as COMMAND succeeds, 1 when it has not by then.
 wait_until() {
     local deadline=$(($(milliseconds) + $1 * 1000))

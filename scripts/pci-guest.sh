@@ -45,11 +45,17 @@ is_there() {
 # What the root is reached by; the rest is loaded from FOLDER/root.
 first_modules=(virtio_pci virtio_console 9p 9pnet_virtio overlay)
 
+# The package of Debian's kernel at the moment; nothing where apt knows of none.
+newest_kernel() { apt-cache depends linux-image-amd64 2>/dev/null | sed -n 's/^ *Depends: //p' | head -n 1; }
+
 # The kernel's package, unpacked: its scripts would change this machine's boot.
 unpack_kernel() {
     local package
-    package=$(apt-cache depends linux-image-amd64 2>/dev/null | sed -n 's/^ *Depends: //p' | head -n 1)
-    [[ -n $package ]] || { apt-get -q update </dev/null >/dev/null && package=$(apt-cache depends linux-image-amd64 | sed -n 's/^ *Depends: //p' | head -n 1); }
+    package=$(newest_kernel)
+    if [[ -z $package ]]; then
+        apt-get -q update </dev/null >/dev/null
+        package=$(newest_kernel)
+    fi
     [[ -n $package ]] || die "apt knows no linux-image-amd64: this takes Debian's archive"
     say "unpacking $package"
     rm -rf "$folder/root.new"
@@ -105,14 +111,7 @@ INIT
 }
 
 main() {
-    if [[ ${1:-} == -h || ${1:-} == --help ]]; then
-        usage
-        exit 0
-    fi
-    if (($# != 1)); then
-        usage >&2
-        exit 2
-    fi
+    takes_one_argument "$@"
     trap forget_policy EXIT
     PATH=$PATH:/usr/sbin:/sbin
     mkdir -p "$1"
@@ -127,7 +126,6 @@ main() {
     mkdir -p "$root"/{bin,dev,proc,sys,lib/modules}
     cp /bin/busybox "$root/bin/"
     local name file place base
-    # Debian's root may have /lib as a link to /usr/lib, and the package has /lib.
     base=$folder/root
     for name in "${first_modules[@]}"; do
         modprobe -d "$base" -S "$release" --show-depends "$name" 2>/dev/null || true

@@ -64,9 +64,8 @@ cell() {
 # machine NIC/DRIVER
 machine() {
     local model=${1%/*} driver=${1#*/} method queues=1 times=10
-    case $model in virtio* | vmxnet3 | e1000e) queues=2 ;; esac
-    # qemu has more queues behind one tap for virtio and vmxnet3 alone; e1000e spreads over its own.
-    [[ $model != e1000e ]] || queues=1
+    # The others read one queue of a tap.
+    [[ $model != virtio* ]] || queues=2
     [[ -z $short ]] || times=2
     title "$model, $driver"
     start_guest "$model" "$driver" "$queues"
@@ -78,7 +77,7 @@ machine() {
     cell "stopped and started" restarts "$times"
     cell "killed" is_killed
     if [[ -z $short ]]; then
-        cell "two workers" two_workers
+        cell "two workers" two_workers "$queues"
         cell "idle" worker_rests
         cell "MTU 9000" large_packets
         cell "pair with virtual MACs" pair_with_virtual_macs

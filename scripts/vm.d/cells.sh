@@ -138,7 +138,8 @@ is_killed() {
     director_stops
 }
 
-# Two workers: both see packets, or the NIC has one queue and that is told.
+# two_workers QUEUES: all requests are answered, and both workers see packets where the cable has two queues; or the NIC has one and that
+# is told.
 two_workers() {
     local result=0 seen
     workers=2
@@ -147,7 +148,7 @@ two_workers() {
         guest '/tmp/shunt status --json | jq -c "[.workers[].received]"' || true
         seen=${guest_said%$'\n'}
         remark+=", received $seen"
-        jq -e 'length == 2 and all(. > 0)' <<<"$seen" >/dev/null || result=1
+        (($1 == 1)) || jq -e 'length == 2 and all(. > 0)' <<<"$seen" >/dev/null || result=1
         director_stops || result=1
     else
         # One queue each way is what this kind has.

@@ -84,7 +84,7 @@ start_guest() {
         "${options[@]}" </dev/null >"$directory/qemu.log" 2>&1 &
     guest_pid=$!
     exec 5<>"$directory/commands.in" 6<>"$directory/commands.out" 7<>"$directory/monitor.in"
-    guest_is_ready || die "the guest is not ready: $(tail -n 45 "$directory/console" "$directory/qemu.log" | tr '\n' ';')"
+    guest_is_ready || die "the guest is not ready: $(tail -n 5 "$directory/console" "$directory/qemu.log" | tr '\n' ';')"
     guest "cp /tmp/shared/shunt /tmp/shunt && mkdir -p /dev/hugepages && mount -t hugetlbfs none /dev/hugepages &&
         echo $guest_hugepages >/proc/sys/vm/nr_hugepages" || die "the guest cannot be prepared: $guest_said"
 }

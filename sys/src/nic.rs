@@ -37,7 +37,7 @@ impl fmt::Display for NicId {
 const VIRTIO_USER: &str = "net_virtio_user";
 
 /// Header bytes around the MTU that a received frame may have: Ethernet and two VLAN tags.
-pub const FRAME_OVERHEAD: usize = 14 + 2 * 4;
+const FRAME_OVERHEAD: usize = 14 + 2 * 4;
 
 /// The MTU of ordinary Ethernet.
 const MTU_OF_ETHERNET: u32 = 1500;

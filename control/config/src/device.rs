@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use dpdk_sys::nic::FRAME_OVERHEAD;
 use dpdk_sys::packet_socket::WAITING_MOST;
 use shunt_model::fault::Fault;
 
@@ -13,8 +12,6 @@ const AF_PACKET_OVERHEAD: usize = 66;
 const MTU_OF_USUAL_FRAMES: u16 = 1500;
 /// Bytes of the largest IP packet whose buffer, with all that is in front of it, fits into a page: XDP sockets take no larger ones.
 pub const MTU_OF_A_PAGE: u16 = 1964;
-/// Bytes that drivers of devices have received in front of a frame at most: virtio's header is 12.
-const DRIVER_HEADER: usize = 64;
 /// Bytes of the Ethernet header, with a VLAN tag.
 const ETHERNET_HEADER: usize = 18;
 
@@ -236,19 +233,10 @@ impl Device {
     }
 
     /// The largest frame, with the driver's own header, that the driver may write into a buffer: the data room of an mbuf
-    /// must not be smaller. No larger than it has to be: vmxnet3 counts a buffer's bytes in 14 bits.
+    /// must not be smaller. A power of two: af_packet does not check bounds when it copies, and e1000 counts a buffer in such.
     #[must_use]
     pub fn frame_size(&self, mtu: u16) -> usize {
-        // af_packet's driver does not check bounds when it copies a frame of its ring; af_xdp's frames are halves of pages, or pages.
-        let rings =
-            matches!(self.kind, Kind::AfXdp(_)) || self.is_raw("net_af_xdp") || self.is_raw("net_af_packet");
-        let mtu = usize::from(mtu);
-        let frame = if rings {
-            (mtu + ETHERNET_HEADER + AF_PACKET_OVERHEAD).next_power_of_two()
-        } else {
-            mtu + FRAME_OVERHEAD + DRIVER_HEADER
-        };
-        frame.max(2048)
+        (usize::from(mtu) + ETHERNET_HEADER + AF_PACKET_OVERHEAD).next_power_of_two().max(2048)
     }
 
     fn is_raw(&self, driver: &str) -> bool {
@@ -430,13 +418,6 @@ mod tests {
     fn frames_hold_the_mtu() {
         let device = Device::parse("net_af_packet0,iface=eth1").unwrap();
         assert_eq!([1500, 1964, 1965, 9000].map(|mtu| device.frame_size(mtu)), [2048, 2048, 4096, 16384]);
-        for text in ["0000:3b:00.0", "af_packet:eth1", "tap:t0"] {
-            assert_eq!(
-                [1500, 9000].map(|mtu| Device::parse(text).unwrap().frame_size(mtu)),
-                [2048, 9086],
-                "{text}"
-            );
-        }
     }
 
     #[test]

@@ -86,7 +86,7 @@ impl Packets {
         // As many as all queues can hold at once, and some.
         let mbufs = (held + MBUFS_SPARE).next_power_of_two() - 1;
         let rooms: Vec<u16> = nics.iter().map(|nic| room(nic, interfaces)).collect();
-        let data_room = data_room(nics, &rooms);
+        let data_room = data_room(Path::new(pci::SYSFS), nics, &rooms);
         let each = u64::from(data_room) + 256;
         let taking = nics.iter().filter(|nic| nic.device.takes_offloads()).count() * runtime.workers.len();
         let large = (taking as u32 * LARGE_PER_QUEUE).next_power_of_two() - 1;
@@ -218,8 +218,10 @@ fn room(nic: &Nic, interfaces: Option<&Interfaces>) -> u16 {
 }
 
 /// Room for the largest frame of any NIC behind the head room. af_packet does not check bounds when it receives.
-fn data_room(nics: &[Nic], rooms: &[u16]) -> u16 {
+fn data_room(sysfs: &Path, nics: &[Nic], rooms: &[u16]) -> u16 {
     let frame = nics.iter().zip(rooms).map(|(nic, room)| nic.device.frame_size(*room)).max().unwrap_or(0);
+    let most = nics.iter().filter_map(|nic| pci::room_most(sysfs, &nic.device)).min();
+    let frame = most.map_or(frame, |most| frame.min(most));
     let room = frame + usize::from(mempool::HEADROOM);
     u16::try_from(room).unwrap_or(u16::MAX).max(mempool::DATA_ROOM)
 }

@@ -18,6 +18,10 @@ const SHARED: [&str; 3] = ["mlx4_core", "mlx5_core", "mana"];
 
 /// The vendor of virtio's functions.
 const VIRTIO_VENDOR: &str = "0x1af4";
+/// Vendor and device of vmxnet3.
+const VMXNET3: (&str, &str) = ("0x15ad", "0x07b0");
+/// Bytes of a buffer that vmxnet3 counts, in 14 bits.
+const VMXNET3_ROOM_MOST: usize = (1 << 14) - 1;
 
 /// Who has a PCI function.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,9 +97,22 @@ pub fn wants_physical_addresses(sysfs: &Path, address: &str) -> bool {
 /// machine, which only its driver could ask.
 #[must_use]
 pub fn is_virtio_behind_an_iommu(sysfs: &Path, address: &str) -> bool {
-    let vendor = sysfs.join("bus/pci/devices").join(address).join("vendor");
-    let is_virtio = std::fs::read_to_string(vendor).is_ok_and(|vendor| vendor.trim() == VIRTIO_VENDOR);
-    is_virtio && Holder::of(sysfs, address) == Holder::Process
+    says(sysfs, address, "vendor", VIRTIO_VENDOR) && Holder::of(sysfs, address) == Holder::Process
+}
+
+/// Bytes of the largest buffer behind the head room that a device can receive into; none where no size is too large.
+#[must_use]
+pub fn room_most(sysfs: &Path, device: &Device) -> Option<usize> {
+    let Kind::Pci(address) = &device.kind else { return None };
+    let (vendor, number) = VMXNET3;
+    let is_vmxnet3 = says(sysfs, address, "vendor", vendor) && says(sysfs, address, "device", number);
+    is_vmxnet3.then_some(VMXNET3_ROOM_MOST)
+}
+
+/// Whether a file of a function says this word.
+fn says(sysfs: &Path, address: &str, file: &str, word: &str) -> bool {
+    let path = sysfs.join("bus/pci/devices").join(address).join(file);
+    std::fs::read_to_string(path).is_ok_and(|said| said.trim() == word)
 }
 
 /// What keeps DPDK from a PCI function; `free` MiB of hugepages are there.
@@ -200,6 +217,20 @@ mod tests {
             let vendor_file = root.path().join("bus/pci/devices").join(ADDRESS).join("vendor");
             fs::write(vendor_file, format!("{vendor}\n")).unwrap();
             assert_eq!(is_virtio_behind_an_iommu(root.path(), ADDRESS), want, "{driver} {vendor}");
+        }
+    }
+
+    #[test]
+    fn vmxnet3_alone_bounds_its_buffers() {
+        for (vendor, number, want) in
+            [("0x15ad", "0x07b0", Some(16_383)), ("0x15ad", "0x0740", None), ("0x8086", "0x07b0", None)]
+        {
+            let root = sysfs(Some(VFIO), Some(""), None);
+            let function = root.path().join("bus/pci/devices").join(ADDRESS);
+            fs::write(function.join("vendor"), format!("{vendor}\n")).unwrap();
+            fs::write(function.join("device"), format!("{number}\n")).unwrap();
+            assert_eq!(room_most(root.path(), &Device::parse(ADDRESS).unwrap()), want, "{vendor} {number}");
+            assert_eq!(room_most(root.path(), &Device::parse("tap:t").unwrap()), None);
         }
     }
 
