@@ -129,7 +129,7 @@ main() {
     base=$folder/root
     for name in "${first_modules[@]}"; do
         modprobe -d "$base" -S "$release" --show-depends "$name" 2>/dev/null || true
-    done | awk '$1 == "insmod" { print $2 }' | sort -u | while read -r file; do
+    done | sed -n 's/^insmod \(.*\.ko[^ ]*\).*/\1/p' | sort -u | while IFS= read -r file; do
         place=$root${file#"$base"}
         mkdir -p "${place%/*}"
         cp "$file" "$place"
